@@ -1,0 +1,147 @@
+//! The op vocabulary: each op is a signature, a definition, launches and a cost.
+
+pub mod attributes;
+pub mod signature;
+
+use std::collections::BTreeMap;
+
+use crate::dtype::DType;
+use crate::error::Refusal;
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+
+pub use attributes::Attributes;
+pub use signature::{Attribute, Class, Operand, Question, ResultSlot, Rule, Signature};
+
+/// One op of the vocabulary.
+pub trait Op: Sync {
+    /// Names, classes and shapes of operands, attributes and results.
+    fn signature(&self) -> &'static Signature;
+
+    /// What must hold beyond the signature: divisibility, ranges that depend on shapes.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    fn check(&self, _question: &Question) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// The formula, in `f64`, plain loops; results in the order of the signature, unrounded
+    /// (the caller rounds each once to its stored type) unless the rule itself says rounded.
+    ///
+    /// # Errors
+    /// What only the data show: ids or positions out of range, a NaN where a choice is made.
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal>;
+
+    /// The fewest bytes and operations that any kernel needs.
+    fn cost(&self, question: &Question) -> Cost;
+}
+
+/// Bytes that must move and operations that must be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Bytes read and written, each operand and result once.
+    pub bytes: f64,
+    /// Arithmetic operations; a multiply-add counts two.
+    pub operations: f64,
+}
+
+/// The elements of an operand or a result, widened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Numbers, exact or unrounded.
+    Real(Vec<f64>),
+    /// Ids, positions, bit sets.
+    Ids(Vec<i32>),
+}
+
+/// The operands of one question, widened, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs(BTreeMap<String, Values>);
+
+impl Inputs {
+    /// Widens tensors.
+    pub fn of<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Inputs {
+        let widen = |t: &Tensor| match t.meta.dtype {
+            DType::I32 => Values::Ids(t.to_i32()),
+            _ => Values::Real(t.to_f64()),
+        };
+        Inputs(tensors.into_iter().map(|(name, t)| (name.to_owned(), widen(t))).collect())
+    }
+
+    /// Adds or replaces an operand.
+    pub fn set(&mut self, name: &str, values: Values) {
+        self.0.insert(name.to_owned(), values);
+    }
+
+    /// The numbers of an operand.
+    ///
+    /// # Panics
+    /// If it is not there or holds ids: the signature was checked before.
+    pub fn real(&self, name: &str) -> &[f64] {
+        self.find_real(name).unwrap_or_else(|| panic!("no operand {name}"))
+    }
+
+    /// The numbers of an optional operand.
+    pub fn find_real(&self, name: &str) -> Option<&[f64]> {
+        match self.0.get(name) {
+            Some(Values::Real(x)) => Some(x),
+            _ => None,
+        }
+    }
+
+    /// The ids of an operand.
+    ///
+    /// # Panics
+    /// If it is not there or holds numbers: the signature was checked before.
+    pub fn ids(&self, name: &str) -> &[i32] {
+        self.find_ids(name).unwrap_or_else(|| panic!("no operand {name}"))
+    }
+
+    /// The ids of an optional operand.
+    pub fn find_ids(&self, name: &str) -> Option<&[i32]> {
+        match self.0.get(name) {
+            Some(Values::Ids(x)) => Some(x),
+            _ => None,
+        }
+    }
+}
+
+/// Every op, alphabetical.
+pub const ALL: &[&dyn Op] = &[];
+
+/// The op of that name.
+pub fn find(name: &str) -> Option<&'static dyn Op> {
+    ALL.iter().copied().find(|op| op.signature().name == name)
+}
+
+/// Answers a checked question by the op's definition: results rounded once to their types.
+///
+/// # Errors
+/// What [`Op::define`] refuses.
+pub fn answer(op: &dyn Op, question: &Question, inputs: &Inputs) -> Result<Vec<Tensor>, Refusal> {
+    let values = op.define(question, inputs)?;
+    let results = question.results();
+    assert_eq!(values.len(), results.len(), "results of {}", op.signature().name);
+    Ok(values
+        .iter()
+        .zip(&results)
+        .map(|(values, (_, meta))| match values {
+            Values::Real(x) => Tensor::from_f64(meta.dtype, &meta.shape, x),
+            Values::Ids(x) => Tensor::from_i32(&meta.shape, x),
+        })
+        .collect())
+}
+
+/// Bytes of every operand and result of `question`, each once.
+pub fn traffic(question: &Question) -> f64 {
+    let operands = question.operands().filter_map(|(_, meta)| meta.bytes());
+    let results = question.results();
+    let results = results.iter().filter_map(|(_, meta)| meta.bytes());
+    operands.chain(results).map(|b| b as f64).sum()
+}
+
+/// The number of a symbol, for definitions that read like the paper.
+pub fn dims<const N: usize>(dims: &Dims, symbols: [&str; N]) -> [usize; N] {
+    symbols.map(|s| dims.get(s))
+}

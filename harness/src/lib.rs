@@ -1,0 +1,10 @@
+//! goldgate judges engines: YAML → Case → Execution → Distance → Verdict → Report → Gate.
+//!
+//! Each arrow is a function in the module of its right-hand side; only running a case and the two
+//! ends touch the world.
+
+pub mod case;
+pub mod execution;
+pub mod golden;
+pub mod report;
+pub mod verdict;
