@@ -6,5 +6,7 @@
 pub mod case;
 pub mod execution;
 pub mod golden;
+pub mod json;
 pub mod report;
 pub mod verdict;
+pub mod wire;

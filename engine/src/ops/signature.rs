@@ -254,7 +254,9 @@ impl Question {
             None => Some(
                 self.dims
                     .find(axis)
-                    .or_else(|| self.attributes.find_int(axis).and_then(|x| usize::try_from(x).ok()))
+                    .or_else(|| {
+                        self.attributes.find_int(axis).and_then(|x| usize::try_from(x).ok())
+                    })
                     .unwrap_or_else(|| panic!("no axis {axis}")),
             ),
         }
