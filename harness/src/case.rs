@@ -67,7 +67,9 @@ impl Case {
 }
 
 /// The families of specs.md: what kind of mistakes the inputs can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// Every partial sum is exact: finds wiring.

@@ -1,10 +1,12 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
 pub mod attributes;
+pub mod layernorm;
 pub mod signature;
 
 use std::collections::BTreeMap;
 
+use crate::cuda::{Card, Lowered, Page};
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::shape::Dims;
@@ -32,6 +34,14 @@ pub trait Op: Sync {
     /// # Errors
     /// What only the data show: ids or positions out of range, a NaN where a choice is made.
     fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal>;
+
+    /// The launches that answer a checked question on `card`; slots are operands, results,
+    /// workspace, constants and `fault`, by name. The grid may depend on the card, a row's
+    /// reduction tree only on the question's widths.
+    fn lower(&self, question: &Question, card: &Card) -> Lowered;
+
+    /// Every page that [`Op::lower`] may name.
+    fn pages(&self) -> &'static [&'static Page];
 
     /// The fewest bytes and operations that any kernel needs.
     fn cost(&self, question: &Question) -> Cost;
@@ -108,7 +118,7 @@ impl Inputs {
 }
 
 /// Every op, alphabetical.
-pub const ALL: &[&dyn Op] = &[];
+pub const ALL: &[&dyn Op] = &[&layernorm::Layernorm];
 
 /// The op of that name.
 pub fn find(name: &str) -> Option<&'static dyn Op> {

@@ -225,6 +225,15 @@ impl Question {
         self.signature.results.iter().map(|r| (r.name, self.result_meta(r))).collect()
     }
 
+    /// Stored type of a result.
+    ///
+    /// # Panics
+    /// If the op has no such result.
+    pub fn result_type(&self, name: &str) -> DType {
+        let result = self.signature.results.iter().find(|r| r.name == name);
+        self.result_meta(result.unwrap_or_else(|| panic!("no result {name}"))).dtype
+    }
+
     fn result_meta(&self, result: &ResultSlot) -> Meta {
         let dtype = match result.class {
             Class::Like(name) => self.type_of(name),
@@ -254,7 +263,9 @@ impl Question {
             None => Some(
                 self.dims
                     .find(axis)
-                    .or_else(|| self.attributes.find_int(axis).and_then(|x| usize::try_from(x).ok()))
+                    .or_else(|| {
+                        self.attributes.find_int(axis).and_then(|x| usize::try_from(x).ok())
+                    })
                     .unwrap_or_else(|| panic!("no axis {axis}")),
             ),
         }
