@@ -54,6 +54,23 @@ template <typename T> __device__ __forceinline__ void store16(T* to, const Vecto
     *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&v);
 }
 
+// N numbers, widened exactly, with the widest loads that N elements of X allow.
+template <typename X, int N> __device__ __forceinline__ void load_row(const X* from, float* to) {
+    if constexpr (N >= Vector<X>::N) {
+#pragma unroll
+        for (int i = 0; i < N; i += Vector<X>::N) {
+            const Vector<X> v = load16(from + i);
+#pragma unroll
+            for (int j = 0; j < Vector<X>::N; ++j) to[i + j] = widen(v.at[j]);
+        }
+    } else {
+        struct alignas(N * sizeof(X)) Part { X at[N]; };
+        const Part v = *reinterpret_cast<const Part*>(from);
+#pragma unroll
+        for (int j = 0; j < N; ++j) to[j] = widen(v.at[j]);
+    }
+}
+
 // N numbers, rounded once each, with the widest stores that N elements of Y allow.
 template <typename Y, int N> __device__ __forceinline__ void store_row(Y* to, const float* from) {
     if constexpr (N >= Vector<Y>::N) {
@@ -70,11 +87,6 @@ template <typename Y, int N> __device__ __forceinline__ void store_row(Y* to, co
         for (int j = 0; j < N; ++j) v.at[j] = narrow<Y>(from[j]);
         *reinterpret_cast<Part*>(to) = v;
     }
-}
-
-// A row of `count` elements at `from` may be read 16 bytes at a time.
-template <typename T> __device__ __forceinline__ bool wide(const T* from, i64 count) {
-    return (reinterpret_cast<u64>(from) & 15) == 0 && count % Vector<T>::N == 0;
 }
 
 // Clamps and maxima that let NaN through, unlike fminf and fmaxf.

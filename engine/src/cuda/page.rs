@@ -31,7 +31,13 @@ pub struct Page {
 pub struct Variant(pub &'static [(&'static str, &'static str)]);
 
 /// Shared headers, by the name that pages include.
-pub const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("../../../cuda/common.cuh"))];
+pub const HEADERS: &[(&str, &str)] = &[
+    ("attention.cuh", include_str!("../../../cuda/attention.cuh")),
+    ("blocks.cuh", include_str!("../../../cuda/blocks.cuh")),
+    ("common.cuh", include_str!("../../../cuda/common.cuh")),
+    ("elementwise.cuh", include_str!("../../../cuda/elementwise.cuh")),
+    ("norms.cuh", include_str!("../../../cuda/norms.cuh")),
+];
 
 impl Page {
     /// The whole text to compile: the page, then a check of every argument struct.

@@ -1,8 +1,17 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
 pub mod attributes;
+mod elementwise;
+pub mod gelu;
 pub mod layernorm;
+pub mod layernorm_residual;
+mod norm;
+pub mod residual;
+pub mod rmsnorm;
+pub mod rmsnorm_residual;
 pub mod signature;
+pub mod swiglu;
+pub mod swiglu_clamped;
 
 use std::collections::BTreeMap;
 
@@ -118,7 +127,16 @@ impl Inputs {
 }
 
 /// Every op, alphabetical.
-pub const ALL: &[&dyn Op] = &[&layernorm::Layernorm];
+pub const ALL: &[&dyn Op] = &[
+    &gelu::Gelu,
+    &layernorm::Layernorm,
+    &layernorm_residual::LayernormResidual,
+    &residual::Residual,
+    &rmsnorm::Rmsnorm,
+    &rmsnorm_residual::RmsnormResidual,
+    &swiglu::Swiglu,
+    &swiglu_clamped::SwigluClamped,
+];
 
 /// The op of that name.
 pub fn find(name: &str) -> Option<&'static dyn Op> {
