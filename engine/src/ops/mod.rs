@@ -5,6 +5,7 @@ mod elementwise;
 pub mod gelu;
 pub mod layernorm;
 pub mod layernorm_residual;
+pub mod linear;
 mod norm;
 pub mod residual;
 pub mod rmsnorm;
@@ -131,6 +132,7 @@ pub const ALL: &[&dyn Op] = &[
     &gelu::Gelu,
     &layernorm::Layernorm,
     &layernorm_residual::LayernormResidual,
+    &linear::Linear,
     &residual::Residual,
     &rmsnorm::Rmsnorm,
     &rmsnorm_residual::RmsnormResidual,
