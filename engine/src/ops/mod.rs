@@ -1,16 +1,23 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
+pub mod argmax;
 pub mod attributes;
+pub mod dequantize;
 mod elementwise;
+pub mod embedding;
 pub mod gelu;
 pub mod layernorm;
 pub mod layernorm_residual;
 pub mod linear;
 mod norm;
+pub mod positional;
+pub mod positional_extract;
 pub mod residual;
 pub mod rmsnorm;
 pub mod rmsnorm_residual;
+pub mod rows;
 pub mod signature;
+pub mod softmax;
 pub mod swiglu;
 pub mod swiglu_clamped;
 
@@ -129,13 +136,20 @@ impl Inputs {
 
 /// Every op, alphabetical.
 pub const ALL: &[&dyn Op] = &[
+    &argmax::Argmax,
+    &dequantize::Dequantize,
+    &embedding::Embedding,
     &gelu::Gelu,
     &layernorm::Layernorm,
     &layernorm_residual::LayernormResidual,
     &linear::Linear,
+    &positional::Positional,
+    &positional_extract::PositionalExtract,
     &residual::Residual,
     &rmsnorm::Rmsnorm,
     &rmsnorm_residual::RmsnormResidual,
+    &rows::Rows,
+    &softmax::Softmax,
     &swiglu::Swiglu,
     &swiglu_clamped::SwigluClamped,
 ];
