@@ -8,5 +8,6 @@ pub mod execution;
 pub mod golden;
 pub mod json;
 pub mod report;
+pub mod spec;
 pub mod verdict;
 pub mod wire;

@@ -1,0 +1,19 @@
+//! Specs: what was written, with line and column, and what it asks.
+//!
+//! ```text
+//! bytes ─Source→ text ─yaml→ Node ─read→ OpFile ─expand→ Case
+//! ```
+
+mod awaited;
+pub mod expand;
+pub mod forms;
+pub mod op;
+pub mod op_read;
+pub mod problem;
+pub mod read;
+pub mod values;
+pub mod yaml;
+
+pub use expand::{Bench, Expanded, expand};
+pub use op::OpFile;
+pub use problem::Problem;
