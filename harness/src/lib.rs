@@ -5,6 +5,7 @@
 
 pub mod case;
 pub mod execution;
+pub mod fill;
 pub mod golden;
 pub mod json;
 pub mod report;

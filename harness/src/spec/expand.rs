@@ -44,7 +44,7 @@ pub struct Expanded {
 /// Expands a file by the signature of its op, noting every error of meaning.
 pub fn expand(r: &Reader<'_>, file: &OpFile, signature: &'static Signature) -> Expanded {
     let mut expanded = Expanded::default();
-    let scope = Scope { r, file, signature };
+    let scope = Scope { r, file, signature, clean: r.count() == 0 };
     for (name, input) in &file.inputs {
         if signature.operand(&name.value).is_none() {
             let known: Vec<_> = signature.operands.iter().map(|o| o.name).collect();
@@ -104,6 +104,8 @@ pub(super) struct Scope<'a, 's> {
     pub r: &'a Reader<'s>,
     pub file: &'a OpFile,
     pub signature: &'static Signature,
+    /// Whether the file was read without a problem: else what seems missing may just be malformed.
+    pub clean: bool,
 }
 
 impl Scope<'_, '_> {

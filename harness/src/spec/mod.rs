@@ -6,14 +6,22 @@
 
 mod awaited;
 pub mod expand;
+pub mod folder;
 pub mod forms;
+pub mod gates;
+pub mod known;
+pub mod mutants;
 pub mod op;
 pub mod op_read;
 pub mod problem;
 pub mod read;
+pub mod schema;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod values;
 pub mod yaml;
 
 pub use expand::{Bench, Expanded, expand};
+pub use folder::{OpSpec, Specs, read_folder, vocabulary};
 pub use op::OpFile;
 pub use problem::Problem;

@@ -133,6 +133,7 @@ fn tolerance(r: &Reader<'_>, node: &Node, path: &str) -> Option<ToleranceSpec> {
         Some(At::new(n, r.word(n, p, &all)?))
     });
     let sum = f.may("sum", |r, n, p| r.word(n, p, &[("tree", Sum::Tree), ("linear", Sum::Linear)]));
+    let before = r.count();
     let range = |r: &Reader<'_>, n: &Node, p: &str| r.number_in(n, p, (0.0, false, 1e6));
     let (absolute, relative, ulp) =
         (f.may("absolute", range), f.may("relative", range), f.may("ulp", range));
@@ -142,17 +143,17 @@ fn tolerance(r: &Reader<'_>, node: &Node, path: &str) -> Option<ToleranceSpec> {
     f.done();
     let rule = rule?;
     let numbers = absolute.is_some() || relative.is_some() || ulp.is_some();
+    if (rule.value == Rule::Number) != numbers && r.count() == before {
+        let found = if numbers { "numbers" } else { "no number" };
+        let expected = "absolute, relative or ulp with `rule: number`, and only there";
+        r.note_value(&rule, "RANGE", path, found, expected);
+    }
     if (rule.value == Rule::Number || sum == Some(Sum::Linear)) && because.is_none() {
         r.note_value(&rule, "MISSING_FIELD", &path_because, "nothing", "why an error is allowed");
     }
     if rule.value == Rule::Number && evidence.is_none() {
         let path = path_because.replace("because", "evidence");
         r.note_value(&rule, "MISSING_FIELD", &path, "nothing", "what shows that it must be");
-    }
-    if (rule.value == Rule::Number) != numbers {
-        let found = if numbers { "numbers" } else { "no number" };
-        let expected = "absolute, relative or ulp with `rule: number`, and only there";
-        r.note_value(&rule, "RANGE", path, found, expected);
     }
     Some(ToleranceSpec { rule, sum, absolute, relative, ulp, because, evidence })
 }

@@ -412,10 +412,10 @@ mod tests {
         text: &str,
         read: impl Fn(&Reader<'_>, &Node) -> Option<T>,
     ) -> Result<T, &'static str> {
-        let source = Source::new("x.yaml", text.as_bytes()).expect("text");
-        let node = parse(&source).expect("yaml");
+        let source = Source::new("x.yaml", format!("- {text}\n").as_bytes()).expect("text");
+        let Kind::List(items) = parse(&source).expect("yaml").kind else { panic!("a list") };
         let reader = Reader::new(&source);
-        let value = read(&reader, &node);
+        let value = read(&reader, &items[0]);
         match reader.finish().first() {
             Some(problem) => Err(problem.code),
             None => Ok(value.expect("no problem, so a value")),

@@ -36,7 +36,11 @@ pub fn shape(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Vec<Axis>>> {
 pub fn sizes(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(At<String>, At<usize>)>> {
     r.table(node, path, |r, n, p| match n.bare().map(|t| (t, t.parse::<usize>())) {
         Some((t, Ok(x))) if x <= MAX_ELEMENTS && t == x.to_string() => Some(At::new(n, x)),
-        _ => r.fail(n, "SHAPE", p, "a size from 0 to 2^31"),
+        _ => {
+            // The name is there, so nobody is told that it is missing.
+            r.note(n, "SHAPE", p, "a size from 0 to 2^31");
+            Some(At::new(n, 1))
+        }
     })
 }
 

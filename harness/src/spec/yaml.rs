@@ -149,6 +149,7 @@ pub fn parse(source: &Source) -> Result<Node, Problem> {
     let mut options = Options::default();
     options.disallow_directives = true;
     options.emit_unresolved_aliases = true;
+    options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(&source.text, options);
     Builder { source, parser, depth: 0 }.document()
 }
@@ -186,7 +187,7 @@ impl<'a> Builder<'a> {
             }
         }
         match root {
-            Some(node) if node.bare() != Some("") => Ok(node),
+            Some(node) if !matches!(node.bare(), Some("" | "~")) => Ok(node),
             _ => Err(Problem::of_file("SPEC_EMPTY", &self.source.file, "nothing", "a mapping")),
         }
     }
