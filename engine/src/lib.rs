@@ -3,8 +3,10 @@
 //! It has never heard of cases, goldens or verdicts. An [`ops::Op`] is one formula: its
 //! [`ops::Signature`], its definition in `f64`, and its kernel launches as data.
 
+pub mod cuda;
 pub mod dtype;
 pub mod error;
+pub mod exec;
 pub mod ops;
 pub mod quant;
 pub mod shape;

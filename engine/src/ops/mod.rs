@@ -1,10 +1,29 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
+pub mod argmax;
 pub mod attributes;
+pub mod dequantize;
+mod elementwise;
+pub mod embedding;
+pub mod gelu;
+pub mod layernorm;
+pub mod layernorm_residual;
+pub mod linear;
+mod norm;
+pub mod positional;
+pub mod positional_extract;
+pub mod residual;
+pub mod rmsnorm;
+pub mod rmsnorm_residual;
+pub mod rows;
 pub mod signature;
+pub mod softmax;
+pub mod swiglu;
+pub mod swiglu_clamped;
 
 use std::collections::BTreeMap;
 
+use crate::cuda::{Card, Lowered, Page};
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::shape::Dims;
@@ -32,6 +51,14 @@ pub trait Op: Sync {
     /// # Errors
     /// What only the data show: ids or positions out of range, a NaN where a choice is made.
     fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal>;
+
+    /// The launches that answer a checked question on `card`; slots are operands, results,
+    /// workspace, constants and `fault`, by name. The grid may depend on the card, a row's
+    /// reduction tree only on the question's widths.
+    fn lower(&self, question: &Question, card: &Card) -> Lowered;
+
+    /// Every page that [`Op::lower`] may name.
+    fn pages(&self) -> &'static [&'static Page];
 
     /// The fewest bytes and operations that any kernel needs.
     fn cost(&self, question: &Question) -> Cost;
@@ -108,7 +135,24 @@ impl Inputs {
 }
 
 /// Every op, alphabetical.
-pub const ALL: &[&dyn Op] = &[];
+pub const ALL: &[&dyn Op] = &[
+    &argmax::Argmax,
+    &dequantize::Dequantize,
+    &embedding::Embedding,
+    &gelu::Gelu,
+    &layernorm::Layernorm,
+    &layernorm_residual::LayernormResidual,
+    &linear::Linear,
+    &positional::Positional,
+    &positional_extract::PositionalExtract,
+    &residual::Residual,
+    &rmsnorm::Rmsnorm,
+    &rmsnorm_residual::RmsnormResidual,
+    &rows::Rows,
+    &softmax::Softmax,
+    &swiglu::Swiglu,
+    &swiglu_clamped::SwigluClamped,
+];
 
 /// The op of that name.
 pub fn find(name: &str) -> Option<&'static dyn Op> {

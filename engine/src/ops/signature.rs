@@ -51,6 +51,22 @@ pub struct Operand {
     pub optional: bool,
 }
 
+impl Operand {
+    /// A required operand.
+    pub const fn new(name: &'static str, class: Class, shape: &'static [&'static str]) -> Operand {
+        Operand { name, class, shape, optional: false }
+    }
+
+    /// An operand that may be left out.
+    pub const fn optional(
+        name: &'static str,
+        class: Class,
+        shape: &'static [&'static str],
+    ) -> Operand {
+        Operand { name, class, shape, optional: true }
+    }
+}
+
 /// A result: name, class, axes.
 #[derive(Clone, Copy, Debug)]
 pub struct ResultSlot {
@@ -62,6 +78,27 @@ pub struct ResultSlot {
     pub shape: &'static [&'static str],
     /// The operand whose memory it may share (`alias`), or must for a state.
     pub shares: Option<&'static str>,
+}
+
+impl ResultSlot {
+    /// A result with memory of its own.
+    pub const fn new(
+        name: &'static str,
+        class: Class,
+        shape: &'static [&'static str],
+    ) -> ResultSlot {
+        ResultSlot { name, class, shape, shares: None }
+    }
+
+    /// A result that may share the memory of an operand; of the same name, it always does.
+    pub const fn sharing(
+        name: &'static str,
+        class: Class,
+        shape: &'static [&'static str],
+        operand: &'static str,
+    ) -> ResultSlot {
+        ResultSlot { name, class, shape, shares: Some(operand) }
+    }
 }
 
 /// What an attribute may be.
@@ -110,6 +147,38 @@ pub struct Attribute {
     pub name: &'static str,
     /// What it may be.
     pub rule: Rule,
+}
+
+impl Attribute {
+    /// The type of the result: `f32` or `D`; absent means what the result's class says.
+    pub const TO: Attribute =
+        Attribute { name: "to", rule: Rule::Choice { of: &["f32", "D"], default: None } };
+
+    /// A finite number above zero.
+    pub const fn positive(name: &'static str, default: Option<f64>) -> Attribute {
+        let rule = Rule::Real { low: 0.0, closed: false, high: f32::MAX as f64, default };
+        Attribute { name, rule }
+    }
+
+    /// A number in `[low, high]`.
+    pub const fn real(name: &'static str, low: f64, high: f64, default: Option<f64>) -> Attribute {
+        Attribute { name, rule: Rule::Real { low, closed: true, high, default } }
+    }
+
+    /// A whole number in `[low, high]`.
+    pub const fn whole(name: &'static str, low: i64, high: i64, default: Option<i64>) -> Attribute {
+        Attribute { name, rule: Rule::Int { low, high, default } }
+    }
+
+    /// A position, length or window: 0 to 2^31 − 1, 0 where it is absent.
+    pub const fn index(name: &'static str) -> Attribute {
+        Attribute::whole(name, 0, i32::MAX as i64, Some(0))
+    }
+
+    /// True or false, false where it is absent.
+    pub const fn flag(name: &'static str) -> Attribute {
+        Attribute { name, rule: Rule::Flag { default: false } }
+    }
 }
 
 /// The face of an op.
@@ -223,6 +292,15 @@ impl Question {
     /// Type and shape of each result, in the order of the signature.
     pub fn results(&self) -> Vec<(&'static str, Meta)> {
         self.signature.results.iter().map(|r| (r.name, self.result_meta(r))).collect()
+    }
+
+    /// Stored type of a result.
+    ///
+    /// # Panics
+    /// If the op has no such result.
+    pub fn result_type(&self, name: &str) -> DType {
+        let result = self.signature.results.iter().find(|r| r.name == name);
+        self.result_meta(result.unwrap_or_else(|| panic!("no result {name}"))).dtype
     }
 
     fn result_meta(&self, result: &ResultSlot) -> Meta {

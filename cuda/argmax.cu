@@ -1,0 +1,46 @@
+// argmax: ids[i] = the first index of the largest x[i, .]
+//
+// Formula   greedy decoding; ties go to the lower id
+// Shapes    x [n, columns] f32; ids [n]
+// Requires  sm_80
+// Launch    a block a row
+// Numerics  exact comparisons; a NaN gives id -1 and raises the fault
+// Cost      x once
+// Host      engine/src/ops/argmax.rs
+// Cases     specs/ops/argmax.yaml
+#include "common.cuh"
+
+struct ArgmaxArgs {
+    const float* x;
+    int* ids;
+    u32* fault;
+    int columns;
+};
+
+// A logit and its id as one key: larger is better, and of equals the lower id. NaN is the largest.
+__device__ __forceinline__ u64 key(float x, int id) {
+    if (x == 0.0f) x = 0.0f;  // minus zero equals zero
+    const u32 bits = __float_as_uint(x);
+    const u32 ordered = isnan(x) ? ~0u : (bits & 0x80000000u ? ~bits : bits | 0x80000000u);
+    return u64(ordered) << 32 | u32(~id);
+}
+
+__device__ __forceinline__ u64 larger(u64 a, u64 b) { return a > b ? a : b; }
+
+extern "C" __global__ void argmax_f32(const ArgmaxArgs a) {
+    __shared__ u64 scratch[32];
+    wait_for_previous();
+    const float* x = a.x + i64(blockIdx.x) * a.columns;
+    u64 best = 0;
+    for (int i = threadIdx.x; i < a.columns; i += blockDim.x) best = larger(best, key(x[i], i));
+    for (int step = 16; step > 0; step >>= 1) best = larger(best, __shfl_xor_sync(~0u, best, step));
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = best;
+    __syncthreads();
+    let_next_start();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < blockDim.x / 32; ++w) best = larger(best, scratch[w]);
+        const bool nan = u32(best >> 32) == ~0u;
+        if (nan) raise(a.fault, 1);
+        a.ids[blockIdx.x] = nan ? -1 : int(~u32(best));
+    }
+}

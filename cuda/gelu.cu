@@ -1,0 +1,53 @@
+// gelu: y = x * Phi(x) * scale
+//
+// Formula   Hendrycks & Gimpel 2016, section 2: by erf, or by tanh as GPT-2 has it
+// Shapes    x, y any shape; y may share x
+// Requires  sm_80
+// Launch    elements 16 bytes at a time, FLIGHT loads in flight a thread (elementwise.cuh)
+// Numerics  f32; erf through erfc of -x / sqrt 2, so the negative side does not cancel; tanh
+//           as x / (1 + exp(-2u)); expf and erfcf of the CUDA library (2 and 4 ulp); one
+//           rounding at the store
+// Cost      2 sizeof D bytes an element; erf about 30 instructions, tanh 20
+// Host      engine/src/ops/gelu.rs
+// Cases     specs/ops/gelu.yaml
+#include "elementwise.cuh"
+
+struct GeluArgs {
+    const void* x;
+    void* y;
+    i64 count;
+    float scale;
+};
+
+__device__ __forceinline__ float gelu_erf(float x) {
+    return 0.5f * x * erfcf(x * -0.70710678118654752f);
+}
+
+__device__ __forceinline__ float gelu_tanh(float x) {
+    const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + expf(-2.0f * u));
+}
+
+template <typename D, float (*F)(float)> struct Gelu {
+    const GeluArgs& a;
+    template <int N> __device__ void load(i64 i, float (&in)[1][N]) const {
+        load_row<D, N>(static_cast<const D*>(a.x) + i, in[0]);
+    }
+    template <int N> __device__ void store(i64 i, float (&in)[1][N]) const {
+#pragma unroll
+        for (int j = 0; j < N; ++j) in[0][j] = F(in[0][j]) * a.scale;
+        store_row<D, N>(static_cast<D*>(a.y) + i, in[0]);
+    }
+};
+
+#define GELU(FORM, D)                                                                            \
+    extern "C" __global__ void gelu_##FORM##_##D(const GeluArgs a) {                             \
+        wait_for_previous();                                                                     \
+        elementwise<elements_at_once(sizeof(D)), 1>(a.count, Gelu<D, gelu_##FORM>{a});           \
+    }
+GELU(erf, f32)
+GELU(erf, f16)
+GELU(erf, bf16)
+GELU(tanh, f32)
+GELU(tanh, f16)
+GELU(tanh, bf16)

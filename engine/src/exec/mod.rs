@@ -1,0 +1,4 @@
+//! Executors: one op's question, or a Program, on the CPU or on a device.
+
+pub mod bench;
+pub mod op;

@@ -1,0 +1,68 @@
+//! dequantize: y = the numbers that stored blocks mean, as f32.
+
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::error::Refusal;
+use crate::ops::linear::{WEIGHT_VARIANTS, weight_variant};
+use crate::ops::{
+    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, traffic,
+};
+
+/// The op.
+pub struct Dequantize;
+
+static SIGNATURE: Signature = Signature {
+    name: "dequantize",
+    source: "GGUF block layouts (ggml-common.h); OCP Microscaling 1.0 for mxfp4",
+    operands: &[Operand::new("w", Class::W, &["r", "c"])],
+    attributes: &[],
+    results: &[ResultSlot::new("y", Class::F32, &["r", "c"])],
+    rounds_inside: false,
+};
+
+static ARGS: Layout = Layout {
+    name: "DequantizeArgs",
+    fields: &[("w", Field::Ptr), ("y", Field::Ptr), ("columns", Field::I32)],
+};
+
+static PAGE: Page = Page {
+    name: "dequantize",
+    text: include_str!("../../../cuda/dequantize.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: WEIGHT_VARIANTS,
+};
+
+impl Op for Dequantize {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn define(&self, _question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        Ok(vec![Values::Real(inputs.real("w").to_vec())])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let [rows, columns] = dims(&question.dims, ["r", "c"]);
+        let args = Args::new(
+            &ARGS,
+            [
+                ("w", Arg::Slot("w", 0)),
+                ("y", Arg::Slot("y", 0)),
+                ("columns", Arg::I32(columns as i32)),
+            ],
+        );
+        let mut launch = Launch::new(&PAGE, "dequantize_f32".into(), 1, 256, args);
+        launch.grid = [rows as u32, columns.div_ceil(256 * 4) as u32, 1];
+        launch.variant = weight_variant(question.type_of("w"));
+        Lowered::one(launch)
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [r, c] = dims(&question.dims, ["r", "c"]);
+        Cost { bytes: traffic(question), operations: 2.0 * (r * c) as f64 }
+    }
+}

@@ -1,0 +1,89 @@
+//! layernorm: y = (x − mean) / √(var + eps) · gamma + beta, over the last axis.
+
+use crate::cuda::{Card, Lowered, Page, Requires};
+use crate::error::Refusal;
+use crate::ops::{
+    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, norm, traffic,
+};
+
+/// The op.
+pub struct Layernorm;
+
+static SIGNATURE: Signature = Signature {
+    name: "layernorm",
+    source: "Ba, Kiros & Hinton 2016, \"Layer Normalization\", eq. 4",
+    operands: &[
+        Operand::new("x", Class::R, &["n", "h"]),
+        Operand::new("gamma", Class::P, &["h"]),
+        Operand::new("beta", Class::P, &["h"]),
+    ],
+    attributes: norm::ATTRIBUTES,
+    results: &[ResultSlot::new("y", Class::To, &["n", "h"])],
+    rounds_inside: false,
+};
+
+static PAGE: Page = Page {
+    name: "layernorm",
+    text: include_str!("../../../cuda/layernorm.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&norm::ARGS],
+    variants: &[],
+};
+
+/// Normalises each row of `x` by its own mean and biased variance; unrounded.
+pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
+    let hidden = gamma.len();
+    let mut y = Vec::with_capacity(x.len());
+    for row in x.chunks_exact(hidden) {
+        let mean = row.iter().sum::<f64>() / hidden as f64;
+        let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / hidden as f64;
+        let scale = 1.0 / (variance + eps).sqrt();
+        y.extend((0..hidden).map(|i| (row[i] - mean) * scale * gamma[i] + beta[i]));
+    }
+    y
+}
+
+impl Op for Layernorm {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let eps = question.attributes.real("eps");
+        let y = layernorm(inputs.real("x"), inputs.real("gamma"), inputs.real("beta"), eps);
+        Ok(vec![Values::Real(y)])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        norm::lower(&PAGE, question, &[question.type_of("x"), question.result_type("y")])
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [n, h] = dims(&question.dims, ["n", "h"]);
+        Cost { bytes: traffic(question), operations: 8.0 * (n * h) as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_abs_diff_eq;
+
+    use super::layernorm;
+
+    #[test]
+    fn one_to_four() {
+        let y = layernorm(&[1.0, 2.0, 3.0, 4.0], &[1.0; 4], &[0.0; 4], 1e-5);
+        for (got, want) in y.iter().zip([-1.341_635, -0.447_212, 0.447_212, 1.341_635]) {
+            assert_abs_diff_eq!(*got, want, epsilon = 5e-7);
+        }
+    }
+
+    #[test]
+    fn a_constant_row_is_beta() {
+        assert_eq!(layernorm(&[7.0; 3], &[2.0; 3], &[0.5, 1.0, -1.0], 1e-5), [0.5, 1.0, -1.0]);
+    }
+}

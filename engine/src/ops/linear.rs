@@ -1,0 +1,163 @@
+//! linear: y = x · wᵀ + bias, with w in any stored type.
+
+use rayon::prelude::*;
+
+use crate::cuda::page::Variant;
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::dtype::DType;
+use crate::error::Refusal;
+use crate::ops::{
+    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
+    traffic,
+};
+
+/// The op.
+pub struct Linear;
+
+static SIGNATURE: Signature = Signature {
+    name: "linear",
+    source: "matrix product, PyTorch's nn.Linear: y = x wᵀ + b",
+    operands: &[
+        Operand::new("x", Class::DOrF32, &["n", "in"]),
+        Operand::new("w", Class::W, &["out", "in"]),
+        Operand::optional("bias", Class::P, &["out"]),
+    ],
+    attributes: &[Attribute::TO],
+    results: &[ResultSlot::new("y", Class::To, &["n", "out"])],
+    rounds_inside: false,
+};
+
+static ARGS: Layout = Layout {
+    name: "LinearArgs",
+    fields: &[
+        ("w", Field::Ptr),
+        ("x", Field::Ptr),
+        ("bias", Field::Ptr),
+        ("y", Field::Ptr),
+        ("in", Field::I32),
+        ("out", Field::I32),
+        ("n", Field::I32),
+    ],
+};
+
+/// A page compiled once for each stored type of the weight, in the order of [`DType::WEIGHTS`].
+pub(crate) const WEIGHT_VARIANTS: &[Variant] = &[
+    Variant(&[("W", "f32")]),
+    Variant(&[("W", "f16")]),
+    Variant(&[("W", "bf16")]),
+    Variant(&[("W", "q4_0")]),
+    Variant(&[("W", "q5_0")]),
+    Variant(&[("W", "q8_0")]),
+    Variant(&[("W", "q4_k")]),
+    Variant(&[("W", "q5_k")]),
+    Variant(&[("W", "q6_k")]),
+    Variant(&[("W", "mxfp4")]),
+];
+
+/// The variant of a page that reads weights of type `w`.
+///
+/// # Panics
+/// If `w` is no weight type: the signature was checked before.
+pub(crate) fn weight_variant(w: DType) -> Variant {
+    let at = DType::WEIGHTS.iter().position(|t| *t == w);
+    WEIGHT_VARIANTS[at.unwrap_or_else(|| panic!("{w} is no weight type"))]
+}
+
+static PAGE: Page = Page {
+    name: "linear",
+    text: include_str!("../../../cuda/linear.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: WEIGHT_VARIANTS,
+};
+
+/// Rows of tokens up to which the decode kernels answer.
+pub const DECODE_ROWS: usize = 8;
+
+/// x [n, in] times the transpose of w [out, in]; unrounded. Sums in index order.
+pub fn matmul(x: &[f64], w: &[f64], width: usize) -> Vec<f64> {
+    let outputs = w.len() / width;
+    let mut y = vec![0.0; x.len() / width * outputs];
+    y.par_chunks_mut(outputs).zip(x.par_chunks_exact(width)).for_each(|(y, x)| {
+        y.par_iter_mut().zip(w.par_chunks_exact(width)).with_min_len(64).for_each(|(y, w)| {
+            *y = x.iter().zip(w).map(|(x, w)| x * w).sum();
+        });
+    });
+    y
+}
+
+/// [`matmul`] plus a bias a column, where there is one; unrounded.
+pub fn linear(x: &[f64], w: &[f64], bias: Option<&[f64]>, width: usize) -> Vec<f64> {
+    let mut y = matmul(x, w, width);
+    if let Some(bias) = bias {
+        for row in y.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+    }
+    y
+}
+
+impl Op for Linear {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let width = question.dims.get("in");
+        let bias = inputs.find_real("bias");
+        Ok(vec![Values::Real(linear(inputs.real("x"), inputs.real("w"), bias, width))])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let [n, width, outputs] = dims(&question.dims, ["n", "in", "out"]);
+        let (x, w) = (question.type_of("x"), question.type_of("w"));
+        let y = question.result_type("y");
+        let bias = if question.has("bias") { Arg::Slot("bias", 0) } else { Arg::Null };
+        let args = Args::new(
+            &ARGS,
+            [
+                ("w", Arg::Slot("w", 0)),
+                ("x", Arg::Slot("x", 0)),
+                ("bias", bias),
+                ("y", Arg::Slot("y", 0)),
+                ("in", Arg::I32(width as i32)),
+                ("out", Arg::I32(outputs as i32)),
+                ("n", Arg::I32(n as i32)),
+            ],
+        );
+        let wide = w.is_block() || width.is_multiple_of(8);
+        let tensor = x != DType::F32 && (w == x || w.is_block());
+        let (form, grid, block) = match n {
+            1 if wide => ("wide1", [outputs.div_ceil(4), 1], 128),
+            ..=DECODE_ROWS if wide => ("wide8", [outputs.div_ceil(4), 1], 128),
+            ..=DECODE_ROWS => ("any", [outputs.div_ceil(4), 1], 128),
+            _ if tensor => ("mma", [outputs.div_ceil(128), n.div_ceil(128)], 256),
+            _ => ("simt", [outputs.div_ceil(64), n.div_ceil(64)], 256),
+        };
+        let mut launch = Launch::new(&PAGE, format!("linear_{form}_{x}_{y}"), 1, block, args);
+        launch.grid = [grid[0] as u32, grid[1] as u32, 1];
+        launch.variant = weight_variant(w);
+        Lowered::one(launch)
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [n, width, outputs] = dims(&question.dims, ["n", "in", "out"]);
+        let operations = 2.0 * n as f64 * width as f64 * outputs as f64;
+        Cost { bytes: traffic(question), operations }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_that_a_transposed_weight_would_change() {
+        let y = linear(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], Some(&[10.0, 20.0]), 3);
+        assert_eq!(y, [24.0, 52.0]);
+    }
+}

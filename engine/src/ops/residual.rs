@@ -1,0 +1,80 @@
+//! residual: y = a + b, each element rounded once to the type of a.
+
+use crate::cuda::{Arg, Args, Card, Field, Layout, Lowered, Page, Requires};
+use crate::error::Refusal;
+use crate::error::RefusalKind;
+use crate::ops::{
+    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, elementwise, traffic,
+};
+
+/// The op.
+pub struct Residual;
+
+static SIGNATURE: Signature = Signature {
+    name: "residual",
+    source: "He et al. 2015, \"Deep Residual Learning for Image Recognition\", eq. 1",
+    operands: &[Operand::new("a", Class::R, &["..."]), Operand::new("b", Class::DOrF32, &["..."])],
+    attributes: &[],
+    results: &[ResultSlot::sharing("y", Class::Like("a"), &["=a"], "a")],
+    rounds_inside: false,
+};
+
+static ARGS: Layout = Layout {
+    name: "ResidualArgs",
+    fields: &[("a", Field::Ptr), ("b", Field::Ptr), ("y", Field::Ptr), ("count", Field::I64)],
+};
+
+static PAGE: Page = Page {
+    name: "residual",
+    text: include_str!("../../../cuda/residual.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: &[],
+};
+
+impl Op for Residual {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        let shape = |name| question.operand(name).map(|m| m.shape.clone()).unwrap_or_default();
+        let (a, b) = (shape("a"), shape("b"));
+        if a == b {
+            return Ok(());
+        }
+        let kind =
+            if a.len() == b.len() { RefusalKind::ShapeMismatch } else { RefusalKind::RankMismatch };
+        Err(Refusal::new(kind, "b", format!("is {b:?}, a is {a:?}")))
+    }
+
+    fn define(&self, _question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let (a, b) = (inputs.real("a"), inputs.real("b"));
+        Ok(vec![Values::Real(a.iter().zip(b).map(|(a, b)| a + b).collect())])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let count = question.operand("a").and_then(|m| m.volume()).expect("checked");
+        let (a, b) = (question.type_of("a"), question.type_of("b"));
+        let args = Args::new(
+            &ARGS,
+            [
+                ("a", Arg::Slot("a", 0)),
+                ("b", Arg::Slot("b", 0)),
+                ("y", Arg::Slot("y", 0)),
+                ("count", Arg::I64(count as i64)),
+            ],
+        );
+        let bytes = a.bytes().min(b.bytes());
+        elementwise::lower(&PAGE, format!("residual_{a}_{b}"), count, bytes, args)
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let count = question.operand("a").and_then(|m| m.volume()).unwrap_or(0);
+        Cost { bytes: traffic(question), operations: count as f64 }
+    }
+}

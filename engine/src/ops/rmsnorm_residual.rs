@@ -1,0 +1,71 @@
+//! rmsnorm_residual: sum = x + residual, rounded to its stored type; y = rmsnorm(sum).
+
+use crate::cuda::{Card, Lowered, Page, Requires};
+use crate::error::Refusal;
+use crate::ops::rmsnorm::rmsnorm;
+use crate::ops::{
+    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, norm, traffic,
+};
+
+/// The op.
+pub struct RmsnormResidual;
+
+static SIGNATURE: Signature = Signature {
+    name: "rmsnorm_residual",
+    source: "as rmsnorm; the pre-norm block of Llama",
+    operands: &[
+        Operand::new("x", Class::DOrF32, &["n", "h"]),
+        Operand::new("residual", Class::R, &["n", "h"]),
+        Operand::new("gamma", Class::P, &["h"]),
+    ],
+    attributes: norm::ATTRIBUTES,
+    results: &[
+        ResultSlot::new("y", Class::To, &["n", "h"]),
+        ResultSlot::new("sum", Class::Like("residual"), &["n", "h"]),
+    ],
+    rounds_inside: true,
+};
+
+static PAGE: Page = Page {
+    name: "rmsnorm_residual",
+    text: include_str!("../../../cuda/rmsnorm_residual.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&norm::ARGS],
+    variants: &[],
+};
+
+impl Op for RmsnormResidual {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let eps = question.attributes.real("eps");
+        let stored = question.type_of("residual");
+        let sum: Vec<f64> = inputs
+            .real("x")
+            .iter()
+            .zip(inputs.real("residual"))
+            .map(|(x, r)| stored.round(x + r))
+            .collect();
+        let y = rmsnorm(&sum, inputs.real("gamma"), eps);
+        Ok(vec![Values::Real(y), Values::Real(sum)])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        norm::lower(
+            &PAGE,
+            question,
+            &[question.type_of("x"), question.type_of("residual"), question.result_type("y")],
+        )
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [n, h] = dims(&question.dims, ["n", "h"]);
+        Cost { bytes: traffic(question), operations: 5.0 * (n * h) as f64 }
+    }
+}

@@ -1,0 +1,108 @@
+//! swiglu: y = silu(gate) · up, with silu(g) = g / (1 + e^(−g)).
+
+use crate::cuda::{Arg, Args, Card, Field, Layout, Lowered, Page, Requires};
+use crate::dtype::DType;
+use crate::error::{Refusal, RefusalKind};
+use crate::ops::{
+    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, elementwise, traffic,
+};
+
+/// The op.
+pub struct Swiglu;
+
+/// Gate and up, of one shape and one type.
+pub(crate) const GATE_AND_UP: &[Operand] = &[
+    Operand::new("gate", Class::DOrF32, &["n", "f"]),
+    Operand::new("up", Class::DOrF32, &["n", "f"]),
+];
+
+static SIGNATURE: Signature = Signature {
+    name: "swiglu",
+    source: "Shazeer 2020, \"GLU Variants Improve Transformer\", eq. 5",
+    operands: GATE_AND_UP,
+    attributes: &[],
+    results: &[ResultSlot::new("y", Class::D, &["n", "f"])],
+    rounds_inside: false,
+};
+
+pub(crate) static ARGS: Layout = Layout {
+    name: "SwigluArgs",
+    fields: &[
+        ("gate", Field::Ptr),
+        ("up", Field::Ptr),
+        ("y", Field::Ptr),
+        ("count", Field::I64),
+        ("alpha", Field::F32),
+        ("limit", Field::F32),
+    ],
+};
+
+static PAGE: Page = Page {
+    name: "swiglu",
+    text: include_str!("../../../cuda/swiglu.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: &[],
+};
+
+/// g / (1 + e^(−g)); −0 for large negative g, never NaN for a finite one.
+pub fn silu(g: f64) -> f64 {
+    g / (1.0 + (-g).exp())
+}
+
+/// Gate and up must be of one type.
+pub(crate) fn check_types(question: &Question) -> Result<(), Refusal> {
+    let (gate, up) = (question.type_of("gate"), question.type_of("up"));
+    if gate == up {
+        return Ok(());
+    }
+    let message = format!("is {up}, gate is {gate}");
+    Err(Refusal::new(RefusalKind::DtypeMismatch, "up", message))
+}
+
+/// The launch of either swiglu.
+pub(crate) fn lower(page: &'static Page, question: &Question, alpha: f32, limit: f32) -> Lowered {
+    let count = question.operand("gate").and_then(|m| m.volume()).expect("checked");
+    let (x, y): (DType, DType) = (question.type_of("gate"), question.dtype);
+    let args = Args::new(
+        &ARGS,
+        [
+            ("gate", Arg::Slot("gate", 0)),
+            ("up", Arg::Slot("up", 0)),
+            ("y", Arg::Slot("y", 0)),
+            ("count", Arg::I64(count as i64)),
+            ("alpha", Arg::F32(alpha)),
+            ("limit", Arg::F32(limit)),
+        ],
+    );
+    let entry = format!("{}_{x}_{y}", page.name);
+    elementwise::lower(page, entry, count, x.bytes().min(y.bytes()), args)
+}
+
+impl Op for Swiglu {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        check_types(question)
+    }
+
+    fn define(&self, _question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let (gate, up) = (inputs.real("gate"), inputs.real("up"));
+        Ok(vec![Values::Real(gate.iter().zip(up).map(|(&g, u)| silu(g) * u).collect())])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        lower(&PAGE, question, 1.0, 0.0)
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let count = question.operand("gate").and_then(|m| m.volume()).unwrap_or(0);
+        Cost { bytes: traffic(question), operations: 12.0 * count as f64 }
+    }
+}

@@ -1,0 +1,69 @@
+//! swiglu_clamped: y = g · σ(alpha g) · (u + 1), g clamped from above, u on both sides (gpt-oss).
+
+use crate::cuda::{Card, Lowered, Page, Requires};
+use crate::error::Refusal;
+use crate::ops::{
+    Attribute, Class, Cost, Inputs, Op, Question, ResultSlot, Signature, Values, swiglu, traffic,
+};
+
+/// The op.
+pub struct SwigluClamped;
+
+/// The gate's slope and the clamp.
+pub(crate) const ALPHA: Attribute = Attribute::positive("alpha", Some(1.702f32 as f64));
+pub(crate) const LIMIT: Attribute = Attribute::positive("limit", Some(7.0));
+
+static SIGNATURE: Signature = Signature {
+    name: "swiglu_clamped",
+    source: "openai/gpt-oss, gpt_oss/torch/model.py, swiglu",
+    operands: swiglu::GATE_AND_UP,
+    attributes: &[ALPHA, LIMIT],
+    results: &[ResultSlot::new("y", Class::D, &["n", "f"])],
+    rounds_inside: false,
+};
+
+static PAGE: Page = Page {
+    name: "swiglu_clamped",
+    text: include_str!("../../../cuda/swiglu_clamped.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&swiglu::ARGS],
+    variants: &[],
+};
+
+/// The clamped gated unit of gpt-oss; a NaN stays a NaN.
+pub fn swiglu_clamped(gate: f64, up: f64, alpha: f64, limit: f64) -> f64 {
+    let gate = if gate > limit { limit } else { gate };
+    let up = if up.is_nan() { up } else { up.clamp(-limit, limit) };
+    gate / (1.0 + (-alpha * gate).exp()) * (up + 1.0)
+}
+
+impl Op for SwigluClamped {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        swiglu::check_types(question)
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let [alpha, limit] = ["alpha", "limit"].map(|name| question.attributes.real(name));
+        let pairs = inputs.real("gate").iter().zip(inputs.real("up"));
+        let y = pairs.map(|(&g, &u)| swiglu_clamped(g, u, alpha, limit)).collect();
+        Ok(vec![Values::Real(y)])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let [alpha, limit] = ["alpha", "limit"].map(|name| question.attributes.real(name) as f32);
+        swiglu::lower(&PAGE, question, alpha, limit)
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let count = question.operand("gate").and_then(|m| m.volume()).unwrap_or(0);
+        Cost { bytes: traffic(question), operations: 16.0 * count as f64 }
+    }
+}
