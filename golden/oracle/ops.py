@@ -14,12 +14,20 @@ from pathlib import Path
 import numpy as np
 
 import activations
+import attention
+import experts
 import norms
+import positions
 import products
+import sampling
 import witness
 import wrong_activations
+import wrong_attention
+import wrong_experts
 import wrong_norms
+import wrong_positions
 import wrong_products
+import wrong_sampling
 from answer import Answer
 from signature import SIGNATURES, WEIGHTS, Question, Refused
 from slack import UNIT
@@ -27,26 +35,45 @@ from stored import FLOATS, narrow
 from wire import Raw, Wire
 
 ANSWERS = {
+    "argmax": sampling.answer_argmax,
+    "attention_decode": attention.answer_attention_decode,
+    "attention_prefill": attention.answer_attention_prefill,
     "dequantize": products.answer_dequantize,
     "embedding": products.answer_embedding,
     "ffn_gelu": products.answer_ffn_gelu,
     "ffn_swiglu": products.answer_ffn_swiglu,
     "gelu": activations.answer_gelu,
+    "kv_append": attention.answer_kv_append,
     "layernorm": norms.answer_layernorm,
     "layernorm_residual": norms.answer_layernorm_residual,
     "linear": products.answer_linear,
+    "min_p": sampling.answer_chain,
+    "moe_ffn": experts.answer_moe_ffn,
+    "moe_router": experts.answer_moe_router,
+    "positional": positions.answer_positional,
+    "positional_extract": positions.answer_positional_extract,
+    "repetition_penalty": sampling.answer_chain,
     "residual": activations.answer_residual,
     "rmsnorm": norms.answer_rmsnorm,
     "rmsnorm_residual": norms.answer_rmsnorm_residual,
+    "rope": positions.answer_rope,
     "rows": products.answer_rows,
+    "sample": sampling.answer_sample,
     "softmax": norms.answer_softmax,
     "swiglu": activations.answer_swiglu,
     "swiglu_clamped": activations.answer_swiglu_clamped,
+    "temperature": sampling.answer_chain,
+    "top_k": sampling.answer_chain,
+    "top_p": sampling.answer_chain,
 }
 WRONG = {
     **wrong_activations.WRONG,
+    **wrong_attention.WRONG,
+    **wrong_experts.WRONG,
     **wrong_norms.WRONG,
+    **wrong_positions.WRONG,
     **wrong_products.WRONG,
+    **wrong_sampling.WRONG,
 }
 VERSION = "0.1.0"
 
