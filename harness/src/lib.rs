@@ -6,8 +6,10 @@
 pub mod case;
 pub mod distance;
 pub mod execution;
+pub mod fill;
 pub mod golden;
 pub mod json;
 pub mod report;
+pub mod spec;
 pub mod verdict;
 pub mod wire;
