@@ -16,7 +16,7 @@ use crate::report::Worst;
 pub const UNIT: f64 = 1.0 / 16_777_216.0;
 
 /// How many neighbours of the worst element are kept on each side.
-const AROUND: usize = 3;
+pub const AROUND: usize = 3;
 
 /// The relative error of one rounding to `dtype`, as `keeps` counts it.
 pub fn unit_roundoff(dtype: DType) -> f64 {
