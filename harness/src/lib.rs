@@ -14,5 +14,6 @@ pub mod page;
 pub mod report;
 pub mod selfcheck;
 pub mod spec;
+pub mod subject;
 pub mod verdict;
 pub mod wire;

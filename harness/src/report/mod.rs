@@ -1,5 +1,7 @@
 //! Rows and provenance: what reports are written from.
 
+pub mod provenance;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
