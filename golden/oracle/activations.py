@@ -6,7 +6,7 @@ import numpy as np
 
 import slack
 from answer import Answer, one
-from signature import Question
+from signature import Question, Refused
 from stored import representable
 
 ERFC = np.frompyfunc(math.erfc, 1, 1)
@@ -77,5 +77,7 @@ def answer_swiglu_clamped(q: Question) -> Answer:
 
 def answer_residual(q: Question) -> Answer:
     """a, b of one shape → y = a + b in a's type, one rounding."""
+    if q["a"].shape != q["b"].shape:
+        raise Refused("ShapeMismatch", "b", f"is {q['b'].shape}, a is {q['a'].shape}")
     y = q["a"] + q["b"]
     return one("y", y, q.stored("a"), exact=representable(y))

@@ -39,7 +39,7 @@ pub struct Worker {
 
 impl Worker {
     /// Serves, or becomes the command.
-    pub fn run(self) -> ExitCode {
+    pub fn run(&self) -> ExitCode {
         // Kept across exec. Where the system has no such thing, EOF on stdin is the end.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         if self.run {

@@ -71,7 +71,7 @@ words! {
 }
 words! {
     /// A number that is none.
-    NotFinite: "nan" "inf" "-inf"
+    NotFinite: "nan" "inf" "-inf" ".nan" ".inf" "-.inf"
 }
 words! {
     /// The kinds of refusal.

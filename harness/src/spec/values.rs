@@ -136,12 +136,12 @@ fn pair(r: &Reader<'_>, node: &Node, path: &str) -> Option<(f64, f64)> {
     if low <= high { Some((low, high)) } else { r.fail(node, "RANGE", path, "the lower end first") }
 }
 
-/// A finite number, or one of the words `nan`, `inf`, `-inf`.
+/// A finite number, or one of `nan`, `inf`, `-inf`, with or without the dot of YAML.
 fn number_or_not(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
     match node.text() {
-        Some("nan") => Some(f64::NAN),
-        Some("inf") => Some(f64::INFINITY),
-        Some("-inf") => Some(f64::NEG_INFINITY),
+        Some("nan" | ".nan") => Some(f64::NAN),
+        Some("inf" | ".inf") => Some(f64::INFINITY),
+        Some("-inf" | "-.inf") => Some(f64::NEG_INFINITY),
         _ => r.number(node, path),
     }
 }
