@@ -77,17 +77,6 @@ pub fn rulers(case: &Case, golden: &Golden) -> Vec<Ruler> {
     golden.results.iter().map(ruler).collect()
 }
 
-/// Whether a golden is so plain that it could be met by accident: every result constant or zero.
-pub fn is_weak(rulers: &[Ruler]) -> bool {
-    let plain = |r: &Ruler| {
-        let same = r.want.iter().all(|w| w.to_bits() == r.want[0].to_bits());
-        r.is_empty()
-            || r.len() > 1 && same
-            || r.meta.dtype != DType::I32 && r.want[0] == 0.0 && same
-    };
-    rulers.iter().all(plain)
-}
-
 /// Judges one outcome.
 pub fn judge(expect: &Expect, rulers: &[Ruler], outcome: &Outcome, asked: &Asked) -> Judgement {
     match (outcome, expect) {

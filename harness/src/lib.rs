@@ -13,6 +13,7 @@ pub mod json;
 pub mod judge;
 pub mod page;
 pub mod report;
+pub mod run;
 pub mod selfcheck;
 pub mod spec;
 pub mod subject;

@@ -211,14 +211,6 @@ fn nothing_compared_is_inconclusive_not_a_pass() {
 }
 
 #[test]
-fn a_constant_golden_is_weak() {
-    let mut golden = golden();
-    assert!(!is_weak(&rulers(&case(answer()), &golden)));
-    golden.results.get_mut("y").expect("there").numbers = Numbers::Real(vec![0.5; 12]);
-    assert!(is_weak(&rulers(&case(answer()), &golden)));
-}
-
-#[test]
 fn the_page_of_a_load() {
     let mut far = honest();
     far[3] = 4.0 / 3.0 + 1e-5;
