@@ -1,11 +1,15 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
 pub mod argmax;
+pub mod attention;
+pub mod attention_decode;
+pub mod attention_prefill;
 pub mod attributes;
 pub mod dequantize;
 mod elementwise;
 pub mod embedding;
 pub mod gelu;
+pub mod kv_append;
 pub mod layernorm;
 pub mod layernorm_residual;
 pub mod linear;
@@ -15,6 +19,7 @@ pub mod positional_extract;
 pub mod residual;
 pub mod rmsnorm;
 pub mod rmsnorm_residual;
+pub mod rope;
 pub mod rows;
 pub mod signature;
 pub mod softmax;
@@ -137,9 +142,12 @@ impl Inputs {
 /// Every op, alphabetical.
 pub const ALL: &[&dyn Op] = &[
     &argmax::Argmax,
+    &attention_decode::AttentionDecode,
+    &attention_prefill::AttentionPrefill,
     &dequantize::Dequantize,
     &embedding::Embedding,
     &gelu::Gelu,
+    &kv_append::KvAppend,
     &layernorm::Layernorm,
     &layernorm_residual::LayernormResidual,
     &linear::Linear,
@@ -148,6 +156,7 @@ pub const ALL: &[&dyn Op] = &[
     &residual::Residual,
     &rmsnorm::Rmsnorm,
     &rmsnorm_residual::RmsnormResidual,
+    &rope::Rope,
     &rows::Rows,
     &softmax::Softmax,
     &swiglu::Swiglu,
