@@ -134,5 +134,6 @@ extern "C" __global__ void sampling_top_p(const SamplingArgs a) {
     for (int i = threadIdx.x; i < a.count; i += blockDim.x) sum += share(a.logits[i]);
     atomicAdd(&total, sum);
     __syncthreads();
-    keep_until(a, u64(ceil(double(a.value) * double(total))), share);
+    // At least the first stays, also for p = 0.
+    keep_until(a, max(u64(1), u64(ceil(double(a.value) * double(total)))), share);
 }

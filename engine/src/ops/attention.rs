@@ -50,11 +50,11 @@ pub(crate) fn check_rows(
 }
 
 /// Query heads must be a multiple of key heads.
-pub(crate) fn check_heads(question: &Question) -> Result<(), Refusal> {
+pub(crate) fn check_heads(question: &Question, keys: &str) -> Result<(), Refusal> {
     let [q, k, d] = ["q", "k", "d"].map(|s| question.dims.get(s));
     if !q.is_multiple_of(k) {
         let message = format!("{q} query heads are no multiple of {k} key heads");
-        return Err(Refusal::new(RefusalKind::ShapeMismatch, "q", message));
+        return Err(Refusal::new(RefusalKind::ShapeMismatch, keys, message));
     }
     if d > HEAD_MAX {
         let message = format!("heads of {d}, but at most {HEAD_MAX} are offered");

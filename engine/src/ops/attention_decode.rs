@@ -74,7 +74,7 @@ impl Op for AttentionDecode {
     }
 
     fn check(&self, question: &Question) -> Result<(), Refusal> {
-        check_heads(question)?;
+        check_heads(question, "k_new")?;
         let c = question.dims.get("c");
         let [position, window] =
             ["position", "window"].map(|a| question.attributes.int(a) as usize);

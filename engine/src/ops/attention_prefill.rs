@@ -80,7 +80,7 @@ impl Op for AttentionPrefill {
     }
 
     fn check(&self, question: &Question) -> Result<(), Refusal> {
-        check_heads(question)?;
+        check_heads(question, "k")?;
         let [n, c] = dims(&question.dims, ["n", "c"]);
         let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
         let ring = question.attributes.flag("ring");

@@ -30,7 +30,7 @@ static SIGNATURE: Signature = Signature {
     attributes: &[
         Attribute {
             name: "approximate",
-            rule: Rule::Choice { of: &["none", "tanh"], default: None },
+            rule: Rule::Choice { of: &["none", "tanh"], default: Some("none") },
         },
         Attribute::TO,
     ],

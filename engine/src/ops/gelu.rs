@@ -18,9 +18,9 @@ static SIGNATURE: Signature = Signature {
     attributes: &[
         Attribute {
             name: "approximate",
-            rule: Rule::Choice { of: &["none", "tanh"], default: None },
+            rule: Rule::Choice { of: &["none", "tanh"], default: Some("none") },
         },
-        Attribute::real("scale", -f32::MAX as f64, f32::MAX as f64, Some(1.0)),
+        Attribute::positive("scale", Some(1.0)),
     ],
     results: &[ResultSlot::sharing("y", Class::D, &["=x"], "x")],
     rounds_inside: false,

@@ -104,37 +104,44 @@ fn read_scaling(given: Option<&Value>) -> Result<Scaling, Refusal> {
         other => return Err(refuse(Kind::NotSupported, format!("{other}: only llama3 and yarn"))),
     };
     if let Some(key) = inner.keys().find(|k| !known.contains(&k.as_str())) {
-        return Err(refuse(Kind::AttributeUnknown, format!("{name} knows no {key}")));
+        return Err(Refusal::new(Kind::AttributeUnknown, key, format!("{name} does not know it")));
     }
-    let number = |key: &str| match inner.get(key) {
-        None => Err(refuse(Kind::AttributeMissing, format!("{name} needs {key}"))),
+    let number = |key: &str, default: Option<f64>| match inner.get(key) {
+        None => default
+            .ok_or_else(|| Refusal::new(Kind::AttributeMissing, key, format!("{name} needs it"))),
         Some(v) => match v.as_f64().map(|x| f64::from(x as f32)) {
             Some(x) if x.is_finite() && x > 0.0 => Ok(x),
-            _ => Err(refuse(Kind::AttributeOutOfRange, format!("{key} is {v}, wants above 0"))),
+            _ => {
+                let message = format!("is {v}, wants above 0");
+                Err(Refusal::new(Kind::AttributeOutOfRange, key, message))
+            }
         },
     };
     if name == "llama3" {
         return Ok(Scaling::Llama3 {
-            factor: number("factor")?,
-            low: number("low_freq_factor")?,
-            high: number("high_freq_factor")?,
-            original: number("original_context")?,
+            factor: number("factor", None)?,
+            low: number("low_freq_factor", None)?,
+            high: number("high_freq_factor", None)?,
+            original: number("original_context", None)?,
         });
     }
     let attention = match inner.get("attention_factor") {
         None | Some(Value::Null) => None,
-        Some(_) => Some(number("attention_factor")?),
+        Some(_) => Some(number("attention_factor", None)?),
     };
     let truncate = match inner.get("truncate") {
         None => true,
         Some(Value::Bool(b)) => *b,
-        Some(v) => return Err(refuse(Kind::AttributeOutOfRange, format!("truncate is {v}"))),
+        Some(v) => {
+            let message = format!("is {v}, wants true or false");
+            return Err(Refusal::new(Kind::AttributeOutOfRange, "truncate", message));
+        }
     };
     Ok(Scaling::Yarn {
-        factor: number("factor")?,
-        fast: number("beta_fast")?,
-        slow: number("beta_slow")?,
-        original: number("original_context")?,
+        factor: number("factor", None)?,
+        fast: number("beta_fast", Some(32.0))?,
+        slow: number("beta_slow", Some(1.0))?,
+        original: number("original_context", None)?,
         truncate,
         attention,
     })
@@ -200,6 +207,13 @@ impl Op for Rope {
 
     fn check(&self, question: &Question) -> Result<(), Refusal> {
         let (d, rotary) = (question.dims.get("d"), rotary(question));
+        if question.attributes.find_int("rotary_dim").is_none() && d % 2 == 1 {
+            return Err(Refusal::new(
+                Kind::ShapeMismatch,
+                "x",
+                format!("a head of {d} has no pairs"),
+            ));
+        }
         if rotary % 2 == 1 || rotary > d {
             let message = format!("is {rotary}, wants even and at most {d}");
             return Err(Refusal::new(Kind::AttributeOutOfRange, "rotary_dim", message));
