@@ -52,6 +52,8 @@ pub struct Case {
     pub memory_mib: u64,
     /// Left out of `cargo test`.
     pub slow: bool,
+    /// Why the awaited result may be constant or all zero; without a reason it must not be.
+    pub constant_golden: Option<String>,
 }
 
 impl Case {

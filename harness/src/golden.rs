@@ -1,5 +1,13 @@
 //! Goldens: answers by somebody else, with slack and provenance.
 
+pub mod ask;
+pub mod make;
+pub mod manifest;
+pub mod store;
+pub mod strength;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 /// The golden of one case.

@@ -4,7 +4,12 @@
 //! ends touch the world.
 
 pub mod case;
+pub mod cli;
 pub mod execution;
+pub mod fill;
 pub mod golden;
+pub mod json;
 pub mod report;
+pub mod spec;
 pub mod verdict;
+pub mod wire;

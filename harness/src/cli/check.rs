@@ -1,0 +1,116 @@
+//! `goldgate check`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::cli::folders::Folders;
+use crate::cli::{Exit, Failure, problems_json, say, say_json};
+use crate::golden::manifest::replace;
+use crate::golden::{ask, store::Store, store::written};
+use crate::spec::{Problem, Specs, schema};
+
+/// Runs nothing. Example: goldgate check
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The specs folder, as --specs.
+    #[arg(value_name = "DIR", conflicts_with = "specs")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    folders: Folders,
+    /// Writes the generated parts: schema.json.
+    #[arg(long)]
+    write: bool,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let mut folders = args.folders.clone();
+    folders.specs = folders.specs.or_else(|| args.dir.clone());
+    let root = folders.specs_dir()?;
+    if args.write {
+        replace(&root.join("schema.json"), schema::text().as_bytes())?;
+    }
+    let (specs, mut problems) = folders.read()?;
+    problems.extend(generated(&root));
+    problems.extend(questions(&specs));
+    let pending = match folders.store() {
+        Ok(store) => {
+            problems.extend(store.check_files(specs.cases()));
+            pending(&specs, &store)
+        }
+        Err(Failure::Problems(more)) => {
+            problems.extend(more);
+            0
+        }
+        Err(other) => return Err(other),
+    };
+    let (cases, benches) = (specs.cases().count(), specs.benches().count());
+    let mutants: usize = specs.mutants.iter().map(|m| m.list.len()).sum();
+    let requirements: usize = specs.gates.gates.iter().map(|g| g.requirements.len()).sum();
+    if args.json {
+        say_json(&json!({
+            "cases": cases, "benches": benches, "mutants": mutants,
+            "requirements": requirements, "golden_pending": pending,
+            "problems": problems_json(&problems),
+        }))?;
+        return Ok(if problems.is_empty() { Exit::Yes } else { Exit::BadInput });
+    }
+    say(&format!(
+        "{} ops, {cases} cases, {benches} benches, {mutants} mutants, {requirements} requirements",
+        specs.ops.len()
+    ))?;
+    if pending > 0 {
+        say(&format!("golden pending: {pending}"))?;
+    }
+    if problems.is_empty() { Ok(Exit::Yes) } else { Err(Failure::Problems(problems)) }
+}
+
+/// Generated files are what the program generates.
+fn generated(root: &Path) -> Vec<Problem> {
+    match fs::read_to_string(root.join("schema.json")) {
+        Ok(text) if text == schema::text() => Vec::new(),
+        Ok(_) => {
+            let expected = "the schema of this program: goldgate check --write";
+            vec![Problem::of_file("GENERATED", "schema.json", "another text", expected)]
+        }
+        Err(_) => {
+            let expected = "goldgate check --write";
+            vec![Problem::of_file("GENERATED", "schema.json", "no file", expected)]
+        }
+    }
+}
+
+/// Every case that awaits an answer asks a question that the op takes.
+fn questions(specs: &Specs) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let timed = specs.benches().map(|b| &b.case);
+    for case in specs.cases().chain(timed) {
+        let crate::case::Expect::Answer { golden, .. } = &case.expect else { continue };
+        let outcome = match golden {
+            crate::case::GoldenSource::Written(numbers) => written(case, numbers).map(|_| ()),
+            _ => ask::results(case).map(|_| ()).map_err(|refusal| {
+                let expected = "a question that the op takes";
+                let mut p =
+                    Problem::of_file("QUESTION", &case.place.file, refusal.to_string(), expected);
+                p.place = case.place.clone();
+                p.field = case.name.clone();
+                p
+            }),
+        };
+        if let Err(problem) = outcome
+            && problems.last().is_none_or(|last| last.place != problem.place)
+        {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+fn pending(specs: &Specs, store: &Store) -> usize {
+    let paths = specs.cases().filter(|c| store.is_pending(c)).filter_map(ask::path);
+    paths.collect::<std::collections::BTreeSet<_>>().len()
+}

@@ -1,0 +1,124 @@
+//! Where specs and goldens are.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::Failure;
+use crate::golden::store::Store;
+use crate::spec::{Problem, Specs, read_folder, vocabulary};
+
+/// The folders that a command reads.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Folders {
+    /// The specs folder; without it, the first specs/ from the current folder upwards.
+    #[arg(long, value_name = "DIR")]
+    pub specs: Option<PathBuf>,
+    /// The golden folder; without it, the one beside the specs folder.
+    #[arg(long, value_name = "DIR")]
+    pub golden: Option<PathBuf>,
+}
+
+impl Folders {
+    /// The specs folder.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn specs_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.specs {
+            return match dir.is_dir() {
+                true => Ok(dir.clone()),
+                false => Err(Failure::Absent(format!("--specs {}: no such folder", dir.display()))),
+            };
+        }
+        let here = std::env::current_dir()?;
+        let found = here.ancestors().map(|up| up.join("specs")).find(|dir| dir.is_dir());
+        found.ok_or_else(|| {
+            Failure::Absent("no specs/ in this folder or above it; name one with --specs".into())
+        })
+    }
+
+    /// The golden folder, which need not be there.
+    ///
+    /// # Errors
+    /// Where there is no specs folder to find it beside.
+    pub fn golden_dir(&self) -> Result<PathBuf, Failure> {
+        match &self.golden {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(self.specs_dir()?.parent().unwrap_or(Path::new(".")).join("golden")),
+        }
+    }
+
+    /// The specs and every problem in them.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn read(&self) -> Result<(Specs, Vec<Problem>), Failure> {
+        Ok(read_folder(&self.specs_dir()?, &vocabulary))
+    }
+
+    /// The specs, if they have no problem.
+    ///
+    /// # Errors
+    /// Every problem of every file.
+    pub fn read_all(&self) -> Result<Specs, Failure> {
+        let (specs, problems) = self.read()?;
+        if problems.is_empty() { Ok(specs) } else { Err(Failure::Problems(problems)) }
+    }
+
+    /// The golden folder, opened.
+    ///
+    /// # Errors
+    /// A malformed manifest.
+    pub fn store(&self) -> Result<Store, Failure> {
+        Store::open(&self.golden_dir()?).map_err(Failure::Problems)
+    }
+}
+
+/// Whether `name` is selected: a whole name selects itself, `*` makes a glob on whole names,
+/// anything else is a substring; several are joined by or, none selects everything.
+pub fn selects(filters: &[String], name: &str) -> bool {
+    filters.is_empty()
+        || filters.iter().any(|filter| match filter.contains('*') {
+            true => matches(filter, name),
+            false => name.contains(filter.as_str()),
+        })
+}
+
+/// Whether a text with `*` for any run of characters is the whole of `name`.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut rest = rest;
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, want) in [
+            ("a*c", "abbc", true),
+            ("a*c", "abbcd", false),
+            ("*", "", true),
+            ("a**b", "ab", true),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("a*bc*d", "aXbcYbcd", true),
+            ("aa*a", "aa", false),
+        ] {
+            assert_eq!(matches(pattern, name), want, "{pattern} {name}");
+        }
+        assert!(selects(&[], "x"));
+        assert!(selects(&["q".into(), "ayer".into()], "layernorm"));
+        assert!(!selects(&["ayer*".into()], "layernorm"));
+    }
+}

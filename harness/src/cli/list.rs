@@ -1,0 +1,72 @@
+//! `goldgate list`
+
+use serde_json::{Value, json};
+
+use crate::case::{Case, Expect, GoldenSource};
+use crate::cli::folders::{Folders, selects};
+use crate::cli::{Exit, Failure, say, say_json};
+use crate::golden::store::Store;
+
+/// Example: goldgate list layernorm --json
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whole names, globs with `*`, or parts of names.
+    filter: Vec<String>,
+    #[command(flatten)]
+    folders: Folders,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The subjects that every trial is listed for.
+pub const SUBJECTS: [&str; 2] = ["cpu", "cuda"];
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let specs = args.folders.read_all()?;
+    let store = args.folders.store()?;
+    let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
+    rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
+    rows.retain(|row| {
+        let base = row["name"].as_str().unwrap_or_default();
+        SUBJECTS.iter().any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
+    });
+    if rows.is_empty() {
+        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+    }
+    if args.json {
+        say_json(&Value::Array(rows))?;
+        return Ok(Exit::Yes);
+    }
+    for row in &rows {
+        let text = |key: &str| row[key].as_str().unwrap_or_default();
+        let slow = if row["slow"] == true { " slow" } else { "" };
+        say(&format!("{:<72} {:<5} {}{slow}", text("name"), text("kind"), text("golden")))?;
+    }
+    say(&format!("{} cases, each on {}", rows.len(), SUBJECTS.join(" and ")))?;
+    Ok(Exit::Yes)
+}
+
+fn row(case: &Case, kind: &str, store: &Store) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": kind,
+        "family": case.family,
+        "subjects": SUBJECTS,
+        "golden": golden(case, store),
+        "slow": case.slow,
+        "why": case.why,
+    })
+}
+
+/// Where the awaited numbers of a case come from, in one word.
+pub fn golden(case: &Case, store: &Store) -> &'static str {
+    match &case.expect {
+        Expect::Refusal { .. } => "refusal",
+        Expect::Answer { golden: GoldenSource::Definition, .. } => "definition",
+        Expect::Answer { golden: GoldenSource::Written(_), .. } => "written",
+        Expect::Answer { .. } if store.is_pending(case) => "pending",
+        Expect::Answer { .. } => "present",
+    }
+}

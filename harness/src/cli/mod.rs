@@ -1,0 +1,156 @@
+//! The command line: a file a subcommand, one line of [`Command`] each.
+
+mod check;
+mod folders;
+mod golden;
+mod list;
+mod new;
+mod schema;
+mod show;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::spec::Problem;
+
+pub use folders::Folders;
+
+/// Conformance for LLM inference engines: cases in YAML, goldens by others, gate reports.
+#[derive(Debug, Parser)]
+#[command(name = "goldgate", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reads every spec, golden and manifest, and lists every error of every file.
+    Check(check::Args),
+    /// Makes goldens by asking the oracle, or verifies them.
+    #[command(subcommand)]
+    Golden(golden::Golden),
+    /// Lists trials.
+    List(list::Args),
+    /// Begins a new spec file, or appends a case to one.
+    New(new::Args),
+    /// Prints the JSON Schema of the spec files.
+    Schema(schema::Args),
+    /// Shows one case in full.
+    Show(show::Args),
+}
+
+/// How a command ends, by the table of exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Yes.
+    Yes = 0,
+    /// It ran, and the answer is no.
+    No = 1,
+    /// The question was no question.
+    Usage = 2,
+    /// A file that it was given is malformed.
+    BadInput = 3,
+    /// What it needs is not there.
+    Absent = 4,
+    /// Our own fault.
+    Ours = 5,
+}
+
+/// Why a command stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Files that people write are wrong.
+    #[error("{} errors", .0.len())]
+    Problems(Vec<Problem>),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    Absent(String),
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The oracle does not answer.
+    #[error(transparent)]
+    Oracle(#[from] crate::golden::make::OracleError),
+    /// Output went nowhere.
+    #[error("could not write: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::Problems(_) => Exit::BadInput,
+            Failure::Absent(_) => Exit::Absent,
+            Failure::Usage(_) => Exit::Usage,
+            Failure::Oracle(_) => Exit::Absent,
+            Failure::Io(_) => Exit::Ours,
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { Exit::Usage as u8 } else { 0 });
+        }
+    };
+    let outcome = match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Golden(args) => golden::run(args),
+        Command::List(args) => list::run(args),
+        Command::New(args) => new::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Show(args) => show::run(args),
+    };
+    let exit = outcome.unwrap_or_else(|failure| {
+        // A reader that has read enough (`goldgate list | head`) is no failure.
+        let gone = matches!(&failure, Failure::Io(e) if e.kind() == io::ErrorKind::BrokenPipe);
+        if gone {
+            return Exit::Yes;
+        }
+        match &failure {
+            Failure::Problems(problems) => {
+                problems.iter().for_each(|problem| eprintln!("{problem}\n"));
+                eprintln!("{failure}");
+            }
+            other => eprintln!("error: {other}"),
+        }
+        failure.exit()
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// Prints one line of text on stdout.
+///
+/// # Errors
+/// A stdout that is closed.
+pub fn say(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Prints facts as JSON on stdout.
+///
+/// # Errors
+/// A stdout that is closed.
+pub fn say_json(value: &Value) -> io::Result<()> {
+    say(&format!("{value:#}"))
+}
+
+/// Problems as JSON.
+pub fn problems_json(problems: &[Problem]) -> Value {
+    json!(problems.iter().map(Problem::to_json).collect::<Vec<_>>())
+}
+
+/// The day, by the clock of this machine, in UTC.
+pub fn today() -> crate::spec::known::Day {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    crate::spec::known::Day::of_seconds(now.map_or(0, |d| d.as_secs()))
+}

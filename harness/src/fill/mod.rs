@@ -1,0 +1,273 @@
+//! Inputs are computed: the same bits on every machine and in every language.
+//!
+//! Element i of a tensor takes word i of its stream ([`philox`]); `normal` and `outliers` take
+//! words 12i to 12i + 11. Everything is computed in binary64 with the operations written here, in
+//! this order, and rounded once at the end:
+//!
+//! | fill | value of element i; w its word, n the number of elements |
+//! |---|---|
+//! | `uniform: [lo, hi]` | lo + (hi - lo) · (w / 2^32) |
+//! | `normal: [mean, std]` | mean + std · (sum of twelve w / 2^32 - 6), the sum in integers |
+//! | `integers: [lo, hi]`, `ids` | lo + floor(w · (hi - lo + 1) / 2^32) |
+//! | `powers: [lo, hi]` | 2^k, k = lo + floor((w >> 1) · (hi - lo + 1) / 2^31); negative if w is odd |
+//! | `outliers` | `normal: [0, std]`, times `times` where i mod `every` = `every` - 1 |
+//! | `ramp: [from, to]` | from + (to - from) · (i / (n - 1)); from where n = 1 |
+//! | `constant: c`, `values` | as written |
+//! | `one_hot: last` | 1 in the last element of each row, else 0 |
+//! | `blocks` | see [`blocks`] |
+//!
+//! Then the grid. `common`: rounded to 8 significant bits, ties to even; magnitudes above 65280
+//! become 65280, those below 2^-14 become 2^-14 or, up to its half, 0. So every value is the same
+//! in f32, f16 and bf16. `full`: rounded to the stored type. NaN and infinities stay.
+
+pub mod blocks;
+pub mod philox;
+
+use goldgate_engine::dtype::DType;
+use goldgate_engine::shape::Meta;
+use goldgate_engine::tensor::Tensor;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::case::{Fill, Grid, Input};
+use philox::Philox;
+
+/// Elements that one task fills.
+const CHUNK: usize = 1 << 15;
+
+/// Fills one operand.
+pub fn fill(input: &Input) -> Tensor {
+    fill_as(input, input.meta.dtype)
+}
+
+/// Fills one operand in another stored type than its own: on the common grid the values are the
+/// same in every floating type.
+///
+/// # Panics
+/// If the meta is that of no tensor; expansion refuses such cases.
+pub fn fill_as(input: &Input, dtype: DType) -> Tensor {
+    let [stem, case, name] = &input.key;
+    let stream = Philox::of([stem, case, name]);
+    let meta = Meta::new(dtype, &input.meta.shape);
+    let bytes = meta.bytes().unwrap_or_else(|| panic!("{name} cannot be {meta}"));
+    let mut data = vec![0u8; bytes];
+    if dtype.is_block() {
+        blocks::fill(&input.fill, dtype, &stream, &mut data);
+        return Tensor { meta, bytes: data };
+    }
+    let size = dtype.bytes();
+    let element = Element {
+        fill: &input.fill,
+        stream,
+        count: input.meta.volume().unwrap_or(0),
+        row: input.meta.shape.last().copied().unwrap_or(1).max(1),
+    };
+    data.par_chunks_mut(CHUNK * size).enumerate().for_each(|(chunk, bytes)| {
+        for (j, slot) in bytes.chunks_exact_mut(size).enumerate() {
+            let x = element.value(chunk * CHUNK + j);
+            store(on_grid(x, input.grid, dtype), dtype, slot);
+        }
+    });
+    Tensor { meta, bytes: data }
+}
+
+struct Element<'a> {
+    fill: &'a Fill,
+    stream: Philox,
+    count: usize,
+    row: usize,
+}
+
+impl Element<'_> {
+    fn value(&self, i: usize) -> f64 {
+        let word = || u64::from(self.stream.word(i as u64));
+        let between = |lo: i64, hi: i64, w: u64, bits: u32| {
+            lo + ((u128::from(w) * (hi - lo + 1) as u128) >> bits) as i64
+        };
+        match self.fill {
+            Fill::Uniform(lo, hi) => lo + (hi - lo) * (word() as f64 / 2f64.powi(32)),
+            Fill::Normal(mean, std) => mean + std * self.normal(i),
+            Fill::Integers(lo, hi) => between(*lo, *hi, word(), 32) as f64,
+            Fill::Ids(lo, hi) => between((*lo).into(), (*hi).into(), word(), 32) as f64,
+            Fill::Powers(lo, hi) => {
+                let w = word();
+                let power = 2f64.powi(between(*lo, *hi, w >> 1, 31) as i32);
+                if w & 1 == 1 { -power } else { power }
+            }
+            Fill::Outliers { std, every, times } => {
+                let x = std * self.normal(i);
+                if i as u64 % every == every - 1 { x * times } else { x }
+            }
+            Fill::Ramp(from, _) if self.count < 2 => *from,
+            Fill::Ramp(from, to) => from + (to - from) * (i as f64 / (self.count - 1) as f64),
+            Fill::Constant(c) => *c,
+            Fill::OneHotLast => f64::from(u8::from(i % self.row == self.row - 1)),
+            Fill::Values(values) => values[i],
+            Fill::Blocks(..) | Fill::EveryCode => panic!("blocks are filled as blocks"),
+        }
+    }
+
+    /// The sum of words 12i to 12i + 11 over 2^32, minus 6: variance 1, exact.
+    fn normal(&self, i: usize) -> f64 {
+        let first = 3 * i as u64;
+        let sum: i64 =
+            (first..first + 3).flat_map(|counter| self.stream.block(counter)).map(i64::from).sum();
+        (sum - (6 << 32)) as f64 / 2f64.powi(32)
+    }
+}
+
+fn on_grid(x: f64, grid: Grid, dtype: DType) -> f64 {
+    match grid {
+        Grid::Common if dtype.is_float() => common(x),
+        _ => x,
+    }
+}
+
+/// The nearest value of the common grid.
+pub fn common(x: f64) -> f64 {
+    const TOP: f64 = 65280.0;
+    let tiny = 2f64.powi(-14);
+    if !x.is_finite() || x == 0.0 {
+        return x;
+    }
+    if x.abs() < tiny {
+        return if x.abs() <= tiny / 2.0 { 0f64.copysign(x) } else { tiny.copysign(x) };
+    }
+    // Adding and taking away 2^44 times the leading bit's weight rounds to 8 bits, ties to even.
+    let unit = f64::from_bits(x.abs().to_bits() & (0x7ff << 52)) * 2f64.powi(45);
+    let rounded = (x.abs() + unit) - unit;
+    rounded.min(TOP).copysign(x)
+}
+
+fn store(x: f64, dtype: DType, slot: &mut [u8]) {
+    match dtype {
+        DType::F64 => slot.copy_from_slice(&x.to_le_bytes()),
+        DType::F32 => slot.copy_from_slice(&(x as f32).to_le_bytes()),
+        DType::F16 => slot.copy_from_slice(&f16::from_f64(x).to_le_bytes()),
+        DType::BF16 => slot.copy_from_slice(&bf16::from_f64(x).to_le_bytes()),
+        DType::I32 => slot.copy_from_slice(&(x as i32).to_le_bytes()),
+        _ => slot[0] = x as u8,
+    }
+}
+
+/// SHA-256 of a tensor's values: its shape as JSON and a newline, then each element as a
+/// little-endian binary64 (raw bytes for block types and ids, under the type's name). Floating
+/// types that hold the same values have the same hash.
+pub fn hash(tensor: &Tensor) -> String {
+    let mut hash = Sha256::new();
+    let meta = &tensor.meta;
+    let kind = if meta.dtype.is_float() { "values" } else { meta.dtype.name() };
+    hash.update(format!("{kind} {:?}\n", meta.shape));
+    if meta.dtype.is_float() {
+        for chunk in tensor.bytes.chunks(CHUNK * meta.dtype.bytes()) {
+            let count = chunk.len() / meta.dtype.bytes();
+            let part = Tensor { meta: Meta::new(meta.dtype, &[count]), bytes: chunk.to_vec() };
+            let bytes: Vec<u8> = part.to_f64().iter().flat_map(|x| x.to_le_bytes()).collect();
+            hash.update(&bytes);
+        }
+    } else {
+        hash.update(&tensor.bytes);
+    }
+    hex(&hash.finalize())
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(fill: Fill, dtype: DType, shape: &[usize], grid: Grid) -> Input {
+        let key = ["layernorm", "one", "x"].map(str::to_owned);
+        Input { name: "x".into(), meta: Meta::new(dtype, shape), fill, grid, key }
+    }
+
+    fn values(kind: Fill, n: usize) -> Vec<f64> {
+        fill(&input(kind, DType::F64, &[n], Grid::Full)).to_f64()
+    }
+
+    #[test]
+    fn every_fill_is_what_its_row_says() {
+        let stream = Philox::of(["layernorm", "one", "x"]);
+        let w = |i: u64| f64::from(stream.word(i));
+        let u = values(Fill::Uniform(-1.0, 3.0), 9);
+        assert_eq!(u[5], -1.0 + 4.0 * (w(5) / 4294967296.0));
+        let sum: f64 = (24..36).map(w).sum();
+        assert_eq!(values(Fill::Normal(10.0, 2.0), 3)[2], 10.0 + 2.0 * (sum / 4294967296.0 - 6.0));
+        let ints = values(Fill::Integers(-4, 4), 1000);
+        for k in -4..=4 {
+            assert!(ints.contains(&f64::from(k)), "{k}");
+        }
+        assert!(ints.iter().all(|x| x.abs() <= 4.0 && x.fract() == 0.0));
+        let powers = values(Fill::Powers(-2, 1), 1000);
+        for p in [0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0] {
+            assert!(powers.contains(&p), "{p}");
+        }
+        assert!(powers.iter().all(|x| (0.25..=2.0).contains(&x.abs())));
+        let plain = values(Fill::Normal(0.0, 1.5), 12);
+        let rare = values(Fill::Outliers { std: 1.5, every: 5, times: 200.0 }, 12);
+        for i in 0..12 {
+            assert_eq!(rare[i], if i == 4 || i == 9 { plain[i] * 200.0 } else { plain[i] });
+        }
+        assert_eq!(values(Fill::Ramp(1.0, 2.0), 3), [1.0, 1.5, 2.0]);
+        assert_eq!(values(Fill::Ramp(1.0, 2.0), 1), [1.0]);
+        assert_eq!(values(Fill::Constant(7.0), 2), [7.0, 7.0]);
+        let hot = fill(&input(Fill::OneHotLast, DType::F32, &[2, 3], Grid::Common));
+        assert_eq!(hot.to_f64(), [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+        let ids = fill(&input(Fill::Ids(3, 5), DType::I32, &[99], Grid::Common)).to_i32();
+        assert!(ids.iter().all(|x| (3..=5).contains(x)) && ids.contains(&3) && ids.contains(&5));
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_zero_and_deviation_one() {
+        let x = values(Fill::Normal(0.0, 1.0), 100_000);
+        let mean = x.iter().sum::<f64>() / 1e5;
+        let variance = x.iter().map(|x| x * x).sum::<f64>() / 1e5;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+    }
+
+    #[test]
+    fn the_common_grid_is_exact_in_every_type() {
+        for (x, want) in [
+            (0.0, 0.0),
+            (1.0, 1.0),
+            (1.003_906_25, 1.0),       // a tie, to even
+            (1.011_718_75, 1.015_625), // a tie, to even
+            (255.6, 256.0),
+            (-257.2, -258.0),
+            (1e9, 65280.0),
+            (-1e9, -65280.0),
+            (2f64.powi(-15), 0.0),
+            (1.1 * 2f64.powi(-15), 2f64.powi(-14)),
+            (-1e-9, 0.0),
+        ] {
+            assert_eq!(common(x), want, "{x}");
+        }
+        assert!(common(f64::NAN).is_nan());
+        assert_eq!(common(f64::NEG_INFINITY), f64::NEG_INFINITY);
+        for x in values(Fill::Normal(0.0, 300.0), 5000) {
+            let y = common(x);
+            assert!(DType::ACTIVATIONS.iter().all(|t| t.round(y) == y), "{x} {y}");
+            assert!((y - x).abs() <= x.abs() / 256.0, "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn one_hash_for_one_set_of_values() {
+        let of = |dtype, grid| hash(&fill(&input(Fill::Normal(0.0, 1.0), dtype, &[3, 5], grid)));
+        assert_eq!(of(DType::F32, Grid::Common), of(DType::BF16, Grid::Common));
+        assert_eq!(of(DType::F32, Grid::Common), of(DType::F16, Grid::Common));
+        assert_ne!(of(DType::F32, Grid::Full), of(DType::F16, Grid::Full));
+    }
+
+    #[test]
+    fn chunks_do_not_show() {
+        let long = values(Fill::Uniform(0.0, 1.0), CHUNK + 9);
+        let stream = Philox::of(["layernorm", "one", "x"]);
+        assert_eq!(long[CHUNK + 3], f64::from(stream.word(CHUNK as u64 + 3)) / 4294967296.0);
+    }
+}

@@ -1,0 +1,108 @@
+//! The question behind a golden: what the oracle is asked, and its hash.
+
+use std::collections::BTreeMap;
+
+use goldgate_engine::Tensor;
+use goldgate_engine::dtype::DType;
+use goldgate_engine::error::Refusal;
+use goldgate_engine::ops;
+use goldgate_engine::shape::Meta;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::case::{Accumulate, Case, Expect, GoldenSource, Grid};
+use crate::fill;
+
+/// A question for the oracle.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The JSON, without its id.
+    pub json: Value,
+    /// The operands.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// SHA-256 of the values of each operand.
+    pub inputs: BTreeMap<String, String>,
+    /// SHA-256 of the question in canonical form, operands by their hashes.
+    pub hash: String,
+}
+
+/// The question whose answer is the golden of `case`; `wrong` names the formulas of its mutants.
+///
+/// On the common grid one golden serves every float type, so the oracle is asked once, in f32;
+/// where inputs or formula depend on the type, it is asked in that type.
+pub fn question(case: &Case, wrong: &[String]) -> Asked {
+    let own_type = own_type(case);
+    let dtype = if own_type { case.ask.dtype } else { DType::F32 };
+    let tensors: BTreeMap<String, Tensor> = case
+        .ask
+        .operands
+        .iter()
+        .map(|input| {
+            let stored = input.meta.dtype;
+            let asked = if stored.is_float() && !own_type { DType::F32 } else { stored };
+            (input.name.clone(), fill::fill_as(input, asked))
+        })
+        .collect();
+    let inputs: BTreeMap<String, String> =
+        tensors.iter().map(|(name, tensor)| (name.clone(), fill::hash(tensor))).collect();
+    let mut golden = json!({"accumulate": "f32", "sum": "tree", "keeps": [], "wrong": wrong});
+    if let Expect::Answer { tolerance, .. } = &case.expect {
+        if tolerance.accumulate == Accumulate::Tensor {
+            golden["accumulate"] = "tensor".into();
+        }
+        if tolerance.linear_sum {
+            golden["sum"] = "linear".into();
+        }
+        golden["keeps"] = tolerance.keeps.keys().cloned().collect();
+    }
+    let json = json!({
+        "call": "op",
+        "op": case.ask.op,
+        "dtype": dtype.name(),
+        "attr": case.ask.attributes,
+        "golden": golden,
+    });
+    let canonical = canonical(&json!({"question": json, "inputs": inputs}));
+    let hash = fill::hex(&Sha256::digest(canonical.to_string().as_bytes()));
+    Asked { json, tensors, inputs, hash }
+}
+
+/// Whether the golden depends on the case's types.
+fn own_type(case: &Case) -> bool {
+    let rounds = ops::find(&case.ask.op).is_some_and(|op| op.signature().rounds_inside);
+    rounds || case.ask.operands.iter().any(|input| input.grid == Grid::Full)
+}
+
+/// Objects with their keys sorted, so that one question has one hash.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, Value> =
+                map.iter().map(|(k, v)| (k, canonical(v))).collect();
+            let pairs = sorted.into_iter().map(|(k, v)| (k.clone(), v));
+            Value::Object(pairs.collect::<Map<_, _>>())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Name, type and shape of each result of a case, in the order of the op's signature.
+///
+/// # Errors
+/// The refusal of the op's signature, where the question is malformed.
+pub fn results(case: &Case) -> Result<Vec<(&'static str, Meta)>, Refusal> {
+    let Some(op) = ops::find(&case.ask.op) else { return Ok(Vec::new()) };
+    let metas: BTreeMap<String, Meta> =
+        case.ask.operands.iter().map(|i| (i.name.clone(), i.meta.clone())).collect();
+    let question = ops::Question::new(op, case.ask.dtype, &case.ask.attributes, &metas)?;
+    Ok(question.results())
+}
+
+/// The path of a case's golden below golden/, if the oracle makes it.
+pub fn path(case: &Case) -> Option<&str> {
+    match &case.expect {
+        Expect::Answer { golden: GoldenSource::File(path), .. } => Some(path),
+        _ => None,
+    }
+}

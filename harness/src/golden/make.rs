@@ -1,0 +1,347 @@
+//! `golden make`: the oracle is asked every case's question, and its answers become goldens.
+
+use std::collections::BTreeMap;
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::case::{Case, Family};
+use crate::golden::ask::{Asked, path, question};
+use crate::golden::store::{Label, Store, decode};
+use crate::golden::{Witness, strength};
+use crate::spec::Specs;
+use crate::spec::known::Day;
+use crate::spec::problem::Problem;
+use crate::wire::frame::{self, Frame, FrameError, read_frame, write_frame};
+
+/// The oracle that is asked where nobody names another.
+pub const ORACLE: &str = "python3 golden/oracle/ops.py";
+
+/// The largest frame that the oracle may answer with.
+const MAX_FRAME: u64 = 1 << 30;
+
+/// What went wrong with the oracle as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum OracleError {
+    /// The command is no command.
+    #[error("--by {command:?}: found no words, expected a command")]
+    Words {
+        /// As given.
+        command: String,
+    },
+    /// It did not start.
+    #[error("could not start the oracle {command:?}: {source}")]
+    Start {
+        /// As given.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It does not speak the wire.
+    #[error("the oracle {command:?} does not speak the wire: {source}")]
+    Wire {
+        /// As given.
+        command: String,
+        /// Why.
+        source: FrameError,
+    },
+    /// It ended with a question open.
+    #[error("the oracle {command:?} ended with a question open; its stderr says why")]
+    Ended {
+        /// As given.
+        command: String,
+    },
+    /// It is what goldens judge.
+    #[error("{command:?} is {name}: a golden is never made by what it judges")]
+    Itself {
+        /// As given.
+        command: String,
+        /// The name that it gave.
+        name: String,
+    },
+}
+
+/// An oracle that was started and said hello.
+#[derive(Debug)]
+pub struct Oracle {
+    command: String,
+    child: Child,
+    stdin: Option<BufWriter<ChildStdin>>,
+    stdout: BufReader<ChildStdout>,
+    next: u64,
+}
+
+impl Oracle {
+    /// Starts `command` without a shell and asks hello.
+    ///
+    /// # Errors
+    /// A command that does not start, speak the wire, or that is the engine itself.
+    pub fn start(command: &str) -> Result<Oracle, OracleError> {
+        let words = shlex::split(command).unwrap_or_default();
+        let Some((program, arguments)) = words.split_first() else {
+            return Err(OracleError::Words { command: command.to_owned() });
+        };
+        let start = |source| OracleError::Start { command: command.to_owned(), source };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("GOLDGATE_WIRE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(start(std::io::Error::other("its pipes are not there")));
+        };
+        let mut oracle = Oracle {
+            command: command.to_owned(),
+            child,
+            stdin: Some(BufWriter::new(stdin)),
+            stdout: BufReader::new(stdout),
+            next: 0,
+        };
+        let harness = concat!("goldgate ", env!("CARGO_PKG_VERSION"));
+        let hello = json!({
+            "call": "hello", "wire": [1], "harness": harness, "max_frame": MAX_FRAME,
+        });
+        let answer = oracle.ask(hello, BTreeMap::new())?;
+        let name = answer.json.pointer("/ok/subject/name").and_then(Value::as_str);
+        match name {
+            Some("goldgate-engine") | None => {
+                let name = name.unwrap_or("without a name").to_owned();
+                Err(OracleError::Itself { command: command.to_owned(), name })
+            }
+            Some(_) => Ok(oracle),
+        }
+    }
+
+    /// Asks one question and waits for its answer; events are passed over.
+    ///
+    /// # Errors
+    /// A stream that fails or ends.
+    pub fn ask(
+        &mut self,
+        mut question: Value,
+        tensors: BTreeMap<String, goldgate_engine::Tensor>,
+    ) -> Result<Frame, OracleError> {
+        let id = self.next;
+        self.next += 1;
+        question["id"] = id.into();
+        let wire = |source| OracleError::Wire { command: self.command.clone(), source };
+        let ended = || OracleError::Ended { command: self.command.clone() };
+        let stdin = self.stdin.as_mut().ok_or_else(ended)?;
+        write_frame(stdin, &Frame::with(question, tensors)).map_err(wire)?;
+        loop {
+            let frame = read_frame(&mut self.stdout, MAX_FRAME).map_err(wire)?.ok_or_else(ended)?;
+            if frame.json["id"] == id && frame.json.get("event").is_none() {
+                return Ok(frame);
+            }
+        }
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        self.stdin = None; // the end of its stdin is the end
+        let _ = self.child.wait();
+    }
+}
+
+/// What `golden make` did.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// Goldens written, by path.
+    pub written: Vec<String>,
+    /// Goldens whose question has not changed.
+    pub kept: usize,
+    /// Goldens that no case asks for any more.
+    pub removed: Vec<String>,
+    /// Cases of exact inputs whose sums are not exact: they count as rough.
+    pub not_exact: Vec<String>,
+    /// What could not be made.
+    pub problems: Vec<Problem>,
+}
+
+/// One golden to make: the first case that shares it and the wrong formulas of its mutants.
+#[derive(Clone, Debug)]
+pub struct Order<'s> {
+    /// The path below golden/.
+    pub path: String,
+    /// The cases that share it.
+    pub cases: Vec<&'s Case>,
+    /// Wrong formulas that some mutant of the case names.
+    pub wrong: Vec<String>,
+}
+
+/// Every golden that the specs ask for, by path.
+pub fn orders(specs: &Specs) -> Vec<Order<'_>> {
+    let mut orders: BTreeMap<&str, Order<'_>> = BTreeMap::new();
+    for case in specs.cases() {
+        let Some(path) = path(case) else { continue };
+        let order = orders.entry(path).or_insert_with(|| Order {
+            path: path.to_owned(),
+            cases: Vec::new(),
+            wrong: wrong_of(specs, case),
+        });
+        order.cases.push(case);
+    }
+    orders.into_values().collect()
+}
+
+/// The wrong formulas that the mutants of a case name, sorted, each once.
+pub fn wrong_of(specs: &Specs, case: &Case) -> Vec<String> {
+    let file = specs.mutants.iter().find(|m| m.mutants.value == case.ask.op);
+    let kills = |m: &&crate::spec::mutants::Mutant| {
+        m.killed_by.as_ref().is_some_and(|k| k.value == case.name)
+    };
+    let list = file.iter().flat_map(|f| &f.list).filter(kills);
+    let mut wrong: Vec<String> = list.filter_map(|m| m.wrong.clone()).collect();
+    wrong.sort();
+    wrong.dedup();
+    wrong
+}
+
+/// Makes every golden that `selected` asks for and whose question has changed; with `all`, removes
+/// those that no case asks for.
+///
+/// # Errors
+/// An oracle that does not start or dies; what was made before is in the manifest all the same.
+pub fn make(
+    specs: &Specs,
+    store: &mut Store,
+    command: &str,
+    today: Day,
+    selected: impl Fn(&Case) -> bool,
+    all: bool,
+) -> Result<Made, OracleError> {
+    let mut made = Made::default();
+    let mut oracle = None;
+    let orders = orders(specs);
+    let mut outcome = Ok(());
+    for order in &orders {
+        if !order.cases.iter().any(|case| selected(case)) {
+            continue;
+        }
+        let asked = question(order.cases[0], &order.wrong);
+        if let Some(problem) = shared_problem(order, &asked) {
+            made.problems.push(problem);
+            continue;
+        }
+        if is_current(store, order, &asked) {
+            made.kept += 1;
+            continue;
+        }
+        outcome = one(store, order, asked, command, today, (&mut oracle, &mut made));
+        if outcome.is_err() {
+            break;
+        }
+    }
+    if all {
+        remove_unclaimed(store, &orders, &mut made);
+    }
+    if let Err(e) = store.manifest.write(&store.root) {
+        made.problems.push(Problem::of_file("IO", super::manifest::NAME, e.to_string(), "a file"));
+    }
+    outcome.map(|()| made)
+}
+
+/// Cases that share a golden must ask the same; a case that does not is a mistake in the spec.
+fn shared_problem(order: &Order<'_>, asked: &Asked) -> Option<Problem> {
+    let differs = |case: &&&Case| {
+        let other = order.cases[0];
+        case.ask.attributes != other.ask.attributes
+            || case.ask.operands.iter().map(|i| &i.name).ne(other
+                .ask
+                .operands
+                .iter()
+                .map(|i| &i.name))
+    };
+    let case = order.cases.iter().find(differs)?;
+    let found = format!("{} asks another question than {}", case.full_name(), asked.hash);
+    Some(Problem::of_file("GOLDEN_QUESTION", &order.path, found, "one question a golden"))
+}
+
+fn is_current(store: &Store, order: &Order<'_>, asked: &Asked) -> bool {
+    store.read(&order.path).is_ok_and(|(golden, label)| {
+        let own = order.path.trim_end_matches(".safetensors");
+        label.question == asked.hash
+            && label.case == own
+            && strength::check(order.cases[0], asked, &golden).is_ok()
+    })
+}
+
+fn one(
+    store: &mut Store,
+    order: &Order<'_>,
+    asked: Asked,
+    command: &str,
+    today: Day,
+    (oracle, made): (&mut Option<Oracle>, &mut Made),
+) -> Result<(), OracleError> {
+    let running = match oracle {
+        Some(running) => running,
+        None => oracle.insert(Oracle::start(command)?),
+    };
+    let case = order.cases[0];
+    let frame = running.ask(asked.json.clone(), asked.tensors.clone())?;
+    let problem = |code, found: String, expected: &str| {
+        let mut p = Problem::of_file(code, &case.place.file, found, expected);
+        p.place = case.place.clone();
+        p.field = case.name.clone();
+        p
+    };
+    let Some(ok) = frame.json.get("ok") else {
+        let found = frame.json.to_string();
+        made.problems.push(problem("ORACLE", found, "an answer by the oracle"));
+        return Ok(());
+    };
+    let label = label(order, &asked, ok, today);
+    if case.family == Family::Exact && !label.exact {
+        made.not_exact.push(order.path.clone());
+    }
+    let bytes = frame::encode(&label.metadata(), &frame.tensors);
+    let checked =
+        decode(&order.path, &bytes).and_then(|(golden, _)| strength::check(case, &asked, &golden));
+    if let Err(problem) = checked {
+        made.problems.push(problem);
+        return Ok(());
+    }
+    match store.write(&order.path, &label, &frame.tensors) {
+        Ok(()) => made.written.push(order.path.clone()),
+        Err(e) => {
+            made.problems.push(Problem::of_file("IO", &order.path, e.to_string(), "a file"));
+        }
+    }
+    Ok(())
+}
+
+fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
+    let mut witnesses: Vec<Witness> =
+        serde_json::from_value(ok["witnesses"].clone()).unwrap_or_default();
+    for witness in &mut witnesses {
+        witness.date = today.to_string();
+    }
+    Label {
+        case: order.path.trim_end_matches(".safetensors").to_owned(),
+        question: asked.hash.clone(),
+        inputs: asked.inputs.clone(),
+        witnesses,
+        exact: ok["exact"] == true,
+    }
+}
+
+fn remove_unclaimed(store: &mut Store, orders: &[Order<'_>], made: &mut Made) {
+    let claimed = |path: &String| orders.iter().any(|o| o.path == *path);
+    let known: Vec<String> = store.manifest.0.keys().cloned().chain(store.files()).collect();
+    for path in known {
+        if claimed(&path) {
+            continue;
+        }
+        store.manifest.0.remove(&path);
+        let file = store.root.join(Path::new(&path));
+        if file.exists() && std::fs::remove_file(&file).is_ok() {
+            made.removed.push(path);
+        }
+    }
+}

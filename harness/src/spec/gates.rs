@@ -1,0 +1,415 @@
+//! Gates as they were written: requirements and the evidence for each (`specs/gates.yaml`).
+
+use std::collections::BTreeMap;
+
+use goldgate_engine::dtype::DType;
+use schemars::JsonSchema;
+
+use crate::case::Family;
+use crate::spec::forms;
+use crate::spec::mutants::version;
+use crate::spec::op_read::{dtypes, gate};
+use crate::spec::read::{At, Reader, is_id};
+use crate::spec::yaml::{Kind, Node};
+
+/// All gates.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct GatesFile {
+    /// The version of this format: 1.
+    pub format: u8,
+    /// What the founding documents ask, by their own numbers, and which requirement answers it.
+    pub founding: Vec<Founding>,
+    /// The gates, in order.
+    pub gates: Vec<GateSpec>,
+}
+
+/// One item of the founding documents.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Founding {
+    /// Its number there.
+    #[schemars(with = "String")]
+    pub id: At<String>,
+    /// The requirement that answers it.
+    pub requirement: Option<String>,
+    /// Why nothing answers it.
+    pub dropped: Option<String>,
+}
+
+/// One gate.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct GateSpec {
+    /// Its number.
+    #[schemars(with = "u8")]
+    pub gate: At<u8>,
+    /// What it says, in one line.
+    pub title: String,
+    /// The subjects that must meet it.
+    pub required: Vec<String>,
+    /// What must hold.
+    pub requirements: Vec<Requirement>,
+}
+
+/// One requirement: as asked, as read, whom it concerns, what proves it.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Requirement {
+    /// Its name: `G1.02`, or `K1.02` for our own.
+    #[schemars(with = "String")]
+    pub id: At<String>,
+    /// As it was asked.
+    pub asked: String,
+    /// Where it was asked.
+    pub from: String,
+    /// As it is read, where that differs.
+    pub means: Option<String>,
+    /// The subjects that it concerns.
+    pub on: Vec<String>,
+    /// Whether it needs files from outside the repository.
+    #[schemars(default)]
+    pub field: bool,
+    /// What proves it: all of it must hold.
+    #[schemars(with = "Vec<EvidenceForm>")]
+    pub evidence: Vec<At<Evidence>>,
+}
+
+/// One proof.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evidence {
+    /// Cases that pass.
+    Cases(CasesEvidence),
+    /// Faults that are noticed.
+    Faults(FaultsEvidence),
+    /// Times within limits.
+    Bench(BenchEvidence),
+    /// A page that is there and true.
+    Document(DocumentEvidence),
+    /// Checks of the harness itself or of the engine as a whole.
+    Checks(ChecksEvidence),
+}
+
+/// The written form of a proof: exactly one of these.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum EvidenceForm {
+    /// Cases that pass.
+    Cases(CasesEvidence),
+    /// Faults that are noticed.
+    Faults(FaultsEvidence),
+    /// Times within limits.
+    Bench(BenchEvidence),
+    /// A page that is there and true.
+    Document(DocumentEvidence),
+    /// Checks of the harness itself or of the engine as a whole.
+    Checks(ChecksEvidence),
+}
+
+/// Cases by pattern.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct CasesEvidence {
+    /// Patterns `stem`, `stem::case`, `stem::case::variant`, with `*` inside a part.
+    pub select: Vec<String>,
+    /// How many trials there must be on each subject.
+    pub at_least: usize,
+    /// Types that must be among them.
+    #[schemars(default, with = "Vec<forms::Activation>")]
+    pub dtypes: Vec<DType>,
+    /// Families that must be among them.
+    #[schemars(default, with = "Vec<FamilyForm>")]
+    pub families: Vec<Family>,
+    /// How many different goldens must be among them.
+    pub goldens: Option<usize>,
+}
+
+/// A family of inputs.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum FamilyForm {
+    /// Every partial sum is exact.
+    Exact,
+    /// Anything else.
+    Rough,
+    /// A malformed question.
+    Refused,
+}
+
+/// Faults by id.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FaultsEvidence {
+    /// Mutants that must be noticed.
+    pub kill: Vec<String>,
+}
+
+/// Benches by pattern, with limits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BenchEvidence {
+    /// Patterns as for cases.
+    pub select: Vec<String>,
+    /// `<figure>_below` or `<figure>_at_least` → number; the figure's name ends in its unit.
+    pub limits: BTreeMap<String, f64>,
+    /// Limits of the same form on the card's own figures: other cards are not asked.
+    pub cards: BTreeMap<String, f64>,
+}
+
+impl JsonSchema for BenchEvidence {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BenchEvidence".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let limits = serde_json::json!({
+            "^[a-z][a-z0-9_]*_(below|at_least)$": {"type": "number", "minimum": 0.0}
+        });
+        schemars::json_schema!({
+            "description": "Benches by pattern, with limits; the limit's name ends in `_below` or \
+                            `_at_least` after the figure and its unit.",
+            "type": "object",
+            "required": ["select"],
+            "properties": {
+                "select": {"type": "array", "items": {"type": "string"}},
+                "cards": {
+                    "type": "object", "patternProperties": limits, "additionalProperties": false
+                }
+            },
+            "patternProperties": limits,
+            "additionalProperties": false
+        })
+    }
+}
+
+/// A page of the repository.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DocumentEvidence {
+    /// Its path from the repository's root.
+    pub path: String,
+    /// A heading that it must have.
+    pub heading: Option<String>,
+    /// `op`: it must name every op of the vocabulary.
+    pub names_every: Option<String>,
+    /// Whether its console blocks are run and its yaml blocks checked.
+    #[schemars(default)]
+    pub runs: bool,
+}
+
+/// Checks by pattern.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ChecksEvidence {
+    /// Patterns as for cases.
+    pub select: Vec<String>,
+    /// How many there must be.
+    pub at_least: usize,
+}
+
+/// Reads a whole file.
+pub fn gates_file(r: &Reader<'_>, node: &Node) -> Option<GatesFile> {
+    let mut f = r.fields(node, "")?;
+    let format = f.need("format", version);
+    let founding = f.need("founding", |r, n, p| r.list(n, p, founding));
+    let gates = f.need("gates", |r, n, p| r.list(n, p, gate_spec));
+    f.done();
+    Some(GatesFile { format: format?, founding: founding?, gates: gates? })
+}
+
+fn founding(r: &Reader<'_>, node: &Node, path: &str) -> Option<Founding> {
+    let mut f = r.fields(node, path)?;
+    let id = f.need("id", |r, n, p| Some(At::new(n, r.text(n, p)?)));
+    let requirement = f.may("requirement", Reader::text);
+    let dropped = f.may("dropped", Reader::text);
+    f.done();
+    if requirement.is_some() == dropped.is_some() {
+        r.note(node, "MISSING_FIELD", path, "`requirement`, or else `dropped` with the reason");
+    }
+    Some(Founding { id: id?, requirement, dropped })
+}
+
+fn gate_spec(r: &Reader<'_>, node: &Node, path: &str) -> Option<GateSpec> {
+    let mut f = r.fields(node, path)?;
+    let number = f.need("gate", |r, n, p| Some(At::new(n, gate(r, n, p)?)));
+    let title = f.need("title", Reader::text);
+    let required = f.need("required", subjects);
+    let requirements = f.need("requirements", |r, n, p| r.list(n, p, requirement));
+    f.done();
+    Some(GateSpec {
+        gate: number?,
+        title: title?,
+        required: required?,
+        requirements: requirements?,
+    })
+}
+
+fn subjects(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
+    r.list(node, path, |r, n, p| Some(r.id(n, p)?.value))
+}
+
+fn requirement(r: &Reader<'_>, node: &Node, path: &str) -> Option<Requirement> {
+    let mut f = r.fields(node, path)?;
+    let id = f.need("id", |r, n, p| {
+        let text = r.text(n, p)?;
+        let form = text.strip_prefix(['G', 'K']).and_then(|rest| rest.split_once('.'));
+        match form {
+            Some((g, n)) if is_id(g) && is_id(n) => {}
+            _ => return r.fail(n, "ID_FORM", p, "as G1.02, or K1.02 for our own"),
+        }
+        Some(At::new(n, text))
+    });
+    let asked = f.need("asked", Reader::text);
+    let from = f.need("from", Reader::text);
+    let means = f.may("means", Reader::text);
+    let on = f.need("on", subjects);
+    let field = f.may("field", Reader::flag).unwrap_or_default();
+    let evidence = f.need("evidence", |r, n, p| r.list(n, p, evidence));
+    f.done();
+    Some(Requirement {
+        id: id?,
+        asked: asked?,
+        from: from?,
+        means,
+        on: on?,
+        field,
+        evidence: evidence?,
+    })
+}
+
+fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
+    let Kind::Map(entries) = &node.kind else {
+        return r.fail(node, "TYPE", path, "a mapping of one proof");
+    };
+    let [(key, value)] = entries.as_slice() else {
+        return r.fail(node, "TYPE", path, "exactly one proof an item");
+    };
+    let kinds = ["cases", "faults", "bench", "document", "checks"].map(|k| (k, k));
+    let kind = r.word(key, path, &kinds)?;
+    let path = format!("{path}.{kind}");
+    if kind == "bench" {
+        return Some(At::new(node, Evidence::Bench(bench(r, value, &path)?)));
+    }
+    let mut f = r.fields(value, &path)?;
+    let count = |r: &Reader<'_>, n: &Node, p: &str| Some(r.int(n, p, 1, 1 << 20)? as usize);
+    let evidence = match kind {
+        "cases" => {
+            let select = f.need("select", patterns);
+            let at_least = f.need("at_least", count);
+            let evidence = CasesEvidence {
+                dtypes: f.may("dtypes", dtypes).unwrap_or_default(),
+                families: f.may("families", families).unwrap_or_default(),
+                goldens: f.may("goldens", count),
+                select: select?,
+                at_least: at_least?,
+            };
+            Evidence::Cases(evidence)
+        }
+        "checks" => {
+            let (select, at_least) = (f.need("select", patterns), f.need("at_least", count));
+            Evidence::Checks(ChecksEvidence { select: select?, at_least: at_least? })
+        }
+        "faults" => {
+            let kill = f.need("kill", |r, n, p| r.list(n, p, Reader::text));
+            Evidence::Faults(FaultsEvidence { kill: kill? })
+        }
+        _ => {
+            let path = f.need("path", document_path);
+            let evidence = DocumentEvidence {
+                heading: f.may("heading", Reader::text),
+                names_every: f
+                    .may("names_every", |r, n, p| r.word(n, p, &[("op", "op")]).map(str::to_owned)),
+                runs: f.may("runs", Reader::flag).unwrap_or_default(),
+                path: path?,
+            };
+            Evidence::Document(evidence)
+        }
+    };
+    f.done();
+    Some(At::new(node, evidence))
+}
+
+/// A path from the repository's root that stays below it.
+fn document_path(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
+    let text = r.text(node, path)?;
+    let part = |p: &str| !p.is_empty() && p != "." && p != ".." && !p.starts_with('~');
+    let odd = text.contains(['\\', '\0', ':']) || text.starts_with('/');
+    if odd || !text.split('/').all(part) {
+        return r.fail(node, "PATH", path, "a path below the repository's root, with `/`");
+    }
+    Some(text)
+}
+
+fn families(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<Family>> {
+    let all = [("exact", Family::Exact), ("rough", Family::Rough), ("refused", Family::Refused)];
+    r.list(node, path, |r, n, p| r.word(n, p, &all))
+}
+
+fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
+    let list = r.list(node, path, |r, n, p| {
+        let text = r.text(n, p)?;
+        let part = |part: &str| is_id(&part.replace('*', "x"));
+        let parts: Vec<&str> = text.split("::").collect();
+        if parts.len() > 3 || !parts.iter().all(|p| part(p)) {
+            return r.fail(n, "ID_FORM", p, "stem, stem::case or stem::case::variant");
+        }
+        Some(text)
+    })?;
+    if list.is_empty() {
+        return r.fail(node, "GATE_EMPTY", path, "one pattern at least");
+    }
+    Some(list)
+}
+
+fn bench(r: &Reader<'_>, node: &Node, path: &str) -> Option<BenchEvidence> {
+    let Kind::Map(entries) = &node.kind else {
+        return r.fail(node, "TYPE", path, "a mapping");
+    };
+    let mut evidence = BenchEvidence::default();
+    for (key, value) in entries {
+        let name = key.text().unwrap_or_default();
+        let field = format!("{path}.{name}");
+        match name {
+            "select" => evidence.select = patterns(r, value, &field)?,
+            "cards" => {
+                for (key, limit) in r.table(value, &field, limit_value)? {
+                    limit_name(r, value, &field, &key.value)?;
+                    evidence.cards.insert(key.value, limit);
+                }
+            }
+            _ => {
+                limit_name(r, key, &field, name)?;
+                evidence.limits.insert(name.to_owned(), limit_value(r, value, &field)?);
+            }
+        }
+    }
+    if evidence.select.is_empty() || evidence.limits.is_empty() {
+        return r.fail(node, "MISSING_FIELD", path, "`select` and one limit at least");
+    }
+    Some(evidence)
+}
+
+fn limit_value(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
+    r.number_in(node, path, (0.0, false, 1e15))
+}
+
+/// Units that a figure's name may end in.
+pub const UNITS: [&str; 8] = ["us", "ms", "s", "gb_s", "tflops", "bytes", "share", "tokens_s"];
+
+/// The figure of a limit's name, and whether the limit is a lower one.
+pub fn figure(name: &str) -> Option<(&str, bool)> {
+    let below = name.strip_suffix("_below").map(|f| (f, false));
+    let (figure, lower) = below.or_else(|| name.strip_suffix("_at_least").map(|f| (f, true)))?;
+    let unit = |u: &str| figure == u || figure.strip_suffix(u).is_some_and(|f| f.ends_with('_'));
+    UNITS.iter().any(|u| unit(u)).then_some((figure, lower))
+}
+
+fn limit_name(r: &Reader<'_>, node: &Node, path: &str, name: &str) -> Option<()> {
+    match figure(name) {
+        Some(_) => Some(()),
+        None => {
+            let expected = format!("<figure>_<unit>_below or _at_least; units {}", UNITS.join(" "));
+            r.note_at(node.line, node.column, "UNKNOWN_FIELD", path, name, &expected);
+            None
+        }
+    }
+}

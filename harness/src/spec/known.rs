@@ -1,0 +1,236 @@
+//! Known failures: by full name, with an end (`specs/known.yaml`).
+
+use schemars::JsonSchema;
+
+use crate::spec::mutants::version;
+use crate::spec::read::{At, Reader, is_id};
+use crate::spec::yaml::Node;
+use crate::verdict::FailKind;
+
+/// The most days that an entry may last.
+pub const MAX_DAYS: i64 = 90;
+
+/// The failures that are known.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KnownFile {
+    /// The version of this format: 1.
+    pub format: u8,
+    /// The entries.
+    pub known: Vec<KnownFailure>,
+}
+
+/// One known failure. It still runs, and it never makes a requirement met.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KnownFailure {
+    /// The trial's full name, subject last.
+    #[schemars(with = "String")]
+    pub case: At<String>,
+    /// How it fails.
+    #[schemars(with = "String")]
+    pub fails: FailKind,
+    /// The largest load that is awaited; only where it fails by load.
+    pub at_most: Option<f64>,
+    /// The device's name; `*` is any.
+    pub device: String,
+    /// Why it fails.
+    pub reason: String,
+    /// Who mends it.
+    pub owner: String,
+    /// The first day, ISO 8601.
+    #[schemars(with = "String")]
+    pub since: Day,
+    /// The day on which it ends, ISO 8601.
+    #[schemars(with = "String")]
+    pub expires: Day,
+}
+
+/// A day of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day {
+    /// Year, month, day.
+    ymd: (i64, u8, u8),
+}
+
+impl Day {
+    /// Reads `2026-11-20`.
+    pub fn parse(text: &str) -> Option<Day> {
+        let mut parts = text.split('-');
+        let (y, m, d) = (parts.next()?, parts.next()?, parts.next()?);
+        let form = y.len() == 4 && m.len() == 2 && d.len() == 2 && parts.next().is_none();
+        let (y, m, d) = (y.parse::<i64>().ok()?, m.parse::<u8>().ok()?, d.parse::<u8>().ok()?);
+        let leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+        let days = match m {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => 0,
+        };
+        (form && (1..=days).contains(&d)).then_some(Day { ymd: (y, m, d) })
+    }
+
+    /// Days since the first of March of the year 0 (civil calendar).
+    pub fn number(self) -> i64 {
+        let (y, m, d) = self.ymd;
+        let y = if m <= 2 { y - 1 } else { y };
+        let month = (i64::from(m) + 9) % 12;
+        y * 365 + y.div_euclid(4) - y.div_euclid(100)
+            + y.div_euclid(400)
+            + (month * 306 + 5) / 10
+            + i64::from(d)
+            - 1
+    }
+
+    /// The day of a count of seconds since 1970.
+    pub fn of_seconds(seconds: u64) -> Day {
+        let mut left = (seconds / 86_400) as i64 + 719_468;
+        let era = left.div_euclid(146_097);
+        left -= era * 146_097;
+        let year = (left - left / 1460 + left / 36_524 - left / 146_096) / 365;
+        let of_year = left - (365 * year + year / 4 - year / 100);
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5 + 1;
+        let m = if month < 10 { month + 3 } else { month - 9 };
+        let y = year + era * 400 + i64::from(m <= 2);
+        Day { ymd: (y, m as u8, day as u8) }
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (y, m, d) = self.ymd;
+        write!(f, "{y:04}-{m:02}-{d:02}")
+    }
+}
+
+impl KnownFailure {
+    /// Whether the entry has ended on `today`.
+    pub fn expired(&self, today: Day) -> bool {
+        today >= self.expires
+    }
+
+    /// Whether a failure of `kind` and that load on that device is the one that is awaited.
+    pub fn covers(&self, kind: FailKind, load: Option<f64>, device: &str) -> bool {
+        // An absent load is never small enough.
+        let small = self.at_most.is_none_or(|most| load.is_some_and(|load| load <= most));
+        kind == self.fails && small && (self.device == "*" || self.device == device)
+    }
+}
+
+/// Reads a whole file.
+pub fn known_file(r: &Reader<'_>, node: &Node) -> Option<KnownFile> {
+    let mut f = r.fields(node, "")?;
+    let format = f.need("format", version);
+    let known = f.need("known", |r, n, p| r.list(n, p, entry));
+    f.done();
+    let known: Vec<KnownFailure> = known?;
+    for (i, k) in known.iter().enumerate() {
+        let same = |e: &KnownFailure| e.case.value == k.case.value && e.device == k.device;
+        if known[..i].iter().any(same) {
+            r.note_value(&k.case, "ID_DUP", "known.case", &k.case.value, "each trial once");
+        }
+    }
+    Some(KnownFile { format: format?, known })
+}
+
+fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
+    let mut f = r.fields(node, path)?;
+    let case = f.need("case", |r, n, p| {
+        let text = r.text(n, p)?;
+        let parts: Vec<&str> = text.split("::").collect();
+        if parts.len() != 5 || !parts.iter().all(|part| is_id(part)) {
+            return r.fail(n, "ID_FORM", p, "a full name: gate::stem::case::variant::subject");
+        }
+        Some(At::new(n, text))
+    });
+    let fails = f.need("fails", |r, n, p| {
+        let words: Vec<_> = FailKind::ALL.iter().map(|k| (k.word(), *k)).collect();
+        r.word(n, p, &words)
+    });
+    let at_most = f.may("at_most", |r, n, p| r.number_in(n, p, (0.0, false, 1e6)));
+    let device = f.need("device", Reader::text);
+    let reason = f.need("reason", Reader::text);
+    let owner = f.need("owner", Reader::text);
+    let since = f.need("since", day);
+    let expires = f.need("expires", day);
+    f.done();
+    let (since, expires, fails) = (since?, expires?, fails?);
+    let days = expires.number() - since.number();
+    if !(1..=MAX_DAYS).contains(&days) {
+        r.note(node, "RANGE", path, "an end 1 to 90 days after `since`");
+    }
+    if (fails == FailKind::Load) != at_most.is_some() {
+        r.note(node, "MISSING_FIELD", path, "`at_most` with `fails: load`, and only there");
+    }
+    Some(KnownFailure {
+        case: case?,
+        fails,
+        at_most,
+        device: device?,
+        reason: reason?,
+        owner: owner?,
+        since,
+        expires,
+    })
+}
+
+fn day(r: &Reader<'_>, node: &Node, path: &str) -> Option<Day> {
+    let day = node.text().and_then(Day::parse);
+    day.or_else(|| r.fail(node, "RANGE", path, "a day as 2026-11-20"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_by_the_calendar() {
+        let n = |text: &str| Day::parse(text).expect("a day").number();
+        assert_eq!(n("2026-12-20") - n("2026-11-20"), 30);
+        assert_eq!(n("2028-03-01") - n("2028-02-28"), 2);
+        assert_eq!(n("2100-03-01") - n("2100-02-28"), 1);
+        for bad in ["2026-02-29", "2026-13-01", "2026-1-01", "26-01-01", "2026-01-00", "x"] {
+            assert_eq!(Day::parse(bad), None, "{bad}");
+        }
+        assert_eq!(Day::of_seconds(0).to_string(), "1970-01-01");
+        assert_eq!(Day::of_seconds(951_868_800).to_string(), "2000-03-01");
+        assert_eq!(Day::of_seconds(1_767_225_599).to_string(), "2025-12-31");
+    }
+
+    fn known() -> KnownFailure {
+        KnownFailure {
+            case: At { value: "gate1::a::b::f16::cuda".into(), line: 1, column: 1 },
+            fails: FailKind::Load,
+            at_most: Some(4.0),
+            device: "*".into(),
+            reason: "r".into(),
+            owner: "o".into(),
+            since: Day::parse("2026-11-20").expect("a day"),
+            expires: Day::parse("2026-12-20").expect("a day"),
+        }
+    }
+
+    #[test]
+    fn it_covers_that_failure_and_no_worse_one() {
+        let k = known();
+        assert!(k.covers(FailKind::Load, Some(4.0), "x"));
+        assert!(!k.covers(FailKind::Load, Some(4.1), "x"));
+        assert!(!k.covers(FailKind::Load, None, "x"));
+        assert!(!k.covers(FailKind::Load, Some(f64::NAN), "x"));
+        assert!(!k.covers(FailKind::Nonfinite, Some(1.0), "x"));
+        assert!(!KnownFailure { device: "A".into(), ..known() }.covers(
+            FailKind::Load,
+            Some(1.0),
+            "B"
+        ));
+    }
+
+    #[test]
+    fn it_ends_on_its_last_day() {
+        let day = |text| Day::parse(text).expect("a day");
+        assert!(!known().expired(day("2026-12-19")));
+        assert!(known().expired(day("2026-12-20")));
+    }
+}

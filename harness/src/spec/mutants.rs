@@ -1,0 +1,199 @@
+//! Mutants: planted faults and the case that must notice each (`specs/mutants/<op>.yaml`).
+
+use std::collections::BTreeMap;
+
+use goldgate_engine::dtype::DType;
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+
+use crate::spec::forms;
+use crate::spec::op_read::attributes;
+use crate::spec::read::{At, Reader};
+use crate::spec::yaml::Node;
+
+/// The mutants of one op.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct MutantsFile {
+    /// The version of this format: 1.
+    pub format: u8,
+    /// The op: the stem of the file.
+    #[schemars(with = "String")]
+    pub mutants: At<String>,
+    /// The mutants.
+    pub list: Vec<Mutant>,
+}
+
+/// One planted fault.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Mutant {
+    /// Its name in requirements: `M-005`.
+    #[schemars(with = "String")]
+    pub id: At<String>,
+    /// What is wrong, in words.
+    pub fault: String,
+    /// A perfect subject is asked another question.
+    pub ask: Option<AskEdit>,
+    /// The wrong formula that the oracle computes beside the golden.
+    pub wrong: Option<String>,
+    /// One line of kernel text.
+    pub kernel: Option<KernelEdit>,
+    /// Why nobody could tell it from the right answer: out of the score.
+    pub equivalent: Option<String>,
+    /// The case that must notice it.
+    #[schemars(with = "Option<forms::Id>")]
+    pub killed_by: Option<At<String>>,
+}
+
+/// Another question in place of the case's.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AskEdit {
+    /// Attributes over the case's; null removes one.
+    #[schemars(default)]
+    pub attributes: Map<String, Value>,
+    /// Two operands whose contents change places.
+    pub swap: Option<[String; 2]>,
+    /// Operands whose last two axes change places in memory, under the same shape.
+    #[schemars(default)]
+    pub transpose: Vec<String>,
+    /// Operand → by how many elements it is rolled along its last axis.
+    #[schemars(default)]
+    pub roll: BTreeMap<String, i64>,
+    /// Operands that become zero.
+    #[schemars(default)]
+    pub zero: Vec<String>,
+    /// Operand → type that it is rounded to and back.
+    #[schemars(default, with = "BTreeMap<String, forms::Activation>")]
+    pub round: BTreeMap<String, DType>,
+    /// Operand of ids → what is added to each.
+    #[schemars(default)]
+    pub shift: BTreeMap<String, i64>,
+    /// Operands that are left out.
+    #[schemars(default)]
+    pub omit: Vec<String>,
+    /// Another op, asked with the same operands.
+    pub op: Option<String>,
+}
+
+/// One line of a kernel page, compiled from an overlay.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KernelEdit {
+    /// The page below cuda/; `<op>.cu` where it is absent.
+    pub file: Option<String>,
+    /// Text that occurs exactly once.
+    pub replace: String,
+    /// What stands there instead.
+    pub by: String,
+}
+
+/// Reads a whole file.
+pub fn mutants_file(r: &Reader<'_>, node: &Node) -> Option<MutantsFile> {
+    let mut f = r.fields(node, "")?;
+    let format = f.need("format", version);
+    let mutants = f.need("mutants", Reader::id);
+    let list = f.need("list", |r, n, p| r.list(n, p, mutant));
+    f.done();
+    let list = list?;
+    for (i, m) in list.iter().enumerate() {
+        if list[..i].iter().any(|earlier| earlier.id.value == m.id.value) {
+            r.note_value(&m.id, "ID_DUP", "list.id", &m.id.value, "each id once");
+        }
+    }
+    Some(MutantsFile { format: format?, mutants: mutants?, list })
+}
+
+/// The version of a format: 1.
+pub fn version(r: &Reader<'_>, node: &Node, path: &str) -> Option<u8> {
+    match node.bare() {
+        Some("1") => Some(1),
+        _ => r.fail(node, "SCHEMA_VERSION", path, "1, the one version that this program reads"),
+    }
+}
+
+fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
+    let mut f = r.fields(node, path)?;
+    let id = f.need("id", |r, n, p| {
+        let text = r.text(n, p)?;
+        let digits = text.strip_prefix("M-").unwrap_or_default();
+        if digits.len() < 3 || !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return r.fail(n, "ID_FORM", p, "M- and three digits, as M-005");
+        }
+        Some(At::new(n, text))
+    });
+    let fault = f.need("fault", Reader::text);
+    let ask = f.may("ask", ask);
+    let wrong = f.may("wrong", Reader::id).map(|id| id.value);
+    let kernel = f.may("kernel", kernel);
+    let equivalent = f.may("equivalent", Reader::text);
+    let killed_by = f.may("killed_by", Reader::id);
+    f.done();
+    let ways = [ask.is_some(), wrong.is_some(), kernel.is_some()];
+    let planted = ways.iter().filter(|x| **x).count();
+    if planted > 1 || planted == 0 && equivalent.is_none() {
+        r.note(node, "MISSING_FIELD", path, "exactly one of `ask`, `wrong`, `kernel`");
+    }
+    if killed_by.is_none() == equivalent.is_none() {
+        r.note(node, "MISSING_FIELD", path, "`killed_by`, or else `equivalent` with the reason");
+    }
+    Some(Mutant { id: id?, fault: fault?, ask, wrong, kernel, equivalent, killed_by })
+}
+
+fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
+    let names = |r: &Reader<'_>, n: &Node, p: &str| r.list(n, p, Reader::text);
+    let shifts = |r: &Reader<'_>, n: &Node, p: &str| {
+        let table = r.table(n, p, |r, n, p| r.int(n, p, -(1 << 31), 1 << 31))?;
+        Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
+    };
+    let mut f = r.fields(node, path)?;
+    let edit = AskEdit {
+        attributes: f.may("attributes", attributes).unwrap_or_default(),
+        swap: f.may("swap", |r, n, p| match <[String; 2]>::try_from(names(r, n, p)?) {
+            Ok(two) => Some(two),
+            Err(_) => r.fail(n, "RANGE", p, "two operands"),
+        }),
+        transpose: f.may("transpose", names).unwrap_or_default(),
+        roll: f.may("roll", shifts).unwrap_or_default(),
+        zero: f.may("zero", names).unwrap_or_default(),
+        round: f
+            .may("round", |r, n, p| {
+                let words = DType::ACTIVATIONS.map(|t| (t.name(), t));
+                let table = r.table(n, p, |r, n, p| r.word(n, p, &words))?;
+                Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
+            })
+            .unwrap_or_default(),
+        shift: f.may("shift", shifts).unwrap_or_default(),
+        omit: f.may("omit", names).unwrap_or_default(),
+        op: f.may("op", Reader::id).map(|id| id.value),
+    };
+    f.done();
+    Some(edit)
+}
+
+fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {
+    let mut f = r.fields(node, path)?;
+    let file = f.may("file", |r, n, p| {
+        let text = r.text(n, p)?;
+        let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let stem = text.strip_suffix(".cu").or_else(|| text.strip_suffix(".cuh"));
+        match stem {
+            Some(stem) if !stem.is_empty() && (plain || !stem.contains(['/', '.', '\\'])) => {
+                Some(text)
+            }
+            _ => r.fail(n, "PATH", p, "the name of a page in cuda/, as layernorm.cu"),
+        }
+    });
+    let (replace, by) = (f.need("replace", code), f.need("by", code));
+    f.done();
+    Some(KernelEdit { file, replace: replace?, by: by? })
+}
+
+/// A line of kernel text: any quoted text, the empty one too.
+fn code(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
+    match node.text() {
+        Some(text) => Some(text.to_owned()),
+        None => r.fail(node, "TYPE", path, "a line of text"),
+    }
+}

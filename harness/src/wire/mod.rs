@@ -1,0 +1,5 @@
+//! The wire: how the harness talks to a subject. This module knows frames, not processes.
+
+pub mod frame;
+
+pub use frame::{Frame, FrameError, read_frame, write_frame};
