@@ -81,6 +81,16 @@ pub trait Op: Sync {
     fn cost(&self, question: &Question) -> Cost;
 }
 
+/// Which kernels answer: the phase chooses, not the number of rows, so that a row's bits do not
+/// depend on how a prompt is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Prompt tokens, any number of them up to the chunk.
+    Prefill,
+    /// Generated tokens, one a sequence.
+    Decode,
+}
+
 /// Bytes that must move and operations that must be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
