@@ -7,6 +7,7 @@ pub mod case;
 pub mod cli;
 pub mod execution;
 pub mod fill;
+pub mod gate;
 pub mod golden;
 pub mod json;
 pub mod report;
