@@ -33,6 +33,8 @@ pub enum Class {
     Like(&'static str),
     /// A result whose type the attribute `to` names; the question's dtype where it is absent.
     To,
+    /// The type of that operand where it is there, else as [`Class::To`].
+    LikeOrTo(&'static str),
     /// As [`Class::To`], but f32 where it is absent.
     ToF32,
 }
@@ -306,14 +308,17 @@ impl Question {
     fn result_meta(&self, result: &ResultSlot) -> Meta {
         let dtype = match result.class {
             Class::Like(name) => self.type_of(name),
+            Class::LikeOrTo(name) if self.has(name) => self.type_of(name),
             Class::Ids => DType::I32,
             Class::F32 | Class::P => DType::F32,
-            Class::To | Class::ToF32 => match self.attributes.find_word("to") {
-                Some("f32") => DType::F32,
-                Some(_) => self.dtype,
-                None if result.class == Class::ToF32 => DType::F32,
-                None => self.dtype,
-            },
+            Class::To | Class::ToF32 | Class::LikeOrTo(_) => {
+                match self.attributes.find_word("to") {
+                    Some("f32") => DType::F32,
+                    Some(_) => self.dtype,
+                    None if result.class == Class::ToF32 => DType::F32,
+                    None => self.dtype,
+                }
+            }
             _ => self.dtype,
         };
         let shape = match result.shape {
