@@ -4,6 +4,7 @@
 //! ends touch the world.
 
 pub mod case;
+pub mod checks;
 pub mod cli;
 pub mod execution;
 pub mod fill;

@@ -87,6 +87,7 @@ impl Vacuity<'_, '_> {
             for evidence in &requirement.evidence {
                 self.evidence(gate.gate.value, requirement, evidence);
             }
+            self.families(requirement);
         }
     }
 
@@ -138,7 +139,7 @@ impl Vacuity<'_, '_> {
         }
     }
 
-    /// Not all refusals, not all by the definition, not all in one family where there are both.
+    /// Not all refusals, not all by the definition; what it names is there.
     fn cases(&self, at: &At<Evidence>, field: &str, e: &CasesEvidence, selected: &[&Planned]) {
         let note = |code, found: &str, expected: &str| {
             self.r.note_value(at, code, field, found, expected);
@@ -150,15 +151,6 @@ impl Vacuity<'_, '_> {
         }
         if answers.iter().all(|p| p.definition) {
             return note("GATE_WEAK", "only the definition", "one golden at least");
-        }
-        let stems: BTreeSet<&str> = selected.iter().map(|p| p.stem.as_str()).collect();
-        for family in [Family::Exact, Family::Rough] {
-            let has = |p: &Planned| p.family == family && p.kind == TrialKind::Case;
-            let could = self.plan.iter().any(|p| stems.contains(p.stem.as_str()) && has(p));
-            if could && !answers.iter().any(|p| has(p)) && answers.len() > 1 {
-                let found = format!("none of the family {family:?}").to_lowercase();
-                note("GATE_WEAK", &found, "both families, where the op has both");
-            }
         }
         for family in &e.families {
             if !selected.iter().any(|p| p.family == *family) {
@@ -176,6 +168,25 @@ impl Vacuity<'_, '_> {
         if let Some(least) = e.goldens.filter(|least| goldens.len() < *least) {
             let found = format!("{} goldens", goldens.len());
             note("GATE_REF", &found, &format!("at least {least}"));
+        }
+    }
+
+    /// Cases of one family alone, where their ops have both, see half of what can go wrong.
+    fn families(&self, requirement: &Requirement) {
+        let own = |p: &&Planned| p.kind == TrialKind::Case && selected_by(requirement, p);
+        let answers: Vec<&Planned> =
+            self.plan.iter().filter(own).filter(|p| p.family != Family::Refused).collect();
+        let stems: BTreeSet<&str> = answers.iter().map(|p| p.stem.as_str()).collect();
+        for family in [Family::Exact, Family::Rough] {
+            let has = |p: &Planned| p.family == family && p.kind == TrialKind::Case;
+            let could = self.plan.iter().any(|p| stems.contains(p.stem.as_str()) && has(p));
+            if could && !answers.iter().any(|p| has(p)) {
+                let id = &requirement.id;
+                let field = format!("{}.evidence", id.value);
+                let found = format!("none of the family {family:?}").to_lowercase();
+                let expected = "both families, where the op has both";
+                self.r.note_value(id, "GATE_WEAK", &field, &found, expected);
+            }
         }
     }
 
