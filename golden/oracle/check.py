@@ -297,6 +297,45 @@ def check_slack() -> None:
         assert stored != "f32" or found > 0.01, (op, found)
 
 
+def honest_attention(q, k, v, start: int) -> np.ndarray:
+    """Attention in f32 with tree sums, one KV head a query head."""
+    y = np.empty_like(q)
+    for i in range(len(q)):
+        keys, values_ = k[: start + i + 1], v[: start + i + 1]
+        s = tree(keys * q[i]) * np.float32(1 / math.sqrt(q.shape[-1]))
+        e = np.exp(s - s.max(0))
+        up = tree(np.moveaxis(e[:, :, None] * values_, 0, -1))
+        y[i] = up / tree(e.T)[:, None]
+    return y
+
+
+def check_slack_of_attention_and_pairs() -> None:
+    """The same for attention, rope (with an f32 angle) and swiglu."""
+    f = np.float32
+    for std in (0.25, 1, 3):
+        shapes = ((4, 3, 64), (150, 3, 64), (150, 3, 64))
+        q, k, v = (RNG.normal(0, std, s).astype(f) for s in shapes)
+        both = {"q": tensor(q), "k": tensor(k), "v": tensor(v)}
+        head, out = ask("attention_prefill", both, {"start": 140}, golden={"accumulate": "f32"})
+        found = load(honest_attention(q, k, v, 140), out["y"].bits, out["y.slack"].bits, "f32")
+        assert 0.01 < found < 1, ("attention", std, found)
+        at = np.array([3, 500, 9000, 131000])
+        inv = (f(10000) ** (-np.arange(32, dtype=f) / f(32))).astype(f)
+        angle = at.astype(f)[:, None] * inv
+        c, s = (m[:, None] for m in (np.cos(angle), np.sin(angle)))
+        one, two = q[..., :32], q[..., 32:]
+        y = np.concatenate([one * c - two * s, two * c + one * s], -1)
+        turned = {"x": tensor(q), "positions": tensor(at, "i32")}
+        head, out = ask("rope", turned, {"style": "half", "theta": 10000.0})
+        found = load(y, out["y"].bits, out["y.slack"].bits, "f32")
+        assert 0.01 < found < 1, ("rope", std, found)
+        g, u = np.clip(k[:, 0] * f(8), -80, 80), v[:, 0]
+        head, out = ask("swiglu", {"gate": tensor(g), "up": tensor(u)})
+        y = g * (f(1) / (f(1) + np.exp(-g))) * u
+        found = load(y, out["y"].bits, out["y.slack"].bits, "f32")
+        assert 0.01 < found < 1, ("swiglu", std, found)
+
+
 def check_wrong() -> None:
     """Each wrong formula of these ops answers, in the right shape, something else."""
     vector = tensor(RNG.uniform(0.5, 1.5, 41))
