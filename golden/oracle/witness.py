@@ -20,7 +20,6 @@ except ImportError:
 
 import numpy as np
 
-import blocks
 from answer import Answer
 from positions import frequencies, rotary_dim_of
 from signature import Question
@@ -305,12 +304,36 @@ def repetition_penalty(q: Question) -> dict:
     return {"logits": torch.where(seen, changed, logits)}
 
 
+def multiply(a, b):
+    """High and low word of a product of 32-bit words, by 16-bit halves, as int64."""
+    low = a * (b & 0xFFFF)
+    high = a * (b >> 16) + (low >> 16)
+    return high >> 16, (high & 0xFFFF) << 16 | low & 0xFFFF
+
+
+def sample(q: Question) -> dict:
+    """Ten rounds on tensors of words; the id by searchsorted."""
+    seed, index = q.attr["seed"], q.attr["index"]
+    key = torch.tensor([seed & 0xFFFFFFFF, seed >> 32])
+    words = torch.tensor([index & 0xFFFFFFFF, index >> 32, 0, 0])
+    factors = torch.tensor([0xD2511F53, 0xCD9E8D57])
+    for i in range(10):
+        round_key = (key + i * torch.tensor([0x9E3779B9, 0xBB67AE85])) & 0xFFFFFFFF
+        high, low = multiply(words[0::2], factors)
+        mixed = high.flip(0) ^ words[1::2] ^ round_key
+        words = torch.stack([mixed, low.flip(0)], -1).flatten()
+    running = torch.softmax(t(q["logits"]), -1).cumsum(-1)
+    target = running[-1:] * ((words[0] >> 8).double() * 2.0**-24)
+    return {"id": torch.searchsorted(running, target, right=True)}
+
+
 def dequantize(q: Question) -> dict:
     """gguf-py's own decoder; where OCP and ggml differ (scale byte 255) as OCP says."""
     raw = q.tensors["w"]
     kind = gguf.GGMLQuantizationType[raw.stored.upper()]
+    octets = np.ascontiguousarray(raw.bits).view(np.uint8)
     with np.errstate(all="ignore"):
-        y = gguf.quants.dequantize(np.ascontiguousarray(raw.bits), kind).astype(np.float64)
+        y = gguf.quants.dequantize(octets, kind).astype(np.float64)
     y = y.reshape(raw.shape)
     if raw.stored == "mxfp4":
         scale = np.ascontiguousarray(raw.bits).reshape(-1, 17)[:, :1]
@@ -343,6 +366,7 @@ WITNESSES = {
         rmsnorm_residual,
         rope,
         rows,
+        sample,
         softmax,
         swiglu,
         swiglu_clamped,
@@ -357,10 +381,9 @@ def second(q: Question, answer: Answer) -> list[dict]:
     """The second witness's entry, or nothing where it or the formula is not there.
 
     `worst` is the largest difference over the largest value of the result; ids must be equal
-    where they are decided. `sample` has one witness: its generator is checked against published
-    vectors in check.py.
+    where they are decided.
     """
-    if q.op == "dequantize" and gguf is not None and q.stored("w") in blocks.SIZES:
+    if q.op == "dequantize" and gguf is not None:
         theirs = dequantize(q)
         return [{"name": "gguf", "version": version("gguf"), "worst": agree(theirs, answer, "f32")}]
     if torch is None or q.op not in WITNESSES:
