@@ -28,26 +28,28 @@ __device__ __forceinline__ float gelu_tanh(float x) {
     return x / (1.0f + expf(-2.0f * u));
 }
 
-template <typename D, float (*F)(float)> struct Gelu {
+template <typename X, typename Y, float (*F)(float)> struct Gelu {
     const GeluArgs& a;
     template <int N> __device__ void load(i64 i, float (&in)[1][N]) const {
-        load_row<D, N>(static_cast<const D*>(a.x) + i, in[0]);
+        load_row<X, N>(static_cast<const X*>(a.x) + i, in[0]);
     }
     template <int N> __device__ void store(i64 i, float (&in)[1][N]) const {
 #pragma unroll
         for (int j = 0; j < N; ++j) in[0][j] = F(in[0][j]) * a.scale;
-        store_row<D, N>(static_cast<D*>(a.y) + i, in[0]);
+        store_row<Y, N>(static_cast<Y*>(a.y) + i, in[0]);
     }
 };
 
-#define GELU(FORM, D)                                                                            \
-    extern "C" __global__ void gelu_##FORM##_##D(const GeluArgs a) {                             \
+#define GELU(FORM, X, Y)                                                                         \
+    extern "C" __global__ void gelu_##FORM##_##X##_##Y(const GeluArgs a) {                       \
         wait_for_previous();                                                                     \
-        elementwise<elements_at_once(sizeof(D)), 1>(a.count, Gelu<D, gelu_##FORM>{a});           \
+        elementwise<elements_at_once(narrower<X, Y>()), 1>(a.count, Gelu<X, Y, gelu_##FORM>{a}); \
     }
-GELU(erf, f32)
-GELU(erf, f16)
-GELU(erf, bf16)
-GELU(tanh, f32)
-GELU(tanh, f16)
-GELU(tanh, bf16)
+#define GELU_TYPES(FORM)                                                                         \
+    GELU(FORM, f32, f32)                                                                         \
+    GELU(FORM, f16, f16)                                                                         \
+    GELU(FORM, bf16, bf16)                                                                       \
+    GELU(FORM, f32, f16)                                                                         \
+    GELU(FORM, f32, bf16)
+GELU_TYPES(erf)
+GELU_TYPES(tanh)

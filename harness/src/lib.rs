@@ -4,10 +4,12 @@
 //! ends touch the world.
 
 pub mod case;
+pub mod checks;
 pub mod cli;
 pub mod distance;
 pub mod execution;
 pub mod fill;
+pub mod gate;
 pub mod golden;
 pub mod json;
 pub mod judge;

@@ -55,17 +55,26 @@ impl Layout {
         self.offsets().1
     }
 
-    /// Text that compiles only where the page's struct agrees.
+    /// Text that compiles only where the page's struct has these fields, of these sizes, in this
+    /// order. (NVRTC before 13.5 knows no offsetof.)
     pub fn assertions(&self) -> String {
-        let (offsets, size) = self.offsets();
         let name = self.name;
-        let mut text =
-            format!("static_assert(sizeof({name}) == {size}, \"size of {name} drifted\");\n");
-        for ((field, _), at) in self.fields.iter().zip(offsets) {
+        let mut text = format!(
+            "static_assert(sizeof({name}) == {}, \"size of {name} drifted\");\n\
+             constexpr {name} {name}_probe{{}};\n",
+            self.size()
+        );
+        let mut before: Option<&str> = None;
+        for (field, kind) in self.fields {
+            let at = |f: &str| format!("static_cast<const void*>(&{name}_probe.{f})");
+            let order =
+                before.map_or_else(String::new, |b| format!(" && {} < {}", at(b), at(field)));
             text.push_str(&format!(
-                "static_assert(__builtin_offsetof({name}, {field}) == {at}, \
-                 \"{name}.{field} drifted\");\n"
+                "static_assert(sizeof({name}_probe.{field}) == {}{order}, \
+                 \"{name}.{field} drifted\");\n",
+                kind.size()
             ));
+            before = Some(field);
         }
         text
     }

@@ -4,7 +4,7 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::error::Refusal;
 use crate::ops::linear::{WEIGHT_VARIANTS, weight_variant};
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, traffic,
+    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, traffic,
 };
 
 /// The op.
@@ -13,9 +13,9 @@ pub struct Dequantize;
 static SIGNATURE: Signature = Signature {
     name: "dequantize",
     source: "GGUF block layouts (ggml-common.h); OCP Microscaling 1.0 for mxfp4",
-    operands: &[Operand::new("w", Class::W, &["r", "c"])],
+    operands: &[Operand::new("w", Class::W, &["..."])],
     attributes: &[],
-    results: &[ResultSlot::new("y", Class::F32, &["r", "c"])],
+    results: &[ResultSlot::new("y", Class::F32, &["=w"])],
     rounds_inside: false,
 };
 
@@ -42,7 +42,9 @@ impl Op for Dequantize {
     }
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
-        let [rows, columns] = dims(&question.dims, ["r", "c"]);
+        let shape = &question.operand("w").expect("checked").shape;
+        let columns = shape.last().copied().unwrap_or(1);
+        let rows = shape.iter().product::<usize>() / columns;
         let args = Args::new(
             &ARGS,
             [
@@ -62,7 +64,7 @@ impl Op for Dequantize {
     }
 
     fn cost(&self, question: &Question) -> Cost {
-        let [r, c] = dims(&question.dims, ["r", "c"]);
-        Cost { bytes: traffic(question), operations: 2.0 * (r * c) as f64 }
+        let count = question.operand("w").and_then(|m| m.volume()).unwrap_or(0);
+        Cost { bytes: traffic(question), operations: 2.0 * count as f64 }
     }
 }

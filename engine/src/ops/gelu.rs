@@ -1,6 +1,7 @@
 //! gelu: y = x · Φ(x) · scale, exactly by erf or by the tanh approximation.
 
-use crate::cuda::{Arg, Args, Card, Field, Layout, Lowered, Page, Requires};
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::{
     Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature, Values,
@@ -17,9 +18,9 @@ static SIGNATURE: Signature = Signature {
     attributes: &[
         Attribute {
             name: "approximate",
-            rule: Rule::Choice { of: &["none", "tanh"], default: None },
+            rule: Rule::Choice { of: &["none", "tanh"], default: Some("none") },
         },
-        Attribute::real("scale", -f32::MAX as f64, f32::MAX as f64, Some(1.0)),
+        Attribute::positive("scale", Some(1.0)),
     ],
     results: &[ResultSlot::sharing("y", Class::D, &["=x"], "x")],
     rounds_inside: false,
@@ -30,7 +31,7 @@ static ARGS: Layout = Layout {
     fields: &[("x", Field::Ptr), ("y", Field::Ptr), ("count", Field::I64), ("scale", Field::F32)],
 };
 
-static PAGE: Page = Page {
+pub(crate) static PAGE: Page = Page {
     name: "gelu",
     text: include_str!("../../../cuda/gelu.cu"),
     requires: Requires::Sm80,
@@ -77,6 +78,24 @@ pub(crate) fn activation(approximate: &str) -> fn(f64) -> f64 {
     if approximate == "tanh" { gelu_tanh } else { gelu_erf }
 }
 
+/// The launch over `count` elements, from one type to another.
+pub(crate) fn launch(
+    approximate: &str,
+    x: (Arg, DType),
+    y: (Arg, DType),
+    count: usize,
+    scale: f32,
+) -> Launch {
+    let form = if approximate == "tanh" { "tanh" } else { "erf" };
+    let entry = format!("gelu_{form}_{}_{}", x.1, y.1);
+    let bytes = x.1.bytes().min(y.1.bytes());
+    let args = Args::new(
+        &ARGS,
+        [("x", x.0), ("y", y.0), ("count", Arg::I64(count as i64)), ("scale", Arg::F32(scale))],
+    );
+    elementwise::launch(&PAGE, entry, count, bytes, args)
+}
+
 impl Op for Gelu {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -90,21 +109,11 @@ impl Op for Gelu {
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
         let count = question.operand("x").and_then(|m| m.volume()).expect("checked");
-        let args = Args::new(
-            &ARGS,
-            [
-                ("x", Arg::Slot("x", 0)),
-                ("y", Arg::Slot("y", 0)),
-                ("count", Arg::I64(count as i64)),
-                ("scale", Arg::F32(question.attributes.real("scale") as f32)),
-            ],
-        );
-        let form = match question.attributes.word("approximate") {
-            "tanh" => "tanh",
-            _ => "erf",
-        };
         let d = question.dtype;
-        elementwise::lower(&PAGE, format!("gelu_{form}_{d}"), count, d.bytes(), args)
+        let form = question.attributes.word("approximate");
+        let scale = question.attributes.real("scale") as f32;
+        let (x, y) = (Arg::Slot("x", 0), Arg::Slot("y", 0));
+        Lowered::one(launch(form, (x, d), (y, d), count, scale))
     }
 
     fn pages(&self) -> &'static [&'static Page] {

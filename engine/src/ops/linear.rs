@@ -7,8 +7,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
-    traffic,
+    Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature, Values,
+    dims, traffic,
 };
 
 /// The op.
@@ -63,7 +63,7 @@ pub(crate) fn weight_variant(w: DType) -> Variant {
     WEIGHT_VARIANTS[at.unwrap_or_else(|| panic!("{w} is no weight type"))]
 }
 
-static PAGE: Page = Page {
+pub(crate) static PAGE: Page = Page {
     name: "linear",
     text: include_str!("../../../cuda/linear.cu"),
     requires: Requires::Sm80,
@@ -97,6 +97,60 @@ pub fn linear(x: &[f64], w: &[f64], bias: Option<&[f64]>, width: usize) -> Vec<f
     y
 }
 
+/// A product to launch: sizes, and slot and type of each operand.
+pub(crate) struct Product {
+    /// The phase, where it is known.
+    pub phase: Option<Phase>,
+    /// Rows of x.
+    pub n: usize,
+    /// Columns of x and w.
+    pub width: usize,
+    /// Rows of w.
+    pub outputs: usize,
+    /// x [n, width].
+    pub x: (Arg, DType),
+    /// w [outputs, width].
+    pub w: (Arg, DType),
+    /// bias [outputs], or null.
+    pub bias: Arg,
+    /// y [n, outputs].
+    pub y: (Arg, DType),
+}
+
+/// The launch of a product: by the phase, or decode kernels up to [`DECODE_ROWS`] rows.
+pub(crate) fn launch(p: &Product) -> Launch {
+    let ((_, x), (_, w), (_, y)) = (&p.x, &p.w, &p.y);
+    let args = Args::new(
+        &ARGS,
+        [
+            ("w", p.w.0.clone()),
+            ("x", p.x.0.clone()),
+            ("bias", p.bias.clone()),
+            ("y", p.y.0.clone()),
+            ("in", Arg::I32(p.width as i32)),
+            ("out", Arg::I32(p.outputs as i32)),
+            ("n", Arg::I32(p.n as i32)),
+        ],
+    );
+    let wide = w.is_block() || p.width.is_multiple_of(8);
+    let tensor = *x != DType::F32 && (w == x || w.is_block());
+    let few = match p.phase {
+        Some(phase) => phase == Phase::Decode,
+        None => p.n <= DECODE_ROWS,
+    };
+    let (form, grid, block) = match p.n {
+        1 if few && wide => ("wide1", [p.outputs.div_ceil(4), 1], 128),
+        _ if few && wide => ("wide8", [p.outputs.div_ceil(4), 1], 128),
+        _ if few => ("any", [p.outputs.div_ceil(4), 1], 128),
+        _ if tensor => ("mma", [p.outputs.div_ceil(128), p.n.div_ceil(128)], 256),
+        _ => ("simt", [p.outputs.div_ceil(64), p.n.div_ceil(64)], 256),
+    };
+    let mut launch = Launch::new(&PAGE, format!("linear_{form}_{x}_{y}"), 1, block, args);
+    launch.grid = [grid[0] as u32, grid[1] as u32, 1];
+    launch.variant = weight_variant(*w);
+    launch
+}
+
 impl Op for Linear {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -110,34 +164,17 @@ impl Op for Linear {
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
         let [n, width, outputs] = dims(&question.dims, ["n", "in", "out"]);
-        let (x, w) = (question.type_of("x"), question.type_of("w"));
-        let y = question.result_type("y");
         let bias = if question.has("bias") { Arg::Slot("bias", 0) } else { Arg::Null };
-        let args = Args::new(
-            &ARGS,
-            [
-                ("w", Arg::Slot("w", 0)),
-                ("x", Arg::Slot("x", 0)),
-                ("bias", bias),
-                ("y", Arg::Slot("y", 0)),
-                ("in", Arg::I32(width as i32)),
-                ("out", Arg::I32(outputs as i32)),
-                ("n", Arg::I32(n as i32)),
-            ],
-        );
-        let wide = w.is_block() || width.is_multiple_of(8);
-        let tensor = x != DType::F32 && (w == x || w.is_block());
-        let (form, grid, block) = match n {
-            1 if wide => ("wide1", [outputs.div_ceil(4), 1], 128),
-            ..=DECODE_ROWS if wide => ("wide8", [outputs.div_ceil(4), 1], 128),
-            ..=DECODE_ROWS => ("any", [outputs.div_ceil(4), 1], 128),
-            _ if tensor => ("mma", [outputs.div_ceil(128), n.div_ceil(128)], 256),
-            _ => ("simt", [outputs.div_ceil(64), n.div_ceil(64)], 256),
-        };
-        let mut launch = Launch::new(&PAGE, format!("linear_{form}_{x}_{y}"), 1, block, args);
-        launch.grid = [grid[0] as u32, grid[1] as u32, 1];
-        launch.variant = weight_variant(w);
-        Lowered::one(launch)
+        Lowered::one(launch(&Product {
+            phase: question.phase,
+            n,
+            width,
+            outputs,
+            x: (Arg::Slot("x", 0), question.type_of("x")),
+            w: (Arg::Slot("w", 0), question.type_of("w")),
+            bias,
+            y: (Arg::Slot("y", 0), question.result_type("y")),
+        }))
     }
 
     fn pages(&self) -> &'static [&'static Page] {

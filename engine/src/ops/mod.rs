@@ -1,28 +1,45 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
 pub mod argmax;
+pub mod attention;
+pub mod attention_decode;
+pub mod attention_prefill;
 pub mod attributes;
 pub mod dequantize;
 mod elementwise;
 pub mod embedding;
+pub mod ffn_gelu;
+pub mod ffn_swiglu;
 pub mod gelu;
+pub mod kv_append;
 pub mod layernorm;
 pub mod layernorm_residual;
 pub mod linear;
+pub mod min_p;
+pub mod moe_ffn;
+pub mod moe_router;
 mod norm;
 pub mod positional;
 pub mod positional_extract;
+pub mod repetition_penalty;
 pub mod residual;
 pub mod rmsnorm;
 pub mod rmsnorm_residual;
+pub mod rope;
 pub mod rows;
+pub mod sample;
+mod sampling;
 pub mod signature;
 pub mod softmax;
 pub mod swiglu;
 pub mod swiglu_clamped;
+pub mod temperature;
+pub mod top_k;
+pub mod top_p;
 
 use std::collections::BTreeMap;
 
+use crate::cuda::page::Variant;
 use crate::cuda::{Card, Lowered, Page};
 use crate::dtype::DType;
 use crate::error::Refusal;
@@ -62,6 +79,16 @@ pub trait Op: Sync {
 
     /// The fewest bytes and operations that any kernel needs.
     fn cost(&self, question: &Question) -> Cost;
+}
+
+/// Which kernels answer: the phase chooses, not the number of rows, so that a row's bits do not
+/// depend on how a prompt is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Prompt tokens, any number of them up to the chunk.
+    Prefill,
+    /// Generated tokens, one a sequence.
+    Decode,
 }
 
 /// Bytes that must move and operations that must be done.
@@ -137,26 +164,55 @@ impl Inputs {
 /// Every op, alphabetical.
 pub const ALL: &[&dyn Op] = &[
     &argmax::Argmax,
+    &attention_decode::AttentionDecode,
+    &attention_prefill::AttentionPrefill,
     &dequantize::Dequantize,
     &embedding::Embedding,
+    &ffn_gelu::FfnGelu,
+    &ffn_swiglu::FfnSwiglu,
     &gelu::Gelu,
+    &kv_append::KvAppend,
     &layernorm::Layernorm,
     &layernorm_residual::LayernormResidual,
     &linear::Linear,
+    &min_p::MinP,
+    &moe_ffn::MoeFfn,
+    &moe_router::MoeRouter,
     &positional::Positional,
     &positional_extract::PositionalExtract,
+    &repetition_penalty::RepetitionPenalty,
     &residual::Residual,
     &rmsnorm::Rmsnorm,
     &rmsnorm_residual::RmsnormResidual,
+    &rope::Rope,
     &rows::Rows,
+    &sample::Sample,
     &softmax::Softmax,
     &swiglu::Swiglu,
     &swiglu_clamped::SwigluClamped,
+    &temperature::Temperature,
+    &top_k::TopK,
+    &top_p::TopP,
 ];
 
 /// The op of that name.
 pub fn find(name: &str) -> Option<&'static dyn Op> {
     ALL.iter().copied().find(|op| op.signature().name == name)
+}
+
+/// Every page of every op with every set of defines, each once.
+pub fn pages() -> Vec<(&'static Page, Variant)> {
+    let mut pages: Vec<(&'static Page, Variant)> = Vec::new();
+    for page in ALL.iter().flat_map(|op| op.pages().iter().copied()) {
+        if pages.iter().any(|(p, _)| p.name == page.name) {
+            continue;
+        }
+        match page.variants {
+            [] => pages.push((page, Variant(&[]))),
+            variants => pages.extend(variants.iter().map(|v| (page, *v))),
+        }
+    }
+    pages
 }
 
 /// Answers a checked question by the op's definition: results rounded once to their types.

@@ -1,8 +1,8 @@
 //! residual: y = a + b, each element rounded once to the type of a.
 
-use crate::cuda::{Arg, Args, Card, Field, Layout, Lowered, Page, Requires};
-use crate::error::Refusal;
-use crate::error::RefusalKind;
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::dtype::DType;
+use crate::error::{Refusal, RefusalKind};
 use crate::ops::{
     Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, elementwise, traffic,
 };
@@ -24,13 +24,22 @@ static ARGS: Layout = Layout {
     fields: &[("a", Field::Ptr), ("b", Field::Ptr), ("y", Field::Ptr), ("count", Field::I64)],
 };
 
-static PAGE: Page = Page {
+pub(crate) static PAGE: Page = Page {
     name: "residual",
     text: include_str!("../../../cuda/residual.cu"),
     requires: Requires::Sm80,
     layouts: &[&ARGS],
     variants: &[],
 };
+
+/// The launch over `count` elements; the result has the type of `a`.
+pub(crate) fn launch(a: (Arg, DType), b: (Arg, DType), y: Arg, count: usize) -> Launch {
+    let entry = format!("residual_{}_{}", a.1, b.1);
+    let bytes = a.1.bytes().min(b.1.bytes());
+    let count64 = Arg::I64(count as i64);
+    let args = Args::new(&ARGS, [("a", a.0), ("b", b.0), ("y", y), ("count", count64)]);
+    elementwise::launch(&PAGE, entry, count, bytes, args)
+}
 
 impl Op for Residual {
     fn signature(&self) -> &'static Signature {
@@ -55,18 +64,8 @@ impl Op for Residual {
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
         let count = question.operand("a").and_then(|m| m.volume()).expect("checked");
-        let (a, b) = (question.type_of("a"), question.type_of("b"));
-        let args = Args::new(
-            &ARGS,
-            [
-                ("a", Arg::Slot("a", 0)),
-                ("b", Arg::Slot("b", 0)),
-                ("y", Arg::Slot("y", 0)),
-                ("count", Arg::I64(count as i64)),
-            ],
-        );
-        let bytes = a.bytes().min(b.bytes());
-        elementwise::lower(&PAGE, format!("residual_{a}_{b}"), count, bytes, args)
+        let [a, b] = ["a", "b"].map(|name| (Arg::Slot(name, 0), question.type_of(name)));
+        Lowered::one(launch(a, b, Arg::Slot("y", 0), count))
     }
 
     fn pages(&self) -> &'static [&'static Page] {

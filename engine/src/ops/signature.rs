@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind as Kind};
 use crate::ops::attributes::Attributes;
-use crate::ops::{Op, Values};
+use crate::ops::{Op, Phase, Values};
 use crate::shape::{Dims, Meta};
 
 /// Which stored types an operand or a result may have.
@@ -33,6 +33,8 @@ pub enum Class {
     Like(&'static str),
     /// A result whose type the attribute `to` names; the question's dtype where it is absent.
     To,
+    /// The type of that operand where it is there, else as [`Class::To`].
+    LikeOrTo(&'static str),
     /// As [`Class::To`], but f32 where it is absent.
     ToF32,
 }
@@ -222,6 +224,8 @@ pub struct Question {
     pub attributes: Attributes,
     /// The number of each axis symbol.
     pub dims: Dims,
+    /// The phase, where the caller knows it; else products go by the number of rows.
+    pub phase: Option<Phase>,
     operands: BTreeMap<&'static str, Meta>,
 }
 
@@ -261,7 +265,8 @@ impl Question {
             }
         }
         let attributes = Attributes::read(signature, attributes)?;
-        let question = Question { signature, dtype, attributes, dims, operands: metas };
+        let phase = None;
+        let question = Question { signature, dtype, attributes, dims, phase, operands: metas };
         op.check(&question)?;
         Ok(question)
     }
@@ -306,14 +311,17 @@ impl Question {
     fn result_meta(&self, result: &ResultSlot) -> Meta {
         let dtype = match result.class {
             Class::Like(name) => self.type_of(name),
+            Class::LikeOrTo(name) if self.has(name) => self.type_of(name),
             Class::Ids => DType::I32,
             Class::F32 | Class::P => DType::F32,
-            Class::To | Class::ToF32 => match self.attributes.find_word("to") {
-                Some("f32") => DType::F32,
-                Some(_) => self.dtype,
-                None if result.class == Class::ToF32 => DType::F32,
-                None => self.dtype,
-            },
+            Class::To | Class::ToF32 | Class::LikeOrTo(_) => {
+                match self.attributes.find_word("to") {
+                    Some("f32") => DType::F32,
+                    Some(_) => self.dtype,
+                    None if result.class == Class::ToF32 => DType::F32,
+                    None => self.dtype,
+                }
+            }
             _ => self.dtype,
         };
         let shape = match result.shape {

@@ -1,6 +1,6 @@
 //! swiglu: y = silu(gate) · up, with silu(g) = g / (1 + e^(−g)).
 
-use crate::cuda::{Arg, Args, Card, Field, Layout, Lowered, Page, Requires};
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::{
@@ -37,7 +37,7 @@ pub(crate) static ARGS: Layout = Layout {
     ],
 };
 
-static PAGE: Page = Page {
+pub(crate) static PAGE: Page = Page {
     name: "swiglu",
     text: include_str!("../../../cuda/swiglu.cu"),
     requires: Requires::Sm80,
@@ -60,23 +60,35 @@ pub(crate) fn check_types(question: &Question) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalKind::DtypeMismatch, "up", message))
 }
 
-/// The launch of either swiglu.
-pub(crate) fn lower(page: &'static Page, question: &Question, alpha: f32, limit: f32) -> Lowered {
-    let count = question.operand("gate").and_then(|m| m.volume()).expect("checked");
-    let (x, y): (DType, DType) = (question.type_of("gate"), question.dtype);
+/// The launch of either swiglu, from the type of `gate` and `up` to that of `y`.
+pub(crate) fn launch(
+    page: &'static Page,
+    [gate, up, y]: [Arg; 3],
+    [x_type, y_type]: [DType; 2],
+    count: usize,
+    [alpha, limit]: [f32; 2],
+) -> Launch {
     let args = Args::new(
         &ARGS,
         [
-            ("gate", Arg::Slot("gate", 0)),
-            ("up", Arg::Slot("up", 0)),
-            ("y", Arg::Slot("y", 0)),
+            ("gate", gate),
+            ("up", up),
+            ("y", y),
             ("count", Arg::I64(count as i64)),
             ("alpha", Arg::F32(alpha)),
             ("limit", Arg::F32(limit)),
         ],
     );
-    let entry = format!("{}_{x}_{y}", page.name);
-    elementwise::lower(page, entry, count, x.bytes().min(y.bytes()), args)
+    let entry = format!("{}_{x_type}_{y_type}", page.name);
+    elementwise::launch(page, entry, count, x_type.bytes().min(y_type.bytes()), args)
+}
+
+/// The one launch of a question about either swiglu.
+pub(crate) fn lower(page: &'static Page, question: &Question, settings: [f32; 2]) -> Lowered {
+    let count = question.operand("gate").and_then(|m| m.volume()).expect("checked");
+    let slots = ["gate", "up", "y"].map(|name| Arg::Slot(name, 0));
+    let types = [question.type_of("gate"), question.dtype];
+    Lowered::one(launch(page, slots, types, count, settings))
 }
 
 impl Op for Swiglu {
@@ -94,7 +106,7 @@ impl Op for Swiglu {
     }
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
-        lower(&PAGE, question, 1.0, 0.0)
+        lower(&PAGE, question, [1.0, 0.0])
     }
 
     fn pages(&self) -> &'static [&'static Page] {

@@ -54,8 +54,8 @@ impl Op for SwigluClamped {
     }
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
-        let [alpha, limit] = ["alpha", "limit"].map(|name| question.attributes.real(name) as f32);
-        swiglu::lower(&PAGE, question, alpha, limit)
+        let settings = ["alpha", "limit"].map(|name| question.attributes.real(name) as f32);
+        swiglu::lower(&PAGE, question, settings)
     }
 
     fn pages(&self) -> &'static [&'static Page] {

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::checks;
 use crate::cli::folders::Folders;
 use crate::cli::{Exit, Failure, problems_json, say, say_json};
+use crate::gate::{self, lock::Lock};
 use crate::golden::manifest::replace;
 use crate::golden::{ask, store::Store, store::written};
 use crate::spec::{Problem, Specs, schema};
@@ -22,6 +24,9 @@ pub struct Args {
     /// Writes the generated parts: schema.json.
     #[arg(long)]
     write: bool,
+    /// Renews gates.lock: the trials that each requirement rests on.
+    #[arg(long)]
+    lock: bool,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
@@ -37,6 +42,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let (specs, mut problems) = folders.read()?;
     problems.extend(generated(&root));
     problems.extend(questions(&specs));
+    problems.extend(gates(&root, &specs, args.lock)?);
     let pending = match folders.store() {
         Ok(store) => {
             problems.extend(store.check_files(specs.cases()));
@@ -67,6 +73,29 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         say(&format!("golden pending: {pending}"))?;
     }
     if problems.is_empty() { Ok(Exit::Yes) } else { Err(Failure::Problems(problems)) }
+}
+
+/// Gates prove something, and rest on what they rested on.
+fn gates(root: &Path, specs: &Specs, renew: bool) -> Result<Vec<Problem>, Failure> {
+    let plan = gate::plan(specs, &checks::planned());
+    let mut problems = gate::check(specs, &plan);
+    let path = root.join("gates.lock");
+    let lock = match fs::read_to_string(&path) {
+        Ok(text) => match Lock::parse(&text) {
+            Ok(lock) => lock,
+            Err(problem) => {
+                problems.push(problem);
+                return Ok(problems);
+            }
+        },
+        Err(_) => Lock::default(),
+    };
+    let gone = lock.problems(&specs.gates, &plan);
+    if renew && gone.is_empty() && problems.is_empty() {
+        replace(&path, lock.renewed(&specs.gates, &plan).text().as_bytes())?;
+    }
+    problems.extend(gone);
+    Ok(problems)
 }
 
 /// Generated files are what the program generates.

@@ -1,6 +1,6 @@
 //! A golden that any answer would meet, or that nobody could meet, is none.
 
-use goldgate_engine::Tensor;
+use goldgate_engine::{DType, Tensor, ops};
 
 use crate::case::{Case, Expect, GoldenSource};
 use crate::golden::ask::{self, Asked};
@@ -38,7 +38,7 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
         let found = format!("{:?}", golden.results.keys());
         return at("GOLDEN_SHAPE", "", found, "the op's results and no others");
     }
-    let odd_inputs = asked.tensors.values().any(has_nonfinite);
+    let odd_inputs = asked.tensors.values().any(has_nonfinite) || overflows_inside(case, golden);
     for (name, result) in &golden.results {
         let Numbers::Real(values) = &result.numbers else { continue };
         let legal = |x: f64| x.is_finite() || odd_inputs || removed(name, x) || is_written(case);
@@ -56,6 +56,16 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
     Ok(())
 }
 
+/// A rounding inside the formula may overflow, and what follows is then infinite or NaN.
+fn overflows_inside(case: &Case, golden: &Golden) -> bool {
+    let rounds = ops::find(&case.ask.op).is_some_and(|op| op.signature().rounds_inside);
+    let infinite = |r: &GoldenResult| match &r.numbers {
+        Numbers::Real(x) => x.iter().any(|x| x.is_infinite()),
+        Numbers::Ids(_) => false,
+    };
+    rounds && golden.results.values().any(infinite)
+}
+
 fn is_written(case: &Case) -> bool {
     matches!(&case.expect, Expect::Answer { golden: GoldenSource::Written(_), .. })
 }
@@ -70,7 +80,7 @@ fn has_nonfinite(tensor: &Tensor) -> bool {
     // A scale byte of 255 is NaN; other block types have finite scales by construction.
     let block = || tensor.bytes.chunks(dtype.bytes()).any(|b| b[0] == 255);
     match dtype {
-        goldgate_engine::DType::Mxfp4 => block(),
+        DType::Mxfp4 => block(),
         d if d.is_float() => tensor.to_f64().iter().any(|x| !x.is_finite()),
         _ => false,
     }

@@ -215,9 +215,8 @@ fn same_stem(reader: &Reader<'_>, node: &Node, field: &str, stem: &str, name: &s
     }
 }
 
-/// Ids are unique over all files; a mutant's case exists in its op's file and does not refuse.
+/// A mutant's case exists in its op's file and does not refuse.
 fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
-    let mut seen: Vec<(&str, String)> = Vec::new();
     for file in &specs.mutants {
         let path = format!("mutants/{}.yaml", file.mutants.value);
         let op = specs.ops.iter().find(|op| op.file.op.value == file.mutants.value);
@@ -231,11 +230,6 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
                 p.field = format!("list.{}", mutant.id.value);
                 p
             };
-            if let Some((_, first)) = seen.iter().find(|(id, _)| *id == mutant.id.value) {
-                let expected = format!("each id once; it stands in {first}");
-                problems.push(at(Problem::of_file("ID_DUP", &path, &*mutant.id.value, expected)));
-            }
-            seen.push((&mutant.id.value, path.clone()));
             let (Some(op), Some(killer)) = (op, &mutant.killed_by) else { continue };
             let named = |c: &Case| c.name == killer.value;
             if !op.file.cases.iter().any(|c| c.name.value == killer.value)

@@ -119,6 +119,31 @@ pub enum NumberForm {
     Word(NotFinite),
 }
 
+words! {
+    /// Each row in the place of the next one.
+    ByRows: "by_rows"
+}
+
+/// One name, or several.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum OneOrMore {
+    /// One.
+    One(String),
+    /// Several.
+    More(Vec<String>),
+}
+
+/// How an operand is rolled.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum RollForm {
+    /// Each row in the place of the next one.
+    Rows(ByRows),
+    /// Each row by that many elements.
+    Elements(i64),
+}
+
 /// How a tensor is filled: exactly one of these.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "snake_case")]

@@ -354,7 +354,7 @@ fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
         }
         Some(text)
     })?;
-    if list.is_empty() {
+    if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
         return r.fail(node, "GATE_EMPTY", path, "one pattern at least");
     }
     Some(list)

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::spec::forms;
 use crate::spec::op_read::attributes;
-use crate::spec::read::{At, Reader};
+use crate::spec::read::{At, Reader, is_id};
 use crate::spec::yaml::Node;
 
 /// The mutants of one op.
@@ -47,7 +47,7 @@ pub struct Mutant {
 }
 
 /// Another question in place of the case's.
-#[derive(Clone, Debug, Default, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct AskEdit {
     /// Attributes over the case's; null removes one.
@@ -55,15 +55,19 @@ pub struct AskEdit {
     pub attributes: Map<String, Value>,
     /// Two operands whose contents change places.
     pub swap: Option<[String; 2]>,
-    /// Operands whose last two axes change places in memory, under the same shape.
-    #[schemars(default)]
+    /// A matrix whose memory is that of its transpose, under the same shape.
+    #[schemars(default, with = "forms::OneOrMore")]
     pub transpose: Vec<String>,
-    /// Operand → by how many elements it is rolled along its last axis.
-    #[schemars(default)]
-    pub roll: BTreeMap<String, i64>,
+    /// Operand → `by_rows`, each row in the place of the next one; or by how many elements each
+    /// row is rolled.
+    #[schemars(default, with = "BTreeMap<String, forms::RollForm>")]
+    pub roll: BTreeMap<String, Roll>,
     /// Operands that become zero.
-    #[schemars(default)]
+    #[schemars(default, with = "forms::OneOrMore")]
     pub zero: Vec<String>,
+    /// Operands whose every row becomes the last one.
+    #[schemars(default, with = "forms::OneOrMore")]
+    pub last_row_only: Vec<String>,
     /// Operand → type that it is rounded to and back.
     #[schemars(default, with = "BTreeMap<String, forms::Activation>")]
     pub round: BTreeMap<String, DType>,
@@ -71,10 +75,19 @@ pub struct AskEdit {
     #[schemars(default)]
     pub shift: BTreeMap<String, i64>,
     /// Operands that are left out.
-    #[schemars(default)]
+    #[schemars(default, with = "forms::OneOrMore")]
     pub omit: Vec<String>,
     /// Another op, asked with the same operands.
     pub op: Option<String>,
+}
+
+/// How an operand is rolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roll {
+    /// Each row in the place of the next one, the last in that of the first.
+    ByRows,
+    /// Each row by that many elements.
+    Elements(i64),
 }
 
 /// One line of a kernel page, compiled from an overlay.
@@ -117,9 +130,12 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
     let mut f = r.fields(node, path)?;
     let id = f.need("id", |r, n, p| {
         let text = r.text(n, p)?;
-        let digits = text.strip_prefix("M-").unwrap_or_default();
-        if digits.len() < 3 || !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return r.fail(n, "ID_FORM", p, "M- and three digits, as M-005");
+        let mut parts = text.splitn(2, '-');
+        let family = parts.next().unwrap_or_default();
+        let number = parts.next().unwrap_or_default();
+        let upper = family.len() == 1 && family.bytes().all(|b| b.is_ascii_uppercase());
+        if !upper || !number.starts_with(|c: char| c.is_ascii_digit()) || !is_id(number) {
+            return r.fail(n, "ID_FORM", p, "a letter and a number, as M-005 or R-17a");
         }
         Some(At::new(n, text))
     });
@@ -142,11 +158,16 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
 }
 
 fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
-    let names = |r: &Reader<'_>, n: &Node, p: &str| r.list(n, p, Reader::text);
-    let shifts = |r: &Reader<'_>, n: &Node, p: &str| {
-        let table = r.table(n, p, |r, n, p| r.int(n, p, -(1 << 31), 1 << 31))?;
-        Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
+    let names = |r: &Reader<'_>, n: &Node, p: &str| match n.text() {
+        Some(_) => Some(vec![r.text(n, p)?]),
+        None => r.list(n, p, Reader::text),
     };
+    let shift = |r: &Reader<'_>, n: &Node, p: &str| r.int(n, p, -(1 << 31), 1 << 31);
+    let roll = |r: &Reader<'_>, n: &Node, p: &str| match n.text() {
+        Some("by_rows") => Some(Roll::ByRows),
+        _ => shift(r, n, p).map(Roll::Elements),
+    };
+    let words = DType::ACTIVATIONS.map(|t| (t.name(), t));
     let mut f = r.fields(node, path)?;
     let edit = AskEdit {
         attributes: f.may("attributes", attributes).unwrap_or_default(),
@@ -155,21 +176,25 @@ fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
             Err(_) => r.fail(n, "RANGE", p, "two operands"),
         }),
         transpose: f.may("transpose", names).unwrap_or_default(),
-        roll: f.may("roll", shifts).unwrap_or_default(),
+        roll: f.may("roll", |r, n, p| map(r.table(n, p, roll)?)).unwrap_or_default(),
         zero: f.may("zero", names).unwrap_or_default(),
+        last_row_only: f.may("last_row_only", names).unwrap_or_default(),
         round: f
-            .may("round", |r, n, p| {
-                let words = DType::ACTIVATIONS.map(|t| (t.name(), t));
-                let table = r.table(n, p, |r, n, p| r.word(n, p, &words))?;
-                Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
-            })
+            .may("round", |r, n, p| map(r.table(n, p, |r, n, p| r.word(n, p, &words))?))
             .unwrap_or_default(),
-        shift: f.may("shift", shifts).unwrap_or_default(),
+        shift: f.may("shift", |r, n, p| map(r.table(n, p, shift)?)).unwrap_or_default(),
         omit: f.may("omit", names).unwrap_or_default(),
         op: f.may("op", Reader::id).map(|id| id.value),
     };
     f.done();
+    if edit == AskEdit::default() {
+        r.note(node, "MISSING_FIELD", path, "one change at least");
+    }
     Some(edit)
+}
+
+fn map<T>(table: Vec<(At<String>, T)>) -> Option<BTreeMap<String, T>> {
+    Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
 }
 
 fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {

@@ -1,0 +1,166 @@
+// attention_decode: append k_new, v_new at the position, then attend with one query
+//
+// Formula   as attention_prefill of one row, after kv_append
+// Shapes    q, y [q, d]; k_new, v_new [k, d]; caches [s, c, k, d]; partial [splits, q, d + 2] f32
+// Requires  sm_80
+// Launch    _partial: a block a group of heads and split of 64 keys, blocks take splits until there are
+//           none, so the grid does not depend on the context; _combine: a block a head
+// Numerics  scores, p and sums f32; splits are added in order; a sink is added once, in _combine;
+//           IEEE division; one rounding
+// Cost      the seen part of both caches once
+// Host      engine/src/ops/attention_decode.rs
+// Cases     specs/ops/attention_decode.yaml
+#include "attention.cuh"
+
+struct AttentionDecodeArgs {
+    const void* q;
+    const void* k_new;
+    const void* v_new;
+    void* k_cache;
+    void* v_cache;
+    const float* sinks;
+    const int* position;
+    float* partial;
+    void* y;
+    u32* fault;
+    int heads;
+    int kv_heads;
+    int d;
+    int c;
+    int window;
+    int ring;
+    float scale;
+};
+
+constexpr int DIMS = 8;
+
+template <typename D, typename C> __device__ void partial(const AttentionDecodeArgs& a) {
+    extern __shared__ float shared[];
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    const int kv = blockIdx.y, group = a.heads / a.kv_heads;
+    const i64 pitch = i64(a.kv_heads) * a.d;
+    float* q = shared;  // [group, d]
+    C* ks = reinterpret_cast<C*>(q + group * a.d);  // [SPLIT, d + 2]
+    C* vs = ks + SPLIT * (a.d + 2);
+    wait_for_previous();
+    const int position = *a.position;
+    if (position < 0 || (!a.ring && position >= a.c)) {
+        if (threadIdx.x == 0) raise(a.fault, 1);
+        return;
+    }
+    C* k = static_cast<C*>(a.k_cache) + kv * a.d;
+    C* v = static_cast<C*>(a.v_cache) + kv * a.d;
+    for (int i = threadIdx.x; i < group * a.d; i += blockDim.x) {
+        q[i] = widen(static_cast<const D*>(a.q)[i64(kv) * group * a.d + i]);
+    }
+    const Seen s = seen(position, a.window);
+    const int first = s.first / SPLIT, last = s.last / SPLIT;
+    for (int split = first + blockIdx.x; split <= last; split += gridDim.x) {
+        __syncthreads();
+        for (int i = threadIdx.x; i < SPLIT * a.d; i += blockDim.x) {
+            const int t = i / a.d, x = i % a.d, j = split * SPLIT + t;
+            C key = narrow<C>(0.0f), value = key;
+            if (j >= s.first && j <= s.last) {
+                const i64 at = cache_row(0, j, a.c, a.ring) * pitch + x;
+                if (j == position) {
+                    // This block alone owns the split, so it alone writes the new row.
+                    key = narrow<C>(widen(static_cast<const D*>(a.k_new)[kv * a.d + x]));
+                    value = narrow<C>(widen(static_cast<const D*>(a.v_new)[kv * a.d + x]));
+                    k[at] = key;
+                    v[at] = value;
+                } else {
+                    key = k[at];
+                    value = v[at];
+                }
+            }
+            ks[t * (a.d + 2) + x] = key;
+            vs[t * (a.d + 2) + x] = value;
+        }
+        __syncthreads();
+        for (int h = warp; h < group; h += warps) {
+            float score[2];
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const int t = lane + 32 * e, j = split * SPLIT + t;
+                float dot = 0.0f;
+                for (int i = 0; i < a.d; ++i) {
+                    dot = fmaf(q[h * a.d + i], widen(ks[t * (a.d + 2) + i]), dot);
+                }
+                score[e] = j >= s.first && j <= s.last ? dot * a.scale : -infinity();
+            }
+            const float top = warp_reduce<Max>(max_nan(score[0], score[1]));
+            float p[2], y[DIMS] = {};
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                p[e] = score[e] == -infinity() ? 0.0f : exp_below(score[e] - top);
+            }
+            const float sum = warp_reduce<Sum>(p[0] + p[1]);
+            for (int t = 0; t < SPLIT; ++t) {
+                const float weight = __shfl_sync(~0u, t < 32 ? p[0] : p[1], t & 31);
+                const int j = split * SPLIT + t;
+                if (j < s.first || j > s.last) continue;
+#pragma unroll
+                for (int i = 0; i < DIMS; ++i) {
+                    const int x = lane + 32 * i;
+                    if (x < a.d) y[i] = fmaf(weight, widen(vs[t * (a.d + 2) + x]), y[i]);
+                }
+            }
+            float* to = a.partial + (i64(split - first) * a.heads + kv * group + h) * (a.d + 2);
+#pragma unroll
+            for (int i = 0; i < DIMS; ++i) {
+                const int x = lane + 32 * i;
+                if (x < a.d) to[x] = y[i];
+            }
+            if (lane == 0) {
+                to[a.d] = top;
+                to[a.d + 1] = sum;
+            }
+        }
+    }
+    let_next_start();
+}
+
+// Splits in order, then the sink, then one division.
+template <typename D> __device__ void combine(const AttentionDecodeArgs& a) {
+    wait_for_previous();
+    let_next_start();
+    const int position = *a.position, head = blockIdx.x;
+    if (position < 0 || (!a.ring && position >= a.c)) return;
+    const Seen s = seen(position, a.window);
+    const int splits = s.last / SPLIT - s.first / SPLIT + 1;
+    const float* part = a.partial + i64(head) * (a.d + 2);
+    const i64 step = i64(a.heads) * (a.d + 2);
+    float top = a.sinks ? a.sinks[head] : -infinity();
+    for (int i = 0; i < splits; ++i) top = max_nan(top, part[i * step + a.d]);
+    for (int x = threadIdx.x; x < a.d; x += blockDim.x) {
+        float y = 0.0f, sum = 0.0f;
+        for (int i = 0; i < splits; ++i) {
+            const float fade = exp_below(part[i * step + a.d] - top);
+            y = fmaf(part[i * step + x], fade, y);
+            sum = fmaf(part[i * step + a.d + 1], fade, sum);
+        }
+        if (a.sinks) sum += exp_below(a.sinks[head] - top);
+        static_cast<D*>(a.y)[i64(head) * a.d + x] = narrow<D>(y / sum);
+    }
+}
+
+#define PARTIAL(D, C)                                                                            \
+    extern "C" __global__ void attention_decode_partial_##D##_##C(const AttentionDecodeArgs a) { \
+        partial<D, C>(a);                                                                        \
+    }
+#define COMBINE(D)                                                                               \
+    extern "C" __global__ void attention_decode_combine_##D(const AttentionDecodeArgs a) {       \
+        combine<D>(a);                                                                           \
+    }
+PARTIAL(f32, f32)
+PARTIAL(f32, f16)
+PARTIAL(f32, bf16)
+PARTIAL(f16, f32)
+PARTIAL(f16, f16)
+PARTIAL(f16, bf16)
+PARTIAL(bf16, f32)
+PARTIAL(bf16, f16)
+PARTIAL(bf16, bf16)
+COMBINE(f32)
+COMBINE(f16)
+COMBINE(bf16)

@@ -1,0 +1,120 @@
+//! What attention's ops share: cache rows, positions, the definition for one query.
+
+use crate::error::{Refusal, RefusalKind};
+use crate::ops::Question;
+use crate::ops::embedding::in_range;
+
+/// Keys of one split: taken in order, at multiples of this many positions (attention.cuh).
+pub const SPLIT: usize = 64;
+
+/// Largest head size of the kernels (32 lanes of DIMS elements each).
+pub const HEAD_MAX: usize = 256;
+
+/// Row of a cache [sequences, c, …] that holds a position: the twin of attention.cuh's.
+pub fn cache_row(sequence: usize, position: usize, c: usize, ring: bool) -> usize {
+    sequence * c + if ring { position % c } else { position }
+}
+
+/// Sequence and position of each row of a call: `start` plus the count of earlier rows of the same
+/// sequence.
+pub fn positions(start: usize, n: usize, sequences: Option<&[i32]>) -> Vec<(usize, usize)> {
+    match sequences {
+        None => (0..n).map(|i| (0, start + i)).collect(),
+        Some(of) => (0..n)
+            .map(|i| {
+                let before = of[..i].iter().filter(|s| **s == of[i]).count();
+                (of[i] as usize, start + before)
+            })
+            .collect(),
+    }
+}
+
+/// Refuses sequences that no cache has, and rows beyond the cache where it is no ring.
+pub(crate) fn check_rows(
+    question: &Question,
+    sequences: Option<&[i32]>,
+    rows: &[(usize, usize)],
+) -> Result<(), Refusal> {
+    let caches = question.dims.find("s").unwrap_or(1);
+    if let Some(sequences) = sequences {
+        in_range(sequences, caches, RefusalKind::IdOutOfRange, "sequences")?;
+    }
+    let c = question.dims.get("c");
+    match rows.iter().find(|(_, p)| *p >= c) {
+        Some((_, p)) if !question.attributes.flag("ring") => {
+            let message = format!("position {p}, but the cache has {c} rows");
+            Err(Refusal::new(RefusalKind::PositionOutOfRange, "start", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Query heads must be a multiple of key heads.
+pub(crate) fn check_heads(question: &Question, keys: &str) -> Result<(), Refusal> {
+    let [q, k, d] = ["q", "k", "d"].map(|s| question.dims.get(s));
+    if !q.is_multiple_of(k) {
+        let message = format!("{q} query heads are no multiple of {k} key heads");
+        return Err(Refusal::new(RefusalKind::ShapeMismatch, keys, message));
+    }
+    if d > HEAD_MAX {
+        let message = format!("heads of {d}, but at most {HEAD_MAX} are offered");
+        return Err(Refusal::new(RefusalKind::NotSupported, "q", message));
+    }
+    Ok(())
+}
+
+/// The scale that was given, or 1/√d.
+pub(crate) fn scale(question: &Question) -> f64 {
+    let given = question.attributes.real("scale");
+    match given.is_nan() {
+        true => f64::from((1.0 / (question.dims.get("d") as f64).sqrt()) as f32),
+        false => given,
+    }
+}
+
+/// What one query of one head needs.
+pub(crate) struct Query<'a> {
+    /// The query, d numbers.
+    pub q: &'a [f64],
+    /// Keys and values, [rows, k, d].
+    pub k: &'a [f64],
+    /// As `k`.
+    pub v: &'a [f64],
+    /// Key heads, and the one of this query.
+    pub kv: (usize, usize),
+    /// The query's position.
+    pub position: usize,
+    /// Keys seen, the query's own included; 0: all.
+    pub window: usize,
+    /// A logit that takes part in the softmax and has no value.
+    pub sink: Option<f64>,
+    /// Factor of the scores.
+    pub scale: f64,
+}
+
+/// softmax(scale · q kᵀ) v over the keys that the query sees; `row` finds a position's row.
+pub(crate) fn attend(x: &Query, row: impl Fn(usize) -> usize) -> Vec<f64> {
+    let (d, (heads, head)) = (x.q.len(), x.kv);
+    let first = if x.window > 0 { (x.position + 1).saturating_sub(x.window) } else { 0 };
+    let at = |j: usize| (row(j) * heads + head) * d;
+    let score = |j: usize| {
+        let key = &x.k[at(j)..at(j) + d];
+        x.scale * x.q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>()
+    };
+    let scores: Vec<f64> = (first..=x.position).map(score).collect();
+    let top =
+        scores.iter().copied().chain(x.sink).fold(f64::NEG_INFINITY, |a, b| {
+            if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+        });
+    let mut y = vec![0.0; d];
+    let mut sum = x.sink.map_or(0.0, |s| (s - top).exp());
+    for (j, s) in (first..=x.position).zip(scores) {
+        let p = (s - top).exp();
+        sum += p;
+        for (y, v) in y.iter_mut().zip(&x.v[at(j)..at(j) + d]) {
+            *y += p * v;
+        }
+    }
+    y.iter_mut().for_each(|y| *y /= sum);
+    y
+}

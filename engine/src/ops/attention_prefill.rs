@@ -1,0 +1,197 @@
+//! attention_prefill: y = softmax(scale · q kᵀ) v, causal, with window, sinks and grouped heads.
+
+use rayon::prelude::*;
+
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::dtype::DType;
+use crate::error::{Refusal, RefusalKind};
+use crate::ops::attention::{
+    Query, SPLIT, attend, cache_row, check_heads, check_rows, positions, scale,
+};
+use crate::ops::positional::scalar;
+use crate::ops::{
+    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
+    traffic,
+};
+
+/// The op.
+pub struct AttentionPrefill;
+
+/// What both attentions take: `scale` (1/√d where it is absent) and the window.
+pub(crate) const SCALE: Attribute = Attribute::positive("scale", Some(f64::NAN));
+
+static SIGNATURE: Signature = Signature {
+    name: "attention_prefill",
+    source: "Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (groups); openai/gpt-oss (sinks)",
+    operands: &[
+        Operand::new("q", Class::D, &["n", "q", "d"]),
+        Operand::new("k", Class::C, &["s?", "c", "k", "d"]),
+        Operand::new("v", Class::C, &["s?", "c", "k", "d"]),
+        Operand::optional("sinks", Class::P, &["q"]),
+        Operand::optional("sequences", Class::Ids, &["n"]),
+    ],
+    attributes: &[
+        SCALE,
+        Attribute::index("window"),
+        Attribute::index("start"),
+        Attribute::flag("ring"),
+    ],
+    results: &[ResultSlot::new("y", Class::D, &["n", "q", "d"])],
+    rounds_inside: false,
+};
+
+static ARGS: Layout = Layout {
+    name: "AttentionPrefillArgs",
+    fields: &[
+        ("q", Field::Ptr),
+        ("k", Field::Ptr),
+        ("v", Field::Ptr),
+        ("sinks", Field::Ptr),
+        ("sequences", Field::Ptr),
+        ("start", Field::Ptr),
+        ("y", Field::Ptr),
+        ("fault", Field::Ptr),
+        ("n", Field::I32),
+        ("heads", Field::I32),
+        ("kv_heads", Field::I32),
+        ("d", Field::I32),
+        ("c", Field::I32),
+        ("caches", Field::I32),
+        ("window", Field::I32),
+        ("ring", Field::I32),
+        ("scale", Field::F32),
+    ],
+};
+
+static PAGE: Page = Page {
+    name: "attention_prefill",
+    text: include_str!("../../../cuda/attention_prefill.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: &[],
+};
+
+/// Head sizes that the mma entry is compiled for.
+const MMA_HEADS: [usize; 4] = [64, 80, 96, 128];
+
+impl Op for AttentionPrefill {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        check_heads(question, "k")?;
+        let [n, c] = dims(&question.dims, ["n", "c"]);
+        let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
+        let ring = question.attributes.flag("ring");
+        if question.has("sequences") {
+            return Ok(());
+        }
+        if !ring && start + n > c {
+            let message = format!("{start} + {n} rows, but the cache has {c}");
+            return Err(Refusal::new(RefusalKind::PositionOutOfRange, "start", message));
+        }
+        if ring && start + n > c && (window == 0 || c < window + n - 1) {
+            let message = format!(
+                "a ring of {c} rows cannot hold a window of {window} (0: all) before {n} rows"
+            );
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "k", message));
+        }
+        Ok(())
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let [n, q, k, d, c] = dims(&question.dims, ["n", "q", "k", "d", "c"]);
+        let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
+        let ring = question.attributes.flag("ring");
+        let sequences = inputs.find_ids("sequences");
+        let rows = positions(start, n, sequences);
+        check_rows(question, sequences, &rows)?;
+        let sinks = inputs.find_real("sinks");
+        let one = |i: usize| {
+            let (head, (sequence, position)) = (i % q, rows[i / q]);
+            let query = Query {
+                q: &inputs.real("q")[i * d..(i + 1) * d],
+                k: inputs.real("k"),
+                v: inputs.real("v"),
+                kv: (k, head / (q / k)),
+                position,
+                window,
+                sink: sinks.map(|s| s[head]),
+                scale: scale(question),
+            };
+            attend(&query, |j| cache_row(sequence, j, c, ring))
+        };
+        let y: Vec<Vec<f64>> = (0..n * q).into_par_iter().map(one).collect();
+        Ok(vec![Values::Real(y.concat())])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let [n, q, k, d, c] = dims(&question.dims, ["n", "q", "k", "d", "c"]);
+        let slot = |name: &'static str| match question.has(name) {
+            true => Arg::Slot(name, 0),
+            false => Arg::Null,
+        };
+        let args = Args::new(
+            &ARGS,
+            [
+                ("q", Arg::Slot("q", 0)),
+                ("k", Arg::Slot("k", 0)),
+                ("v", Arg::Slot("v", 0)),
+                ("sinks", slot("sinks")),
+                ("sequences", slot("sequences")),
+                ("start", Arg::Slot("start", 0)),
+                ("y", Arg::Slot("y", 0)),
+                ("fault", Arg::Slot("fault", 0)),
+                ("n", Arg::I32(n as i32)),
+                ("heads", Arg::I32(q as i32)),
+                ("kv_heads", Arg::I32(k as i32)),
+                ("d", Arg::I32(d as i32)),
+                ("c", Arg::I32(c as i32)),
+                ("caches", Arg::I32(question.dims.find("s").unwrap_or(1) as i32)),
+                ("window", Arg::I32(question.attributes.int("window") as i32)),
+                ("ring", Arg::I32(question.attributes.flag("ring").into())),
+                ("scale", Arg::F32(scale(question) as f32)),
+            ],
+        );
+        let (dtype, cache) = (question.dtype, question.type_of("k"));
+        let tensor = dtype != DType::F32
+            && dtype == cache
+            && MMA_HEADS.contains(&d)
+            && !question.has("sequences");
+        let mut launch;
+        if tensor {
+            let entry = format!("attention_prefill_mma_{dtype}_{d}");
+            launch = Launch::new(&PAGE, entry, 1, 128, args);
+            launch.grid = [n.div_ceil(SPLIT) as u32, q as u32, 1];
+            // Two buffers each of 64 keys and values, rows padded by 16 bytes.
+            launch.shared = (4 * SPLIT * (d + 8) * 2) as u32;
+        } else {
+            let entry = format!("attention_prefill_simt_{dtype}_{cache}");
+            let warps = q.min(4);
+            launch = Launch::new(&PAGE, entry, 1, 32 * warps as u32, args);
+            launch.grid = [n as u32, q.div_ceil(warps) as u32, 1];
+            launch.shared = (warps * d * 4) as u32;
+        }
+        Lowered {
+            constants: vec![scalar(question, "start")],
+            faults: vec![
+                (RefusalKind::IdOutOfRange, "sequences"),
+                (RefusalKind::PositionOutOfRange, "start"),
+            ],
+            ..Lowered::one(launch)
+        }
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [n, q, d] = dims(&question.dims, ["n", "q", "d"]);
+        let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as f64);
+        let all = n as f64 * start + n as f64 * (n as f64 + 1.0) / 2.0;
+        let keys = if window > 0.0 { all.min(n as f64 * window) } else { all };
+        Cost { bytes: traffic(question), operations: 4.0 * keys * (q * d) as f64 }
+    }
+}

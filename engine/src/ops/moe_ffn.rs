@@ -1,0 +1,180 @@
+//! moe_ffn: Σ over the chosen experts of weight · (w_down · swiglu_clamped(gate, up) + b_down).
+
+use rayon::prelude::*;
+
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::error::{Refusal, RefusalKind};
+use crate::ops::embedding::in_range;
+use crate::ops::linear::{WEIGHT_VARIANTS, linear, weight_variant};
+use crate::ops::swiglu_clamped::{ALPHA, LIMIT, swiglu_clamped};
+use crate::ops::{
+    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
+};
+
+/// The op.
+pub struct MoeFfn;
+
+static SIGNATURE: Signature = Signature {
+    name: "moe_ffn",
+    source: "openai/gpt-oss, gpt_oss/torch/model.py, MLPBlock",
+    operands: &[
+        Operand::new("x", Class::D, &["n", "h"]),
+        Operand::new("ids", Class::Ids, &["n", "t"]),
+        Operand::new("weights", Class::F32, &["n", "t"]),
+        Operand::new("w_gate", Class::W, &["e", "f", "h"]),
+        Operand::new("w_up", Class::W, &["e", "f", "h"]),
+        Operand::new("w_down", Class::W, &["e", "h", "f"]),
+        Operand::optional("b_gate", Class::P, &["e", "f"]),
+        Operand::optional("b_up", Class::P, &["e", "f"]),
+        Operand::optional("b_down", Class::P, &["e", "h"]),
+    ],
+    attributes: &[ALPHA, LIMIT, Attribute::TO],
+    results: &[ResultSlot::new("y", Class::ToF32, &["n", "h"])],
+    rounds_inside: false,
+};
+
+static ARGS: Layout = Layout {
+    name: "MoeFfnArgs",
+    fields: &[
+        ("x", Field::Ptr),
+        ("ids", Field::Ptr),
+        ("weights", Field::Ptr),
+        ("w_gate", Field::Ptr),
+        ("w_up", Field::Ptr),
+        ("w_down", Field::Ptr),
+        ("b_gate", Field::Ptr),
+        ("b_up", Field::Ptr),
+        ("b_down", Field::Ptr),
+        ("hidden", Field::Ptr),
+        ("y", Field::Ptr),
+        ("fault", Field::Ptr),
+        ("h", Field::I32),
+        ("f", Field::I32),
+        ("experts", Field::I32),
+        ("top_k", Field::I32),
+        ("alpha", Field::F32),
+        ("limit", Field::F32),
+    ],
+};
+
+static PAGE: Page = Page {
+    name: "moe_ffn",
+    text: include_str!("../../../cuda/moe_ffn.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: WEIGHT_VARIANTS,
+};
+
+impl Op for MoeFfn {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        let gate = question.type_of("w_gate");
+        for name in ["w_up", "w_down"] {
+            if question.type_of(name) != gate {
+                let message = format!("is {}, w_gate is {gate}", question.type_of(name));
+                return Err(Refusal::new(RefusalKind::DtypeMismatch, name, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let [h, f, e, t] = dims(&question.dims, ["h", "f", "e", "t"]);
+        let [alpha, limit] = ["alpha", "limit"].map(|name| question.attributes.real(name));
+        let (ids, weights) = (inputs.ids("ids"), inputs.real("weights"));
+        in_range(ids, e, RefusalKind::IdOutOfRange, "ids")?;
+        let expert = |name: &str, id: usize, size: usize| {
+            inputs.find_real(name).map(|w| &w[id * size..(id + 1) * size])
+        };
+        let one = |(x, (ids, weights)): (&[f64], (&[i32], &[f64]))| {
+            let mut y = vec![0.0; h];
+            for (id, weight) in ids.iter().zip(weights) {
+                let id = *id as usize;
+                let product = |w: &str, b: &str, x: &[f64], from: usize, to: usize| {
+                    let w = expert(w, id, from * to).expect("required");
+                    linear(x, w, expert(b, id, to), from)
+                };
+                let gate = product("w_gate", "b_gate", x, h, f);
+                let up = product("w_up", "b_up", x, h, f);
+                let pairs = gate.iter().zip(&up);
+                let hidden: Vec<f64> =
+                    pairs.map(|(&g, &u)| swiglu_clamped(g, u, alpha, limit)).collect();
+                let down = product("w_down", "b_down", &hidden, f, h);
+                y.iter_mut().zip(down).for_each(|(y, d)| *y += weight * d);
+            }
+            y
+        };
+        let tokens = inputs.real("x").par_chunks_exact(h);
+        let routes = ids.par_chunks_exact(t).zip(weights.par_chunks_exact(t));
+        let y: Vec<Vec<f64>> = tokens.zip(routes).map(one).collect();
+        Ok(vec![Values::Real(y.concat())])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let [n, h, f, e, t] = dims(&question.dims, ["n", "h", "f", "e", "t"]);
+        let slot = |name: &'static str| match question.has(name) {
+            true => Arg::Slot(name, 0),
+            false => Arg::Null,
+        };
+        let args = Args::new(
+            &ARGS,
+            [
+                ("x", slot("x")),
+                ("ids", slot("ids")),
+                ("weights", slot("weights")),
+                ("w_gate", slot("w_gate")),
+                ("w_up", slot("w_up")),
+                ("w_down", slot("w_down")),
+                ("b_gate", slot("b_gate")),
+                ("b_up", slot("b_up")),
+                ("b_down", slot("b_down")),
+                ("hidden", Arg::Slot("hidden", 0)),
+                ("y", Arg::Slot("y", 0)),
+                ("fault", Arg::Slot("fault", 0)),
+                ("h", Arg::I32(h as i32)),
+                ("f", Arg::I32(f as i32)),
+                ("experts", Arg::I32(e as i32)),
+                ("top_k", Arg::I32(t as i32)),
+                ("alpha", Arg::F32(question.attributes.real("alpha") as f32)),
+                ("limit", Arg::F32(question.attributes.real("limit") as f32)),
+            ],
+        );
+        let d = question.dtype;
+        let variant = weight_variant(question.type_of("w_gate"));
+        let launch = |entry: String, rows: usize, pairs: usize, args: Args| {
+            let mut launch = Launch::new(&PAGE, entry, 1, 128, args);
+            launch.grid = [pairs as u32, rows.div_ceil(4) as u32, 1];
+            launch.variant = variant;
+            launch
+        };
+        let y = question.result_type("y");
+        Lowered {
+            launches: vec![
+                launch(format!("moe_ffn_inner_{d}"), f, n * t, args.clone()),
+                launch(format!("moe_ffn_outer_{d}_{y}"), h, n, args),
+            ],
+            workspace: vec![("hidden", n * t * f * d.bytes())],
+            faults: vec![(RefusalKind::IdOutOfRange, "ids")],
+            ..Lowered::default()
+        }
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [n, h, f, e, t] = dims(&question.dims, ["n", "h", "f", "e", "t"]);
+        let w = question.type_of("w_gate");
+        // At most n·t experts are read, and never more than there are.
+        let expert = (3 * h * f / w.elements() * w.bytes()) as f64;
+        let x = (n * h * (question.dtype.bytes() + question.result_type("y").bytes())) as f64;
+        Cost {
+            bytes: (n * t).min(e) as f64 * expert + x,
+            operations: 6.0 * (n * t) as f64 * (h * f) as f64,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! moe_router: the top_k experts by logit, and the softmax over the chosen.
+
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::error::{Refusal, RefusalKind};
+use crate::ops::linear::{WEIGHT_VARIANTS, linear, weight_variant};
+use crate::ops::softmax::softmax;
+use crate::ops::{
+    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
+    traffic,
+};
+
+/// The op.
+pub struct MoeRouter;
+
+static SIGNATURE: Signature = Signature {
+    name: "moe_router",
+    source: "openai/gpt-oss, gpt_oss/torch/model.py, MLPBlock: top-k by logit, softmax over those",
+    operands: &[
+        Operand::new("x", Class::DOrF32, &["n", "h"]),
+        Operand::new("w", Class::W, &["e", "h"]),
+        Operand::optional("b", Class::P, &["e"]),
+    ],
+    attributes: &[Attribute::whole("top_k", 1, i32::MAX as i64, None)],
+    results: &[
+        ResultSlot::new("ids", Class::Ids, &["n", "top_k"]),
+        ResultSlot::new("weights", Class::F32, &["n", "top_k"]),
+    ],
+    rounds_inside: false,
+};
+
+static ARGS: Layout = Layout {
+    name: "MoeRouterArgs",
+    fields: &[
+        ("x", Field::Ptr),
+        ("w", Field::Ptr),
+        ("b", Field::Ptr),
+        ("ids", Field::Ptr),
+        ("weights", Field::Ptr),
+        ("fault", Field::Ptr),
+        ("hidden", Field::I32),
+        ("experts", Field::I32),
+        ("top_k", Field::I32),
+    ],
+};
+
+static PAGE: Page = Page {
+    name: "moe_router",
+    text: include_str!("../../../cuda/moe_router.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: WEIGHT_VARIANTS,
+};
+
+/// Most experts that the kernel holds the logits of.
+const EXPERTS_MAX: usize = 1024;
+
+impl Op for MoeRouter {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        let e = question.dims.get("e");
+        let top_k = question.attributes.int("top_k");
+        if top_k as usize > e {
+            let message = format!("is {top_k}, but there are {e} experts");
+            return Err(Refusal::new(RefusalKind::AttributeOutOfRange, "top_k", message));
+        }
+        if e > EXPERTS_MAX {
+            let message = format!("{e} experts, but at most {EXPERTS_MAX} are offered");
+            return Err(Refusal::new(RefusalKind::NotSupported, "w", message));
+        }
+        Ok(())
+    }
+
+    fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
+        let [h, e] = dims(&question.dims, ["h", "e"]);
+        let top_k = question.attributes.int("top_k") as usize;
+        let logits = linear(inputs.real("x"), inputs.real("w"), inputs.find_real("b"), h);
+        let (mut ids, mut weights) = (Vec::new(), Vec::new());
+        for (token, row) in logits.chunks_exact(e).enumerate() {
+            if row.iter().any(|l| l.is_nan()) {
+                let message = format!("a logit of row {token} is NaN");
+                return Err(Refusal::new(RefusalKind::NotANumber, "x", message));
+            }
+            let mut order: Vec<usize> = (0..e).collect();
+            // A stable sort: ties stay with the lower id.
+            order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+            order.truncate(top_k);
+            let chosen: Vec<f64> = order.iter().map(|i| row[*i]).collect();
+            ids.extend(order.iter().map(|i| *i as i32));
+            weights.extend(softmax(&chosen, 1.0));
+        }
+        Ok(vec![Values::Ids(ids), Values::Real(weights)])
+    }
+
+    fn lower(&self, question: &Question, _card: &Card) -> Lowered {
+        let [n, h, e] = dims(&question.dims, ["n", "h", "e"]);
+        let args = Args::new(
+            &ARGS,
+            [
+                ("x", Arg::Slot("x", 0)),
+                ("w", Arg::Slot("w", 0)),
+                ("b", if question.has("b") { Arg::Slot("b", 0) } else { Arg::Null }),
+                ("ids", Arg::Slot("ids", 0)),
+                ("weights", Arg::Slot("weights", 0)),
+                ("fault", Arg::Slot("fault", 0)),
+                ("hidden", Arg::I32(h as i32)),
+                ("experts", Arg::I32(e as i32)),
+                ("top_k", Arg::I32(question.attributes.int("top_k") as i32)),
+            ],
+        );
+        let entry = format!("moe_router_{}", question.type_of("x"));
+        let mut launch = Launch::new(&PAGE, entry, n as u32, 256, args);
+        launch.variant = weight_variant(question.type_of("w"));
+        Lowered { faults: vec![(RefusalKind::NotANumber, "x")], ..Lowered::one(launch) }
+    }
+
+    fn pages(&self) -> &'static [&'static Page] {
+        const { &[&PAGE] }
+    }
+
+    fn cost(&self, question: &Question) -> Cost {
+        let [n, h, e] = dims(&question.dims, ["n", "h", "e"]);
+        Cost { bytes: traffic(question), operations: 2.0 * (n * h * e) as f64 }
+    }
+}

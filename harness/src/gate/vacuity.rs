@@ -1,0 +1,270 @@
+//! What a gate must not rest on: `goldgate check` refuses it before anything runs.
+
+use std::collections::BTreeSet;
+
+use crate::case::Family;
+use crate::gate::plan::{Planned, TrialKind, any_selects, selects};
+use crate::gate::weigh::mutants_of;
+use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement};
+use crate::spec::problem::{Problem, nearest};
+use crate::spec::read::{At, Reader};
+use crate::spec::{Specs, yaml::Source};
+
+const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];
+
+/// Every requirement that could be met by nothing, and every case that proves nothing.
+pub fn check(specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
+    let empty = Source { file: "gates.yaml".into(), text: String::new() };
+    let source = specs.gates_source.as_ref().unwrap_or(&empty);
+    let reader = Reader::new(source);
+    if specs.gates.gates.is_empty() {
+        let expected = "one gate at least";
+        reader.push(Problem::of_file("GATE_EMPTY", "gates.yaml", "no gate", expected));
+        return reader.finish();
+    }
+    let vacuity = Vacuity { r: &reader, specs, plan };
+    vacuity.names();
+    for gate in &specs.gates.gates {
+        vacuity.gate(gate);
+    }
+    vacuity.orphans();
+    vacuity.founding();
+    reader.finish()
+}
+
+struct Vacuity<'v, 's> {
+    r: &'v Reader<'s>,
+    specs: &'v Specs,
+    plan: &'v [Planned],
+}
+
+impl Vacuity<'_, '_> {
+    fn requirements(&self) -> impl Iterator<Item = (u8, &Requirement)> {
+        let gates = self.specs.gates.gates.iter();
+        gates.flat_map(|g| g.requirements.iter().map(|r| (g.gate.value, r)))
+    }
+
+    fn names(&self) {
+        let mut gates = BTreeSet::new();
+        for gate in &self.specs.gates.gates {
+            if !gates.insert(gate.gate.value) {
+                let found = gate.gate.value.to_string();
+                self.r.note_value(&gate.gate, "ID_DUP", "gates.gate", &found, "each gate once");
+            }
+        }
+        let mut ids = BTreeSet::new();
+        for (gate, requirement) in self.requirements() {
+            let id = &requirement.id;
+            if !ids.insert(&id.value) {
+                self.r.note_value(id, "ID_DUP", "requirements.id", &id.value, "each id once");
+            }
+            if !id.value[1..].starts_with(&format!("{gate}.")) {
+                let expected = format!("an id of gate {gate}");
+                self.r.note_value(id, "ID_FORM", "requirements.id", &id.value, &expected);
+            }
+        }
+    }
+
+    fn gate(&self, gate: &GateSpec) {
+        if gate.required.is_empty() || gate.requirements.is_empty() {
+            let found = format!("gate {}", gate.gate.value);
+            let expected = "subjects in `required`, and one requirement at least";
+            self.r.note_value(&gate.gate, "GATE_EMPTY", "gates", &found, expected);
+        }
+        for requirement in &gate.requirements {
+            let id = &requirement.id;
+            let field = format!("{}.on", id.value);
+            if requirement.on.is_empty() || requirement.evidence.is_empty() {
+                let expected = "`on` with a subject, and evidence";
+                self.r.note_value(id, "GATE_EMPTY", &id.value, "nothing", expected);
+            }
+            let unknown = |s: &&String| !SUBJECTS.contains(&s.as_str());
+            let all = requirement.on.iter().chain(&gate.required);
+            if let Some(subject) = all.into_iter().find(unknown) {
+                let expected = format!("one of {}", SUBJECTS.join(", "));
+                self.r.note_value(id, "ENUM", &field, subject, &expected);
+            }
+            for evidence in &requirement.evidence {
+                self.evidence(gate.gate.value, requirement, evidence);
+            }
+            self.families(requirement);
+        }
+    }
+
+    fn evidence(&self, gate: u8, requirement: &Requirement, at: &At<Evidence>) {
+        let field = format!("{}.evidence", requirement.id.value);
+        let note = |code, found: &str, expected: &str| {
+            self.r.note_value(at, code, &field, found, expected);
+        };
+        let (kind, select, at_least) = match &at.value {
+            Evidence::Cases(e) => (TrialKind::Case, &e.select, e.at_least),
+            Evidence::Checks(e) => (TrialKind::Check, &e.select, e.at_least),
+            Evidence::Bench(e) => (TrialKind::Bench, &e.select, 1),
+            Evidence::Faults(e) => {
+                for kill in &e.kill {
+                    self.fault(requirement, at, kill);
+                }
+                if e.kill.is_empty() {
+                    note("GATE_EMPTY", "no fault", "one fault at least");
+                }
+                return;
+            }
+            Evidence::Document(_) => return,
+        };
+        let own: Vec<&Planned> = self.plan.iter().filter(|p| p.kind == kind).collect();
+        for pattern in select {
+            if !own.iter().any(|p| selects(pattern, p)) {
+                note("GATE_REF", pattern, "a pattern that selects something");
+            }
+            if let Some(later) = own.iter().find(|p| selects(pattern, p) && p.gate > gate) {
+                note("GATE_REF", &later.name, &format!("trials of gate {gate} or earlier"));
+            }
+        }
+        let selected: Vec<&Planned> = own.into_iter().filter(|p| any_selects(select, p)).collect();
+        for subject in &requirement.on {
+            let on = |p: &&&Planned| {
+                let has = |s: &str| p.subjects.iter().any(|own| own == s);
+                has(subject) || kind == TrialKind::Check && has("harness")
+            };
+            let count = selected.iter().filter(on).count();
+            if count < at_least {
+                let found = format!("{count} on {subject}");
+                note("GATE_REF", &found, &format!("at least {at_least} that are selected"));
+            }
+        }
+        if let Evidence::Cases(cases) = &at.value
+            && !selected.is_empty()
+        {
+            self.cases(at, &field, cases, &selected);
+        }
+    }
+
+    /// Not all refusals, not all by the definition; what it names is there.
+    fn cases(&self, at: &At<Evidence>, field: &str, e: &CasesEvidence, selected: &[&Planned]) {
+        let note = |code, found: &str, expected: &str| {
+            self.r.note_value(at, code, field, found, expected);
+        };
+        let answers: Vec<&&Planned> =
+            selected.iter().filter(|p| p.family != Family::Refused).collect();
+        if answers.is_empty() {
+            return note("GATE_WEAK", "only refusals", "one case at least that answers");
+        }
+        if answers.iter().all(|p| p.definition) {
+            return note("GATE_WEAK", "only the definition", "one golden at least");
+        }
+        for family in &e.families {
+            if !selected.iter().any(|p| p.family == *family) {
+                let found = format!("none of the family {family:?}").to_lowercase();
+                note("GATE_REF", &found, "every family that it names");
+            }
+        }
+        for dtype in &e.dtypes {
+            if !answers.iter().any(|p| p.dtype == Some(*dtype)) {
+                note("GATE_REF", &format!("none in {dtype}"), "every dtype that it names");
+            }
+        }
+        let goldens: BTreeSet<&String> =
+            selected.iter().filter_map(|p| p.golden.as_ref()).collect();
+        if let Some(least) = e.goldens.filter(|least| goldens.len() < *least) {
+            let found = format!("{} goldens", goldens.len());
+            note("GATE_REF", &found, &format!("at least {least}"));
+        }
+    }
+
+    /// Cases of one family alone, where their ops have both, see half of what can go wrong.
+    fn families(&self, requirement: &Requirement) {
+        let own = |p: &&Planned| p.kind == TrialKind::Case && selected_by(requirement, p);
+        let answers: Vec<&Planned> =
+            self.plan.iter().filter(own).filter(|p| p.family != Family::Refused).collect();
+        let stems: BTreeSet<&str> = answers.iter().map(|p| p.stem.as_str()).collect();
+        for family in [Family::Exact, Family::Rough] {
+            let has = |p: &Planned| p.family == family && p.kind == TrialKind::Case;
+            let could = self.plan.iter().any(|p| stems.contains(p.stem.as_str()) && has(p));
+            if could && !answers.iter().any(|p| has(p)) {
+                let id = &requirement.id;
+                let field = format!("{}.evidence", id.value);
+                let found = format!("none of the family {family:?}").to_lowercase();
+                let expected = "both families, where the op has both";
+                self.r.note_value(id, "GATE_WEAK", &field, &found, expected);
+            }
+        }
+    }
+
+    fn fault(&self, requirement: &Requirement, at: &At<Evidence>, kill: &str) {
+        let field = format!("{}.evidence.faults", requirement.id.value);
+        let mutants = mutants_of(&self.specs.mutants, self.plan, requirement, kill);
+        if mutants.is_empty() {
+            let files = &self.specs.mutants;
+            let ids = files.iter().flat_map(|f| f.list.iter().map(|m| m.id.value.as_str()));
+            let guess = nearest(kill, ids).map(|g| format!("; did you mean {g}?"));
+            let expected =
+                format!("a mutant of the requirement's ops{}", guess.unwrap_or_default());
+            self.r.note_value(at, "GATE_REF", &field, kill, &expected);
+        }
+        for (op, mutant) in mutants {
+            let Some(killer) = &mutant.killed_by else { continue };
+            let is_own = self
+                .plan
+                .iter()
+                .any(|p| p.stem == op && p.case == killer.value && selected_by(requirement, p));
+            if !is_own {
+                let found = format!("{op}::{} is killed by {}", mutant.id.value, killer.value);
+                let expected = "a case of this requirement";
+                self.r.note_value(at, "GATE_REF", &field, &found, expected);
+            }
+        }
+    }
+
+    /// A case of gate N that no requirement of gate N selects proves nothing.
+    fn orphans(&self) {
+        let mut told = BTreeSet::new();
+        for trial in self.plan.iter().filter(|p| p.kind != TrialKind::Bench) {
+            let mut own = self.requirements().filter(|(gate, _)| *gate == trial.gate);
+            if !own.any(|(_, r)| selected_by(r, trial)) && told.insert((&trial.stem, &trial.case)) {
+                let found = format!("{}::{}", trial.stem, trial.case);
+                let expected = format!("a requirement of gate {} that selects it", trial.gate);
+                self.r.push(Problem::of_file("ORPHAN", "gates.yaml", found, expected));
+            }
+        }
+    }
+
+    /// Each item of the founding documents has its requirement, and each asked one its item.
+    fn founding(&self) {
+        let ids: Vec<&str> = self.requirements().map(|(_, r)| r.id.value.as_str()).collect();
+        let list = &self.specs.gates.founding;
+        for (i, item) in list.iter().enumerate() {
+            if list[..i].iter().any(|earlier| earlier.id.value == item.id.value) {
+                self.r.note_value(&item.id, "ID_DUP", "founding", &item.id.value, "each id once");
+            }
+            if let Some(requirement) = &item.requirement
+                && !ids.contains(&requirement.as_str())
+            {
+                let field = format!("founding.{}", item.id.value);
+                let expected = "the id of a requirement";
+                self.r.note_value(&item.id, "GATE_REF", &field, requirement, expected);
+            }
+        }
+        for (_, requirement) in self.requirements() {
+            let id = &requirement.id;
+            let named = list.iter().any(|i| i.requirement.as_deref() == Some(id.value.as_str()));
+            if id.value.starts_with('G') && !named {
+                let expected = "an item of `founding`; our own requirements begin with K";
+                self.r.note_value(id, "GATE_REF", "founding", &id.value, expected);
+            }
+        }
+    }
+}
+
+fn selected_by(requirement: &Requirement, trial: &Planned) -> bool {
+    requirement.evidence.iter().any(|at| match (&at.value, trial.kind) {
+        (Evidence::Cases(e), TrialKind::Case) => any_selects(&e.select, trial),
+        (Evidence::Checks(e), TrialKind::Check) => any_selects(&e.select, trial),
+        (Evidence::Bench(e), TrialKind::Bench) => any_selects(&e.select, trial),
+        _ => false,
+    })
+}
+
+/// The trials that each requirement rests on, for the lock.
+pub fn selected<'p>(requirement: &'p Requirement, plan: &'p [Planned]) -> Vec<&'p Planned> {
+    plan.iter().filter(|trial| selected_by(requirement, trial)).collect()
+}

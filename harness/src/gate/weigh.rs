@@ -1,0 +1,514 @@
+//! Rows become verdicts on requirements, and those become gates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::case::Family;
+use crate::gate::plan::{Planned, TrialKind, any_selects, glob};
+use crate::report::Row;
+use crate::spec::gates::{
+    BenchEvidence, ChecksEvidence, Evidence, FaultsEvidence, GateSpec, GatesFile, Requirement,
+    figure,
+};
+use crate::spec::mutants::{Mutant, MutantsFile};
+use crate::verdict::{BrokenKind, Verdict};
+
+/// What is said of a requirement or a gate on one subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Planned = executed = passed, limits met, faults killed.
+    Met,
+    /// It does not concern the subject, or no card of its class is here.
+    NotAsked,
+    /// Nothing failed, but something planned did not run.
+    Incomplete,
+    /// The subject ran nothing at all.
+    NotRun,
+    /// Something failed, survived or exceeded its limit.
+    NotMet,
+}
+
+impl State {
+    /// As reports print it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            State::Met => "MET",
+            State::NotAsked => "NOT ASKED",
+            State::Incomplete => "INCOMPLETE",
+            State::NotRun => "NOT RUN",
+            State::NotMet => "NOT MET",
+        }
+    }
+}
+
+/// One mutant that was planted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultResult {
+    /// The op.
+    pub op: String,
+    /// The mutant.
+    pub id: String,
+    /// `harness` for `ask` and `wrong`, `cuda` for `kernel`.
+    pub subject: String,
+    /// Whether its case noticed.
+    pub killed: bool,
+}
+
+/// Everything that a run found out beside its rows.
+#[derive(Clone, Debug, Default)]
+pub struct Evidences {
+    /// Mutants that were planted.
+    pub faults: Vec<FaultResult>,
+    /// Page → whether it is there, has what is asked of it, and its blocks ran.
+    pub documents: BTreeMap<String, bool>,
+    /// Whether everything was asked: no filter, no shard, no early end.
+    pub complete: bool,
+    /// Whether `--models` named a folder, so that field requirements count.
+    pub models: bool,
+    /// Reasons why nothing in this run can be believed.
+    pub invalid: Vec<String>,
+}
+
+/// A requirement on one subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SubjectVerdict {
+    /// The state.
+    pub state: State,
+    /// Trials that it rests on.
+    pub planned: usize,
+    /// Those that passed.
+    pub passed: usize,
+    /// Why it is not met, in words; at most 20.
+    pub reasons: Vec<String>,
+}
+
+/// A requirement.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RequirementVerdict {
+    /// Its name.
+    pub id: String,
+    /// As it was asked.
+    pub asked: String,
+    /// Whether it stands beside the gate.
+    pub field: bool,
+    /// On each subject that it concerns.
+    pub on: BTreeMap<String, SubjectVerdict>,
+}
+
+/// A gate.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GateVerdict {
+    /// Its number.
+    pub gate: u8,
+    /// Its title.
+    pub title: String,
+    /// On each subject that a requirement concerns, or that must meet it.
+    pub subjects: BTreeMap<String, State>,
+    /// Its requirements.
+    pub requirements: Vec<RequirementVerdict>,
+    /// `Met`, `NotMet` or `Incomplete`.
+    pub state: State,
+}
+
+/// What a run's rows make of the gates.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Weighed {
+    /// Why the report is INVALID; then there are no gates.
+    pub invalid: Vec<String>,
+    /// The gates.
+    pub gates: Vec<GateVerdict>,
+}
+
+const MAX_REASONS: usize = 20;
+
+/// Subjects that are there in every run.
+const ALWAYS: [&str; 2] = ["harness", "repository"];
+
+/// Weighs a run.
+pub fn weigh(
+    gates: &GatesFile,
+    mutants: &[MutantsFile],
+    plan: &[Planned],
+    rows: &[Row],
+    found: &Evidences,
+) -> Weighed {
+    let mut invalid = found.invalid.clone();
+    let mut by_name: BTreeMap<&str, &Row> = BTreeMap::new();
+    for row in rows {
+        if by_name.insert(&row.name, row).is_some() {
+            invalid.push(format!("{} stands twice in the rows", row.name));
+        }
+        if let Verdict::Broken { kind, message } = &row.verdict
+            && matches!(
+                kind,
+                BrokenKind::SelfCheck | BrokenKind::GoldenHash | BrokenKind::InputsHash
+            )
+        {
+            invalid.push(format!("{}: {} ({message})", row.name, kind.word()));
+        }
+    }
+    let names: BTreeSet<&str> = plan.iter().map(|p| p.name.as_str()).collect();
+    for row in rows {
+        let base = row.name.rsplit_once("::").map_or("", |(base, _)| base);
+        if !names.contains(base) && row.kind != "required" {
+            invalid.push(format!("{} is in no plan", row.name));
+        }
+    }
+    if !invalid.is_empty() {
+        return Weighed { invalid, gates: Vec::new() };
+    }
+    let run = Run { mutants, plan, rows: by_name, found };
+    Weighed { invalid, gates: gates.gates.iter().map(|gate| run.gate(gate)).collect() }
+}
+
+struct Run<'r> {
+    mutants: &'r [MutantsFile],
+    plan: &'r [Planned],
+    rows: BTreeMap<&'r str, &'r Row>,
+    found: &'r Evidences,
+}
+
+impl Run<'_> {
+    fn gate(&self, spec: &GateSpec) -> GateVerdict {
+        let requirements: Vec<RequirementVerdict> =
+            spec.requirements.iter().map(|r| self.requirement(r)).collect();
+        let counts = |r: &&RequirementVerdict| !r.field || self.found.models;
+        let concerned = requirements.iter().flat_map(|r| r.on.keys());
+        let subjects: BTreeSet<&String> = concerned.chain(&spec.required).collect();
+        let subjects: BTreeMap<String, State> = subjects
+            .into_iter()
+            .map(|subject| {
+                let states = requirements.iter().filter(counts).filter_map(|r| r.on.get(subject));
+                (subject.clone(), self.on_subject(subject, states.map(|v| v.state)))
+            })
+            .collect();
+        let needed = spec.required.iter().map(|s| subjects.get(s).copied());
+        let met_somewhere = |r: &RequirementVerdict| r.on.values().any(|v| v.state == State::Met);
+        let everywhere: Vec<&RequirementVerdict> = requirements.iter().filter(counts).collect();
+        let failed = needed.clone().any(|s| s == Some(State::NotMet))
+            || everywhere.iter().any(|r| r.on.values().any(|v| v.state == State::NotMet));
+        let all_met = !spec.required.is_empty()
+            && !everywhere.is_empty()
+            && needed.clone().all(|s| s == Some(State::Met))
+            && everywhere.iter().all(|r| met_somewhere(r));
+        let state = match (failed, all_met && self.found.complete) {
+            (true, _) => State::NotMet,
+            (false, true) => State::Met,
+            (false, false) => State::Incomplete,
+        };
+        GateVerdict {
+            gate: spec.gate.value,
+            title: spec.title.clone(),
+            subjects,
+            requirements,
+            state,
+        }
+    }
+
+    /// The worst of a subject's requirements, NOT ASKED aside.
+    fn on_subject(&self, subject: &str, states: impl Iterator<Item = State>) -> State {
+        let ran = ALWAYS.contains(&subject)
+            || self.rows.values().any(|row| {
+                row.subject == subject && !matches!(row.verdict, Verdict::NotRun { .. })
+            });
+        if !ran {
+            return State::NotRun;
+        }
+        let worst = states.filter(|s| *s != State::NotAsked).max();
+        match worst {
+            None => State::NotAsked,
+            Some(State::Met) if !self.found.complete => State::Incomplete,
+            Some(state) => state,
+        }
+    }
+
+    fn requirement(&self, spec: &Requirement) -> RequirementVerdict {
+        let on = spec.on.iter().map(|s| (s.clone(), self.requirement_on(spec, s))).collect();
+        RequirementVerdict {
+            id: spec.id.value.clone(),
+            asked: spec.asked.clone(),
+            field: spec.field,
+            on,
+        }
+    }
+
+    fn requirement_on(&self, spec: &Requirement, subject: &str) -> SubjectVerdict {
+        let mut tally = Tally::default();
+        for evidence in &spec.evidence {
+            match &evidence.value {
+                Evidence::Cases(e) => {
+                    let before = tally.strong;
+                    self.trials(TrialKind::Case, (&e.select, e.at_least), subject, &mut tally);
+                    if tally.strong == before && tally.worst() == State::Met {
+                        tally.not_met("every row was judged by the definition or refused".into());
+                    }
+                }
+                Evidence::Checks(ChecksEvidence { select, at_least }) => {
+                    self.trials(TrialKind::Check, (select, *at_least), subject, &mut tally);
+                }
+                Evidence::Faults(e) => self.faults(spec, e, subject, &mut tally),
+                Evidence::Bench(e) => self.bench(e, subject, &mut tally),
+                Evidence::Document(e) => match self.found.documents.get(&e.path) {
+                    Some(true) => tally.held += 1,
+                    Some(false) => tally.not_met(format!("{} does not hold", e.path)),
+                    None => tally.incomplete(format!("{} was not looked at", e.path)),
+                },
+            }
+        }
+        if tally.planned + tally.held == 0 && tally.worst() == State::Met {
+            tally.not_met("nothing proves it".into());
+        }
+        tally.verdict()
+    }
+
+    /// The subject under which a trial counts for `subject`; checks of the harness count for all.
+    fn as_subject<'s>(&self, trial: &'s Planned, subject: &'s str) -> Option<&'s str> {
+        let has = |s: &str| trial.subjects.iter().any(|own| own == s);
+        match (has(subject), trial.kind == TrialKind::Check && has("harness")) {
+            (true, _) => Some(subject),
+            (false, true) => Some("harness"),
+            (false, false) => None,
+        }
+    }
+
+    fn trials(
+        &self,
+        kind: TrialKind,
+        (select, at_least): (&[String], usize),
+        subject: &str,
+        tally: &mut Tally,
+    ) {
+        let mut passed = 0;
+        let mut open = false;
+        for trial in self.plan.iter().filter(|p| p.kind == kind && any_selects(select, p)) {
+            let Some(subject) = self.as_subject(trial, subject) else { continue };
+            tally.planned += 1;
+            let name = format!("{}::{subject}", trial.name);
+            match self.rows.get(name.as_str()) {
+                None => {
+                    open = true;
+                    tally.incomplete(format!("{name} did not run"));
+                }
+                Some(row) => match outcome(row, trial) {
+                    Ok(()) => {
+                        passed += 1;
+                        tally.passed += 1;
+                        let strong = !trial.definition && row.family != Family::Refused;
+                        tally.strong += usize::from(strong);
+                    }
+                    Err((State::Incomplete, why)) => {
+                        open = true;
+                        tally.incomplete(format!("{name}: {why}"));
+                    }
+                    Err((_, why)) => tally.not_met(format!("{name}: {why}")),
+                },
+            }
+        }
+        if passed < at_least {
+            let why = format!("{passed} of at least {at_least} passed ({})", select.join(", "));
+            if open { tally.incomplete(why) } else { tally.not_met(why) }
+        }
+    }
+
+    fn faults(
+        &self,
+        spec: &Requirement,
+        evidence: &FaultsEvidence,
+        subject: &str,
+        tally: &mut Tally,
+    ) {
+        for kill in &evidence.kill {
+            let mutants = mutants_of(self.mutants, self.plan, spec, kill);
+            if mutants.is_empty() {
+                tally.not_met(format!("no mutant {kill}"));
+            }
+            for (op, mutant) in mutants.into_iter().filter(|(_, m)| m.equivalent.is_none()) {
+                let tier = if mutant.kernel.is_some() { "cuda" } else { "harness" };
+                if tier == "cuda" && subject != "cuda" {
+                    continue;
+                }
+                let name = format!("{op}::{}", mutant.id.value);
+                let same =
+                    |f: &&FaultResult| f.op == op && f.id == mutant.id.value && f.subject == tier;
+                let results: Vec<_> = self.found.faults.iter().filter(same).collect();
+                match (results.is_empty(), results.iter().all(|f| f.killed)) {
+                    (true, _) => tally.incomplete(format!("{name} was not planted")),
+                    (false, true) => tally.held += 1,
+                    (false, false) => tally.not_met(format!("{name} survived")),
+                }
+            }
+        }
+    }
+
+    fn bench(&self, evidence: &BenchEvidence, subject: &str, tally: &mut Tally) {
+        let mut any = false;
+        let selected =
+            |p: &&Planned| p.kind == TrialKind::Bench && any_selects(&evidence.select, p);
+        for trial in self.plan.iter().filter(selected) {
+            let Some(subject) = self.as_subject(trial, subject) else { continue };
+            any = true;
+            tally.planned += 1;
+            let name = format!("{}::{subject}", trial.name);
+            let Some(row) = self.rows.get(name.as_str()) else {
+                tally.incomplete(format!("{name} did not run"));
+                continue;
+            };
+            match &row.verdict {
+                Verdict::Pass => {}
+                Verdict::NotRun { message, .. } => {
+                    tally.incomplete(format!("{name}: {message}"));
+                    continue;
+                }
+                other => {
+                    tally.not_met(format!("{name}: {other:?}"));
+                    continue;
+                }
+            }
+            match beyond(&evidence.cards, row) {
+                Limit::Holds => {}
+                Limit::Exceeded(_) => {
+                    tally.not_asked = true;
+                    continue;
+                }
+                Limit::Absent(figure) => {
+                    tally.not_met(format!("{name}: no figure {figure}"));
+                    continue;
+                }
+            }
+            match beyond(&evidence.limits, row) {
+                Limit::Holds => tally.passed += 1,
+                Limit::Exceeded(why) => tally.not_met(format!("{name}: {why}")),
+                Limit::Absent(figure) => tally.not_met(format!("{name}: no figure {figure}")),
+            }
+        }
+        if !any {
+            tally.not_met(format!("no bench {}", evidence.select.join(", ")));
+        }
+    }
+}
+
+/// The mutants that an item of `kill` names: `ID` among the ops of the requirement's own cases,
+/// or `op::ID` with `*` inside a part.
+pub fn mutants_of<'m>(
+    mutants: &'m [MutantsFile],
+    plan: &[Planned],
+    spec: &Requirement,
+    kill: &str,
+) -> Vec<(&'m str, &'m Mutant)> {
+    let (stem, id) = match kill.split_once("::") {
+        Some((stem, id)) => (Some(stem), id),
+        None => (None, kill),
+    };
+    let own = |op: &str| {
+        let cases = |e: &Evidence| match e {
+            Evidence::Cases(c) => plan.iter().any(|p| p.stem == op && any_selects(&c.select, p)),
+            _ => false,
+        };
+        spec.evidence.iter().any(|e| cases(&e.value))
+    };
+    mutants
+        .iter()
+        .filter(|file| match stem {
+            Some(stem) => glob(stem, &file.mutants.value),
+            None => own(&file.mutants.value),
+        })
+        .flat_map(|file| file.list.iter().map(|m| (file.mutants.value.as_str(), m)))
+        .filter(|(_, mutant)| glob(id, &mutant.id.value))
+        .collect()
+}
+
+fn outcome(row: &Row, trial: &Planned) -> Result<(), (State, String)> {
+    match &row.verdict {
+        Verdict::Pass => {
+            let compares = trial.kind == TrialKind::Case && row.family != Family::Refused;
+            if compares && row.compared == 0 {
+                return Err((State::NotMet, "passed, but nothing was compared".into()));
+            }
+            Ok(())
+        }
+        Verdict::NotRun { kind, message } => {
+            Err((State::Incomplete, format!("not run ({}): {message}", kind.word())))
+        }
+        Verdict::Fail { kind, message } => {
+            Err((State::NotMet, format!("fails ({}): {message}", kind.word())))
+        }
+        Verdict::Flaky { kind, .. } => Err((State::NotMet, format!("is flaky ({})", kind.word()))),
+        Verdict::Known { kind, reason, .. } => {
+            Err((State::NotMet, format!("is a known failure ({}): {reason}", kind.word())))
+        }
+        Verdict::Unexpected { message } => Err((State::NotMet, message.clone())),
+        Verdict::Broken { kind, message } => {
+            Err((State::NotMet, format!("is broken ({}): {message}", kind.word())))
+        }
+    }
+}
+
+enum Limit {
+    Holds,
+    Exceeded(String),
+    Absent(String),
+}
+
+/// Written so that an absent figure, and one that is no number, never holds.
+fn beyond(limits: &BTreeMap<String, f64>, row: &Row) -> Limit {
+    for (name, &limit) in limits {
+        let Some((figure, lower)) = figure(name) else { return Limit::Absent(name.clone()) };
+        let Some(&value) = row.figures.get(figure).filter(|x| x.is_finite()) else {
+            return Limit::Absent(figure.to_owned());
+        };
+        let holds = if lower { value >= limit } else { value < limit };
+        if !holds {
+            return Limit::Exceeded(format!("{figure} is {value}, asked is {name} {limit}"));
+        }
+    }
+    Limit::Holds
+}
+
+#[derive(Default)]
+struct Tally {
+    planned: usize,
+    passed: usize,
+    /// Passed rows that rest on a golden.
+    strong: usize,
+    /// Documents that hold and faults that were killed.
+    held: usize,
+    failed: bool,
+    open: bool,
+    not_asked: bool,
+    reasons: Vec<String>,
+}
+
+impl Tally {
+    fn not_met(&mut self, why: String) {
+        self.failed = true;
+        self.reason(why);
+    }
+
+    fn incomplete(&mut self, why: String) {
+        self.open = true;
+        self.reason(why);
+    }
+
+    fn reason(&mut self, why: String) {
+        if self.reasons.len() < MAX_REASONS {
+            self.reasons.push(why);
+        }
+    }
+
+    fn worst(&self) -> State {
+        match (self.failed, self.open, self.not_asked) {
+            (true, _, _) => State::NotMet,
+            (_, true, _) => State::Incomplete,
+            (_, _, true) => State::NotAsked,
+            _ => State::Met,
+        }
+    }
+
+    fn verdict(self) -> SubjectVerdict {
+        let state = self.worst();
+        let Tally { planned, passed, reasons, .. } = self;
+        SubjectVerdict { state, planned, passed, reasons }
+    }
+}
