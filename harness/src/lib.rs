@@ -13,6 +13,7 @@ pub mod gate;
 pub mod golden;
 pub mod json;
 pub mod judge;
+pub mod mutate;
 pub mod page;
 pub mod report;
 pub mod run;

@@ -4,6 +4,7 @@ mod again;
 mod on_trial;
 mod same;
 mod slots;
+pub mod stored;
 pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::report::{Report, Row};
 use crate::subject::SubjectSpec;
 use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
 
+pub use stored::Stored;
 pub use trial::Trial;
 
 /// What a run asks of whom.
