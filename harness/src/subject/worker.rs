@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -79,7 +78,7 @@ pub struct Worker {
     group: Pid,
     writer: Option<Sender<Frame>>,
     heard: Receiver<Heard>,
-    max_frame: Arc<AtomicU64>,
+    max_frame: Sender<u64>,
     stderr: Arc<Mutex<Vec<u8>>>,
     heartbeat: Option<Duration>,
     next_id: u64,
@@ -112,10 +111,9 @@ impl Worker {
             return Err(std::io::Error::other("a pipe is not there"));
         };
         let group = Pid::from_child(&child);
-        let max_frame = Arc::new(AtomicU64::new(FIRST_FRAME));
         let (heard_to, heard) = mpsc::channel();
-        let max = Arc::clone(&max_frame);
-        thread::spawn(move || listen(stdout, &max, &heard_to));
+        let (max_frame, agreed) = mpsc::channel();
+        thread::spawn(move || listen(stdout, &agreed, &heard_to));
         let (writer, questions) = mpsc::channel::<Frame>();
         thread::spawn(move || speak(stdin, &questions));
         let tail = Arc::new(Mutex::new(Vec::new()));
@@ -148,7 +146,8 @@ impl Worker {
         match self.ask(ask, BTreeMap::new(), HELLO_LIMIT) {
             Reply::Answer { key: "ok", body, .. } => {
                 let hello = Hello::read(&body).map_err(Reply::Protocol)?;
-                self.max_frame.store(hello.max_frame(), Ordering::SeqCst);
+                // A listener that is gone has told why.
+                let _ = self.max_frame.send(hello.max_frame());
                 self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
                 Ok(hello)
             }
@@ -331,9 +330,11 @@ fn read_answer(id: u64, frame: Frame) -> Result<Option<Reply>, String> {
     }
 }
 
-fn listen(mut stdout: impl Read, max: &AtomicU64, to: &Sender<Heard>) {
+/// Passes on what comes: hello under the first limit, the rest under the one that it agreed on.
+fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &Sender<Heard>) {
+    let mut max = None;
     loop {
-        let heard = match read_frame(&mut stdout, max.load(Ordering::SeqCst)) {
+        let heard = match read_frame(&mut stdout, max.unwrap_or(FIRST_FRAME)) {
             Ok(Some(frame)) => Heard::Frame(frame),
             Ok(None) => Heard::End,
             Err(error) => Heard::Bad(error),
@@ -351,6 +352,12 @@ fn listen(mut stdout: impl Read, max: &AtomicU64, to: &Sender<Heard>) {
         }
         if last {
             return;
+        }
+        if max.is_none() {
+            max = agreed.recv().ok();
+            if max.is_none() {
+                return;
+            }
         }
     }
 }
