@@ -3,7 +3,8 @@
 // Formula   as attention_prefill of one row, after kv_append
 // Shapes    q, y [q, d]; k_new, v_new [k, d]; caches [s, c, k, d]; partial [splits, q, d + 2] f32
 // Requires  sm_80
-// Launch    _partial: a block a group of heads and split of 64 keys, blocks take splits until there are
+// Launch    _partial: a block a group of heads and split of 64 keys, blocks take splits until
+//           there are
 //           none, so the grid does not depend on the context; _combine: a block a head
 // Numerics  scores, p and sums f32; splits are added in order; a sink is added once, in _combine;
 //           IEEE division; one rounding

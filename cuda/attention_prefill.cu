@@ -1,7 +1,8 @@
 // attention_prefill: y = softmax(scale q k^T, causal, windowed, with sinks) v
 //
 // Formula   Vaswani et al. 2017, eq. 1; grouped heads: Ainslie et al. 2023; sinks: openai/gpt-oss
-// Shapes    q, y [n, q, d]; k, v [s, c, k, d]; sinks [q] f32; sequences [n]; a query at position p sees
+// Shapes    q, y [n, q, d]; k, v [s, c, k, d]; sinks [q] f32; sequences [n]; a query at position
+//           p sees
 //           keys j with p - window < j <= p
 // Requires  sm_80
 // Launch    _simt: a warp a query and head. _mma: 4 warps, 64 queries of a head, keys 64 at a time

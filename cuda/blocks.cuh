@@ -70,7 +70,8 @@ template <typename W> struct Plain {
 };
 
 // Four bytes of nibbles: elements 4u.. in the low ones, 16 + 4u.. in the high ones.
-template <typename U> __device__ __forceinline__ void nibbles(u32 word, int u, U& unit, float less) {
+template <typename U>
+__device__ __forceinline__ void nibbles(u32 word, int u, U& unit, float less) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
         unit.q[0][j] = float(word >> (8 * j) & 15) - less;

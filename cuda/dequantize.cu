@@ -4,7 +4,8 @@
 // Shapes    w [r, columns] of the stored type W (a define); y [r, columns] f32
 // Requires  sm_80
 // Launch    a block a row and 1024 columns
-// Numerics  the nearest f32: exact but for the one rounding of q4_k, q5_k and q6_k; subnormals kept;
+// Numerics  the nearest f32: exact but for the one rounding of q4_k, q5_k and q6_k; subnormals
+//           kept;
 //           scale byte 255 is NaN
 // Cost      w and y once
 // Host      engine/src/ops/dequantize.rs

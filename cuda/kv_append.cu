@@ -1,6 +1,7 @@
 // kv_append: k_cache[position(i)] = k[i], v_cache[position(i)] = v[i]
 //
-// Formula   position = start + i, or start + the count of earlier rows of the same sequence; mod c in a
+// Formula   position = start + i, or start + the count of earlier rows of the same sequence; mod
+//           c in a
 //           ring
 // Shapes    k, v [n, k, d]; caches [s, c, k, d]; sequences [n]; row = k d
 // Requires  sm_80

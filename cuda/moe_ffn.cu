@@ -1,10 +1,12 @@
 // moe_ffn: y = sum over ranks of weight (w_down swiglu_clamped(gate, up) + b_down)
 //
 // Formula   openai/gpt-oss, gpt_oss/torch/model.py, MLPBlock
-// Shapes    x [n, h]; ids, weights [n, top_k]; w_gate, w_up [e, f, h], w_down [e, h, f] of the stored
+// Shapes    x [n, h]; ids, weights [n, top_k]; w_gate, w_up [e, f, h], w_down [e, h, f] of the
+//           stored
 //           type W (a define); biases f32; hidden [n top_k, f] in D; y [n, h]
 // Requires  sm_80
-// Launch    _inner: a warp a pair of token and rank and row of f; _outer: a warp a token and row of h
+// Launch    _inner: a warp a pair of token and rank and row of f; _outer: a warp a token and row
+//           of h
 // Numerics  products f32, every w and x exact; the activation is rounded once to D (keeps hidden);
 //           ranks added in order; one rounding. An expert that no row chose is not read; an id
 //           out of range raises the fault

@@ -4,7 +4,8 @@
 // Shapes    x [n, h]; w [e, h] of the stored type W (a define); b [e] f32; ids, weights [n, top_k]
 // Requires  sm_80
 // Launch    a block a token, a warp an expert at a time; one thread chooses
-// Numerics  logits f32, every w and x exact; ties to the lower id; expf of the CUDA library (2 ulp);
+// Numerics  logits f32, every w and x exact; ties to the lower id; expf of the CUDA library (2
+//           ulp);
 //           a NaN raises the fault and gives ids -1
 // Cost      w and x once
 // Host      engine/src/ops/moe_router.rs

@@ -1,11 +1,14 @@
 // rope: rotate pairs of a head by position * inv_freq
 //
-// Formula   Su et al. 2021, eq. 34; half-split pairs (i, i + r/2) as NeoX, interleaved ones (2i, 2i + 1) as the
+// Formula   Su et al. 2021, eq. 34; half-split pairs (i, i + r/2) as NeoX, interleaved ones (2i,
+//           2i + 1) as the
 //           paper; frequencies scaled on the host (llama3, yarn), divided by divisors here
-// Shapes    x, y [n, heads, d]; positions [n]; frequencies [r / 2] f64; divisors [r / 2] f32; r = rotary
+// Shapes    x, y [n, heads, d]; positions [n]; frequencies [r / 2] f64; divisors [r / 2] f32; r =
+//           rotary
 // Requires  sm_80
 // Launch    a block a token, threads over heads and pairs
-// Numerics  the angle in f64, reduced to [-pi, pi]; sine and cosine f32 of the CUDA library (2 ulp);
+// Numerics  the angle in f64, reduced to [-pi, pi]; sine and cosine f32 of the CUDA library (2
+//           ulp);
 //           products f32; one rounding; elements beyond r are copied
 // Cost      x and y once
 // Host      engine/src/ops/rope.rs

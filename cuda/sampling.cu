@@ -65,7 +65,8 @@ __device__ __forceinline__ u32 ordered(float x) {
 
 // Keeps the largest logits until their weights reach `target`: the logits above a threshold, and
 // the first few that equal it. WEIGHT is one (top_k) or the integer share of a logit (top_p).
-template <typename Weight> __device__ void keep_until(const SamplingArgs& a, u64 target, Weight weight) {
+template <typename Weight>
+__device__ void keep_until(const SamplingArgs& a, u64 target, Weight weight) {
     __shared__ u64 bins[256], passed;
     __shared__ u32 prefix, stays[33];
     if (threadIdx.x == 0) passed = prefix = 0;

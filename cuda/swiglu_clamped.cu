@@ -1,6 +1,7 @@
 // swiglu_clamped: y = g * sigmoid(alpha g) * (u + 1), clamped
 //
-// Formula   openai/gpt-oss, gpt_oss/torch/model.py, swiglu: the gate is clamped from above only, up on
+// Formula   openai/gpt-oss, gpt_oss/torch/model.py, swiglu: the gate is clamped from above only,
+//           up on
 //           both sides
 // Shapes    gate, up, y [n, f]
 // Requires  sm_80

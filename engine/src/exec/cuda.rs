@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::cuda::device::{Graph, Memory};
-use crate::cuda::{Device, DeviceError, Launch};
+use crate::cuda::{Card, Device, DeviceError, Launch};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::exec::cpu::{CallError, Slots, rows_of};
@@ -52,15 +52,79 @@ pub struct CudaSession<'d> {
     dtype: DType,
     options: Options,
     arena: Memory,
-    offsets: Vec<HashMap<Id, usize>>,
-    workspace: usize,
-    constants: [usize; 2],
-    header: usize,
-    fault: usize,
+    room: Room,
     position: usize,
     n_max: usize,
     lowered: HashMap<(Phase, usize), Vec<Bound>>,
     graph: Option<Graph>,
+}
+
+/// Where everything lies in the arena: one allocation for the life of a session.
+#[derive(Debug)]
+struct Room {
+    /// Each slot's offset, a map a phase; weights, states and inputs are the same in both.
+    offsets: Vec<HashMap<Id, usize>>,
+    /// Scratch of the step that runs.
+    workspace: usize,
+    /// Tables, a region a phase.
+    constants: [usize; 2],
+    /// The position of the call's first token.
+    header: usize,
+    /// The fault word.
+    fault: usize,
+    /// All of it.
+    bytes: usize,
+}
+
+impl Room {
+    fn of(
+        program: &Program,
+        programs: &[Program; 2],
+        dtype: DType,
+        n_max: usize,
+        traced: &[Id],
+        card: &Card,
+    ) -> Result<Room, CallError> {
+        let mut end = 0usize;
+        let mut take = |bytes: usize| {
+            let at = end;
+            end = (end + bytes).next_multiple_of(ALIGN);
+            at
+        };
+        let mut fixed: HashMap<Id, usize> = HashMap::new();
+        for (i, slot) in program.slots.iter().enumerate() {
+            if slot.kind != Kind::Value {
+                let meta = Meta::new(slot.dtype, &concrete(&slot.shape, n_max));
+                fixed.insert(Id(i), take(meta.bytes().expect("checked")));
+            }
+        }
+        let (header, fault) = (take(8), take(4));
+        // Both phases use the same room for values, workspace and constants.
+        let mut offsets = Vec::new();
+        let (mut values, mut workspace, mut constants) = (0usize, 0usize, [0usize; 2]);
+        for (i, (program, n)) in programs.iter().zip([n_max, 1]).enumerate() {
+            let (ids, needs) = lifetimes(program, n, traced);
+            let (places, bytes) = plan(&needs);
+            values = values.max(bytes);
+            offsets.push(ids.into_iter().zip(places).collect::<HashMap<Id, usize>>());
+            for step in &program.steps {
+                let (op, mut question) = program.question(step, dtype, n, 0)?;
+                question.phase = Some([Phase::Prefill, Phase::Decode][i]);
+                let lowered = op.lower(&question, card);
+                let aligned = |bytes: usize| bytes.next_multiple_of(ALIGN);
+                workspace = workspace.max(lowered.workspace.iter().map(|w| aligned(w.1)).sum());
+                constants[i] += lowered.constants.iter().map(|c| aligned(c.1.len())).sum::<usize>();
+            }
+        }
+        let base = take(values);
+        let workspace = take(workspace);
+        let constants = constants.map(&mut take);
+        for places in &mut offsets {
+            places.values_mut().for_each(|at| *at += base);
+            places.extend(fixed.iter().map(|(id, at)| (*id, *at)));
+        }
+        Ok(Room { offsets, workspace, constants, header, fault, bytes: end })
+    }
 }
 
 fn index(phase: Phase) -> usize {
@@ -93,50 +157,17 @@ impl<'d> CudaSession<'d> {
             true => fuse(program, phase, &traced),
             false => program.clone(),
         });
-        let mut end = 0usize;
-        let mut take = |bytes: usize| {
-            let at = end;
-            end = (end + bytes).next_multiple_of(ALIGN);
-            at
-        };
-        let mut fixed: HashMap<Id, usize> = HashMap::new();
-        for (i, slot) in program.slots.iter().enumerate() {
-            if slot.kind != Kind::Value {
-                let meta = Meta::new(slot.dtype, &concrete(&slot.shape, n_max));
-                fixed.insert(Id(i), take(meta.bytes().expect("checked")));
-            }
-        }
-        let (header, fault) = (take(8), take(4));
-        // Both phases use the same room for values, workspace and constants.
-        let mut offsets = Vec::new();
-        let (mut values, mut workspace, mut constants) = (0usize, 0usize, [0usize; 2]);
-        for (i, (program, n)) in programs.iter().zip([n_max, 1]).enumerate() {
-            let (ids, needs) = lifetimes(program, n, &traced);
-            let (places, bytes) = plan(&needs);
-            values = values.max(bytes);
-            offsets.push(ids.into_iter().zip(places).collect::<HashMap<Id, usize>>());
-            for step in &program.steps {
-                let (op, mut question) = program.question(step, dtype, n, 0)?;
-                question.phase = Some([Phase::Prefill, Phase::Decode][i]);
-                let lowered = op.lower(&question, device.card());
-                let aligned = |bytes: usize| bytes.next_multiple_of(ALIGN);
-                workspace = workspace.max(lowered.workspace.iter().map(|w| aligned(w.1)).sum());
-                constants[i] += lowered.constants.iter().map(|c| aligned(c.1.len())).sum::<usize>();
-            }
-        }
-        let base = take(values);
-        let workspace = take(workspace);
-        let constants = constants.map(&mut take);
-        for places in &mut offsets {
-            places.values_mut().for_each(|at| *at += base);
-            places.extend(fixed.iter().map(|(id, at)| (*id, *at)));
-        }
-        let arena = device.allocate(end)?;
-        device.upload(&arena, 0, &vec![0; end])?;
+        let room = Room::of(program, &programs, dtype, n_max, &traced, device.card())?;
+        let arena = device.allocate(room.bytes)?;
+        device.upload(&arena, 0, &vec![0; room.bytes])?;
         for (i, slot) in program.slots.iter().enumerate() {
             if let Kind::Weight { tensor, first } = &slot.kind {
                 let rows = concrete(&slot.shape, 0)[0];
-                device.upload(&arena, fixed[&Id(i)], rows_of(&weights[tensor], *first, rows))?;
+                device.upload(
+                    &arena,
+                    room.offsets[0][&Id(i)],
+                    rows_of(&weights[tensor], *first, rows),
+                )?;
             }
         }
         let mut session = CudaSession {
@@ -145,11 +176,7 @@ impl<'d> CudaSession<'d> {
             dtype,
             options,
             arena,
-            offsets,
-            workspace,
-            constants,
-            header,
-            fault,
+            room,
             position: 0,
             n_max,
             lowered: HashMap::new(),
@@ -175,9 +202,9 @@ impl<'d> CudaSession<'d> {
             return Ok(());
         }
         let program = &self.programs[index(phase)];
-        let places = &self.offsets[index(phase)];
+        let places = &self.room.offsets[index(phase)];
         let base = self.arena.address();
-        let mut constants = self.constants[index(phase)];
+        let mut constants = self.room.constants[index(phase)];
         let mut bound = Vec::new();
         for step in &program.steps {
             let (op, mut question) = program.question(step, self.dtype, n, 0)?;
@@ -189,21 +216,21 @@ impl<'d> CudaSession<'d> {
             for (name, view) in step.operands.iter().chain(&step.results) {
                 addresses.insert((*name).to_owned(), base + places[&view.slot] as u64);
             }
-            let mut at = self.workspace;
+            let mut at = self.room.workspace;
             for (name, bytes) in &lowered.workspace {
                 addresses.insert((*name).to_owned(), base + at as u64);
                 at = (at + bytes).next_multiple_of(ALIGN);
             }
             for (name, bytes) in &lowered.constants {
                 if step.from_position.contains(name) {
-                    addresses.insert((*name).to_owned(), base + self.header as u64);
+                    addresses.insert((*name).to_owned(), base + self.room.header as u64);
                     continue;
                 }
                 self.device.upload(&self.arena, constants, bytes)?;
                 addresses.insert((*name).to_owned(), base + constants as u64);
                 constants = (constants + bytes.len()).next_multiple_of(ALIGN);
             }
-            addresses.insert("fault".to_owned(), base + self.fault as u64);
+            addresses.insert("fault".to_owned(), base + self.room.fault as u64);
             let (launches, faults) = (lowered.launches, lowered.faults);
             bound.push(Bound { launches, addresses, faults, step: step.name.clone() });
         }
@@ -256,20 +283,20 @@ impl<'d> CudaSession<'d> {
         }
         self.lower(phase, n)?;
         let input = self.programs[0].find("x").expect("a block has an input");
-        self.device.upload(&self.arena, self.offsets[0][&input], &x.bytes)?;
+        self.device.upload(&self.arena, self.room.offsets[0][&input], &x.bytes)?;
         let position = (self.position as i32).to_le_bytes();
-        self.device.upload(&self.arena, self.header, &position)?;
+        self.device.upload(&self.arena, self.room.header, &position)?;
         Ok(())
     }
 
     fn check_fault(&self, phase: Phase, n: usize) -> Result<(), CallError> {
         let mut word = [0u8; 4];
-        self.device.download(&self.arena, self.fault, &mut word)?;
+        self.device.download(&self.arena, self.room.fault, &mut word)?;
         let code = u32::from_le_bytes(word) as usize;
         if code == 0 {
             return Ok(());
         }
-        self.device.upload(&self.arena, self.fault, &[0; 4])?;
+        self.device.upload(&self.arena, self.room.fault, &[0; 4])?;
         let steps = &self.lowered[&(phase, n)];
         let step = steps.iter().find(|s| s.faults.len() >= code);
         let (name, (kind, operand)) = step.map_or_else(
@@ -287,7 +314,7 @@ impl<'d> CudaSession<'d> {
         let slot = &program.slots[id.0];
         let meta = Meta::new(slot.dtype, &concrete(&slot.shape, n));
         let mut bytes = vec![0; meta.bytes().expect("checked")];
-        self.device.download(&self.arena, self.offsets[index(phase)][&id], &mut bytes)?;
+        self.device.download(&self.arena, self.room.offsets[index(phase)][&id], &mut bytes)?;
         Ok(Tensor { meta, bytes })
     }
 

@@ -1,4 +1,5 @@
-//! repetition_penalty: a seen token's logit is divided by the penalty where positive, else multiplied.
+//! repetition_penalty: a seen token's logit is divided by the penalty where it is positive, and
+//! multiplied by it elsewhere.
 
 use crate::cuda::{Card, Lowered, Page};
 use crate::error::{Refusal, RefusalKind};

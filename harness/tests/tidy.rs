@@ -1,0 +1,233 @@
+//! The laws of the house, as a test: sizes, headers, words, arrows between modules, lists in order,
+//! and one name for an op in every room.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use goldgate_engine::ops;
+
+/// Files over 500 lines, each with its reason.
+const LONG_FILES: &[(&str, &str)] = &[];
+
+/// Functions over 70 lines, each with its reason.
+const LONG_FUNCTIONS: &[(&str, &str, &str)] =
+    &[("engine/tests/device.rs", "ask", "one arm an op: a table in the form of a match")];
+
+/// Which modules of the engine a module may name: arrows point one way.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("dtype", &[]),
+    ("error", &[]),
+    ("shape", &["dtype"]),
+    ("quant", &["dtype"]),
+    ("tensor", &["dtype", "quant", "shape"]),
+    ("cuda", &["error"]),
+    ("ops", &["cuda", "dtype", "error", "shape", "tensor", "DType"]),
+    ("program", &["dtype", "error", "ops", "shape"]),
+    ("fuse", &["ops", "program"]),
+    ("model", &["dtype", "program", "shape"]),
+    ("exec", &["cuda", "dtype", "error", "fuse", "ops", "program", "shape", "tensor"]),
+];
+
+/// Ops that are the pages of other ops, one after the other, and have no page of their own.
+const COMPOSED: &[&str] = &["ffn_gelu", "ffn_swiglu"];
+
+/// Ops that share the page `sampling`.
+const SAMPLING: &[&str] = &["min_p", "repetition_penalty", "temperature", "top_k", "top_p"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+/// Every file below `folder` with one of these endings: path from the root, and text.
+fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                folders.push(path);
+            } else if endings.contains(&ending) {
+                let text = std::fs::read_to_string(&path).expect("text");
+                let name = path.strip_prefix(root()).expect("below the root").to_path_buf();
+                found.push((name.to_string_lossy().into_owned(), text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<(String, String)> {
+    let mut all = files("engine", &["rs"]);
+    all.extend(files("harness", &["rs"]));
+    all.extend(files("cuda", &["cu", "cuh"]));
+    all.extend(files("golden/oracle", &["py"]));
+    all
+}
+
+fn verdict(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn files_are_short_and_lines_fit() {
+    let mut broken = Vec::new();
+    for (name, text) in sources() {
+        let lines = text.lines().count();
+        let excused = LONG_FILES.iter().any(|(file, _)| *file == name);
+        if lines > 500 && !excused {
+            broken.push(format!("{name}: {lines} lines, at most 500"));
+        }
+        for (i, line) in text.lines().enumerate() {
+            if line.chars().count() > 100 {
+                broken.push(format!("{name}:{}: {} columns", i + 1, line.chars().count()));
+            }
+            if line.ends_with(char::is_whitespace) {
+                broken.push(format!("{name}:{}: trailing space", i + 1));
+            }
+        }
+    }
+    verdict(&broken);
+}
+
+#[test]
+fn functions_are_short() {
+    let mut broken = Vec::new();
+    for (name, text) in sources().into_iter().filter(|(n, _)| n.ends_with(".rs")) {
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            let Some(function) = function_name(line) else { continue };
+            let indent = line.len() - line.trim_start().len();
+            let close = format!("{}}}", " ".repeat(indent));
+            let end = lines[i..].iter().position(|l| *l == close).unwrap_or(0);
+            let excused = LONG_FUNCTIONS.iter().any(|(file, f, _)| *file == name && *f == function);
+            if end + 1 > 70 && !excused {
+                broken.push(format!("{name}:{}: fn {function} has {} lines", i + 1, end + 1));
+            }
+        }
+    }
+    verdict(&broken);
+}
+
+fn function_name(line: &str) -> Option<&str> {
+    let rest = line.trim_start();
+    let rest = rest.strip_prefix("pub(crate) ").or(rest.strip_prefix("pub ")).unwrap_or(rest);
+    let rest = rest.strip_prefix("const ").unwrap_or(rest);
+    let rest = rest.strip_prefix("unsafe ").unwrap_or(rest).strip_prefix("fn ")?;
+    rest.split(['(', '<']).next()
+}
+
+#[test]
+fn files_say_what_they_are_and_hide_nothing() {
+    // Spelled in parts, so that this file does not hold what it forbids.
+    let words: Vec<String> = [["to", "do!("], ["unimpl", "emented!("], ["TO", "DO"], ["FIX", "ME"]]
+        .iter()
+        .map(|parts| parts.concat())
+        .collect();
+    let allow = ["#[al", "low("].concat();
+    let mut broken = Vec::new();
+    for (name, text) in sources() {
+        if name.ends_with(".rs") && !text.starts_with("//!") {
+            broken.push(format!("{name}: begins without //!"));
+        }
+        for (i, line) in text.lines().enumerate() {
+            if let Some(word) = words.iter().find(|w| line.contains(*w)) {
+                broken.push(format!("{name}:{}: {word}", i + 1));
+            }
+            if line.contains(&allow) {
+                broken.push(format!("{name}:{}: expect with a reason, not allow", i + 1));
+            }
+        }
+    }
+    verdict(&broken);
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let mut broken = Vec::new();
+    for (name, text) in files("engine/src", &["rs"]) {
+        let inner = name.trim_start_matches("engine/src/");
+        let module = inner.split(['/', '.']).next().unwrap_or_default();
+        let Some((_, may)) = ARROWS.iter().find(|(m, _)| *m == module) else {
+            if module != "lib" {
+                broken.push(format!("{name}: no arrows are written down for {module}"));
+            }
+            continue;
+        };
+        for line in text.lines().filter(|l| !l.trim_start().starts_with("//")) {
+            for at in line.match_indices("crate::").map(|(at, _)| at) {
+                let rest = &line[at + "crate::".len()..];
+                let target = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+                let target = target.unwrap_or_default();
+                if target != module && !may.contains(&target) {
+                    broken.push(format!("{name}: {module} may not name {target}: {line}"));
+                }
+            }
+        }
+        if text.contains("goldgate::") {
+            broken.push(format!("{name}: the engine does not know its judge"));
+        }
+    }
+    verdict(&broken);
+}
+
+#[test]
+fn only_the_device_is_unsafe() {
+    let unsafe_block = ["unsafe ", "{"].concat();
+    let mut broken = Vec::new();
+    for (name, text) in files("engine/src", &["rs"]).into_iter().chain(files("harness", &["rs"])) {
+        if text.contains(&unsafe_block) && !name.starts_with("engine/src/cuda/") {
+            broken.push(format!("{name}: unsafe outside of engine/src/cuda"));
+        }
+    }
+    verdict(&broken);
+}
+
+#[test]
+fn an_op_has_one_name_in_every_room() {
+    let names: Vec<&str> = ops::ALL.iter().map(|op| op.signature().name).collect();
+    let sorted: Vec<&str> = names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    assert_eq!(names, sorted, "the list of ops is alphabetical, each once");
+    let mut broken = Vec::new();
+    for name in &names {
+        let page = match SAMPLING.contains(name) {
+            true => "cuda/sampling.cu".to_owned(),
+            false => format!("cuda/{name}.cu"),
+        };
+        let mut rooms = vec![format!("engine/src/ops/{name}.rs"), format!("specs/ops/{name}.yaml")];
+        if !COMPOSED.contains(name) {
+            rooms.push(page);
+        }
+        rooms.push(format!("golden/ops/{name}"));
+        broken.extend(
+            rooms.iter().filter(|r| !root().join(r).exists()).map(|r| format!("{name}: no {r}")),
+        );
+    }
+    verdict(&broken);
+}
+
+#[test]
+fn a_kernel_page_has_its_header_and_is_used() {
+    let fields = ["Formula", "Shapes", "Requires", "Launch", "Numerics", "Cost", "Host", "Cases"];
+    let used: BTreeSet<&str> = ops::pages().iter().map(|(p, _)| p.name).collect();
+    let mut broken = Vec::new();
+    for (name, text) in files("cuda", &["cu"]) {
+        let stem = name.trim_start_matches("cuda/").trim_end_matches(".cu");
+        for field in fields {
+            if !text.lines().any(|l| l.starts_with(&format!("// {field}"))) {
+                broken.push(format!("{name}: no field {field} in the header"));
+            }
+        }
+        if !used.contains(stem) && stem != "limits" {
+            broken.push(format!("{name}: no op names this page"));
+        }
+        for banned in ["--use_fast_math", "__ldg(", "__restrict__"] {
+            if text.contains(banned) {
+                broken.push(format!("{name}: {banned}"));
+            }
+        }
+    }
+    verdict(&broken);
+}
