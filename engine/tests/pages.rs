@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use goldgate_engine::cuda::library::usual_folders;
 use goldgate_engine::cuda::page::Variant;
 use goldgate_engine::cuda::{Architecture, Compiler, DeviceError, Page, Settings};
+use goldgate_engine::exec::bench;
 use goldgate_engine::ops;
 
 fn settings() -> Settings {
@@ -27,18 +28,8 @@ fn settings() -> Settings {
 }
 
 fn pages() -> Vec<(&'static Page, Variant)> {
-    let mut pages: Vec<(&'static Page, Variant)> = Vec::new();
-    for op in ops::ALL {
-        for page in op.pages().iter().copied() {
-            if pages.iter().any(|(p, _)| p.name == page.name) {
-                continue;
-            }
-            match page.variants {
-                [] => pages.push((page, Variant(&[]))),
-                variants => pages.extend(variants.iter().map(|v| (page, *v))),
-            }
-        }
-    }
+    let mut pages = ops::pages();
+    pages.push((&bench::PAGE, Variant(&[])));
     pages
 }
 

@@ -18,7 +18,7 @@ def gelu(x) -> np.ndarray:
 
 
 def gelu_tanh(x, cubic: float = 0.044715) -> np.ndarray:
-    """x/2·(1 + tanh u), u = √(2/π)(x + 0.044715 x³), written x·sigmoid(2u): no cancellation."""
+    """x/2·(1 + tanh u), u = √(2/π)(x + 0.044715 x³), as x·sigmoid(2u)."""
     return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + cubic * x**3))
 
 

@@ -126,6 +126,8 @@ def attend_all(q: Question, x, k_cache, v_cache, of, position, scale: float) -> 
 
 def caches(q: Question, k: str, v: str) -> tuple[np.ndarray, np.ndarray]:
     """Copies of the two caches as [s,c,k,d]."""
+    if q[k].ndim != q[v].ndim:
+        raise Refused("RankMismatch", v, f"has {q[v].ndim} axes, {k} has {q[k].ndim}")
     return tuple(np.array(q[name]).reshape(-1, *q[name].shape[-3:]) for name in (k, v))
 
 

@@ -27,7 +27,8 @@ class Refused(Exception):
 
 
 def real(low: float, closed: bool = False, high: float = 3.5e38, default: Any = "required"):
-    """A finite number above `low` (or from it), up to `high`."""
+    """A finite number above `low` (or from it), up to `high`; a default is an f32 value too."""
+    default = float(np.float32(default)) if isinstance(default, float) else default
     return ("real", low, closed, high, default)
 
 
@@ -82,7 +83,10 @@ SIGNATURES: dict[str, tuple[str, dict]] = {
     ),
     "ffn_swiglu": ("x D n h; w_gate W f h; w_up W f h; w_down W h f; residual? R n h", TO),
     "gelu": ("x D ...", {**GELU, **SCALE}),
-    "kv_append": (f"k D n k d; v D n k d; {CACHES}; sequences? I n", {**START, "ring": flag(False)}),
+    "kv_append": (
+        f"k D n k d; v D n k d; {CACHES}; sequences? I n",
+        {**START, "ring": flag(False)},
+    ),
     "layernorm": ("x R n h; gamma P h; beta P h", {**EPS, **TO}),
     "layernorm_residual": ("x R n h; residual R n h; gamma P h; beta P h", {**EPS, **TO}),
     "linear": ("x R n in; w W out in; bias? P out", TO),

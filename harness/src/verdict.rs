@@ -105,6 +105,8 @@ words! {
         Oom = "oom",
         /// A device error.
         Device = "device",
+        /// It tried and could not, for a reason of its own.
+        Internal = "internal",
         /// Something that is not the wire.
         Protocol = "protocol",
         /// A process, memory or a descriptor left behind.

@@ -92,6 +92,11 @@ impl Compiler {
         self.version
     }
 
+    /// Whether compiled pages are kept on disk.
+    pub fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// Compiles many pages at once.
     ///
     /// # Errors

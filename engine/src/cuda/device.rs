@@ -188,6 +188,18 @@ impl Device {
         Ok(())
     }
 
+    /// Compiles every page of every op into the cache, in parallel, so that no case waits for the
+    /// compiler. Without a cache there is nothing to gain, and nothing is done.
+    ///
+    /// # Errors
+    /// The first page that does not compile.
+    pub fn warm(&self, pages: &[(&'static Page, Variant)]) -> Result<(), DeviceError> {
+        if !self.compiler.has_cache() {
+            return Ok(());
+        }
+        self.compiler.all(pages).map(drop)
+    }
+
     /// Compiles pages in parallel and loads them.
     ///
     /// # Errors

@@ -1,4 +1,7 @@
 //! Executors: one op's question, or a Program, on the CPU or on a device.
 
 pub mod bench;
+pub mod cpu;
+pub mod cuda;
 pub mod op;
+pub mod plan;

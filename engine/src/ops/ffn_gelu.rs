@@ -60,6 +60,7 @@ impl Op for FfnGelu {
         let d = question.dtype;
         let inner = |w: &'static str, bias: Arg, y: Arg| {
             linear::launch(&Product {
+                phase: question.phase,
                 n,
                 width: h,
                 outputs: f,
@@ -78,6 +79,7 @@ impl Op for FfnGelu {
         let added = question.has("residual");
         let down = if added { ("down", DType::F32) } else { ("y", question.result_type("y")) };
         launches.push(linear::launch(&Product {
+            phase: question.phase,
             n,
             width: f,
             outputs: h,

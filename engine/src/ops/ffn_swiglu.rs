@@ -54,6 +54,7 @@ impl Op for FfnSwiglu {
         let d = question.dtype;
         let inner = |w: &'static str, bias: Arg, y: Arg| {
             linear::launch(&Product {
+                phase: question.phase,
                 n,
                 width: h,
                 outputs: f,
@@ -77,6 +78,7 @@ impl Op for FfnSwiglu {
         let added = question.has("residual");
         let down = if added { ("down", DType::F32) } else { ("y", question.result_type("y")) };
         launches.push(linear::launch(&Product {
+            phase: question.phase,
             n,
             width: f,
             outputs: h,

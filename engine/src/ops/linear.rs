@@ -7,8 +7,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
-    traffic,
+    Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature, Values,
+    dims, traffic,
 };
 
 /// The op.
@@ -99,6 +99,8 @@ pub fn linear(x: &[f64], w: &[f64], bias: Option<&[f64]>, width: usize) -> Vec<f
 
 /// A product to launch: sizes, and slot and type of each operand.
 pub(crate) struct Product {
+    /// The phase, where it is known.
+    pub phase: Option<Phase>,
     /// Rows of x.
     pub n: usize,
     /// Columns of x and w.
@@ -115,7 +117,7 @@ pub(crate) struct Product {
     pub y: (Arg, DType),
 }
 
-/// The launch of a product; decode kernels up to [`DECODE_ROWS`] rows.
+/// The launch of a product: by the phase, or decode kernels up to [`DECODE_ROWS`] rows.
 pub(crate) fn launch(p: &Product) -> Launch {
     let ((_, x), (_, w), (_, y)) = (&p.x, &p.w, &p.y);
     let args = Args::new(
@@ -132,10 +134,14 @@ pub(crate) fn launch(p: &Product) -> Launch {
     );
     let wide = w.is_block() || p.width.is_multiple_of(8);
     let tensor = *x != DType::F32 && (w == x || w.is_block());
+    let few = match p.phase {
+        Some(phase) => phase == Phase::Decode,
+        None => p.n <= DECODE_ROWS,
+    };
     let (form, grid, block) = match p.n {
-        1 if wide => ("wide1", [p.outputs.div_ceil(4), 1], 128),
-        ..=DECODE_ROWS if wide => ("wide8", [p.outputs.div_ceil(4), 1], 128),
-        ..=DECODE_ROWS => ("any", [p.outputs.div_ceil(4), 1], 128),
+        1 if few && wide => ("wide1", [p.outputs.div_ceil(4), 1], 128),
+        _ if few && wide => ("wide8", [p.outputs.div_ceil(4), 1], 128),
+        _ if few => ("any", [p.outputs.div_ceil(4), 1], 128),
         _ if tensor => ("mma", [p.outputs.div_ceil(128), p.n.div_ceil(128)], 256),
         _ => ("simt", [p.outputs.div_ceil(64), p.n.div_ceil(64)], 256),
     };
@@ -160,6 +166,7 @@ impl Op for Linear {
         let [n, width, outputs] = dims(&question.dims, ["n", "in", "out"]);
         let bias = if question.has("bias") { Arg::Slot("bias", 0) } else { Arg::Null };
         Lowered::one(launch(&Product {
+            phase: question.phase,
             n,
             width,
             outputs,

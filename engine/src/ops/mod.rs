@@ -39,6 +39,7 @@ pub mod top_p;
 
 use std::collections::BTreeMap;
 
+use crate::cuda::page::Variant;
 use crate::cuda::{Card, Lowered, Page};
 use crate::dtype::DType;
 use crate::error::Refusal;
@@ -78,6 +79,16 @@ pub trait Op: Sync {
 
     /// The fewest bytes and operations that any kernel needs.
     fn cost(&self, question: &Question) -> Cost;
+}
+
+/// Which kernels answer: the phase chooses, not the number of rows, so that a row's bits do not
+/// depend on how a prompt is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Prompt tokens, any number of them up to the chunk.
+    Prefill,
+    /// Generated tokens, one a sequence.
+    Decode,
 }
 
 /// Bytes that must move and operations that must be done.
@@ -187,6 +198,21 @@ pub const ALL: &[&dyn Op] = &[
 /// The op of that name.
 pub fn find(name: &str) -> Option<&'static dyn Op> {
     ALL.iter().copied().find(|op| op.signature().name == name)
+}
+
+/// Every page of every op with every set of defines, each once.
+pub fn pages() -> Vec<(&'static Page, Variant)> {
+    let mut pages: Vec<(&'static Page, Variant)> = Vec::new();
+    for page in ALL.iter().flat_map(|op| op.pages().iter().copied()) {
+        if pages.iter().any(|(p, _)| p.name == page.name) {
+            continue;
+        }
+        match page.variants {
+            [] => pages.push((page, Variant(&[]))),
+            variants => pages.extend(variants.iter().map(|v| (page, *v))),
+        }
+    }
+    pages
 }
 
 /// Answers a checked question by the op's definition: results rounded once to their types.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind as Kind};
 use crate::ops::attributes::Attributes;
-use crate::ops::{Op, Values};
+use crate::ops::{Op, Phase, Values};
 use crate::shape::{Dims, Meta};
 
 /// Which stored types an operand or a result may have.
@@ -224,6 +224,8 @@ pub struct Question {
     pub attributes: Attributes,
     /// The number of each axis symbol.
     pub dims: Dims,
+    /// The phase, where the caller knows it; else products go by the number of rows.
+    pub phase: Option<Phase>,
     operands: BTreeMap<&'static str, Meta>,
 }
 
@@ -263,7 +265,8 @@ impl Question {
             }
         }
         let attributes = Attributes::read(signature, attributes)?;
-        let question = Question { signature, dtype, attributes, dims, operands: metas };
+        let phase = None;
+        let question = Question { signature, dtype, attributes, dims, phase, operands: metas };
         op.check(&question)?;
         Ok(question)
     }

@@ -7,6 +7,7 @@ mod list;
 mod new;
 mod schema;
 mod show;
+pub mod worker;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Command {
     Schema(schema::Args),
     /// Shows one case in full.
     Show(show::Args),
+    /// Answers the wire on stdin and stdout.
+    Worker(worker::Worker),
 }
 
 /// How a command ends, by the table of exit codes.
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::New(args) => new::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
+        Command::Worker(args) => return args.run(),
     };
     let exit = outcome.unwrap_or_else(|failure| {
         // A reader that has read enough (`goldgate list | head`) is no failure.

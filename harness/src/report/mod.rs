@@ -1,5 +1,9 @@
 //! Rows and provenance: what reports are written from.
 
+pub mod document;
+pub mod finite;
+pub mod provenance;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::case::Family;
 use crate::execution::Observed;
 use crate::verdict::Verdict;
+
+pub use document::Report;
+pub use provenance::Provenance;
 
 /// One trial's result: one line of rows.jsonl.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,7 +33,7 @@ pub struct Row {
     /// Exact, rough or refused.
     pub family: Family,
     /// Largest load of any element; absent where nothing was measured.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
     pub load: Option<f64>,
     /// Elements compared.
     pub compared: u64,
@@ -61,10 +68,13 @@ pub struct Worst {
     /// Flat index of the first neighbour.
     pub first: usize,
     /// What came.
+    #[serde(with = "finite::list")]
     pub got: Vec<f64>,
     /// What was awaited, unrounded.
+    #[serde(with = "finite::list")]
     pub want: Vec<f64>,
     /// Load of each.
+    #[serde(with = "finite::list")]
     pub load: Vec<f64>,
     /// How many elements of the result are over.
     pub over: usize,

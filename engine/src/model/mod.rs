@@ -1,0 +1,3 @@
+//! Models as Programs: each file reads like the paper.
+
+pub mod gpt2;

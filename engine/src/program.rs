@@ -1,0 +1,236 @@
+//! A model as a Program: named steps over named slots, built once, at load.
+//!
+//! The one symbol in a shape is `n`, the tokens of a call, so everything is planned once for the
+//! largest. Model files build Programs and contain no launch, no device and no type switch;
+//! executors run them; [`fuse`](crate::fuse) rewrites them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::dtype::DType;
+use crate::error::Refusal;
+use crate::ops::{self, Op, Question};
+use crate::shape::Meta;
+
+/// An axis of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Tokens of this call.
+    N,
+    /// A number known at load.
+    Is(usize),
+}
+
+/// The numbers of a shape for a call of `n` tokens.
+pub fn concrete(shape: &[Axis], n: usize) -> Vec<usize> {
+    shape.iter().map(|a| if let Axis::Is(x) = a { *x } else { n }).collect()
+}
+
+/// Who writes a slot, and where it lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Rows `first ..` of a tensor of the model file, as many as the shape says.
+    Weight {
+        /// The tensor's name in the file.
+        tensor: String,
+        /// Its first row that belongs to the slot.
+        first: usize,
+    },
+    /// Lives with the session; written in place by the step that names it as a result.
+    State,
+    /// Handed in with a call.
+    Input,
+    /// Written exactly once in a call.
+    Value,
+}
+
+/// A named place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// Its name in traces, a contract with other engines: `attn.q`, `ffn.norm` …
+    pub name: String,
+    /// Who writes it.
+    pub kind: Kind,
+    /// Stored type; for weights whatever the file has, filled in at load.
+    pub dtype: DType,
+    /// Its axes.
+    pub shape: Vec<Axis>,
+}
+
+/// The index of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub usize);
+
+/// A slot as an operand or result: the same elements, perhaps by other axes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// The slot.
+    pub slot: Id,
+    /// The axes that the op sees.
+    pub shape: Vec<Axis>,
+}
+
+/// One op over slots.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The name of its first result.
+    pub name: String,
+    /// The op.
+    pub op: &'static str,
+    /// Attributes known at load.
+    pub attributes: Map<String, Value>,
+    /// Attributes that are the position of the call's first token, in device memory.
+    pub from_position: Vec<&'static str>,
+    /// Operands by name.
+    pub operands: Vec<(&'static str, View)>,
+    /// Results by name.
+    pub results: Vec<(&'static str, View)>,
+}
+
+/// A Program that breaks a rule: a mistake in a model file or in what it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// A step whose question the op refuses.
+    #[error("step {step}: {source}")]
+    Step {
+        /// The step.
+        step: String,
+        /// What the op says.
+        source: Refusal,
+    },
+    /// A slot that is read before it is written, or written twice.
+    #[error("step {step}: slot {slot} {what}")]
+    Order {
+        /// The step.
+        step: String,
+        /// The slot.
+        slot: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A result of another type or shape than its slot.
+    #[error("step {step}: result {slot} is {found}, the slot is {wanted}")]
+    Result {
+        /// The step.
+        step: String,
+        /// The slot.
+        slot: String,
+        /// What the op gives.
+        found: Meta,
+        /// What the slot is.
+        wanted: Meta,
+    },
+    /// A weight that is not there, or has another shape.
+    #[error("weight {tensor}: {what}")]
+    Weight {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong, with both shapes.
+        what: String,
+    },
+    /// A configuration that no model has.
+    #[error("{field} is {found}, wants {wanted}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What was found.
+        found: String,
+        /// What it must be.
+        wanted: String,
+    },
+}
+
+/// Steps over slots.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Program {
+    /// Every slot.
+    pub slots: Vec<Slot>,
+    /// Every step, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Program {
+    /// Declares a slot.
+    pub fn slot(&mut self, name: &str, kind: Kind, dtype: DType, shape: &[Axis]) -> Id {
+        let slot = Slot { name: name.to_owned(), kind, dtype, shape: shape.to_vec() };
+        self.slots.push(slot);
+        Id(self.slots.len() - 1)
+    }
+
+    /// The slot as it was declared, as an operand.
+    pub fn whole(&self, slot: Id) -> View {
+        View { slot, shape: self.slots[slot.0].shape.clone() }
+    }
+
+    /// Type and shape of a view in a call of `n` tokens.
+    pub fn meta(&self, view: &View, n: usize) -> Meta {
+        Meta::new(self.slots[view.slot.0].dtype, &concrete(&view.shape, n))
+    }
+
+    /// The slot of that name.
+    pub fn find(&self, name: &str) -> Option<Id> {
+        self.slots.iter().position(|s| s.name == name).map(Id)
+    }
+
+    /// The checked question of a step in a call of `n` tokens from `position` on.
+    ///
+    /// # Errors
+    /// What the op refuses.
+    pub fn question(
+        &self,
+        step: &Step,
+        dtype: DType,
+        n: usize,
+        position: usize,
+    ) -> Result<(&'static dyn Op, Question), ProgramError> {
+        let op = ops::find(step.op).expect("a model names ops of the vocabulary");
+        let mut attributes = step.attributes.clone();
+        for name in &step.from_position {
+            attributes.insert((*name).to_owned(), json!(position));
+        }
+        let metas: BTreeMap<String, Meta> =
+            step.operands.iter().map(|(name, v)| ((*name).to_owned(), self.meta(v, n))).collect();
+        let question = Question::new(op, dtype, &attributes, &metas)
+            .map_err(|source| ProgramError::Step { step: step.name.clone(), source })?;
+        Ok((op, question))
+    }
+
+    /// Holds the Program against its rules for calls of up to `n_max` tokens: every question is
+    /// one that its op takes, values are written once and before they are read, results have the
+    /// types and shapes of their slots.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self, dtype: DType, n_max: usize) -> Result<(), ProgramError> {
+        let mut written: Vec<bool> = self.slots.iter().map(|s| s.kind != Kind::Value).collect();
+        for step in &self.steps {
+            let order = |slot: Id, what| ProgramError::Order {
+                step: step.name.clone(),
+                slot: self.slots[slot.0].name.clone(),
+                what,
+            };
+            if let Some((_, v)) = step.operands.iter().find(|(_, v)| !written[v.slot.0]) {
+                return Err(order(v.slot, "is read before it is written"));
+            }
+            let (_, question) = self.question(step, dtype, n_max, 0)?;
+            for ((name, view), (result, found)) in step.results.iter().zip(question.results()) {
+                debug_assert_eq!(*name, result, "results in the order of the signature");
+                let slot = &self.slots[view.slot.0];
+                let wanted = self.meta(view, n_max);
+                if found != wanted {
+                    let (step, slot) = (step.name.clone(), slot.name.clone());
+                    return Err(ProgramError::Result { step, slot, found, wanted });
+                }
+                match slot.kind {
+                    Kind::Value if written[view.slot.0] => {
+                        return Err(order(view.slot, "is written twice"));
+                    }
+                    Kind::Value | Kind::State => written[view.slot.0] = true,
+                    _ => return Err(order(view.slot, "is nothing that a step may write")),
+                }
+            }
+        }
+        Ok(())
+    }
+}

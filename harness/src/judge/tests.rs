@@ -1,0 +1,247 @@
+//! Verdicts with literals, and the failure page as a reader sees it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Map;
+
+use super::*;
+use crate::case::{Accumulate, Family, GoldenSource, Place, Tolerance, ToleranceRule};
+use crate::page::{Facts, page};
+
+fn case(expect: Expect) -> Case {
+    Case {
+        gate: 1,
+        stem: "thirds".into(),
+        name: "ragged".into(),
+        variant: "f32".into(),
+        why: "a width that no block divides".into(),
+        source: "arithmetic".into(),
+        place: Place { file: "ops/thirds.yaml".into(), line: 12, column: 5 },
+        ask: OpAsk {
+            op: "thirds".into(),
+            dtype: DType::F32,
+            attributes: Map::new(),
+            operands: Vec::new(),
+            alias: BTreeMap::new(),
+        },
+        expect,
+        family: Family::Rough,
+        repeat: 1,
+        same_bits: None,
+        timeout: Duration::from_secs(30),
+        memory_mib: 0,
+        slow: false,
+        constant_golden: None,
+    }
+}
+
+fn answer() -> Expect {
+    Expect::Answer {
+        golden: GoldenSource::File("ops/thirds/ragged.safetensors".into()),
+        tolerance: Tolerance {
+            rule: ToleranceRule::Derived,
+            accumulate: Accumulate::F32,
+            linear_sum: false,
+            keeps: BTreeMap::from([("w".to_owned(), DType::F16)]),
+            because: None,
+        },
+    }
+}
+
+fn refusal() -> Expect {
+    Expect::Refusal { kind: RefusalKind::EmptyAxis, operand: "x".into() }
+}
+
+fn golden() -> Golden {
+    let numbers = (1..=12).map(|i| f64::from(i) / 3.0).collect();
+    let result = GoldenResult {
+        shape: vec![2, 6],
+        numbers: Numbers::Real(numbers),
+        slack: vec![16.0; 12],
+        keeps: BTreeMap::new(),
+        absolute: Vec::new(),
+        decided: Vec::new(),
+    };
+    Golden { results: BTreeMap::from([("y".to_owned(), result)]), ..Golden::default() }
+}
+
+fn answered(values: &[f64], observed: Observed) -> Outcome {
+    let y = Tensor::from_f64(DType::F32, &[2, 6], values);
+    Outcome::Answered { results: BTreeMap::from([("y".to_owned(), y)]), observed }
+}
+
+fn honest() -> Vec<f64> {
+    (1..=12).map(|i| f64::from(i) / 3.0).collect()
+}
+
+fn whole() -> Observed {
+    Observed {
+        guards: Some("intact".into()),
+        inputs: Some("unchanged".into()),
+        poison: Some("overwritten".into()),
+        route: Some(vec!["thirds_f32".into()]),
+        ..Observed::default()
+    }
+}
+
+fn judged(outcome: &Outcome, asked: &Asked) -> Judgement {
+    judge(&answer(), &rulers(&case(answer()), &golden()), outcome, asked)
+}
+
+fn kind(judgement: &Judgement) -> &'static str {
+    match &judgement.verdict {
+        Verdict::Fail { kind, .. } => kind.word(),
+        Verdict::NotRun { kind, .. } => kind.word(),
+        Verdict::Pass => "pass",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_rounded_golden_passes_and_counts_its_elements() {
+    let j = judged(&answered(&honest(), whole()), &Asked::Cuda);
+    let d = j.distance.expect("measured");
+    assert_eq!((j.verdict, d.load, d.compared), (Verdict::Pass, 0.0, 12));
+    assert_eq!(j.notes, Vec::<String>::new());
+}
+
+#[test]
+fn the_first_rule_that_fails_is_named() {
+    let cuda = |values: &[f64], o: Observed| kind(&judged(&answered(values, o), &Asked::Cuda));
+    let mut far = honest();
+    far[3] = 2.0;
+    assert_eq!(cuda(&far, whole()), "load");
+    let poison = Observed { poison: Some("left y 1 first 3".into()), ..whole() };
+    let guards = Observed { guards: Some("broken y +4 bytes".into()), ..whole() };
+    let inputs = Observed { inputs: Some("changed x".into()), ..whole() };
+    assert_eq!(cuda(&far, poison.clone()), "poison");
+    assert_eq!(cuda(&far, Observed { poison: poison.poison, ..guards.clone() }), "poison");
+    assert_eq!(cuda(&far, guards), "guard");
+    assert_eq!(cuda(&honest(), inputs), "input_changed");
+    assert_eq!(cuda(&honest(), Observed { route: Some(Vec::new()), ..whole() }), "route");
+    assert_eq!(cuda(&honest(), Observed::default()), "route");
+    far[5] = f64::NAN;
+    assert_eq!(cuda(&far, Observed { route: None, ..whole() }), "nonfinite");
+}
+
+#[test]
+fn a_foreign_subject_need_not_observe_but_the_row_says_so() {
+    let j = judged(&answered(&honest(), Observed::default()), &Asked::Foreign("cuda".into()));
+    assert_eq!(kind(&j), "pass");
+    assert_eq!(j.notes, ["not observed: guards, inputs, poison, route"]);
+    let empty = Observed { route: Some(Vec::new()), ..whole() };
+    assert_eq!(kind(&judged(&answered(&honest(), empty), &Asked::Foreign("cuda".into()))), "route");
+}
+
+#[test]
+fn another_set_type_or_shape_of_results_is_shape() {
+    let table = [
+        (
+            "y",
+            Tensor::from_f64(DType::F32, &[6, 2], &honest()),
+            "y: got f32 [6, 2], want f32 [2, 6]",
+        ),
+        (
+            "y",
+            Tensor::from_f64(DType::F16, &[2, 6], &honest()),
+            "y: got f16 [2, 6], want f32 [2, 6]",
+        ),
+        ("z", Tensor::from_f64(DType::F32, &[2, 6], &honest()), "results: got z, want y"),
+    ];
+    for (name, tensor, said) in table {
+        let results = BTreeMap::from([(name.to_owned(), tensor)]);
+        let outcome = Outcome::Answered { results, observed: whole() };
+        let want = Verdict::Fail { kind: FailKind::Shape, message: said.to_owned() };
+        assert_eq!(judged(&outcome, &Asked::Cpu).verdict, want);
+    }
+    let none = Outcome::Answered { results: BTreeMap::new(), observed: whole() };
+    assert_eq!(kind(&judged(&none, &Asked::Cpu)), "shape");
+}
+
+#[test]
+fn refusals_are_judged_by_kind_and_operand() {
+    let said = |kind: &str, operand: &str, asked: &Asked| {
+        let outcome = Outcome::Refused {
+            kind: kind.into(),
+            operand: operand.into(),
+            message: "axis 1 of [3, 0] is empty".into(),
+        };
+        judge(&refusal(), &[], &outcome, asked)
+    };
+    assert_eq!(kind(&said("EmptyAxis", "x", &Asked::Cpu)), "pass");
+    assert_eq!(kind(&said("ShapeMismatch", "x", &Asked::Cpu)), "wrong_refusal");
+    assert_eq!(kind(&said("EmptyAxis", "gamma", &Asked::Cpu)), "wrong_refusal");
+    let foreign = said("BadShape", "x", &Asked::Foreign("cpu".into()));
+    assert_eq!((kind(&foreign), &foreign.notes[0][..]), ("pass", "refused as BadShape"));
+    let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Asked::Cpu);
+    assert_eq!(kind(&j), "not_refused");
+    let fair =
+        Outcome::Refused { kind: "EmptyAxis".into(), operand: "x".into(), message: "".into() };
+    assert_eq!(kind(&judged(&fair, &Asked::Cpu)), "wrong_refusal");
+}
+
+#[test]
+fn silence_of_every_sort_has_its_name() {
+    let failed = |class: &str| Outcome::Failed { class: class.into(), message: "m".into() };
+    let table = [
+        (Outcome::Unsupported { what: "w".into(), promised: true }, "protocol"),
+        (Outcome::Unsupported { what: "w".into(), promised: false }, "unsupported"),
+        (failed("oom"), "oom"),
+        (failed("device"), "device"),
+        (failed("io"), "internal"),
+        (Outcome::Crashed { how: "signal SIGSEGV".into() }, "crashed"),
+        (Outcome::TimedOut, "timed_out"),
+        (Outcome::Protocol { what: "text".into() }, "protocol"),
+        (Outcome::NotAsked(NotRun::NoDevice, "none".into()), "no_device"),
+    ];
+    for (outcome, word) in table {
+        assert_eq!(kind(&judged(&outcome, &Asked::Cuda)), word);
+        assert_eq!(kind(&judge(&refusal(), &[], &outcome, &Asked::Cuda)), word);
+    }
+}
+
+#[test]
+fn nothing_compared_is_inconclusive_not_a_pass() {
+    let mut golden = golden();
+    golden.results.get_mut("y").expect("there").decided = vec![false; 12];
+    let rulers = rulers(&case(answer()), &golden);
+    let j = judge(&answer(), &rulers, &answered(&honest(), whole()), &Asked::Cpu);
+    assert_eq!(kind(&j), "inconclusive");
+}
+
+#[test]
+fn the_page_of_a_load() {
+    let mut far = honest();
+    far[3] = 4.0 / 3.0 + 1e-5;
+    far[4] = 5.0 / 3.0 - 3e-6;
+    let j = judged(&answered(&far, whole()), &Asked::Cuda);
+    let case = case(answer());
+    let golden = golden();
+    let text = page(&Facts {
+        case: &case,
+        trial: &case.trial("cuda"),
+        verdict: &j.verdict,
+        distance: j.distance.as_ref(),
+        golden: Some(&golden),
+        again: "goldgate run gate1::thirds::ragged::f32::cuda",
+        stderr: "warning: cold cache\n",
+    });
+    assert_eq!(text, include_str!("page_load.txt"), "\n{text}");
+}
+
+#[test]
+fn the_page_of_a_refusal_that_did_not_come() {
+    let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Asked::Cpu);
+    let case = case(refusal());
+    let text = page(&Facts {
+        case: &case,
+        trial: &case.trial("cpu"),
+        verdict: &j.verdict,
+        distance: None,
+        golden: None,
+        again: "goldgate run gate1::thirds::ragged::f32::cpu",
+        stderr: "",
+    });
+    assert_eq!(text, include_str!("page_not_refused.txt"), "\n{text}");
+}

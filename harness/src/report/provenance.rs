@@ -1,0 +1,168 @@
+//! Provenance: what was run, by what, on what. Everything that a reader needs to run it again.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The commit that this program was built from; `unknown` outside git.
+pub const COMMIT: &str = env!("GOLDGATE_COMMIT");
+
+/// `clean`, `dirty` or `unknown`.
+pub const TREE: &str = env!("GOLDGATE_TREE");
+
+/// The compiler.
+pub const RUSTC: &str = env!("GOLDGATE_RUSTC");
+
+/// Commit, tree and compiler in one line, as hello says them.
+pub fn build() -> String {
+    format!("{COMMIT}, {TREE}, {RUSTC}")
+}
+
+/// What a report says of its origin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of goldgate.
+    pub version: String,
+    /// Commit that the program was built from.
+    pub commit: String,
+    /// Whether its tree was clean.
+    pub tree: String,
+    /// Compiler.
+    pub rustc: String,
+    /// SHA-256 of the program itself.
+    pub program_sha256: String,
+    /// SHA-256 over the spec files as read.
+    pub specs_sha256: String,
+    /// SHA-256 over the golden files as read.
+    pub golden_sha256: String,
+    /// SHA-256 over the kernel text compiled in or overlaid.
+    pub kernels_sha256: String,
+    /// The host's operating system and architecture.
+    pub host: String,
+    /// When the run began, UTC, RFC 3339.
+    pub began: String,
+    /// When it ended.
+    pub ended: String,
+    /// Subject → its hello.
+    pub subjects: BTreeMap<String, Value>,
+    /// SHA-256 over the names of all planned trials.
+    pub plan_sha256: String,
+}
+
+impl Provenance {
+    /// What is known of the program itself.
+    pub fn of_program(program: &Path) -> Provenance {
+        Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: COMMIT.to_owned(),
+            tree: TREE.to_owned(),
+            rustc: RUSTC.to_owned(),
+            program_sha256: file_hash(program).unwrap_or_else(|_| "unknown".to_owned()),
+            kernels_sha256: kernels_hash(),
+            host: host(),
+            ..Provenance::default()
+        }
+    }
+}
+
+fn host() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let words = [std::env::consts::OS, release.trim(), std::env::consts::ARCH];
+    words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// The SHA-256 of a file's bytes, in hex.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn file_hash(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&bytes[..n]),
+        }
+    }
+}
+
+/// The SHA-256 over names and contents, each with its length, in the order given.
+pub fn hash_of<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut hash = Sha256::new();
+    for (name, bytes) in parts {
+        for part in [name.as_bytes(), bytes] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// The SHA-256 over the kernel pages compiled into this program.
+pub fn kernels_hash() -> String {
+    let pages: BTreeMap<&str, &str> = goldgate_engine::ops::ALL
+        .iter()
+        .flat_map(|op| op.pages())
+        .map(|page| (page.name, page.text))
+        .collect();
+    hash_of(pages.iter().map(|(name, text)| (*name, text.as_bytes())))
+}
+
+/// The SHA-256 over every file of a folder, by path; of nothing where there is no folder.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn folder_hash(root: &Path) -> std::io::Result<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        if !folder.exists() {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut all = Sha256::new();
+    for path in files {
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        all.update(format!("{name}\n{}\n", file_hash(&path)?));
+    }
+    Ok(hex(&all.finalize()))
+}
+
+/// Bytes in hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_contents_do_not_run_into_each_other() {
+        let a = hash_of([("ab", &b"c"[..])]);
+        let b = hash_of([("a", &b"bc"[..])]);
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 64);
+    }
+
+    #[test]
+    fn a_folder_is_hashed_by_path_and_content() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hash = || folder_hash(folder.path()).expect("readable");
+        let empty = hash();
+        std::fs::write(folder.path().join("a"), "1").expect("writable");
+        let one = hash();
+        std::fs::rename(folder.path().join("a"), folder.path().join("b")).expect("writable");
+        assert!(empty != one && one != hash());
+    }
+}

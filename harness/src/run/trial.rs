@@ -1,0 +1,244 @@
+//! One trial: the judge on trial, the question, the judgement, the same bits, the row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goldgate_engine::ops::{self, Inputs, Values};
+use sha2::{Digest, Sha256};
+
+use crate::case::{Case, Expect, GoldenSource, ToleranceRule};
+use crate::distance::Ruler;
+use crate::execution::{Execution, Observed, Outcome};
+use crate::fill::fill;
+use crate::golden::{Golden, GoldenResult, Numbers};
+use crate::judge::{Asked, Judgement, judge, rulers};
+use crate::page::{Facts, page};
+use crate::report::Row;
+use crate::report::provenance::hex;
+use crate::run::{Context, Withheld, same};
+use crate::selfcheck::{faults, self_check};
+use crate::subject::{How, OpQuestion, Subject, SubjectSpec, perfect};
+use crate::verdict::{BrokenKind, NotRun, Verdict};
+
+/// Ops whose slack is 0: the definition alone is a whole golden of them.
+const WITHOUT_SLACK: [&str; 9] = [
+    "argmax",
+    "embedding",
+    "kv_append",
+    "positional",
+    "positional_extract",
+    "residual",
+    "rows",
+    "top_k",
+    "min_p",
+];
+
+/// A case on a subject.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Its full name, subject last.
+    pub name: String,
+    /// The case.
+    pub case: Arc<Case>,
+    /// Which of the plan's subjects.
+    pub subject: usize,
+    /// The one command that runs it again.
+    pub again: String,
+    /// The subject's label.
+    pub label: String,
+}
+
+impl Trial {
+    /// The trial of `case` on the `at`-th subject.
+    pub fn new(case: Arc<Case>, at: usize, subject: &SubjectSpec) -> Trial {
+        let name = case.trial(&subject.label);
+        let again = format!("goldgate run {name}{}", subject.option());
+        Trial { name, case, subject: at, again, label: subject.label.clone() }
+    }
+}
+
+/// Whether the CPU definition answers in place of a golden.
+pub fn by_definition(case: &Case) -> bool {
+    matches!(&case.expect, Expect::Answer { golden: GoldenSource::Definition, .. })
+}
+
+/// A row with nothing measured.
+pub fn row(trial: &Trial, verdict: Verdict) -> Row {
+    Row {
+        name: trial.name.clone(),
+        verdict,
+        gate: trial.case.gate,
+        stem: trial.case.stem.clone(),
+        kind: "op".to_owned(),
+        subject: trial.label.clone(),
+        family: trial.case.family,
+        load: None,
+        compared: 0,
+        faults: (0, 0),
+        time_ms: 0.0,
+        observed: Observed::default(),
+        page: None,
+        worst: None,
+        figures: std::collections::BTreeMap::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// Asks and judges one trial; the row, and a hash of the answer's bits.
+pub(super) fn run(
+    context: &Context<'_>,
+    trial: &Trial,
+    subject: &mut dyn Subject,
+) -> (Row, Option<String>) {
+    let case = &*trial.case;
+    let question = OpQuestion::of(case, fill);
+    let golden = match golden(context, case, &question) {
+        Ok(golden) => golden,
+        Err(Withheld::Broken(kind, message)) => {
+            return (broken(trial, kind, message), None);
+        }
+        Err(Withheld::NotRun(kind, message)) => {
+            return (row(trial, Verdict::NotRun { kind, message }), None);
+        }
+    };
+    let rulers = rulers(case, &golden);
+    if let Err(message) = self_check(&case.expect, &rulers) {
+        return (broken(trial, BrokenKind::SelfCheck, message), None);
+    }
+    if let Some(message) = too_big(case, subject) {
+        return (row(trial, Verdict::NotRun { kind: NotRun::TooBig, message }), None);
+    }
+    let limit = context.options.timeout.unwrap_or(case.timeout);
+    let execution = subject.op(&question, limit);
+    let asked = asked(context, trial, subject);
+    let mut judgement = judge(&case.expect, &rulers, &execution.outcome, &asked);
+    if judgement.passed() {
+        if let Some(verdict) = same::judge(case, &question, &execution, subject, limit) {
+            judgement.verdict = verdict;
+        }
+    }
+    if by_definition(case) {
+        judgement.notes.push("judged by the CPU definition".to_owned());
+    }
+    let bits = bits(&execution.outcome);
+    let mut told = told(trial, &golden, &rulers, &execution, judgement);
+    told = (context.known)(told, subject.hello().device_name());
+    (told, bits)
+}
+
+fn asked(context: &Context<'_>, trial: &Trial, subject: &dyn Subject) -> Asked {
+    match context.plan.subjects[trial.subject].how {
+        How::Cpu => Asked::Cpu,
+        How::Cuda(_) => Asked::Cuda,
+        How::Command(_) => Asked::Foreign(subject.hello().device_kind().to_owned()),
+    }
+}
+
+fn broken(trial: &Trial, kind: BrokenKind, message: String) -> Row {
+    let mut broken = row(trial, Verdict::Broken { kind, message });
+    broken.page = Some(page_of(trial, &broken.verdict, None, None, ""));
+    broken
+}
+
+fn told(
+    trial: &Trial,
+    golden: &Golden,
+    rulers: &[Ruler],
+    execution: &Execution,
+    judgement: Judgement,
+) -> Row {
+    let Judgement { verdict, distance, notes } = judgement;
+    let failed = matches!(verdict, Verdict::Fail { .. });
+    let mut told = row(trial, verdict);
+    told.faults = faults(rulers);
+    told.time_ms = execution.time.as_secs_f64() * 1e3;
+    told.notes = notes;
+    if let Outcome::Answered { observed, .. } = &execution.outcome {
+        told.observed = observed.clone();
+    }
+    if let Some(distance) = &distance {
+        told.load = Some(distance.load);
+        told.compared = distance.compared;
+    }
+    if failed {
+        let text =
+            page_of(trial, &told.verdict, distance.as_ref(), Some(golden), &execution.stderr);
+        told.page = Some(text);
+        told.worst = distance.and_then(|d| d.worst);
+    }
+    told
+}
+
+fn page_of(
+    trial: &Trial,
+    verdict: &Verdict,
+    distance: Option<&crate::distance::Distance>,
+    golden: Option<&Golden>,
+    stderr: &str,
+) -> String {
+    let (case, again) = (&*trial.case, trial.again.as_str());
+    page(&Facts { case, trial: &trial.name, verdict, distance, golden, again, stderr })
+}
+
+/// More memory than the subject's device has.
+fn too_big(case: &Case, subject: &dyn Subject) -> Option<String> {
+    let have = subject.hello().memory_bytes()? >> 20;
+    (case.memory_mib > have)
+        .then(|| format!("needs {} MiB, the device has {have}", case.memory_mib))
+}
+
+/// The golden, or for `judge: definition` what the definition says, unrounded.
+fn golden(context: &Context<'_>, case: &Case, question: &OpQuestion) -> Result<Golden, Withheld> {
+    match &case.expect {
+        Expect::Refusal { .. } => Ok(Golden::default()),
+        Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
+            let exact_op = WITHOUT_SLACK.contains(&case.ask.op.as_str());
+            if tolerance.rule == ToleranceRule::Derived && !exact_op {
+                let said = "the definition has no slack: say `rule: number`, or store a golden";
+                return Err(Withheld::NotRun(NotRun::NoGolden, said.to_owned()));
+            }
+            defined(question).map_err(|m| Withheld::Broken(BrokenKind::Harness, m))
+        }
+        Expect::Answer { .. } => context.goldens.golden(case),
+    }
+}
+
+fn defined(question: &OpQuestion) -> Result<Golden, String> {
+    let op = ops::find(&question.op).ok_or_else(|| format!("no op {}", question.op))?;
+    let checked = perfect::check(question, op).map_err(|r| r.to_string())?;
+    let inputs = Inputs::of(question.tensors.iter().map(|(n, t)| (n.as_str(), t)));
+    let values = op.define(&checked, &inputs).map_err(|r| r.to_string())?;
+    let result = |(values, (name, meta)): (Values, (&str, goldgate_engine::shape::Meta))| {
+        let numbers = match values {
+            Values::Real(x) => Numbers::Real(x),
+            Values::Ids(x) => Numbers::Ids(x),
+        };
+        let result = GoldenResult {
+            shape: meta.shape,
+            numbers,
+            slack: Vec::new(),
+            keeps: Default::default(),
+            absolute: Vec::new(),
+            decided: Vec::new(),
+        };
+        (name.to_owned(), result)
+    };
+    let results = values.into_iter().zip(checked.results()).map(result).collect();
+    Ok(Golden { results, ..Golden::default() })
+}
+
+/// A hash over every result's name, type, shape and bytes.
+fn bits(outcome: &Outcome) -> Option<String> {
+    let Outcome::Answered { results, .. } = outcome else { return None };
+    let mut hash = Sha256::new();
+    for (name, tensor) in results {
+        hash.update(format!("{name} {}\n", tensor.meta));
+        hash.update(&tensor.bytes);
+    }
+    Some(hex(&hash.finalize()))
+}
+
+/// The limit of a question.
+pub(super) fn limit(context: &Context<'_>, case: &Case) -> Duration {
+    context.options.timeout.unwrap_or(case.timeout)
+}

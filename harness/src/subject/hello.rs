@@ -1,0 +1,152 @@
+//! What a subject says of itself before anything is asked.
+
+use goldgate_engine::dtype::DType;
+use serde_json::Value;
+
+use crate::subject::OpQuestion;
+
+/// The largest frame before hello is answered.
+pub const FIRST_FRAME: u64 = 64 << 20;
+
+/// The largest frame afterwards, where a subject does not say less.
+pub const MAX_FRAME: u64 = 1 << 30;
+
+/// A subject's answer to hello: the object as it came, read on demand.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hello(Value);
+
+impl Hello {
+    /// Reads the `ok` of an answer to hello.
+    ///
+    /// # Errors
+    /// A required field that is not there, or another version of the wire.
+    pub fn read(ok: &Value) -> Result<Hello, String> {
+        if ok["wire"].as_u64() != Some(1) {
+            return Err(format!("hello: wire is {}, wants 1", ok["wire"]));
+        }
+        for (pointer, what) in [
+            ("/subject/name", "a name"),
+            ("/subject/version", "a version"),
+            ("/device/kind", "a kind of device"),
+        ] {
+            if ok.pointer(pointer).and_then(Value::as_str).is_none() {
+                return Err(format!("hello: {} wants {what}", pointer[1..].replace('/', ".")));
+            }
+        }
+        if !ok["calls"].is_array() {
+            return Err("hello: calls wants a list".to_owned());
+        }
+        Ok(Hello(ok.clone()))
+    }
+
+    /// The object as it came, for the report.
+    pub fn json(&self) -> &Value {
+        &self.0
+    }
+
+    /// A text by JSON pointer; empty where it is absent.
+    pub fn text(&self, pointer: &str) -> &str {
+        self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// `cpu`, `cuda` …
+    pub fn device_kind(&self) -> &str {
+        self.text("/device/kind")
+    }
+
+    /// The card's name, or the kind of device where it gave none.
+    pub fn device_name(&self) -> &str {
+        match self.text("/device/name") {
+            "" => self.device_kind(),
+            name => name,
+        }
+    }
+
+    /// Whether it offers a call.
+    pub fn offers(&self, call: &str) -> bool {
+        self.0["calls"].as_array().is_some_and(|calls| calls.iter().any(|c| c == call))
+    }
+
+    /// Whether it promised to answer this question: the op, its dtype, its weight's type.
+    pub fn promises(&self, question: &OpQuestion) -> bool {
+        let offer = &self.0["ops"][&question.op];
+        let lists = |key: &str, dtype: DType| {
+            offer[key].as_array().is_some_and(|l| l.iter().any(|t| t == dtype.name()))
+        };
+        let weight = question.weight().is_none_or(|dtype| lists("weights", dtype));
+        self.offers("op") && lists("dtypes", question.dtype) && weight
+    }
+
+    /// The largest frame that both sides take.
+    pub fn max_frame(&self) -> u64 {
+        self.0["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME)
+    }
+
+    /// Its heartbeat in seconds, if it has one.
+    pub fn heartbeat(&self) -> Option<f64> {
+        self.0["heartbeat_s"].as_f64().filter(|h| h.is_finite() && *h > 0.0)
+    }
+
+    /// Whether only one copy of it may run.
+    pub fn exclusive(&self) -> bool {
+        self.0["exclusive"].as_bool().unwrap_or(false)
+    }
+
+    /// The memory of its device, bytes, if it said.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.0.pointer("/device/memory_bytes").and_then(Value::as_u64)
+    }
+
+    /// What must not differ between two workers of one subject: who it is and what it runs on.
+    pub fn identity(&self) -> (Value, Value) {
+        (self.0["subject"].clone(), self.0["device"].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use goldgate_engine::Tensor;
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    fn offer() -> Value {
+        json!({"wire": 1, "subject": {"name": "s", "version": "1"}, "device": {"kind": "cuda"},
+               "calls": ["op"], "ops": {"gelu": {"dtypes": ["f16"]},
+               "linear": {"dtypes": ["f16"], "weights": ["q4_k"]}}})
+    }
+
+    fn asks(op: &str, dtype: DType, tensors: &[(&str, DType)]) -> OpQuestion {
+        let block = |t: DType| Tensor::new(t, &[1, 256], vec![0; 256 / t.elements() * t.bytes()]);
+        let tensors: BTreeMap<_, _> =
+            tensors.iter().map(|(n, t)| ((*n).to_owned(), block(*t))).collect();
+        let (op, alias) = (op.to_owned(), BTreeMap::new());
+        OpQuestion { op, dtype, attributes: Map::new(), tensors, alias }
+    }
+
+    #[test]
+    fn promises_are_by_op_dtype_and_weight() {
+        let hello = Hello::read(&offer()).expect("whole");
+        assert!(hello.promises(&asks("gelu", DType::F16, &[("x", DType::F16)])));
+        assert!(!hello.promises(&asks("gelu", DType::F32, &[("x", DType::F32)])));
+        assert!(!hello.promises(&asks("rope", DType::F16, &[])));
+        assert!(hello.promises(&asks("linear", DType::F16, &[("w", DType::Q4K)])));
+        assert!(!hello.promises(&asks("linear", DType::F16, &[("w", DType::Q5K)])));
+    }
+
+    #[test]
+    fn what_is_required_is_named() {
+        for (pointer, said) in [
+            ("wire", "hello: wire is null, wants 1"),
+            ("subject", "hello: subject.name wants a name"),
+            ("device", "hello: device.kind wants a kind of device"),
+            ("calls", "hello: calls wants a list"),
+        ] {
+            let mut ok = offer();
+            ok.as_object_mut().expect("an object").remove(pointer);
+            assert_eq!(Hello::read(&ok), Err(said.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Who is asked, as written on the command line, and how its process starts.
+
+use std::path::PathBuf;
+
+/// A subject as written: `cpu`, `cuda:0`, `'COMMAND'` or `'LABEL=COMMAND'`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectSpec {
+    /// The last part of its trials' names.
+    pub label: String,
+    /// How it is reached.
+    pub how: How,
+    /// As it was written.
+    pub written: String,
+}
+
+/// How a subject is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The definitions of our engine.
+    Cpu,
+    /// Our engine on these cards.
+    Cuda(Vec<usize>),
+    /// Another program: its words.
+    Command(Vec<String>),
+}
+
+/// A subject that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// Neither a device nor a command.
+    #[error("subject {0:?}: wants `cpu`, `cuda:0`, a command, or `LABEL=COMMAND`")]
+    Form(String),
+    /// A label that is taken.
+    #[error("subject {0:?}: the label is taken; choose another than {taken}", taken = TAKEN.join(", "))]
+    Taken(String),
+    /// A label that is no label.
+    #[error("subject {0:?}: a label is a small letter, then at most 30 of a-z, 0-9 and -")]
+    Label(String),
+}
+
+/// Labels that no command may have.
+pub const TAKEN: [&str; 6] = ["cpu", "cuda", "oracle", "golden", "harness", "repository"];
+
+impl SubjectSpec {
+    /// Reads a subject as written on the command line.
+    ///
+    /// # Errors
+    /// A device without a number, a label that is taken or is none, a command that does not
+    /// split into words.
+    pub fn parse(written: &str) -> Result<SubjectSpec, SubjectError> {
+        let form = || SubjectError::Form(written.to_owned());
+        let spec = |label: &str, how| SubjectSpec {
+            label: label.to_owned(),
+            how,
+            written: written.to_owned(),
+        };
+        if written == "cpu" {
+            return Ok(spec("cpu", How::Cpu));
+        }
+        if let Some(cards) = written.strip_prefix("cuda:") {
+            let cards: Option<Vec<usize>> = cards.split(',').map(|c| c.parse().ok()).collect();
+            return Ok(spec("cuda", How::Cuda(cards.ok_or_else(form)?)));
+        }
+        if written == "cuda" {
+            return Err(form());
+        }
+        let (label, command) = match written.split_once('=') {
+            // `A=b program` names a label only if it looks like one.
+            Some((label, command)) if !label.contains([' ', '/', '.']) => (label, command),
+            _ => ("ext", written),
+        };
+        if TAKEN.contains(&label) {
+            return Err(SubjectError::Taken(written.to_owned()));
+        }
+        let small = |b: u8| b.is_ascii_lowercase();
+        let fine = |b: u8| small(b) || b.is_ascii_digit() || b == b'-';
+        if !label.bytes().next().is_some_and(small) || label.len() > 31 || !label.bytes().all(fine)
+        {
+            return Err(SubjectError::Label(written.to_owned()));
+        }
+        match shlex::split(command) {
+            Some(words) if !words.is_empty() => Ok(spec(label, How::Command(words))),
+            _ => Err(form()),
+        }
+    }
+
+    /// How to name it on a command line: `--on cuda:0`; nothing for `cpu`, a default.
+    pub fn option(&self) -> String {
+        match &self.how {
+            How::Cpu => String::new(),
+            How::Cuda(_) => format!(" --on {}", self.written),
+            How::Command(_) => match shlex::try_quote(&self.written) {
+                Ok(quoted) => format!(" --on {quoted}"),
+                Err(_) => format!(" --on {:?}", self.written),
+            },
+        }
+    }
+}
+
+/// How a subject's process starts: always through our own program, which asks to die with its
+/// parent and then becomes the command.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Our program.
+    pub program: PathBuf,
+    /// The subject.
+    pub spec: SubjectSpec,
+    /// Kernel text from a folder in place of that compiled in.
+    pub overlay: Option<PathBuf>,
+    /// A folder that the subject may use; it is named in hello.
+    pub scratch: PathBuf,
+    /// Arguments of `worker` in place of the subject's own.
+    pub arguments: Option<Vec<String>>,
+}
+
+impl Launch {
+    /// A launch of `spec` through `program`.
+    pub fn new(program: PathBuf, spec: SubjectSpec, scratch: PathBuf) -> Launch {
+        Launch { program, spec, overlay: None, scratch, arguments: None }
+    }
+
+    /// The arguments of our program.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec!["worker".to_owned()];
+        match (&self.arguments, &self.spec.how) {
+            (Some(arguments), _) => words.extend(arguments.iter().cloned()),
+            (None, How::Command(command)) => {
+                words.push("--run".to_owned());
+                words.push("--".to_owned());
+                words.extend(command.iter().cloned());
+            }
+            (None, _) => words.extend(["--on".to_owned(), self.spec.written.clone()]),
+        }
+        if let (Some(folder), None) = (&self.overlay, &self.arguments) {
+            words.extend(["--cuda".to_owned(), folder.display().to_string()]);
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(written: &str) -> (String, How) {
+        let spec = SubjectSpec::parse(written).expect("a subject");
+        (spec.label, spec.how)
+    }
+
+    #[test]
+    fn subjects_as_written() {
+        let words = |w: &[&str]| How::Command(w.iter().map(|w| (*w).to_owned()).collect());
+        assert_eq!(parsed("cpu"), ("cpu".into(), How::Cpu));
+        assert_eq!(parsed("cuda:0"), ("cuda".into(), How::Cuda(vec![0])));
+        assert_eq!(parsed("cuda:0,1"), ("cuda".into(), How::Cuda(vec![0, 1])));
+        assert_eq!(
+            parsed("python3 'my engine.py'"),
+            ("ext".into(), words(&["python3", "my engine.py"]))
+        );
+        assert_eq!(parsed("mine=./a --x=1"), ("mine".into(), words(&["./a", "--x=1"])));
+        assert_eq!(parsed("./a --x=1"), ("ext".into(), words(&["./a", "--x=1"])));
+    }
+
+    #[test]
+    fn what_is_no_subject() {
+        for bad in ["cuda", "cuda:", "cuda:x", "", "mine=", "mine='"] {
+            assert!(matches!(SubjectSpec::parse(bad), Err(SubjectError::Form(_))), "{bad}");
+        }
+        for taken in TAKEN {
+            let written = format!("{taken}=./engine");
+            assert!(matches!(SubjectSpec::parse(&written), Err(SubjectError::Taken(_))));
+        }
+        assert!(matches!(SubjectSpec::parse("Mine=./a"), Err(SubjectError::Label(_))));
+    }
+
+    #[test]
+    fn a_failure_page_names_the_subject() {
+        let option = |w: &str| SubjectSpec::parse(w).expect("a subject").option();
+        assert_eq!(option("cpu"), "");
+        assert_eq!(option("cuda:0"), " --on cuda:0");
+        assert_eq!(option("mine=python3 a.py"), " --on 'mine=python3 a.py'");
+    }
+}

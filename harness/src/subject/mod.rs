@@ -1,0 +1,88 @@
+//! Subjects: whatever is being asked, in worker processes over the wire (docs/wire.md).
+
+pub mod cuda;
+pub mod hello;
+pub mod launch;
+pub mod perfect;
+pub mod pool;
+pub mod replay;
+pub mod serve;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use goldgate_engine::Tensor;
+use goldgate_engine::dtype::DType;
+use serde_json::{Map, Value, json};
+
+use crate::case::Case;
+use crate::execution::Execution;
+
+pub use hello::Hello;
+pub use launch::{How, Launch, SubjectError, SubjectSpec};
+pub use pool::Slot;
+
+/// Whatever answers questions about ops.
+pub trait Subject {
+    /// What it said of itself.
+    fn hello(&self) -> &Hello;
+
+    /// Asks it one question and waits at most `limit`.
+    fn op(&mut self, question: &OpQuestion, limit: Duration) -> Execution;
+}
+
+/// A question about one op, with its operands filled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpQuestion {
+    /// The op.
+    pub op: String,
+    /// The activation type.
+    pub dtype: DType,
+    /// Attributes.
+    pub attributes: Map<String, Value>,
+    /// Operands by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Result → operand whose memory it shares.
+    pub alias: BTreeMap<String, String>,
+}
+
+impl OpQuestion {
+    /// The question of a case, with operands by `fill`.
+    pub fn of(case: &Case, fill: impl Fn(&crate::case::Input) -> Tensor) -> OpQuestion {
+        let ask = &case.ask;
+        OpQuestion {
+            op: ask.op.clone(),
+            dtype: ask.dtype,
+            attributes: ask.attributes.clone(),
+            tensors: ask.operands.iter().map(|i| (i.name.clone(), fill(i))).collect(),
+            alias: ask.alias.clone(),
+        }
+    }
+
+    /// The stored type of the operand that is a weight by the op's signature.
+    pub fn weight(&self) -> Option<DType> {
+        let signature = goldgate_engine::ops::find(&self.op)?.signature();
+        self.tensors.get(signature.weight()?.name).map(|t| t.meta.dtype)
+    }
+
+    /// The JSON of the question, without its id.
+    pub fn json(&self, limit: Duration) -> Value {
+        let mut ask = json!({
+            "call": "op",
+            "op": self.op,
+            "dtype": self.dtype.name(),
+            "attr": self.attributes,
+            "timeout_s": limit.as_secs_f64(),
+        });
+        if !self.alias.is_empty() {
+            ask["alias"] = json!(self.alias);
+        }
+        ask
+    }
+
+    /// Bytes of all operands.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|t| t.bytes.len() as u64).sum()
+    }
+}

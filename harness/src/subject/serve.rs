@@ -1,0 +1,265 @@
+//! The other side of the wire: the loop of `goldgate worker`.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use goldgate_engine::Tensor;
+use goldgate_engine::dtype::DType;
+use goldgate_engine::error::{Refusal, RefusalKind};
+use serde_json::{Map, Value, json};
+
+use crate::execution::Observed;
+use crate::subject::hello::MAX_FRAME;
+use crate::subject::{OpQuestion, perfect};
+use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
+
+/// What answers behind a worker's wire.
+pub trait Device {
+    /// The `ok` of hello.
+    ///
+    /// # Errors
+    /// Why there is nothing here to ask: class and message.
+    fn hello(&self) -> Result<Value, Trouble>;
+
+    /// Answers one question.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer>;
+
+    /// Times one question.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn bench(&mut self, _question: &OpQuestion, _settings: &Bench) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Unsupported("bench".to_owned()))
+    }
+
+    /// The `ok` of memory, if it can tell.
+    fn memory(&self) -> Option<Value> {
+        None
+    }
+}
+
+/// Results by name, what was observed, and further fields of `ok`.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Results by name.
+    pub results: BTreeMap<String, Tensor>,
+    /// What was observed.
+    pub observed: Observed,
+    /// Further fields of `ok`.
+    pub fields: Map<String, Value>,
+}
+
+/// It tried and could not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// `oom device io cancelled bad_request internal nondeterministic`.
+    pub class: &'static str,
+    /// Whether every later question in this process would fail too.
+    pub sticky: bool,
+    /// In words.
+    pub message: String,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The question is malformed.
+    Refused(Refusal),
+    /// A fair question that is not offered.
+    Unsupported(String),
+    /// It tried and could not.
+    Failed(Trouble),
+}
+
+impl From<Refusal> for NoAnswer {
+    fn from(refusal: Refusal) -> NoAnswer {
+        NoAnswer::Refused(refusal)
+    }
+}
+
+/// How a bench is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bench {
+    /// Runs that are not counted.
+    pub warmup: u32,
+    /// Runs that are.
+    pub iterations: u32,
+    /// Whether the level-2 cache is flushed in between.
+    pub flush_l2: bool,
+    /// Bytes to copy and read in place of an op: the card's own limits.
+    pub copy: Option<u64>,
+}
+
+/// Answers questions until the stream ends.
+///
+/// # Errors
+/// A stream that fails, or something on it that is not the wire.
+pub fn serve(
+    mut input: impl Read,
+    mut output: impl Write,
+    device: &mut dyn Device,
+) -> Result<(), FrameError> {
+    while let Some(frame) = read_frame(&mut input, MAX_FRAME)? {
+        let id = frame.json["id"].clone();
+        let (mut reply, last) = answer(&frame, device);
+        reply.json["id"] = id;
+        write_frame(&mut output, &reply)?;
+        if last {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The reply without its id, and whether it is the last one.
+fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
+    let ask = &frame.json;
+    match ask["call"].as_str() {
+        Some("hello") => {
+            let speaks = ask["wire"].as_array().is_some_and(|v| v.iter().any(|v| v == 1));
+            if !speaks {
+                let message = format!("speaks wire 1, was asked for {}", ask["wire"]);
+                return (failed(&Trouble { class: "bad_request", sticky: true, message }), true);
+            }
+            match device.hello() {
+                Ok(ok) => (Frame::new(json!({ "ok": ok })), false),
+                Err(trouble) => (failed(&trouble), true),
+            }
+        }
+        Some("ping") => (Frame::new(json!({"ok": {}})), false),
+        Some("memory") => match device.memory() {
+            Some(ok) => (Frame::new(json!({ "ok": ok })), false),
+            None => (unsupported("memory"), false),
+        },
+        Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
+        Some("bench") => (said(bench(frame, device)), false),
+        Some(call) => (unsupported(&format!("call {call}")), false),
+        None => {
+            let message = "a question without a call".to_owned();
+            (failed(&Trouble { class: "bad_request", sticky: false, message }), false)
+        }
+    }
+}
+
+fn bench(frame: &Frame, device: &mut dyn Device) -> Result<Answer, NoAnswer> {
+    let number = |key: &str, default: u64| frame.json[key].as_u64().unwrap_or(default);
+    let settings = Bench {
+        warmup: u32::try_from(number("warmup", 3)).unwrap_or(u32::MAX),
+        iterations: u32::try_from(number("iterations", 20)).unwrap_or(u32::MAX),
+        flush_l2: frame.json["flush_l2"].as_bool().unwrap_or(true),
+        copy: frame.json["copy"].as_u64(),
+    };
+    device.bench(&question(frame)?, &settings)
+}
+
+fn question(frame: &Frame) -> Result<OpQuestion, NoAnswer> {
+    let ask = &frame.json;
+    let bad = |message: String| {
+        NoAnswer::Failed(Trouble { class: "bad_request", sticky: false, message })
+    };
+    let text = |key: &str| {
+        ask[key].as_str().ok_or_else(|| bad(format!("{key} is {}, wants a word", ask[key])))
+    };
+    let dtype = text("dtype")?;
+    let dtype: DType = dtype.parse().map_err(|_| {
+        Refusal::new(RefusalKind::TypeUnsupported, "dtype", format!("{dtype} is no stored type"))
+    })?;
+    let attributes = match &ask["attr"] {
+        Value::Null => Map::new(),
+        Value::Object(map) => map.clone(),
+        other => return Err(bad(format!("attr is {other}, wants an object"))),
+    };
+    let alias = match &ask["alias"] {
+        Value::Null => BTreeMap::new(),
+        other => serde_json::from_value(other.clone()).map_err(|e| bad(format!("alias: {e}")))?,
+    };
+    let op = text("op")?.to_owned();
+    Ok(OpQuestion { op, dtype, attributes, tensors: frame.tensors.clone(), alias })
+}
+
+fn said(answer: Result<Answer, NoAnswer>) -> Frame {
+    match answer {
+        Ok(Answer { results, observed, fields: mut ok }) => {
+            if observed != Observed::default() {
+                ok.insert("observed".to_owned(), json!(observed));
+            }
+            Frame::with(json!({ "ok": ok }), results)
+        }
+        Err(NoAnswer::Refused(r)) => Frame::new(json!({"refused": {
+            "kind": r.kind.name(), "operand": r.operand, "message": r.message }})),
+        Err(NoAnswer::Unsupported(what)) => unsupported(&what),
+        Err(NoAnswer::Failed(trouble)) => failed(&trouble),
+    }
+}
+
+fn unsupported(what: &str) -> Frame {
+    Frame::new(json!({"unsupported": {"what": what}}))
+}
+
+fn failed(trouble: &Trouble) -> Frame {
+    let Trouble { class, sticky, message } = trouble;
+    Frame::new(json!({"failed": {"class": class, "sticky": sticky, "message": message}}))
+}
+
+/// The fields of hello that every worker of ours has.
+pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value {
+    json!({
+        "wire": 1,
+        "subject": {
+            "name": "goldgate-engine",
+            "version": env!("CARGO_PKG_VERSION"),
+            "build": crate::report::provenance::build(),
+        },
+        "device": device,
+        "calls": calls,
+        "ops": perfect::offers(),
+        "max_frame": MAX_FRAME,
+        "claims": ["run", "process", "batch", "chunk"],
+        "observes": observes,
+    })
+}
+
+/// The definitions of our engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu;
+
+impl Device for Cpu {
+    fn hello(&self) -> Result<Value, Trouble> {
+        Ok(hello_of_ours(&json!({"kind": "cpu"}), &["op", "memory"], &["memory"]))
+    }
+
+    fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
+        match perfect::define(question) {
+            None => Err(NoAnswer::Unsupported(format!("op {}", question.op))),
+            Some(answer) => Ok(Answer { results: answer?, ..Answer::default() }),
+        }
+    }
+
+    fn memory(&self) -> Option<Value> {
+        Some(json!({ "host_rss": resident()? }))
+    }
+}
+
+/// Bytes of memory that this process holds, where the system says so.
+pub fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|k| k << 10)
+}
+
+/// A card that is not there: hello says why.
+#[derive(Clone, Debug)]
+pub struct NoDevice(pub String);
+
+impl Device for NoDevice {
+    fn hello(&self) -> Result<Value, Trouble> {
+        Err(Trouble { class: "device", sticky: true, message: self.0.clone() })
+    }
+
+    fn op(&mut self, _question: &OpQuestion) -> Result<Answer, NoAnswer> {
+        self.hello().map(|_| Answer::default()).map_err(NoAnswer::Failed)
+    }
+}

@@ -1,0 +1,422 @@
+//! One worker process: pipes drained by threads, a monotonic clock, an end that always comes.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use goldgate_engine::Tensor;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use crate::subject::hello::{FIRST_FRAME, Hello};
+use crate::subject::launch::Launch;
+use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
+
+/// How much of stderr is kept.
+const TAIL: usize = 64 << 10;
+
+/// How long a process may take to end after EOF, and again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How often an exit is looked for while nothing is heard.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long hello may take.
+pub const HELLO_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the reading thread passes on.
+enum Heard {
+    Frame(Frame),
+    /// The stream ended.
+    End,
+    /// Something that is not the wire.
+    Bad(FrameError),
+    /// What could be read after that.
+    More(Vec<u8>),
+}
+
+/// What came of one question, before anything is judged.
+#[derive(Debug)]
+pub enum Reply {
+    /// One of `ok refused unsupported failed`, with its tensors.
+    Answer {
+        /// Which of the four.
+        key: &'static str,
+        /// Its value.
+        body: Value,
+        /// Tensors of the message.
+        tensors: BTreeMap<String, Tensor>,
+    },
+    /// The process ended, or closed its stdout.
+    Crashed(String),
+    /// Past its limit, or silent for three heartbeats.
+    TimedOut,
+    /// Something that is not the wire.
+    Protocol(String),
+    /// It spoke before it was asked; the question did not go out.
+    Stale(String),
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether it came to its end by itself, with status 0.
+    pub clean: bool,
+    /// Whether a process of its group outlived it.
+    pub leak: bool,
+}
+
+/// A running subject.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    group: Pid,
+    writer: Option<Sender<Frame>>,
+    heard: Receiver<Heard>,
+    max_frame: Sender<u64>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    heartbeat: Option<Duration>,
+    next_id: u64,
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Heard::Frame(_) => "frame",
+            Heard::End => "end",
+            Heard::Bad(_) => "bad",
+            Heard::More(_) => "more",
+        })
+    }
+}
+
+impl Worker {
+    /// Starts a process and its threads. The calling thread must outlive the worker: on Linux the
+    /// worker is asked to die with the thread that started it.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn start(launch: &Launch) -> std::io::Result<Worker> {
+        let mut command = Command::new(&launch.program);
+        command.args(launch.words()).env("GOLDGATE_WIRE", "1").process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(std::io::Error::other("a pipe is not there"));
+        };
+        let group = Pid::from_child(&child);
+        let (heard_to, heard) = mpsc::channel();
+        let (max_frame, agreed) = mpsc::channel();
+        thread::spawn(move || listen(stdout, &agreed, &heard_to));
+        let (writer, questions) = mpsc::channel::<Frame>();
+        thread::spawn(move || speak(stdin, &questions));
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let tail_in = Arc::clone(&tail);
+        thread::spawn(move || drain(stderr, &tail_in));
+        Ok(Worker {
+            child,
+            group,
+            writer: Some(writer),
+            heard,
+            max_frame,
+            stderr: tail,
+            heartbeat: None,
+            next_id: 0,
+        })
+    }
+
+    /// Asks hello, always the first question.
+    ///
+    /// # Errors
+    /// The reply that is no hello.
+    pub fn hello(&mut self, scratch: &str) -> Result<Hello, Reply> {
+        let ask = json!({
+            "call": "hello",
+            "wire": [1],
+            "harness": concat!("goldgate ", env!("CARGO_PKG_VERSION")),
+            "scratch": scratch,
+            "max_frame": super::hello::MAX_FRAME,
+        });
+        match self.ask(ask, BTreeMap::new(), HELLO_LIMIT) {
+            Reply::Answer { key: "ok", body, .. } => {
+                let hello = Hello::read(&body).map_err(Reply::Protocol)?;
+                // A listener that is gone has told why.
+                let _ = self.max_frame.send(hello.max_frame());
+                self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
+                Ok(hello)
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Asks one question and waits for its answer, its end, or its limit.
+    pub fn ask(
+        &mut self,
+        mut question: Value,
+        tensors: BTreeMap<String, Tensor>,
+        limit: Duration,
+    ) -> Reply {
+        if let Ok(heard) = self.heard.try_recv() {
+            return Reply::Stale(match heard {
+                Heard::Frame(frame) => format!("spoke without being asked: {}", frame.json),
+                Heard::End => self.how_it_ended(),
+                Heard::Bad(error) => self.shown(&error),
+                Heard::More(_) => "went on after something that is not the wire".to_owned(),
+            });
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        // Tail of this question only.
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut ask = json!({"id": id});
+        if let (Some(ask), Some(rest)) = (ask.as_object_mut(), question.as_object_mut()) {
+            ask.append(rest);
+        }
+        if let Some(writer) = &self.writer {
+            // A worker that no longer reads is noticed by its silence or its end.
+            let _ = writer.send(Frame::with(ask, tensors));
+        }
+        self.wait(id, limit)
+    }
+
+    fn wait(&mut self, id: u64, limit: Duration) -> Reply {
+        let deadline = Instant::now() + limit;
+        let mut alive = Instant::now();
+        let mut exited_at = None;
+        loop {
+            let now = Instant::now();
+            let silent = self.heartbeat.is_some_and(|most| now.duration_since(alive) >= most);
+            if now >= deadline || silent {
+                return Reply::TimedOut;
+            }
+            match self.heard.recv_timeout(LOOK.min(deadline - now)) {
+                Ok(Heard::Frame(frame)) => match read_answer(id, frame) {
+                    Ok(None) => alive = Instant::now(),
+                    Ok(Some(reply)) => return reply,
+                    Err(what) => return Reply::Protocol(what),
+                },
+                Ok(Heard::Bad(FrameError::Cut { have, want })) => {
+                    let how = self.how_it_ended();
+                    return Reply::Crashed(format!(
+                        "{how}, after {have} of {want} bytes of a frame"
+                    ));
+                }
+                Ok(Heard::Bad(error)) => return Reply::Protocol(self.shown(&error)),
+                Ok(Heard::More(_)) => {}
+                Ok(Heard::End) | Err(RecvTimeoutError::Disconnected) => {
+                    return Reply::Crashed(self.how_it_ended());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    // A child left behind may hold stdout open after the worker's own end.
+                    let ended = matches!(self.child.try_wait(), Ok(Some(_)));
+                    match exited_at {
+                        None if ended => exited_at = Some(Instant::now()),
+                        Some(at) if Instant::now().duration_since(at) > 10 * LOOK => {
+                            return Reply::Crashed(self.how_it_ended());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a bad frame looks like, with the bytes that followed.
+    fn shown(&self, error: &FrameError) -> String {
+        let mut text = error.to_string();
+        if let (FrameError::TooLong { length, .. }, Ok(Heard::More(more))) =
+            (error, self.heard.recv_timeout(10 * LOOK))
+        {
+            let bytes = [&length.to_le_bytes()[..], &more].concat();
+            let first = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned();
+            text = format!("not a frame, but {first:?}");
+        }
+        text
+    }
+
+    /// Waits a moment for the exit that an ended stream announces, and says how it was.
+    fn how_it_ended(&mut self) -> String {
+        match self.exit_within(GRACE) {
+            Some(status) => describe(status),
+            None => "closed its stdout".to_owned(),
+        }
+    }
+
+    fn exit_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// The end of what it wrote to stderr since the last question.
+    pub fn stderr(&self) -> String {
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail).into_owned()
+    }
+
+    /// Closes stdin and waits; then SIGTERM, then SIGKILL, for the whole group.
+    pub fn end(mut self) -> Ended {
+        self.writer = None;
+        let status = self.exit_within(GRACE);
+        let clean = status.is_some_and(|s| s.success());
+        let leak = status.is_some() && group_lives(self.group);
+        if status.is_none() || leak {
+            self.kill();
+        }
+        Ended { clean, leak }
+    }
+
+    /// SIGTERM, 2 s, SIGKILL, for the whole group.
+    pub fn kill(&mut self) {
+        self.writer = None;
+        // Whoever is already gone cannot be signalled, and need not be.
+        let _ = kill_process_group(self.group, Signal::TERM);
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline {
+            let ended = matches!(self.child.try_wait(), Ok(Some(_)));
+            if ended && !group_lives(self.group) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = kill_process_group(self.group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = kill_process_group(self.group, Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// `Ok(None)` for an event, the answer, or what is wrong with the message.
+fn read_answer(id: u64, frame: Frame) -> Result<Option<Reply>, String> {
+    let Frame { json: Value::Object(mut json), tensors } = frame else {
+        return Err("a message that is no object".to_owned());
+    };
+    if json.get("id").and_then(Value::as_u64) != Some(id) {
+        let said = json.get("id").cloned().unwrap_or(Value::Null);
+        return Err(format!("answered question {said}, was asked {id}"));
+    }
+    if json.contains_key("event") {
+        return Ok(None);
+    }
+    let keys = ["ok", "refused", "unsupported", "failed"];
+    let said: Vec<&'static str> = keys.into_iter().filter(|k| json.contains_key(*k)).collect();
+    match said[..] {
+        [key] => {
+            let body = json.remove(key).unwrap_or(Value::Null);
+            if !body.is_object() {
+                return Err(format!("`{key}` is {body}, wants an object"));
+            }
+            Ok(Some(Reply::Answer { key, body, tensors }))
+        }
+        _ => Err(format!("wants exactly one of {}, found {said:?}", keys.join(", "))),
+    }
+}
+
+/// Passes on what comes: hello under the first limit, the rest under the one that it agreed on.
+fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &Sender<Heard>) {
+    let mut max = None;
+    loop {
+        let heard = match read_frame(&mut stdout, max.unwrap_or(FIRST_FRAME)) {
+            Ok(Some(frame)) => Heard::Frame(frame),
+            Ok(None) => Heard::End,
+            Err(error) => Heard::Bad(error),
+        };
+        let more = matches!(&heard, Heard::Bad(FrameError::TooLong { .. }));
+        let last = !matches!(&heard, Heard::Frame(_));
+        if to.send(heard).is_err() {
+            return;
+        }
+        if more {
+            let mut bytes = [0; 56];
+            let n = stdout.read(&mut bytes).unwrap_or(0);
+            // Nobody may be listening any more.
+            let _ = to.send(Heard::More(bytes[..n].to_vec()));
+        }
+        if last {
+            return;
+        }
+        if max.is_none() {
+            max = agreed.recv().ok();
+            if max.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+fn speak(mut stdin: impl Write, questions: &Receiver<Frame>) {
+    for frame in questions {
+        if write_frame(&mut stdin, &frame).is_err() {
+            return;
+        }
+    }
+}
+
+fn drain(mut stderr: impl Read, tail: &Mutex<Vec<u8>>) {
+    let mut bytes = [0; 4096];
+    while let Ok(n) = stderr.read(&mut bytes) {
+        if n == 0 {
+            return;
+        }
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(&bytes[..n]);
+        let extra = tail.len().saturating_sub(TAIL);
+        tail.drain(..extra);
+    }
+}
+
+/// `exit status 101`, `signal SIGSEGV`.
+fn describe(status: ExitStatus) -> String {
+    const NAMES: [(i32, &str); 9] = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (15, "SIGTERM"),
+    ];
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => match NAMES.iter().find(|(n, _)| *n == signal) {
+            Some((_, name)) => format!("signal {name}"),
+            None => format!("signal {signal}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+/// Whether a process of the group is alive; zombies, which nobody reaped yet, are not.
+fn group_lives(group: Pid) -> bool {
+    let Ok(folder) = std::fs::read_dir("/proc") else {
+        return rustix::process::test_kill_process_group(group).is_ok();
+    };
+    let group = group.as_raw_nonzero().get().to_string();
+    folder.flatten().any(|entry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // pid (name) state parent group: the name may hold spaces and brackets.
+        let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+        let state = fields.next();
+        fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
+    })
+}
