@@ -18,6 +18,7 @@ pub mod page;
 pub mod report;
 pub mod run;
 pub mod selfcheck;
+pub mod session;
 pub mod spec;
 pub mod subject;
 pub mod verdict;
