@@ -93,12 +93,18 @@ fn find<'q>(question: &'q mut OpQuestion, name: &str) -> Result<&'q mut Tensor, 
     question.tensors.get_mut(name).ok_or_else(|| format!("the case has no operand {name}"))
 }
 
+/// Bytes of one entry of the first axis.
 fn row_bytes(tensor: &Tensor) -> usize {
-    let rows: usize = match &tensor.meta.shape[..] {
-        [] | [_] => 1,
-        [rows @ .., _] => rows.iter().product(),
+    tensor.bytes.len() / tensor.meta.shape.first().copied().unwrap_or(1).max(1)
+}
+
+/// Bytes along the last axis.
+fn line_bytes(tensor: &Tensor) -> usize {
+    let lines: usize = match &tensor.meta.shape[..] {
+        [] => 1,
+        [lines @ .., _] => lines.iter().product(),
     };
-    tensor.bytes.len() / rows.max(1)
+    tensor.bytes.len() / lines.max(1)
 }
 
 /// The memory of the transpose of the last two axes, under the same shape.
@@ -121,15 +127,14 @@ fn transposed(tensor: &Tensor) -> Option<Tensor> {
 }
 
 fn rolled(tensor: &mut Tensor, roll: Roll) {
-    let row = row_bytes(tensor).max(1);
     match roll {
         Roll::ByRows => {
-            let by = row.min(tensor.bytes.len());
+            let by = row_bytes(tensor);
             tensor.bytes.rotate_right(by);
         }
         Roll::Elements(by) => {
-            let unit = tensor.meta.dtype.bytes();
-            for row in tensor.bytes.chunks_mut(row) {
+            let (unit, line) = (tensor.meta.dtype.bytes(), line_bytes(tensor).max(1));
+            for row in tensor.bytes.chunks_mut(line) {
                 let elements = (row.len() / unit).max(1) as i64;
                 row.rotate_right(by.rem_euclid(elements) as usize * unit);
             }
