@@ -111,6 +111,12 @@ impl Session {
         Ok(Session { specs, store, plan, request, complete })
     }
 
+    /// Leaves the report folder alone: a part of the trials is no report.
+    pub fn write_no_report(&mut self) {
+        self.request.reports = None;
+        self.complete = false;
+    }
+
     /// Runs the plan, plants the mutants, weighs the gates. Every row goes to `sink` as it comes.
     ///
     /// # Errors
