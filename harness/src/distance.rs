@@ -4,6 +4,8 @@
 //! `load = max(0, |o - r| - half an ulp of D at r) / A`. With A = 0 the load is 0 where o is r
 //! rounded to D and infinite elsewhere. All comparisons are written so that NaN fails.
 
+use std::cmp::Ordering;
+
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::shape::Meta;
@@ -25,6 +27,11 @@ pub fn unit_roundoff(dtype: DType) -> f64 {
         DType::BF16 => 1.0 / 256.0,
         _ => 0.0,
     }
+}
+
+/// Whether `x` is not at most `limit`; NaN on either side is beyond every limit.
+pub fn exceeds(x: f64, limit: f64) -> bool {
+    !matches!(x.partial_cmp(&limit), Some(Ordering::Less | Ordering::Equal))
 }
 
 /// One awaited result with everything by which an element of it is judged.
@@ -138,10 +145,10 @@ impl Ruler {
                 found.nonfinite += 1;
                 found.first_nonfinite.get_or_insert(i);
             }
-            if !(load <= 1.0) {
+            if exceeds(load, 1.0) {
                 found.over += 1;
             }
-            if !(load <= found.load) || worst.is_none() {
+            if exceeds(load, found.load) || worst.is_none() {
                 found.load = load;
                 worst = Some(i);
             }

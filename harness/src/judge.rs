@@ -9,7 +9,7 @@ use goldgate_engine::error::RefusalKind;
 use goldgate_engine::ops::{self, Question};
 
 use crate::case::{Case, Expect, OpAsk};
-use crate::distance::{Distance, Ruler, elements, unravel};
+use crate::distance::{Distance, Ruler, elements, exceeds, unravel};
 use crate::execution::{Observed, Outcome};
 use crate::golden::{Golden, GoldenResult, Numbers};
 use crate::page::number;
@@ -198,7 +198,7 @@ type Failure = (FailKind, String, Option<usize>);
 fn worst_of(measured: &[Measured<'_>]) -> usize {
     let mut worst = 0;
     for (i, (_, _, d)) in measured.iter().enumerate() {
-        if !(d.load <= measured[worst].2.load) {
+        if exceeds(d.load, measured[worst].2.load) {
             worst = i;
         }
     }
@@ -278,7 +278,7 @@ fn over(measured: &[Measured<'_>], bits: bool) -> Option<Failure> {
     let judged_by_bits = |r: &Ruler| r.exact || r.meta.dtype == DType::I32;
     let mut found: Option<usize> = None;
     for (i, (ruler, _, d)) in measured.iter().enumerate() {
-        let worse = found.is_none_or(|at| !(d.load <= measured[at].2.load));
+        let worse = found.is_none_or(|at| exceeds(d.load, measured[at].2.load));
         if judged_by_bits(ruler) == bits && d.over > 0 && worse {
             found = Some(i);
         }

@@ -11,7 +11,7 @@ use goldgate_engine::dtype::DType;
 use goldgate_engine::error::RefusalKind;
 
 use crate::case::Expect;
-use crate::distance::Ruler;
+use crate::distance::{Ruler, exceeds};
 use crate::execution::{Observed, Outcome};
 use crate::judge::{Asked, judge};
 use crate::verdict::Verdict;
@@ -133,10 +133,10 @@ pub fn faults(rulers: &[Ruler]) -> (u32, u32) {
         for fault in Fault::ALL.into_iter().filter(|f| f.fits(ruler)) {
             // Faults of one element are looked at there alone, the others until one differs.
             let seen = match fault {
-                Fault::OneElement => at.map(|i| !(ruler.load(i, fault.plant(ruler, i)) <= 1.0)),
+                Fault::OneElement => at.map(|i| exceeds(ruler.load(i, fault.plant(ruler, i)), 1.0)),
                 Fault::NotANumber => last
                     .filter(|&i| !ruler.want[i].is_nan())
-                    .map(|i| !(ruler.load(i, f64::NAN) <= 1.0)),
+                    .map(|i| exceeds(ruler.load(i, f64::NAN), 1.0)),
                 _ if differs(ruler, fault) => Some(!passes(ruler, |i| fault.plant(ruler, i))),
                 _ => None,
             };
@@ -185,7 +185,7 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
         let visible = (ruler.golden[at].abs() + ruler.half[at]) * VISIBLE;
         if !ruler.exact && half > visible {
             let inside = ruler.golden[at] + ruler.half[at] + half;
-            if inside.is_finite() && !(ruler.load(at, inside) <= 1.0) {
+            if inside.is_finite() && exceeds(ruler.load(at, inside), 1.0) {
                 return Err(format!("{name} fails with an element moved within its allowance"));
             }
         }

@@ -80,8 +80,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop);
+    let mut shown = BTreeMap::new();
     let told = session.run(stop, &mut |row| {
-        if let Some(page) = row.page.as_deref().filter(|_| !args.json) {
+        // A row that comes again, after its reruns, is shown again only under another status.
+        let before = shown.insert(row.name.clone(), status(row));
+        if let Some(page) =
+            row.page.as_deref().filter(|_| !args.json && before != Some(status(row)))
+        {
             eprintln!("{page}");
         }
     })?;

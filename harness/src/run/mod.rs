@@ -238,10 +238,10 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     fn tell(&mut self, row: Row) {
-        if let Some(writer) = &mut self.writer {
-            if let Err(error) = writer.row(&row) {
-                self.error.get_or_insert(error);
-            }
+        if let Some(writer) = &mut self.writer
+            && let Err(error) = writer.row(&row)
+        {
+            self.error.get_or_insert(error);
         }
         (self.sink)(&row);
         if let (Verdict::Fail { .. }, Some(stop)) = (&row.verdict, &self.fail_fast) {

@@ -112,10 +112,10 @@ pub(super) fn run(
     let execution = subject.op(&question, limit);
     let asked = asked(context, trial, subject);
     let mut judgement = judge(&case.expect, &rulers, &execution.outcome, &asked);
-    if judgement.passed() {
-        if let Some(verdict) = same::judge(case, &question, &execution, subject, limit) {
-            judgement.verdict = verdict;
-        }
+    if judgement.passed()
+        && let Some(verdict) = same::judge(case, &question, &execution, subject, limit)
+    {
+        judgement.verdict = verdict;
     }
     if by_definition(case) {
         judgement.notes.push("judged by the CPU definition".to_owned());

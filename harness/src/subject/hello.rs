@@ -77,6 +77,24 @@ impl Hello {
         self.offers("op") && lists("dtypes", question.dtype) && weight
     }
 
+    /// What of a question it does not offer, by the ops, dtypes and weights that it listed. Such a
+    /// question is not put to it.
+    pub fn lacks(&self, question: &OpQuestion) -> Option<String> {
+        let ops = self.0["ops"].as_object()?;
+        let (op, dtype) = (&question.op, question.dtype);
+        let Some(offer) = ops.get(op) else { return Some(format!("op {op}")) };
+        let lists = |key: &str, dtype: DType| {
+            offer[key].as_array().is_none_or(|l| l.iter().any(|t| t == dtype.name()))
+        };
+        if !lists("dtypes", dtype) {
+            return Some(format!("{op} in {dtype}"));
+        }
+        // What is no weight type is a malformed question, and whoever has the op is asked it.
+        let weight = question.weight().filter(|w| DType::WEIGHTS.contains(w));
+        let weight = weight.filter(|w| !lists("weights", *w))?;
+        Some(format!("{op} with weights in {weight}"))
+    }
+
     /// The largest frame that both sides take.
     pub fn max_frame(&self) -> u64 {
         self.0["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME)
@@ -134,6 +152,13 @@ mod tests {
         assert!(!hello.promises(&asks("rope", DType::F16, &[])));
         assert!(hello.promises(&asks("linear", DType::F16, &[("w", DType::Q4K)])));
         assert!(!hello.promises(&asks("linear", DType::F16, &[("w", DType::Q5K)])));
+        let lacks = |op, dtype, tensors: &[(&str, DType)]| hello.lacks(&asks(op, dtype, tensors));
+        assert_eq!(lacks("gelu", DType::F16, &[]), None);
+        assert_eq!(lacks("gelu", DType::F32, &[]).as_deref(), Some("gelu in f32"));
+        assert_eq!(lacks("rope", DType::F16, &[]).as_deref(), Some("op rope"));
+        let q5 = lacks("linear", DType::F16, &[("w", DType::Q5K)]);
+        assert_eq!(q5.as_deref(), Some("linear with weights in q5_k"));
+        assert_eq!(lacks("linear", DType::F16, &[("w", DType::U8)]), None);
     }
 
     #[test]

@@ -185,6 +185,9 @@ impl Subject for Slot {
     }
 
     fn op(&mut self, question: &OpQuestion, limit: Duration) -> Execution {
+        if let Some(what) = self.hello.lacks(question) {
+            return not_asked(NotRun::Unsupported, format!("does not offer {what}"));
+        }
         let room = self.hello.max_frame().saturating_sub(1 << 20);
         if question.bytes() > room {
             let said = format!("{} bytes of operands, a frame takes {room}", question.bytes());
