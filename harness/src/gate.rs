@@ -8,6 +8,7 @@
 
 pub mod lock;
 pub mod plan;
+mod tally;
 #[cfg(test)]
 mod tests;
 pub mod vacuity;

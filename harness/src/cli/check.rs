@@ -79,6 +79,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn gates(root: &Path, specs: &Specs, renew: bool) -> Result<Vec<Problem>, Failure> {
     let plan = gate::plan(specs, &checks::planned());
     let mut problems = gate::check(specs, &plan);
+    for known in &specs.known.known {
+        let name = &known.case.value;
+        let base = name.rsplit_once("::").map_or("", |(base, _)| base);
+        if !plan.iter().any(|p| p.name == base) {
+            let mut problem =
+                Problem::of_file("GATE_REF", "known.yaml", name.as_str(), "the name of a trial");
+            (problem.place.line, problem.place.column) = (known.case.line, known.case.column);
+            problems.push(problem);
+        }
+    }
     let path = root.join("gates.lock");
     let lock = match fs::read_to_string(&path) {
         Ok(text) => match Lock::parse(&text) {

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::case::Case;
 use crate::cli::folders::{Folders, selects};
 use crate::cli::{Exit, Failure, problems_json, say, say_json, today};
-use crate::golden::make::{ORACLE, make, orders};
+use crate::golden::make::{ORACLE, Options, make, orders};
 use crate::golden::{ask, store::family};
 
 /// The two things that are done with goldens.
@@ -28,6 +28,9 @@ pub struct Make {
     /// The oracle, as words of a command.
     #[arg(long, value_name = "COMMAND", default_value = ORACLE)]
     by: String,
+    /// Asks again where nothing has changed: after a change of the oracle itself.
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     folders: Folders,
     /// The facts as JSON.
@@ -60,8 +63,13 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
     if !specs.cases().any(selected) {
         return Err(Failure::Usage(format!("{:?} selects no case", args.filter)));
     }
-    let all = args.filter.is_empty();
-    let made = make(&specs, &mut store, &args.by, today(), selected, all)?;
+    let options = Options {
+        command: &args.by,
+        today: today(),
+        again: args.again,
+        remove_unclaimed: args.filter.is_empty(),
+    };
+    let made = make(&specs, &mut store, &options, selected)?;
     if args.json {
         say_json(&json!({
             "written": made.written,

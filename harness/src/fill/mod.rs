@@ -9,7 +9,7 @@
 //! | `uniform: [lo, hi]` | lo + (hi - lo) · (w / 2^32) |
 //! | `normal: [mean, std]` | mean + std · (sum of twelve w / 2^32 - 6), the sum in integers |
 //! | `integers: [lo, hi]`, `ids` | lo + floor(w · (hi - lo + 1) / 2^32) |
-//! | `powers: [lo, hi]` | 2^k, k = lo + floor((w >> 1) · (hi - lo + 1) / 2^31); negative if w is odd |
+//! | `powers: [lo, hi]` | 2^k, k = lo + floor((w >> 1) · (hi - lo + 1) / 2^31); odd w: negative |
 //! | `outliers` | `normal: [0, std]`, times `times` where i mod `every` = `every` - 1 |
 //! | `ramp: [from, to]` | from + (to - from) · (i / (n - 1)); from where n = 1 |
 //! | `constant: c`, `values` | as written |

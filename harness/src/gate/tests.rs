@@ -27,7 +27,10 @@ attributes: { eps: 1.0e-5 }
 dtypes: [f32, f16]
 cases:
   - { name: one, why: reason, sizes: { n: 3, h: 4 } }
-  - { name: whole, why: reason, sizes: { n: 3, h: 4 }, fill: { x: { integers: [0, 9] }, gamma: { constant: 1 } } }
+  - name: whole
+    why: reason
+    sizes: { n: 3, h: 4 }
+    fill: { x: { integers: [0, 9] }, gamma: { constant: 1 } }
   - { name: big, why: reason, sizes: { n: 3, h: 4 }, judge: definition }
   - { name: empty, why: reason, sizes: { n: 3, h: 0 }, refuses: { kind: EmptyAxis, operand: x } }
 bench:
@@ -56,14 +59,18 @@ gates:
         from: a document
         on: [cpu, cuda]
         evidence:
-          - cases: { select: [layernorm], at_least: 6, dtypes: [f32, f16], families: [exact, rough, refused], goldens: 2 }
+          - cases:
+              { select: [layernorm], at_least: 6, dtypes: [f32, f16],
+                families: [exact, rough, refused], goldens: 2 }
           - faults: { kill: [M-001, M-002, M-003] }
       - id: K1.01
         asked: fast
         from: us
         on: [cuda]
         evidence:
-          - bench: { select: ['layernorm::fast'], median_us_below: 100, cards: { read_gb_s_at_least: 900 } }
+          - bench:
+              { select: ['layernorm::fast'], median_us_below: 100,
+                cards: { read_gb_s_at_least: 900 } }
       - id: K1.02
         asked: said
         from: us
@@ -387,7 +394,7 @@ fn what_could_be_met_by_nothing_is_refused() {
         assert!(codes.contains(&want), "{want}: {codes:?}\n{gates}");
     }
     let only = |select: &str, extra: &str| {
-        let old = "select: [layernorm], at_least: 6, dtypes: [f32, f16], \
+        let old = "select: [layernorm], at_least: 6, dtypes: [f32, f16],\n                \
                    families: [exact, rough, refused], goldens: 2";
         from(old, &format!("select: ['layernorm::{select}'], at_least: 1{extra}"))
     };
@@ -403,7 +410,7 @@ fn malformed_evidence_is_refused_with_its_place() {
         ("median_us_below: 100", "median_us_below: .nan", "RANGE"),
         ("median_us_below: 100", "median_us_below: -1", "RANGE"),
         ("median_us_below: 100", "median_below: 100", "UNKNOWN_FIELD"),
-        ("median_us_below: 100, ", "", "MISSING_FIELD"),
+        ("median_us_below: 100,", "", "MISSING_FIELD"),
         ("at_least: 6", "at_least: 0", "RANGE"),
         ("select: [layernorm]", "select: []", "GATE_EMPTY"),
         ("select: [layernorm]", "select: ['a::b::c::d']", "ID_FORM"),

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::case::Family;
 use crate::gate::plan::{Planned, TrialKind, any_selects, glob};
+use crate::gate::tally::{Limit, Tally, beyond, outcome};
 use crate::report::Row;
 use crate::spec::gates::{
     BenchEvidence, ChecksEvidence, Evidence, FaultsEvidence, GateSpec, GatesFile, Requirement,
-    figure,
 };
 use crate::spec::mutants::{Mutant, MutantsFile};
 use crate::verdict::{BrokenKind, Verdict};
@@ -120,8 +120,6 @@ pub struct Weighed {
     /// The gates.
     pub gates: Vec<GateVerdict>,
 }
-
-const MAX_REASONS: usize = 20;
 
 /// Subjects that are there in every run.
 const ALWAYS: [&str; 2] = ["harness", "repository"];
@@ -417,98 +415,4 @@ pub fn mutants_of<'m>(
         .flat_map(|file| file.list.iter().map(|m| (file.mutants.value.as_str(), m)))
         .filter(|(_, mutant)| glob(id, &mutant.id.value))
         .collect()
-}
-
-fn outcome(row: &Row, trial: &Planned) -> Result<(), (State, String)> {
-    match &row.verdict {
-        Verdict::Pass => {
-            let compares = trial.kind == TrialKind::Case && row.family != Family::Refused;
-            if compares && row.compared == 0 {
-                return Err((State::NotMet, "passed, but nothing was compared".into()));
-            }
-            Ok(())
-        }
-        Verdict::NotRun { kind, message } => {
-            Err((State::Incomplete, format!("not run ({}): {message}", kind.word())))
-        }
-        Verdict::Fail { kind, message } => {
-            Err((State::NotMet, format!("fails ({}): {message}", kind.word())))
-        }
-        Verdict::Flaky { kind, .. } => Err((State::NotMet, format!("is flaky ({})", kind.word()))),
-        Verdict::Known { kind, reason, .. } => {
-            Err((State::NotMet, format!("is a known failure ({}): {reason}", kind.word())))
-        }
-        Verdict::Unexpected { message } => Err((State::NotMet, message.clone())),
-        Verdict::Broken { kind, message } => {
-            Err((State::NotMet, format!("is broken ({}): {message}", kind.word())))
-        }
-    }
-}
-
-enum Limit {
-    Holds,
-    Exceeded(String),
-    Absent(String),
-}
-
-/// Written so that an absent figure, and one that is no number, never holds.
-fn beyond(limits: &BTreeMap<String, f64>, row: &Row) -> Limit {
-    for (name, &limit) in limits {
-        let Some((figure, lower)) = figure(name) else { return Limit::Absent(name.clone()) };
-        let Some(&value) = row.figures.get(figure).filter(|x| x.is_finite()) else {
-            return Limit::Absent(figure.to_owned());
-        };
-        let holds = if lower { value >= limit } else { value < limit };
-        if !holds {
-            return Limit::Exceeded(format!("{figure} is {value}, asked is {name} {limit}"));
-        }
-    }
-    Limit::Holds
-}
-
-#[derive(Default)]
-struct Tally {
-    planned: usize,
-    passed: usize,
-    /// Passed rows that rest on a golden.
-    strong: usize,
-    /// Documents that hold and faults that were killed.
-    held: usize,
-    failed: bool,
-    open: bool,
-    not_asked: bool,
-    reasons: Vec<String>,
-}
-
-impl Tally {
-    fn not_met(&mut self, why: String) {
-        self.failed = true;
-        self.reason(why);
-    }
-
-    fn incomplete(&mut self, why: String) {
-        self.open = true;
-        self.reason(why);
-    }
-
-    fn reason(&mut self, why: String) {
-        if self.reasons.len() < MAX_REASONS {
-            self.reasons.push(why);
-        }
-    }
-
-    fn worst(&self) -> State {
-        match (self.failed, self.open, self.not_asked) {
-            (true, _, _) => State::NotMet,
-            (_, true, _) => State::Incomplete,
-            (_, _, true) => State::NotAsked,
-            _ => State::Met,
-        }
-    }
-
-    fn verdict(self) -> SubjectVerdict {
-        let state = self.worst();
-        let Tally { planned, passed, reasons, .. } = self;
-        SubjectVerdict { state, planned, passed, reasons }
-    }
 }

@@ -202,18 +202,28 @@ pub fn wrong_of(specs: &Specs, case: &Case) -> Vec<String> {
     wrong
 }
 
-/// Makes every golden that `selected` asks for and whose question has changed; with `all`, removes
-/// those that no case asks for.
+/// How goldens are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'o> {
+    /// The oracle, as words of a command.
+    pub command: &'o str,
+    /// The day that witnesses answered.
+    pub today: Day,
+    /// Asks again where the question has not changed.
+    pub again: bool,
+    /// Removes goldens that no case asks for.
+    pub remove_unclaimed: bool,
+}
+
+/// Makes every golden that `selected` asks for and whose question has changed.
 ///
 /// # Errors
 /// An oracle that does not start or dies; what was made before is in the manifest all the same.
 pub fn make(
     specs: &Specs,
     store: &mut Store,
-    command: &str,
-    today: Day,
+    options: &Options<'_>,
     selected: impl Fn(&Case) -> bool,
-    all: bool,
 ) -> Result<Made, OracleError> {
     let mut made = Made::default();
     let mut oracle = None;
@@ -228,16 +238,16 @@ pub fn make(
             made.problems.push(problem);
             continue;
         }
-        if is_current(store, order, &asked) {
+        if !options.again && is_current(store, order, &asked) {
             made.kept += 1;
             continue;
         }
-        outcome = one(store, order, asked, command, today, (&mut oracle, &mut made));
+        outcome = one(store, order, asked, options, (&mut oracle, &mut made));
         if outcome.is_err() {
             break;
         }
     }
-    if all {
+    if options.remove_unclaimed {
         remove_unclaimed(store, &orders, &mut made);
     }
     if let Err(e) = store.manifest.write(&store.root) {
@@ -275,13 +285,12 @@ fn one(
     store: &mut Store,
     order: &Order<'_>,
     asked: Asked,
-    command: &str,
-    today: Day,
+    options: &Options<'_>,
     (oracle, made): (&mut Option<Oracle>, &mut Made),
 ) -> Result<(), OracleError> {
     let running = match oracle {
         Some(running) => running,
-        None => oracle.insert(Oracle::start(command)?),
+        None => oracle.insert(Oracle::start(options.command)?),
     };
     let case = order.cases[0];
     let frame = running.ask(asked.json.clone(), asked.tensors.clone())?;
@@ -296,7 +305,7 @@ fn one(
         made.problems.push(problem("ORACLE", found, "an answer by the oracle"));
         return Ok(());
     };
-    let label = label(order, &asked, ok, today);
+    let label = label(order, &asked, ok, options.today);
     if case.family == Family::Exact && !label.exact {
         made.not_exact.push(order.path.clone());
     }

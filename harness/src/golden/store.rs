@@ -80,10 +80,8 @@ impl Store {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                 match entry.file_type() {
-                    Ok(t) if t.is_dir() => {
-                        if !matches!(path.as_str(), "oracle" | "local") {
-                            folders.push(path);
-                        }
+                    Ok(t) if t.is_dir() && !matches!(path.as_str(), "oracle" | "local") => {
+                        folders.push(path);
                     }
                     Ok(_) if path.ends_with(".safetensors") => {
                         files.insert(path);

@@ -2,7 +2,7 @@
 
 use goldgate_engine::{DType, Tensor, ops};
 
-use crate::case::{Case, Expect, GoldenSource};
+use crate::case::{Case, Expect, GoldenSource, ToleranceRule};
 use crate::golden::ask::{self, Asked};
 use crate::golden::{Golden, GoldenResult, Numbers};
 use crate::spec::problem::Problem;
@@ -48,12 +48,49 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
             return at("GOLDEN_NONFINITE", name, found, expected);
         }
     }
+    if let Some((name, found)) = too_loose(case, golden) {
+        return at("TOL_CEILING", name, found, "no more than the derived bound");
+    }
     let weak = golden.results.values().all(is_weak);
     if weak && case.constant_golden.is_none() && !is_written(case) {
         let expected = "a result that varies, or `constant_golden` with the reason";
         return at("GOLDEN_WEAK", &case.name, "a constant".into(), expected);
     }
     Ok(())
+}
+
+/// A tolerance by hand is never looser than the bound that the op's formula gives.
+fn too_loose<'g>(case: &Case, golden: &'g Golden) -> Option<(&'g str, String)> {
+    let Expect::Answer { tolerance, .. } = &case.expect else { return None };
+    let ToleranceRule::Number { absolute, relative, ulp } = tolerance.rule else { return None };
+    let dtype = case.ask.dtype;
+    for (name, result) in &golden.results {
+        let Numbers::Real(values) = &result.numbers else { continue };
+        for (i, (&r, &slack)) in values.iter().zip(&result.slack).enumerate() {
+            let by_hand = absolute + relative * r.abs() + ulp * 2.0 * dtype.half_ulp(r);
+            let kept: f64 = tolerance
+                .keeps
+                .iter()
+                .filter_map(|(kept, t)| {
+                    Some(unit(*t) * f64::from(*result.keeps.get(kept)?.get(i)?))
+                })
+                .sum();
+            let derived = (f64::from(slack) + kept) * 2f64.powi(-24);
+            if r.is_finite() && by_hand > derived {
+                return Some((name, format!("{by_hand:e} at {i}, derived is {derived:e}")));
+            }
+        }
+    }
+    None
+}
+
+/// The largest relative error of rounding to a type; none of f32 counts.
+fn unit(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 2f64.powi(-11),
+        DType::BF16 => 2f64.powi(-8),
+        _ => 0.0,
+    }
 }
 
 /// A rounding inside the formula may overflow, and what follows is then infinite or NaN.

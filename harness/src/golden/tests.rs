@@ -186,6 +186,20 @@ fn a_golden_that_says_something_else_is_refused() {
     }
 }
 
+/// YM-13: the slack of every element is 1, so 2^-24 is what may be allowed by hand.
+#[test]
+fn a_tolerance_by_hand_is_not_looser_than_the_derived_one() {
+    let mut bench = Bench::new();
+    bench.write(&label(&bench.asked), &tensors(&Y));
+    for (absolute, want) in [(5.9e-8, ""), (6.0e-8, "TOL_CEILING"), (1.0, "TOL_CEILING")] {
+        let crate::case::Expect::Answer { tolerance, .. } = &mut bench.case.expect else {
+            panic!("an answer")
+        };
+        tolerance.rule = crate::case::ToleranceRule::Number { absolute, relative: 0.0, ulp: 0.0 };
+        assert_eq!(bench.code(), want, "{absolute}");
+    }
+}
+
 #[test]
 fn written_numbers_carry_half_a_unit_of_their_last_digit() {
     let case = cases().remove(1);

@@ -84,6 +84,9 @@ fn place<T>(r: &Reader<'_>, at: &At<T>) -> Place {
     Place { file: r.source.file.clone(), line: at.line, column: at.column }
 }
 
+/// Shape, fill and type of an operand as a case has them.
+type WrittenInput<'w> = (&'w At<Vec<Axis>>, &'w At<Fill>, Option<TypeWord>);
+
 /// One variant of a case.
 #[derive(Clone, Copy)]
 struct Variant {
@@ -182,20 +185,19 @@ impl Scope<'_, '_> {
     /// The operands of one variant in the order of the signature, unknown ones last.
     fn operands(&self, spec: &CaseSpec, variant: Variant) -> Option<Vec<Input>> {
         let before = self.r.count();
-        let mut written: Vec<(&At<String>, &At<Vec<Axis>>, &At<Fill>, Option<TypeWord>)> =
-            Vec::new();
+        let mut written: Vec<(&At<String>, WrittenInput<'_>)> = Vec::new();
         for (name, InputSpec { shape, fill, dtype }) in &self.file.inputs {
             if spec.omit.iter().any(|o| o.value == name.value) {
                 continue;
             }
             let shape = find(&spec.shape, name).unwrap_or(shape);
             let fill = find(&spec.fill, name).unwrap_or(fill);
-            written.push((name, shape, fill, *dtype));
+            written.push((name, (shape, fill, *dtype)));
         }
         for (name, shape) in &spec.shape {
             if find(&self.file.inputs, name).is_none() {
                 match find(&spec.fill, name) {
-                    Some(fill) => written.push((name, shape, fill, None)),
+                    Some(fill) => written.push((name, (shape, fill, None))),
                     None => self.note_name(name, "shape", "an input, or one with a fill"),
                 }
             }
@@ -204,7 +206,7 @@ impl Scope<'_, '_> {
         written.sort_by_key(|(name, ..)| order(&name.value).unwrap_or(usize::MAX));
         let inputs: Vec<Input> = written
             .into_iter()
-            .filter_map(|(name, shape, fill, dtype)| {
+            .filter_map(|(name, (shape, fill, dtype))| {
                 let dtype = find(&spec.types, name).copied().or(dtype);
                 self.operand(spec, variant, &name.value, (shape, fill, dtype))
             })
@@ -223,7 +225,7 @@ impl Scope<'_, '_> {
         spec: &CaseSpec,
         variant: Variant,
         name: &str,
-        (shape, fill, dtype): (&At<Vec<Axis>>, &At<Fill>, Option<TypeWord>),
+        (shape, fill, dtype): WrittenInput<'_>,
     ) -> Option<Input> {
         let dtype = match dtype {
             Some(TypeWord::D) => variant.dtype,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::spec::forms;
 use crate::spec::op_read::attributes;
-use crate::spec::read::{At, Reader, is_id};
+use crate::spec::read::{At, Reader, Table, is_id};
 use crate::spec::yaml::Node;
 
 /// The mutants of one op.
@@ -193,7 +193,7 @@ fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
     Some(edit)
 }
 
-fn map<T>(table: Vec<(At<String>, T)>) -> Option<BTreeMap<String, T>> {
+fn map<T>(table: Table<T>) -> Option<BTreeMap<String, T>> {
     Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::case::{Accumulate, Fill, Grid, Written};
 use crate::spec::forms;
-use crate::spec::read::At;
+use crate::spec::read::{At, Table};
 
 /// The file of one op: what its inputs are, and its cases.
 #[derive(Clone, Debug, JsonSchema)]
@@ -26,7 +26,7 @@ pub struct OpFile {
     pub source: String,
     /// Operands by name: shape in symbols, fill, type.
     #[schemars(with = "BTreeMap<String, InputSpec>")]
-    pub inputs: Vec<(At<String>, InputSpec)>,
+    pub inputs: Table<InputSpec>,
     /// Attributes of every case.
     #[schemars(default)]
     pub attributes: Map<String, Value>,
@@ -148,10 +148,10 @@ pub struct CaseSpec {
     pub gate: Option<u8>,
     /// The number of each symbol.
     #[schemars(default, with = "BTreeMap<String, usize>")]
-    pub sizes: Vec<(At<String>, At<usize>)>,
+    pub sizes: Table<At<usize>>,
     /// Fills in place of the file's.
     #[schemars(default, with = "BTreeMap<String, forms::FillForm>")]
-    pub fill: Vec<(At<String>, At<Fill>)>,
+    pub fill: Table<At<Fill>>,
     /// Attributes over the file's; null removes one.
     #[schemars(default)]
     pub attributes: Map<String, Value>,
@@ -160,10 +160,10 @@ pub struct CaseSpec {
     pub omit: Vec<At<String>>,
     /// Shapes in place of the file's; with a fill also of an operand that the file has not.
     #[schemars(default, with = "BTreeMap<String, Vec<forms::AxisForm>>")]
-    pub shape: Vec<(At<String>, At<Vec<Axis>>)>,
+    pub shape: Table<At<Vec<Axis>>>,
     /// Stored types in place of the file's.
     #[schemars(default, rename = "type", with = "BTreeMap<String, forms::TypeForm>")]
-    pub types: Vec<(At<String>, TypeWord)>,
+    pub types: Table<TypeWord>,
     /// Types in place of the file's.
     #[schemars(with = "Option<Vec<forms::Activation>>")]
     pub dtypes: Option<Vec<DType>>,
@@ -183,7 +183,7 @@ pub struct CaseSpec {
     pub keeps: Option<BTreeMap<String, Kept>>,
     /// Result → operand whose memory it shares.
     #[schemars(default, with = "BTreeMap<String, String>")]
-    pub alias: Vec<(At<String>, At<String>)>,
+    pub alias: Table<At<String>>,
     /// How often it is asked; all answers must have the same bits.
     #[schemars(with = "Option<u32>", range(min = 1, max = 1000))]
     pub repeat: Option<At<u32>>,
@@ -200,7 +200,7 @@ pub struct CaseSpec {
     pub judge: Option<()>,
     /// Results, at most 64 numbers each.
     #[schemars(with = "Option<BTreeMap<String, Vec<forms::NumberForm>>>")]
-    pub expect: Option<Vec<(At<String>, At<Vec<Written>>)>>,
+    pub expect: Option<Table<At<Vec<Written>>>>,
     /// The refusal that a correct engine gives.
     #[schemars(with = "Option<Refuses>")]
     pub refuses: Option<At<Refuses>>,
@@ -259,10 +259,10 @@ pub struct BenchSpec {
     pub gate: Option<u8>,
     /// The number of each symbol.
     #[schemars(default, with = "BTreeMap<String, usize>")]
-    pub sizes: Vec<(At<String>, At<usize>)>,
+    pub sizes: Table<At<usize>>,
     /// Fills in place of the file's.
     #[schemars(default, with = "BTreeMap<String, forms::FillForm>")]
-    pub fill: Vec<(At<String>, At<Fill>)>,
+    pub fill: Table<At<Fill>>,
     /// Attributes over the file's; null removes one.
     #[schemars(default)]
     pub attributes: Map<String, Value>,

@@ -1,6 +1,7 @@
 //! What is wrong with a file, and where: one line for scripts, a snippet for people.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,11 @@ use crate::case::Place;
 
 /// One thing that is wrong with a file that people write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Facts>);
+
+/// What is known of a [`Problem`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
     /// The code of the kind of mistake: `YAML_DUP`, `UNKNOWN_FIELD` …
     pub code: &'static str,
     /// Where it stands; line 0 is the file as a whole.
@@ -27,6 +32,20 @@ pub struct Problem {
 
 impl std::error::Error for Problem {}
 
+impl Deref for Problem {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Facts {
+        &mut self.0
+    }
+}
+
 impl Problem {
     /// A problem of a whole file.
     pub fn of_file(
@@ -35,7 +54,7 @@ impl Problem {
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> Problem {
-        Problem {
+        Problem(Box::new(Facts {
             code,
             place: Place { file: file.to_owned(), line: 0, column: 0 },
             field: String::new(),
@@ -43,7 +62,7 @@ impl Problem {
             expected: expected.into(),
             also: None,
             snippet: String::new(),
-        }
+        }))
     }
 
     /// The one line: `error[CODE] file=… line=… column=… field=… found=… expected=…`.

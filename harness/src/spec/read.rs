@@ -18,6 +18,9 @@ pub struct At<T> {
     pub column: u32,
 }
 
+/// A mapping with keys of its own, in the order of the file.
+pub type Table<T> = Vec<(At<String>, T)>;
+
 impl<T> At<T> {
     /// `value` at the place of `node`.
     pub fn new(node: &Node, value: T) -> At<T> {
@@ -121,7 +124,7 @@ impl<'s> Reader<'s> {
         node: &Node,
         path: &str,
         read: impl Fn(&Reader<'s>, &Node, &str) -> Option<T>,
-    ) -> Option<Vec<(At<String>, T)>> {
+    ) -> Option<Table<T>> {
         let Kind::Map(entries) = &node.kind else {
             return self.fail(node, "TYPE", path, "a mapping");
         };

@@ -142,9 +142,8 @@ fn a_key_twice_names_both_lines() {
 }
 
 /// YM-10 to YM-22, YM-33 to YM-39: what the values can get wrong.
-#[test]
-fn malformed_meaning() {
-    let table: Vec<(String, &str)> = vec![
+fn malformed() -> Vec<(String, &'static str)> {
+    vec![
         (case("tolerence: { rule: derived }"), "UNKNOWN_FIELD"),
         (case("tolerance: { rule: number, relative: .nan, because: a, evidence: b }"), "RANGE"),
         (case("tolerance: { rule: number, relative: .inf, because: a, evidence: b }"), "RANGE"),
@@ -209,8 +208,12 @@ fn malformed_meaning() {
         (case("same_bits: { axis: q, chunks: [1] }"), "ENUM"),
         (with("n: 3, h: 4", "n: 3"), "MISSING_FIELD"),
         (with("n: 3, h: 4", "n: 3, h: 4, q: 5"), "ENUM"),
-    ];
-    for (text, want) in table {
+    ]
+}
+
+#[test]
+fn malformed_meaning() {
+    for (text, want) in malformed() {
         let problems = problems_of("layernorm", &text);
         let said: Vec<String> = problems.iter().map(Problem::line).collect();
         let added: Vec<&str> = text.lines().filter(|l| !GOOD.contains(*l)).collect();
@@ -273,9 +276,7 @@ fn kinds_of_later_gates_and_unclaimed_files_are_named() {
     }
 }
 
-#[test]
-fn a_case_expands_over_dtypes_and_weights_only() {
-    let text = r"format: 1
+const LINEAR_SPEC: &str = r"format: 1
 op: linear
 gate: 1
 source: a book
@@ -311,7 +312,10 @@ cases:
     dtypes: [f32]
     refuses: { kind: EmptyAxis, operand: x }
 ";
-    let (specs, problems) = read("linear", text.as_bytes());
+
+#[test]
+fn a_case_expands_over_dtypes_and_weights_only() {
+    let (specs, problems) = read("linear", LINEAR_SPEC.as_bytes());
     assert_eq!(problems, []);
     let cases = &specs.ops[0].cases;
     let names: Vec<_> = cases.iter().map(|c| c.full_name()).collect();

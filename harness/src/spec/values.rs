@@ -2,7 +2,7 @@
 
 use crate::case::{Fill, Written};
 use crate::spec::op::Axis;
-use crate::spec::read::{At, Reader};
+use crate::spec::read::{At, Reader, Table};
 use crate::spec::yaml::{Kind, Node};
 
 /// The most axes of a tensor.
@@ -33,7 +33,7 @@ pub fn shape(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Vec<Axis>>> {
 }
 
 /// The number of each symbol.
-pub fn sizes(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(At<String>, At<usize>)>> {
+pub fn sizes(r: &Reader<'_>, node: &Node, path: &str) -> Option<Table<At<usize>>> {
     r.table(node, path, |r, n, p| match n.bare().map(|t| (t, t.parse::<usize>())) {
         Some((t, Ok(x))) if x <= MAX_ELEMENTS && t == x.to_string() => Some(At::new(n, x)),
         _ => {

@@ -1,0 +1,110 @@
+//! What rows, figures and evidence add up to.
+
+use std::collections::BTreeMap;
+
+use crate::case::Family;
+use crate::gate::plan::{Planned, TrialKind};
+use crate::gate::weigh::{State, SubjectVerdict};
+use crate::report::Row;
+use crate::spec::gates::figure;
+use crate::verdict::Verdict;
+
+/// The most reasons that are kept.
+const MAX_REASONS: usize = 20;
+
+/// What one row says of its requirement.
+pub(super) fn outcome(row: &Row, trial: &Planned) -> Result<(), (State, String)> {
+    match &row.verdict {
+        Verdict::Pass => {
+            let compares = trial.kind == TrialKind::Case && row.family != Family::Refused;
+            if compares && row.compared == 0 {
+                return Err((State::NotMet, "passed, but nothing was compared".into()));
+            }
+            Ok(())
+        }
+        Verdict::NotRun { kind, message } => {
+            Err((State::Incomplete, format!("not run ({}): {message}", kind.word())))
+        }
+        Verdict::Fail { kind, message } => {
+            Err((State::NotMet, format!("fails ({}): {message}", kind.word())))
+        }
+        Verdict::Flaky { kind, .. } => Err((State::NotMet, format!("is flaky ({})", kind.word()))),
+        Verdict::Known { kind, reason, .. } => {
+            Err((State::NotMet, format!("is a known failure ({}): {reason}", kind.word())))
+        }
+        Verdict::Unexpected { message } => Err((State::NotMet, message.clone())),
+        Verdict::Broken { kind, message } => {
+            Err((State::NotMet, format!("is broken ({}): {message}", kind.word())))
+        }
+    }
+}
+
+/// Whether figures are within limits.
+pub(super) enum Limit {
+    Holds,
+    Exceeded(String),
+    Absent(String),
+}
+
+/// Written so that an absent figure, and one that is no number, never holds.
+pub(super) fn beyond(limits: &BTreeMap<String, f64>, row: &Row) -> Limit {
+    for (name, &limit) in limits {
+        let Some((figure, lower)) = figure(name) else { return Limit::Absent(name.clone()) };
+        let Some(&value) = row.figures.get(figure).filter(|x| x.is_finite()) else {
+            return Limit::Absent(figure.to_owned());
+        };
+        let holds = if lower { value >= limit } else { value < limit };
+        if !holds {
+            return Limit::Exceeded(format!("{figure} is {value}, asked is {name} {limit}"));
+        }
+    }
+    Limit::Holds
+}
+
+/// What the evidence of one requirement adds up to on one subject.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub planned: usize,
+    pub passed: usize,
+    /// Passed rows that rest on a golden.
+    pub strong: usize,
+    /// Documents that hold and faults that were killed.
+    pub held: usize,
+    failed: bool,
+    open: bool,
+    pub not_asked: bool,
+    reasons: Vec<String>,
+}
+
+impl Tally {
+    pub fn not_met(&mut self, why: String) {
+        self.failed = true;
+        self.reason(why);
+    }
+
+    pub fn incomplete(&mut self, why: String) {
+        self.open = true;
+        self.reason(why);
+    }
+
+    fn reason(&mut self, why: String) {
+        if self.reasons.len() < MAX_REASONS {
+            self.reasons.push(why);
+        }
+    }
+
+    pub fn worst(&self) -> State {
+        match (self.failed, self.open, self.not_asked) {
+            (true, _, _) => State::NotMet,
+            (_, true, _) => State::Incomplete,
+            (_, _, true) => State::NotAsked,
+            _ => State::Met,
+        }
+    }
+
+    pub fn verdict(self) -> SubjectVerdict {
+        let state = self.worst();
+        let Tally { planned, passed, reasons, .. } = self;
+        SubjectVerdict { state, planned, passed, reasons }
+    }
+}
