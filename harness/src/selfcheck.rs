@@ -16,7 +16,7 @@ use crate::execution::{Observed, Outcome};
 use crate::judge::{Asked, judge};
 use crate::verdict::Verdict;
 
-/// The smallest step beside `r` that a sum in `f64` surely keeps, as a share of `|r|`.
+/// The smallest step beside a number that a sum in `f64` surely keeps, as a share of it.
 const VISIBLE: f64 = 1.0 / (1u64 << 45) as f64;
 
 /// A fault on the answer, the same for every op.
@@ -114,7 +114,7 @@ fn beyond(ruler: &Ruler, i: usize, times: f64) -> f64 {
     if allow == 0.0 || ruler.exact {
         return ruler.want[i] + 2.0 * half;
     }
-    r + half + (times * allow).max(r.abs() * VISIBLE)
+    r + half + (times * allow).max((r.abs() + half) * VISIBLE)
 }
 
 /// Whether an answer passes by load and gain; stops at the first element that does not.
@@ -182,7 +182,8 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
             return Err(format!("{name} passes with an element moved beyond its allowance"));
         }
         let half = 0.5 * ruler.allow[at];
-        if !ruler.exact && half > ruler.golden[at].abs() * VISIBLE {
+        let visible = (ruler.golden[at].abs() + ruler.half[at]) * VISIBLE;
+        if !ruler.exact && half > visible {
             let inside = ruler.golden[at] + ruler.half[at] + half;
             if inside.is_finite() && !(ruler.load(at, inside) <= 1.0) {
                 return Err(format!("{name} fails with an element moved within its allowance"));
@@ -289,6 +290,17 @@ mod tests {
         assert_eq!(self_check(&awaits(), std::slice::from_ref(&r)), Ok(()));
         let (asked, noticed) = faults(&[r]);
         assert_eq!(asked, noticed);
+    }
+
+    #[test]
+    fn a_golden_far_below_the_smallest_number_stands() {
+        let tiny = Numbers::Real(vec![-3.7e-42, 1e-44, -2e-43, 5e-40]);
+        let slack = vec![1e-36; 4];
+        let (keeps, absolute, decided) = Default::default();
+        let shape = vec![2, 2];
+        let result = GoldenResult { shape, numbers: tiny, slack, keeps, absolute, decided };
+        let r = Ruler::new("y", DType::F16, &result, &tolerance(ToleranceRule::Derived));
+        assert_eq!(self_check(&awaits(), &[r]), Ok(()));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The command line: a file a subcommand, one line of [`Command`] each.
 
 mod check;
-mod folders;
+pub mod folders;
 mod golden;
 mod list;
+mod mutate;
 mod new;
+mod run;
 mod schema;
 mod show;
 pub mod worker;
@@ -36,8 +38,12 @@ enum Command {
     Golden(golden::Golden),
     /// Lists trials.
     List(list::Args),
+    /// Plants each mutant and runs the case that must notice it.
+    Mutate(mutate::Args),
     /// Begins a new spec file, or appends a case to one.
     New(new::Args),
+    /// Runs trials, writes the report, prints the gates.
+    Run(run::Args),
     /// Prints the JSON Schema of the spec files.
     Schema(schema::Args),
     /// Shows one case in full.
@@ -78,6 +84,9 @@ pub enum Failure {
     /// The oracle does not answer.
     #[error(transparent)]
     Oracle(#[from] crate::golden::make::OracleError),
+    /// A run that could not be told.
+    #[error(transparent)]
+    Run(#[from] crate::run::RunError),
     /// Output went nowhere.
     #[error("could not write: {0}")]
     Io(#[from] io::Error),
@@ -91,7 +100,7 @@ impl Failure {
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
-            Failure::Io(_) => Exit::Ours,
+            Failure::Run(_) | Failure::Io(_) => Exit::Ours,
         }
     }
 }
@@ -109,7 +118,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Golden(args) => golden::run(args),
         Command::List(args) => list::run(args),
+        Command::Mutate(args) => mutate::run(args),
         Command::New(args) => new::run(args),
+        Command::Run(args) => run::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
         Command::Worker(args) => return args.run(),

@@ -1,9 +1,12 @@
 //! A run: every planned trial is asked of its subject, judged, and told; nothing is lost.
 
 mod again;
+pub mod known;
 mod on_trial;
+pub mod own;
 mod same;
 mod slots;
+pub mod stored;
 pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +19,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::case::Case;
+use crate::checks::HarnessCheck;
 use crate::golden::Golden;
 use crate::report::document::Writer;
 use crate::report::provenance::{Provenance, hex};
@@ -23,6 +27,7 @@ use crate::report::{Report, Row};
 use crate::subject::SubjectSpec;
 use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
 
+pub use stored::Stored;
 pub use trial::Trial;
 
 /// What a run asks of whom.
@@ -32,6 +37,8 @@ pub struct Plan {
     pub subjects: Vec<SubjectSpec>,
     /// The trials, a case on a subject each.
     pub trials: Vec<Trial>,
+    /// Checks of the harness itself.
+    pub checks: Vec<HarnessCheck>,
 }
 
 impl Plan {
@@ -49,18 +56,20 @@ impl Plan {
         trials.sort_by(|a, b| {
             (a.subject, a.case.gate, &a.name).cmp(&(b.subject, b.case.gate, &b.name))
         });
-        Plan { subjects, trials }
+        Plan { subjects, trials, checks: Vec::new() }
     }
 
     /// Keeps the trials whose names pass.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.trials.retain(|trial| keep(&trial.name));
+        self.checks.retain(|check| keep(&own::name(check)));
     }
 
     /// Every trial's name, sorted.
     pub fn names(&self) -> Vec<String> {
-        let names: BTreeSet<&str> = self.trials.iter().map(|t| t.name.as_str()).collect();
-        names.into_iter().map(str::to_owned).collect()
+        let trials = self.trials.iter().map(|t| t.name.clone());
+        let names: BTreeSet<String> = trials.chain(self.checks.iter().map(own::name)).collect();
+        names.into_iter().collect()
     }
 
     /// SHA-256 over all names, a line each.
@@ -258,6 +267,8 @@ fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>, report: &mut Report) 
         for subject in 0..context.plan.subjects.len() {
             slots::start(scope, context, subject, &news_to);
         }
+        let own = news_to.clone();
+        scope.spawn(move || own::check_all(context, &own));
         drop(news_to);
         for item in news {
             match item {

@@ -1,0 +1,75 @@
+//! `goldgate mutate`
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cli::folders::{Folders, selects};
+use crate::cli::{Exit, Failure, say, say_json};
+use crate::mutate::{self, Fate, Planted, kernel::Workers};
+use crate::run::Stored;
+use crate::spec::mutants::Mutant;
+use crate::subject::{How, SubjectSpec};
+
+/// Example: goldgate mutate layernorm --on cuda:0
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `OP::ID`, globs with `*`, or parts of that.
+    filter: Vec<String>,
+    /// `cpu`: questions and wrong formulas; `cuda:N`: kernel text too.
+    #[arg(long, value_name = "SUBJECT", default_value = "cpu")]
+    on: String,
+    #[command(flatten)]
+    folders: Folders,
+    /// Seconds that a question may take, in place of the cases' own limits.
+    #[arg(long, value_name = "S")]
+    timeout: Option<u64>,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let specs = args.folders.read_all()?;
+    let store = args.folders.store()?;
+    let goldens = Stored { specs: &specs, store: &store };
+    let subject = SubjectSpec::parse(&args.on).map_err(|e| Failure::Usage(e.to_string()))?;
+    let chosen = |op: &str, m: &Mutant| selects(&args.filter, &format!("{op}::{}", m.id.value));
+    let mut planted = mutate::plant(&specs, &goldens, chosen);
+    if let How::Cuda(_) = subject.how {
+        let scratch = tempfile::tempdir()?;
+        let workers = Workers {
+            program: std::env::current_exe()?,
+            subject,
+            timeout: args.timeout.map(Duration::from_secs),
+            scratch: scratch.path().to_path_buf(),
+        };
+        planted.extend(mutate::kernel::plant(&specs, &goldens, &workers, chosen));
+    }
+    if planted.is_empty() {
+        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+    }
+    match args.json {
+        true => say_json(&json!(planted))?,
+        false => tell(&planted)?,
+    }
+    let survived = planted.iter().any(|p| matches!(p.fate, Fate::Survived { .. }));
+    Ok(if survived { Exit::No } else { Exit::Yes })
+}
+
+fn tell(planted: &[Planted]) -> Result<(), Failure> {
+    let (mut killed, mut asked) = (0, 0);
+    for p in planted {
+        let (word, detail) = match &p.fate {
+            Fate::Killed { variant, by } => ("killed", format!("{}::{variant}, {by}", p.case)),
+            Fate::Survived { why } => ("SURVIVED", why.clone()),
+            Fate::Equivalent { reason } => ("equivalent", reason.clone()),
+            Fate::NotRun { why } => ("not run", why.clone()),
+        };
+        killed += u32::from(word == "killed");
+        asked += u32::from(word == "killed" || word == "SURVIVED");
+        say(&format!("{word:<10} {:<16} {:<7} {} ({detail})", p.op, p.id, p.fault))?;
+    }
+    say(&format!("killed {killed} of {asked}"))?;
+    Ok(())
+}

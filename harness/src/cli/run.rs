@@ -1,0 +1,189 @@
+//! `goldgate run`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cli::folders::Folders;
+use crate::cli::{Exit, Failure, say, say_json};
+use crate::gate::State;
+use crate::mutate::Fate;
+use crate::report::Row;
+use crate::session::{Request, Session, Told, gate_lines};
+use crate::verdict::Verdict;
+
+/// Example: goldgate run layernorm --on cuda:0
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whole names, globs with `*`, or parts of names.
+    filter: Vec<String>,
+    /// Everything that this gate asks, slow cases and kernel mutants too.
+    #[arg(long, value_name = "N")]
+    gate: Vec<u8>,
+    /// `cpu`, `cuda:0`, 'COMMAND' or 'LABEL=COMMAND'; without it `cpu`, and `cuda:0` if there is one.
+    #[arg(long, value_name = "SUBJECT")]
+    on: Vec<String>,
+    /// A subject that must be there, by its label.
+    #[arg(long, value_name = "LABEL")]
+    require: Vec<String>,
+    #[command(flatten)]
+    folders: Folders,
+    /// Where the report goes.
+    #[arg(long, value_name = "DIR", default_value = "reports/latest")]
+    reports: PathBuf,
+    /// Warm workers for the CPU.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Shard I of N, as 2/8.
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(u64, u64)>,
+    /// Seconds that any question may take, in place of the cases' own limits.
+    #[arg(long, value_name = "S", value_parser = positive)]
+    timeout: Option<f64>,
+    /// Slow cases too.
+    #[arg(long)]
+    slow: bool,
+    /// Kernel mutants too.
+    #[arg(long)]
+    mutants: bool,
+    /// End with the first failure.
+    #[arg(long)]
+    fail_fast: bool,
+    /// The report as JSON on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn shard(text: &str) -> Result<(u64, u64), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((i, n)) if (1..=n).contains(&i) => Ok((i, n)),
+        _ => Err("wants I/N with I from 1 to N".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 86_400.0 => Ok(x),
+        _ => Err("wants seconds, above 0 and at most a day".to_owned()),
+    }
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let session = Session::open(request(args)?)?;
+    if session.plan.names().is_empty() {
+        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(&stop);
+    let told = session.run(stop, &mut |row| {
+        if let Some(page) = row.page.as_deref().filter(|_| !args.json) {
+            eprintln!("{page}");
+        }
+    })?;
+    match args.json {
+        true => say_json(&json!({
+            "report": told.report, "gates": told.weighed, "mutants": told.mutants }))?,
+        false => summary(&told)?,
+    }
+    Ok(exit(&session, &told, &args.gate))
+}
+
+fn request(args: &Args) -> Result<Request, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Request {
+        filters: args.filter.clone(),
+        gates: args.gate.clone(),
+        on: args.on.clone(),
+        require: args.require.clone(),
+        folders: args.folders.clone(),
+        reports: Some(args.reports.clone()),
+        jobs: args.jobs.unwrap_or(cores),
+        shard: args.shard,
+        timeout: args.timeout.map(Duration::from_secs_f64),
+        slow: args.slow,
+        kernel_mutants: args.mutants || !args.gate.is_empty(),
+        fail_fast: args.fail_fast,
+        program: std::env::current_exe()?,
+    })
+}
+
+/// The first signal stops after the questions that are open, the second at once.
+fn stop_on_signals(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    let handler = move || {
+        if stop.swap(true, Ordering::SeqCst) {
+            std::process::exit(1);
+        }
+        eprintln!("stopping after the questions that are open; once more to stop at once");
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("warning: Ctrl-C ends the run without a report: {error}");
+    }
+}
+
+fn summary(told: &Told) -> Result<(), Failure> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for row in &told.report.rows {
+        *counts.entry((&row.subject, status(row))).or_default() += 1;
+    }
+    for ((subject, status), count) in counts {
+        say(&format!("{subject:<12} {status:<12} {count:>6}"))?;
+    }
+    let survived = told.mutants.iter().filter_map(|m| match &m.fate {
+        Fate::Survived { why } => Some((m, why)),
+        _ => None,
+    });
+    for (mutant, why) in survived {
+        let (op, id, fault, case) = (&mutant.op, &mutant.id, &mutant.fault, &mutant.case);
+        say(&format!("SURVIVED {op} {id}: {fault} (must be noticed by {case}): {why}"))?;
+    }
+    let killed = told.mutants.iter().filter(|m| matches!(m.fate, Fate::Killed { .. })).count();
+    say(&format!("mutants      killed       {killed:>6} of {}", told.mutants.len()))?;
+    for (label, why) in &told.report.absent {
+        say(&format!("{label} is not there: {why}"))?;
+    }
+    for known in told.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
+        say(&format!("KNOWN {}", known.name))?;
+    }
+    for line in gate_lines(told) {
+        say(&line)?;
+    }
+    Ok(())
+}
+
+fn status(row: &Row) -> &'static str {
+    match row.verdict {
+        Verdict::Pass => "PASS",
+        Verdict::Fail { .. } => "FAIL",
+        Verdict::Flaky { .. } => "FLAKY",
+        Verdict::Known { .. } => "KNOWN",
+        Verdict::Unexpected { .. } => "UNEXPECTED",
+        Verdict::Broken { .. } => "BROKEN",
+        Verdict::NotRun { .. } => "NOT RUN",
+    }
+}
+
+fn exit(session: &Session, told: &Told, gates: &[u8]) -> Exit {
+    if !told.weighed.invalid.is_empty() {
+        return Exit::Ours;
+    }
+    if !session.missing(&told.report).is_empty() {
+        return Exit::Absent;
+    }
+    let red = told.report.rows.iter().any(Session::is_red);
+    let asked = |label: &str| session.plan.subjects.iter().any(|s| s.label == label);
+    // Default subjects that are not there do not count.
+    let here = |label: &str| asked(label) && !told.report.absent.contains_key(label);
+    let unmet = told.weighed.gates.iter().filter(|g| gates.contains(&g.gate)).any(|gate| {
+        gate.subjects.iter().any(|(label, state)| {
+            let counts = here(label) || ["harness", "repository"].contains(&label.as_str());
+            counts && !matches!(state, State::Met | State::NotAsked)
+        })
+    });
+    if red || unmet { Exit::No } else { Exit::Yes }
+}

@@ -1,0 +1,258 @@
+//! A session: what `goldgate run` and `cargo test` share, from folders to gates.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+
+use crate::case::Case;
+use crate::checks;
+use crate::cli::Failure;
+use crate::cli::Folders;
+use crate::cli::folders::selects;
+use crate::gate::{self, Evidences, Weighed};
+use crate::golden::store::Store;
+use crate::mutate::{self, Planted};
+use crate::report::provenance::folder_hash;
+use crate::report::{Provenance, Report, Row};
+use crate::run::{self, Options, Plan, RERUNS, Stored, known};
+use crate::spec::Specs;
+use crate::spec::known::Day;
+use crate::subject::SubjectSpec;
+use crate::verdict::Verdict;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Whole names, globs, parts of names.
+    pub filters: Vec<String>,
+    /// Gates; what they ask includes slow cases.
+    pub gates: Vec<u8>,
+    /// Subjects as written; none: `cpu` and `cuda:0`.
+    pub on: Vec<String>,
+    /// Labels that must be there.
+    pub require: Vec<String>,
+    /// Where specs and goldens are.
+    pub folders: Folders,
+    /// Where the report goes.
+    pub reports: Option<PathBuf>,
+    /// Warm CPU workers.
+    pub jobs: usize,
+    /// Shard I of N, from 1.
+    pub shard: Option<(u64, u64)>,
+    /// A limit in place of the cases' own.
+    pub timeout: Option<Duration>,
+    /// Whether slow cases are asked too.
+    pub slow: bool,
+    /// Whether kernel mutants are planted too.
+    pub kernel_mutants: bool,
+    /// Whether the first failure ends the run.
+    pub fail_fast: bool,
+    /// Our own program.
+    pub program: PathBuf,
+}
+
+/// Specs read, trials planned, nothing asked yet.
+#[derive(Debug)]
+pub struct Session {
+    /// The specs.
+    pub specs: Specs,
+    /// The goldens.
+    pub store: Store,
+    /// What will be asked.
+    pub plan: Plan,
+    request: Request,
+    complete: bool,
+}
+
+/// Everything that a run found out.
+#[derive(Debug)]
+pub struct Told {
+    /// The report.
+    pub report: Report,
+    /// What became of the mutants.
+    pub mutants: Vec<Planted>,
+    /// What the gates make of it.
+    pub weighed: Weighed,
+}
+
+impl Session {
+    /// Reads everything and plans.
+    ///
+    /// # Errors
+    /// Specs or a manifest that are bad, folders or subjects that are none.
+    pub fn open(request: Request) -> Result<Session, Failure> {
+        let specs = request.folders.read_all()?;
+        let store = request.folders.store()?;
+        let written = match request.on.is_empty() {
+            true => vec!["cpu".to_owned(), "cuda:0".to_owned()],
+            false => request.on.clone(),
+        };
+        let subjects: Result<Vec<SubjectSpec>, _> =
+            written.iter().map(|w| SubjectSpec::parse(w)).collect();
+        let subjects = subjects.map_err(|e| Failure::Usage(e.to_string()))?;
+        let cases: Vec<Arc<Case>> = specs.cases().cloned().map(Arc::new).collect();
+        let mut plan = Plan::new(&cases, subjects);
+        plan.checks = checks::ALL.to_vec();
+        let whole = plan.names().len();
+        let slow = request.slow || !request.gates.is_empty();
+        plan.trials.retain(|t| slow || !t.case.slow);
+        let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
+        plan.trials.retain(|t| gate(t.case.gate));
+        plan.checks.retain(|c| gate(c.gate));
+        plan.retain(|name| selects(&request.filters, name));
+        if let Some((i, n)) = request.shard {
+            plan.retain(|name| shard_of(name, n) == i);
+        }
+        let narrowed = !request.filters.is_empty() || request.shard.is_some();
+        let complete = !narrowed && (slow || plan.names().len() == whole);
+        Ok(Session { specs, store, plan, request, complete })
+    }
+
+    /// Leaves the report folder alone: a part of the trials is no report.
+    pub fn write_no_report(&mut self) {
+        self.request.reports = None;
+        self.complete = false;
+    }
+
+    /// Runs the plan, plants the mutants, weighs the gates. Every row goes to `sink` as it comes.
+    ///
+    /// # Errors
+    /// A report that cannot be written.
+    pub fn run(&self, stop: Arc<AtomicBool>, sink: &mut dyn FnMut(&Row)) -> Result<Told, Failure> {
+        let today = today();
+        let goldens = Stored { specs: &self.specs, store: &self.store };
+        let entries = &self.specs.known.known;
+        let known = |row: Row, device: &str| known::apply(entries, today, row, device);
+        let options = self.options(stop)?;
+        let report = run::run(&self.plan, &options, &goldens, &known, sink)?;
+        let selected = |op: &str| self.plan.trials.iter().any(|t| t.case.stem == op);
+        let mut mutants = mutate::plant(&self.specs, &goldens, |op, _| selected(op));
+        if self.request.kernel_mutants {
+            mutants.extend(self.kernel_mutants(&goldens, selected)?);
+        }
+        let weighed = self.weigh(&report, &mutants);
+        Ok(Told { report, mutants, weighed })
+    }
+
+    fn kernel_mutants(
+        &self,
+        goldens: &Stored<'_>,
+        selected: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Planted>, Failure> {
+        let Some(subject) = self.plan.subjects.iter().find(|s| s.label == "cuda") else {
+            return Ok(Vec::new());
+        };
+        let scratch = tempfile::tempdir()?;
+        let workers = mutate::kernel::Workers {
+            program: self.request.program.clone(),
+            subject: subject.clone(),
+            timeout: self.request.timeout,
+            scratch: scratch.path().to_path_buf(),
+        };
+        Ok(mutate::kernel::plant(&self.specs, goldens, &workers, |op, _| selected(op)))
+    }
+
+    fn weigh(&self, report: &Report, mutants: &[Planted]) -> Weighed {
+        let found = Evidences {
+            faults: mutants.iter().filter_map(Planted::result).collect(),
+            complete: self.complete && report.incomplete.is_none(),
+            invalid: report.invalid.clone(),
+            ..Evidences::default()
+        };
+        let plan = gate::plan(&self.specs, &checks::planned());
+        gate::weigh(&self.specs.gates, &self.specs.mutants, &plan, &report.rows, &found)
+    }
+
+    fn options(&self, stop: Arc<AtomicBool>) -> Result<Options, Failure> {
+        let folders = &self.request.folders;
+        let provenance = Provenance {
+            specs_sha256: folder_hash(&folders.specs_dir()?)?,
+            golden_sha256: folder_hash(&folders.golden_dir()?)?,
+            began: clock(),
+            ..Provenance::of_program(&self.request.program)
+        };
+        Ok(Options {
+            program: self.request.program.clone(),
+            reports: self.request.reports.clone(),
+            jobs: self.request.jobs,
+            timeout: self.request.timeout,
+            fail_fast: self.request.fail_fast,
+            overlay: None,
+            reruns: RERUNS,
+            provenance,
+            clock,
+            stop,
+        })
+    }
+
+    /// Subjects that were named and are not there.
+    pub fn missing<'r>(&self, report: &'r Report) -> Vec<(&'r str, &'r str)> {
+        let named = |label: &str| {
+            let on = self.plan.subjects.iter().any(|s| s.label == label);
+            !self.request.on.is_empty() && on || self.request.require.iter().any(|r| r == label)
+        };
+        let absent = report.absent.iter().map(|(l, w)| (l.as_str(), w.as_str()));
+        absent.filter(|(label, _)| named(label)).collect()
+    }
+
+    /// Whether a row must turn the run red.
+    pub fn is_red(row: &Row) -> bool {
+        matches!(
+            row.verdict,
+            Verdict::Fail { .. }
+                | Verdict::Flaky { .. }
+                | Verdict::Unexpected { .. }
+                | Verdict::Broken { .. }
+        )
+    }
+}
+
+/// The shard of a trial, from 1: by its name without the subject.
+pub fn shard_of(name: &str, shards: u64) -> u64 {
+    let base = name.rsplit_once("::").map_or(name, |(base, _)| base);
+    let digest = Sha256::digest(base.as_bytes());
+    let first = digest.first_chunk::<8>().copied().unwrap_or_default();
+    1 + u64::from_be_bytes(first) % shards.max(1)
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn today() -> Day {
+    Day::of_seconds(seconds())
+}
+
+/// The time by the wall clock, UTC, RFC 3339.
+pub fn clock() -> String {
+    let now = seconds();
+    let of_day = now % 86_400;
+    let (h, m, s) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{}T{h:02}:{m:02}:{s:02}Z", Day::of_seconds(now))
+}
+
+/// `Gate 1: cpu MET · cuda NOT RUN (no device) → INCOMPLETE`, a line a gate; of an invalid
+/// report the reasons alone.
+pub fn gate_lines(told: &Told) -> Vec<String> {
+    if !told.weighed.invalid.is_empty() {
+        return told.weighed.invalid.iter().map(|why| format!("INVALID: {why}")).collect();
+    }
+    told.weighed
+        .gates
+        .iter()
+        .map(|gate| {
+            let subjects: Vec<String> = gate
+                .subjects
+                .iter()
+                .map(|(label, state)| match told.report.absent.get(label) {
+                    Some(_) => format!("{label} {} (no device)", state.word()),
+                    None => format!("{label} {}", state.word()),
+                })
+                .collect();
+            format!("Gate {}: {} → {}", gate.gate, subjects.join(" · "), gate.state.word())
+        })
+        .collect()
+}
