@@ -24,8 +24,9 @@ struct SamplingArgs {
 extern "C" __global__ void sampling_repetition_penalty(const SamplingArgs a) {
     wait_for_previous();
     for (int i = threadIdx.x; i < a.count; i += blockDim.x) {
+        const float l = a.logits[i];
+        if (isnan(l)) raise(a.fault, 1);
         if (a.seen[i / 32] >> (i % 32) & 1) {
-            const float l = a.logits[i];
             a.logits[i] = l > 0.0f ? l / a.value : l * a.value;
         }
     }
@@ -33,7 +34,10 @@ extern "C" __global__ void sampling_repetition_penalty(const SamplingArgs a) {
 
 extern "C" __global__ void sampling_temperature(const SamplingArgs a) {
     wait_for_previous();
-    for (int i = threadIdx.x; i < a.count; i += blockDim.x) a.logits[i] /= a.value;
+    for (int i = threadIdx.x; i < a.count; i += blockDim.x) {
+        if (isnan(a.logits[i])) raise(a.fault, 1);
+        a.logits[i] /= a.value;
+    }
 }
 
 // The largest logit, in every thread; a NaN raises the fault.

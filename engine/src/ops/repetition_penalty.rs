@@ -3,7 +3,7 @@
 
 use crate::cuda::{Card, Lowered, Page};
 use crate::error::{Refusal, RefusalKind};
-use crate::ops::sampling::{self, LOGITS, RESULT};
+use crate::ops::sampling::{self, LOGITS, RESULT, no_nan};
 use crate::ops::{
     Attribute, Class, Cost, Inputs, Op, Operand, Question, Rule, Signature, Values, traffic,
 };
@@ -40,6 +40,7 @@ impl Op for RepetitionPenalty {
     fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
         let value = question.attributes.real("value");
         let seen = inputs.ids("seen");
+        no_nan(inputs.real("logits"))?;
         let penalise = |(i, &l): (usize, &f64)| match seen[i / 32] >> (i % 32) & 1 {
             0 => l,
             _ if l > 0.0 => l / value,

@@ -52,9 +52,7 @@ impl Op for Residual {
         if a == b {
             return Ok(());
         }
-        let kind =
-            if a.len() == b.len() { RefusalKind::ShapeMismatch } else { RefusalKind::RankMismatch };
-        Err(Refusal::new(kind, "b", format!("is {b:?}, a is {a:?}")))
+        Err(Refusal::new(RefusalKind::ShapeMismatch, "b", format!("is {b:?}, a is {a:?}")))
     }
 
     fn define(&self, _question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {

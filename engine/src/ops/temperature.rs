@@ -24,11 +24,11 @@ impl Op for Temperature {
 
     fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
         let logits = inputs.real("logits");
+        no_nan(logits)?;
         let value = question.attributes.real("value");
         if value > 0.0 {
             return Ok(vec![Values::Real(logits.iter().map(|l| l / value).collect())]);
         }
-        no_nan(logits)?;
         let order = by_falling_logit(logits);
         Ok(vec![Values::Real(keep(logits, &order[..1]))])
     }
