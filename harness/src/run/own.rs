@@ -35,11 +35,16 @@ pub(super) fn check_all(context: &Context<'_>, news: &Sender<News>) {
 fn row(check: &HarnessCheck, verdict: Verdict, time_ms: f64) -> Row {
     let name = name(check);
     let page = match &verdict {
-        Verdict::Fail { kind, message } => Some(format!(
-            "FAIL {name}\n  why      {}\n  failed   {}: {message}\n  again    goldgate run {name}\n",
-            check.why,
-            kind.word()
-        )),
+        Verdict::Fail { kind, message } => {
+            let (why, kind) = (check.why, kind.word());
+            let lines = [
+                format!("FAIL {name}"),
+                format!("  why      {why}"),
+                format!("  failed   {kind}: {message}"),
+                format!("  again    goldgate run {name}\n"),
+            ];
+            Some(lines.join("\n"))
+        }
         _ => None,
     };
     Row {

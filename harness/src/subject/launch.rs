@@ -31,7 +31,7 @@ pub enum SubjectError {
     #[error("subject {0:?}: wants `cpu`, `cuda:0`, a command, or `LABEL=COMMAND`")]
     Form(String),
     /// A label that is taken.
-    #[error("subject {0:?}: the label is taken; choose another than {taken}", taken = TAKEN.join(", "))]
+    #[error("subject {0:?}: the label is taken, as are {list}", list = TAKEN.join(", "))]
     Taken(String),
     /// A label that is no label.
     #[error("subject {0:?}: a label is a small letter, then at most 30 of a-z, 0-9 and -")]
