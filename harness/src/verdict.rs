@@ -55,7 +55,9 @@ pub enum Verdict {
 }
 
 macro_rules! words {
-    ($(#[$top:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+    ($(#[$top:meta])* $name:ident {
+        $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)?
+    }) => {
         $(#[$top])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant),* }

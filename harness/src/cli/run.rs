@@ -24,7 +24,7 @@ pub struct Args {
     /// Everything that this gate asks, slow cases and kernel mutants too.
     #[arg(long, value_name = "N")]
     gate: Vec<u8>,
-    /// `cpu`, `cuda:0`, 'COMMAND' or 'LABEL=COMMAND'; without it `cpu`, and `cuda:0` if it is there.
+    /// `cpu`, `cuda:0`, 'COMMAND' or 'LABEL=COMMAND'; without it `cpu` and, if there, `cuda:0`.
     #[arg(long, value_name = "SUBJECT")]
     on: Vec<String>,
     /// A subject that must be there, by its label.

@@ -18,7 +18,10 @@ use crate::subject::{Launch, OpQuestion, Subject, SubjectSpec};
 
 /// Asks the first case that has a golden; what went wrong, if anything.
 pub(super) fn judge_on_the_wire(context: &Context<'_>) -> Option<String> {
-    let stored = |case: &&Case| matches!(&case.expect, Expect::Answer { golden, .. } if *golden != GoldenSource::Definition);
+    let stored = |case: &&Case| match &case.expect {
+        Expect::Answer { golden, .. } => *golden != GoldenSource::Definition,
+        Expect::Refusal { .. } => false,
+    };
     let mut cases = context.plan.trials.iter().map(|t| &*t.case).filter(stored);
     let (case, golden) = cases.find_map(|case| Some((case, context.goldens.golden(case).ok()?)))?;
     let rulers = rulers(case, &golden);
