@@ -100,7 +100,7 @@ impl Slot {
             let start = Instant::now();
             let mut reply = worker.ask(question.clone(), tensors.clone(), limit);
             let time = start.elapsed();
-            if let Reply::Stale(what) = reply {
+            if let Reply::Stale(what) | Reply::Gone(what) = reply {
                 self.incidents.strays.push(what);
                 self.discard();
                 continue;
@@ -160,7 +160,7 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
         Err(Reply::Crashed(how)) if last.is_empty() => how,
         Err(Reply::Crashed(how)) => format!("{how}: {last}"),
         Err(Reply::TimedOut) => "said no hello within 60 s".to_owned(),
-        Err(Reply::Protocol(what) | Reply::Stale(what)) => what,
+        Err(Reply::Protocol(what) | Reply::Stale(what) | Reply::Gone(what)) => what,
     };
     worker.kill();
     Err(Absent { message: why })
@@ -171,7 +171,9 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
 fn settle(worker: &mut Worker, reply: Reply, limit: Duration) -> Reply {
     match worker.ask(json!({"call": "ping"}), Tensors::new(), limit) {
         Reply::Answer { .. } => reply,
-        Reply::Crashed(how) => Reply::Crashed(format!("after its answer: {how}")),
+        Reply::Crashed(how) | Reply::Gone(how) => {
+            Reply::Crashed(format!("after its answer: {how}"))
+        }
         Reply::TimedOut => Reply::TimedOut,
         Reply::Protocol(what) | Reply::Stale(what) => {
             Reply::Protocol(format!("after its answer: {what}"))
@@ -212,7 +214,7 @@ fn not_asked(kind: NotRun, message: String) -> Execution {
 fn outcome(reply: Reply, promised: bool) -> Outcome {
     let (key, body, results) = match reply {
         Reply::Answer { key, body, tensors } => (key, body, tensors),
-        Reply::Crashed(how) => return Outcome::Crashed { how },
+        Reply::Crashed(how) | Reply::Gone(how) => return Outcome::Crashed { how },
         Reply::TimedOut => return Outcome::TimedOut,
         Reply::Protocol(what) | Reply::Stale(what) => return Outcome::Protocol { what },
     };

@@ -60,6 +60,8 @@ pub enum Reply {
     Protocol(String),
     /// It spoke before it was asked; the question did not go out.
     Stale(String),
+    /// It had ended before it was asked; the question did not go out.
+    Gone(String),
 }
 
 /// How a worker ended.
@@ -165,7 +167,7 @@ impl Worker {
         if let Ok(heard) = self.heard.try_recv() {
             return Reply::Stale(match heard {
                 Heard::Frame(frame) => format!("spoke without being asked: {}", frame.json),
-                Heard::End => self.how_it_ended(),
+                Heard::End => return Reply::Gone(self.how_it_ended()),
                 Heard::Bad(error) => self.shown(&error),
                 Heard::More(_) => "went on after something that is not the wire".to_owned(),
             });
