@@ -82,6 +82,8 @@ pub struct Worker {
     heard: Receiver<Heard>,
     max_frame: Sender<u64>,
     stderr: Arc<Mutex<Vec<u8>>>,
+    /// Hangs up when stderr has ended.
+    drained: Receiver<()>,
     heartbeat: Option<Duration>,
     next_id: u64,
 }
@@ -120,7 +122,11 @@ impl Worker {
         thread::spawn(move || speak(stdin, &questions));
         let tail = Arc::new(Mutex::new(Vec::new()));
         let tail_in = Arc::clone(&tail);
-        thread::spawn(move || drain(stderr, &tail_in));
+        let (draining, drained) = mpsc::channel();
+        thread::spawn(move || {
+            drain(stderr, &tail_in);
+            drop(draining);
+        });
         Ok(Worker {
             child,
             group,
@@ -128,6 +134,7 @@ impl Worker {
             heard,
             max_frame,
             stderr: tail,
+            drained,
             heartbeat: None,
             next_id: 0,
         })
@@ -174,8 +181,10 @@ impl Worker {
         }
         let id = self.next_id;
         self.next_id += 1;
-        // Tail of this question only.
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if id > 0 {
+            // The tail of this question only; what it wrote while it started belongs to hello.
+            self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         let mut ask = json!({"id": id});
         if let (Some(ask), Some(rest)) = (ask.as_object_mut(), question.as_object_mut()) {
             ask.append(rest);
@@ -245,7 +254,11 @@ impl Worker {
     /// Waits a moment for the exit that an ended stream announces, and says how it was.
     fn how_it_ended(&mut self) -> String {
         match self.exit_within(GRACE) {
-            Some(status) => describe(status),
+            Some(status) => {
+                // Its last words may still be on their way; a child left behind may hold the pipe.
+                let _ = self.drained.recv_timeout(10 * LOOK);
+                describe(status)
+            }
             None => "closed its stdout".to_owned(),
         }
     }
