@@ -14,6 +14,7 @@ from answer import Answer, Result
 from positions import check_positions
 from products import check_ids
 from signature import Question, Refused
+from slack import UNDERFLOW
 from stored import lowest_bit, representable, rounded, whole_sums
 
 TILE = 64
@@ -70,7 +71,7 @@ def attend(q, k, v, scale: float, sink: float | None, q_: Question) -> Head:
     kept = np.sqrt((weighted * weighted).sum(0))
     m_pv = np.maximum(np.abs(np.cumsum(weighted, 0)).max(0), kept)
     allowed = (p * error) @ np.abs(v - y) + q_.product(len(k)) * m_pv
-    allowed += (2 * math.ceil(len(k) / TILE) + 8) * np.abs(y)
+    allowed += (2 * math.ceil(len(k) / TILE) + 8) * np.abs(y) + UNDERFLOW * np.abs(v).sum(0)
     if sink is not None:
         allowed += sink_p * (2 * abs(sink) + 2 * abs(sink - m) + 4) * np.abs(y)
     powers = bool((np.frexp(p[p > 0])[0] == 0.5).all()) and np.isfinite(v).all()

@@ -9,6 +9,8 @@ import math
 import numpy as np
 
 UNIT = 2.0**24
+# Below 2^-126 an f32 exponential is subnormal and may be flushed: in units of 2^-24.
+UNDERFLOW = 2.0**-102
 
 
 def extents(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,8 +57,8 @@ def rmsnorm(x, y, eps: float, root: float) -> np.ndarray:
 
 
 def softmax(z, p, root: float) -> np.ndarray:
-    """p·(2√K + |z - max| + 8), z scaled."""
-    return p * (2 * root + np.abs(z - z.max(-1, keepdims=True)) + 8)
+    """p·(2√K + |z - max| + 8) + 2^-102, z scaled: an exponential may leave f32's normal range."""
+    return p * (2 * root + np.abs(z - z.max(-1, keepdims=True)) + 8) + UNDERFLOW
 
 
 def gelu(x, y, scale: float) -> np.ndarray:
@@ -66,7 +68,7 @@ def gelu(x, y, scale: float) -> np.ndarray:
 
 def swiglu(gate, up, y) -> np.ndarray:
     """|y|·(8 + |gate|) + 2^-102·|gate·up|; gate is what stands in the exponential."""
-    return np.abs(y) * (8 + np.abs(gate)) + 2.0**-102 * np.abs(gate * up)
+    return np.abs(y) * (8 + np.abs(gate)) + UNDERFLOW * np.abs(gate * up)
 
 
 def rope(x1, x2, angle, magnitude: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::Question;
 use crate::ops::embedding::in_range;
+use crate::ops::slack::{Sums, UNDERFLOW, extent};
 
 /// Keys of one split: taken in order, at multiples of this many positions (attention.cuh).
 pub const SPLIT: usize = 64;
@@ -117,4 +118,44 @@ pub(crate) fn attend(x: &Query, row: impl Fn(usize) -> usize) -> Vec<f64> {
     }
     y.iter_mut().for_each(|y| *y /= sum);
     y
+}
+
+/// Slack and Q of p for one query: Σ p·E·|v − y| + product(T)·M_pv + (2·tiles + 8)·|y|, with
+/// E = product(d)·scale·M_qk + 2|s| + 2|s − m| + 4; a sink is one more term with v = 0. An
+/// exponential may leave f32's normal range, which costs up to 2^-126 a value.
+pub(crate) fn attention_slack(
+    x: &Query,
+    y: &[f64],
+    row: impl Fn(usize) -> usize,
+    sums: Sums,
+) -> (Vec<f64>, Vec<f64>) {
+    let (d, (heads, head)) = (x.q.len(), x.kv);
+    let first = if x.window > 0 { (x.position + 1).saturating_sub(x.window) } else { 0 };
+    let seen: Vec<usize> = (first..=x.position).map(|j| (row(j) * heads + head) * d).collect();
+    let terms = |at: usize| x.q.iter().zip(&x.k[at..at + d]).map(|(q, k)| q * k);
+    let scores: Vec<f64> = seen.iter().map(|at| x.scale * terms(*at).sum::<f64>()).collect();
+    let top = scores.iter().copied().chain(x.sink).fold(f64::NEG_INFINITY, f64::max);
+    let sum = scores.iter().chain(&x.sink).map(|s| (s - top).exp()).sum::<f64>();
+    let share = |s: f64| (s - top).exp() / sum;
+    let error = |s: f64| 2.0 * s.abs() + 2.0 * (s - top).abs() + 4.0;
+    let allowed: Vec<f64> = seen
+        .iter()
+        .zip(&scores)
+        .map(|(at, s)| sums.product(d) * x.scale * extent(terms(*at)).0 + error(*s))
+        .collect();
+    let tiles = seen.len().div_ceil(SPLIT) as f64;
+    let sink = x.sink.map_or(0.0, |s| share(s) * error(s));
+    let (mut slack, mut kept) = (Vec::with_capacity(d), Vec::with_capacity(d));
+    for (i, y) in y.iter().enumerate() {
+        let weighted = || seen.iter().zip(&scores).map(|(at, s)| share(*s) * x.v[at + i]);
+        let (m, q) = extent(weighted());
+        let spread: f64 = (0..seen.len())
+            .map(|j| share(scores[j]) * allowed[j] * (x.v[seen[j] + i] - y).abs())
+            .sum();
+        let lost: f64 = seen.iter().map(|at| x.v[at + i].abs()).sum::<f64>() * UNDERFLOW;
+        let size = (2.0 * tiles + 8.0 + sink) * y.abs();
+        slack.push(spread + sums.product(seen.len()) * m + size + lost);
+        kept.push(q);
+    }
+    (slack, kept)
 }

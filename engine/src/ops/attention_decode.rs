@@ -2,11 +2,12 @@
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};
-use crate::ops::attention::{Query, SPLIT, attend, cache_row, check_heads, scale};
+use crate::ops::attention::{Query, SPLIT, attend, attention_slack, cache_row, check_heads, scale};
 use crate::ops::attention_prefill::SCALE;
 use crate::ops::positional::scalar;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims,
 };
 
 /// The op.
@@ -168,6 +169,32 @@ impl Op for AttentionDecode {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let question = asked.question;
+        let [q, k, d, c] = dims(&question.dims, ["q", "k", "d", "c"]);
+        let [position, window] =
+            ["position", "window"].map(|a| question.attributes.int(a) as usize);
+        let ring = question.attributes.flag("ring");
+        let [y, keys, cached] = [0, 1, 2].map(|i| values[i].real());
+        let one = |head: usize| {
+            let query = Query {
+                q: &asked.inputs.real("q")[head * d..(head + 1) * d],
+                k: keys,
+                v: cached,
+                kv: (k, head / (q / k)),
+                position,
+                window,
+                sink: asked.inputs.find_real("sinks").map(|s| s[head]),
+                scale: scale(question),
+            };
+            let row = |j: usize| cache_row(0, j, c, ring);
+            attention_slack(&query, &y[head * d..(head + 1) * d], row, asked.sums)
+        };
+        let (slack, kept): (Vec<_>, Vec<_>) = (0..q).map(one).unzip();
+        let exact = |x: &[f64]| Slack::of(vec![0.0; x.len()]);
+        vec![Slack::of(slack.concat()).keep("p", &kept.concat()), exact(keys), exact(cached)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -6,12 +6,12 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::attention::{
-    Query, SPLIT, attend, cache_row, check_heads, check_rows, positions, scale,
+    Query, SPLIT, attend, attention_slack, cache_row, check_heads, check_rows, positions, scale,
 };
 use crate::ops::positional::scalar;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
-    traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, traffic,
 };
 
 /// The op.
@@ -185,6 +185,33 @@ impl Op for AttentionPrefill {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let question = asked.question;
+        let [n, q, k, d, c] = dims(&question.dims, ["n", "q", "k", "d", "c"]);
+        let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
+        let ring = question.attributes.flag("ring");
+        let rows = positions(start, n, asked.inputs.find_ids("sequences"));
+        let y = values[0].real();
+        let one = |i: usize| {
+            let (head, (sequence, position)) = (i % q, rows[i / q]);
+            let query = Query {
+                q: &asked.inputs.real("q")[i * d..(i + 1) * d],
+                k: asked.inputs.real("k"),
+                v: asked.inputs.real("v"),
+                kv: (k, head / (q / k)),
+                position,
+                window,
+                sink: asked.inputs.find_real("sinks").map(|s| s[head]),
+                scale: scale(question),
+            };
+            let row = |j: usize| cache_row(sequence, j, c, ring);
+            attention_slack(&query, &y[i * d..(i + 1) * d], row, asked.sums)
+        };
+        let each: Vec<(Vec<f64>, Vec<f64>)> = (0..n * q).into_par_iter().map(one).collect();
+        let (slack, kept): (Vec<_>, Vec<_>) = each.into_iter().unzip();
+        vec![Slack::of(slack.concat()).keep("p", &kept.concat())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

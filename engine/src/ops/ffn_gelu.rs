@@ -9,8 +9,8 @@ use crate::error::Refusal;
 use crate::ops::gelu::{self, activation};
 use crate::ops::linear::{self, Product};
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature, Values,
-    dims, residual, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
+    Slack, Values, dims, residual, slack, traffic,
 };
 
 /// The op.
@@ -99,6 +99,31 @@ impl Op for FfnGelu {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&linear::PAGE, &gelu::PAGE, &residual::PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let [h, f] = dims(&asked.question.dims, ["h", "f"]);
+        let activate = activation(asked.question.attributes.word("approximate"));
+        let [up, down] = ["w_up", "w_down"].map(|name| &asked.tensors[name]);
+        let [up_parts, down_parts] = [up, down].map(slack::parts);
+        let (b_up, b_down) = (asked.inputs.find_real("b_up"), asked.inputs.find_real("b_down"));
+        let (mut slack, mut kept) = (Vec::new(), Vec::new());
+        for x in asked.inputs.real("x").chunks_exact(h) {
+            let product = linear::linear(x, asked.inputs.real("w_up"), b_up, h);
+            let hidden: Vec<f64> = product.iter().map(|u| activate(*u)).collect();
+            let a_up = slack::matmul(x, &up_parts, up.meta.dtype, b_up, h, asked.sums).0;
+            let by_up = (0..f).map(|i| slack::slope(activate, product[i]) * a_up[i]).collect();
+            let inner = [by_up, slack::gelu(&product, &hidden, 1.0)];
+            let (s, q) =
+                slack::down(&hidden, &down_parts, down.meta.dtype, b_down, &inner, asked.sums);
+            slack.extend(s);
+            kept.extend(q);
+        }
+        let residual = asked.inputs.has("residual");
+        if residual {
+            slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
+        }
+        vec![Slack::of(slack).keep("hidden", &kept)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -9,8 +9,8 @@ use crate::error::Refusal;
 use crate::ops::linear::{self, Product, matmul};
 use crate::ops::swiglu::{self, silu};
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
-    residual, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, residual, slack, traffic,
 };
 
 /// The op.
@@ -98,6 +98,33 @@ impl Op for FfnSwiglu {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&linear::PAGE, &swiglu::PAGE, &residual::PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let [h, f] = dims(&asked.question.dims, ["h", "f"]);
+        let tensors = ["w_gate", "w_up", "w_down"].map(|name| &asked.tensors[name]);
+        let parts = tensors.map(slack::parts);
+        let (mut slack, mut kept) = (Vec::new(), Vec::new());
+        for x in asked.inputs.real("x").chunks_exact(h) {
+            let [gate, up] = ["w_gate", "w_up"].map(|w| matmul(x, asked.inputs.real(w), h));
+            let hidden: Vec<f64> = (0..f).map(|i| silu(gate[i]) * up[i]).collect();
+            let [a_gate, a_up] = [0, 1]
+                .map(|i| slack::matmul(x, &parts[i], tensors[i].meta.dtype, None, h, asked.sums).0);
+            let inner = [
+                (0..f).map(|i| slack::slope(silu, gate[i]) * up[i] * a_gate[i]).collect(),
+                (0..f).map(|i| silu(gate[i]) * a_up[i]).collect(),
+                (0..f).map(|i| slack::swiglu(gate[i], up[i], hidden[i], 1.0)).collect(),
+            ];
+            let dtype = tensors[2].meta.dtype;
+            let (s, q) = slack::down(&hidden, &parts[2], dtype, None, &inner, asked.sums);
+            slack.extend(s);
+            kept.extend(q);
+        }
+        let residual = asked.inputs.has("residual");
+        if residual {
+            slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
+        }
+        vec![Slack::of(slack).keep("hidden", &kept)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -4,8 +4,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature, Values,
-    elementwise, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
+    Slack, Values, elementwise, slack, traffic,
 };
 
 /// The op.
@@ -118,6 +118,11 @@ impl Op for Gelu {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let scale = asked.question.attributes.real("scale");
+        vec![Slack::of(slack::gelu(asked.inputs.real("x"), values[0].real(), scale))]
     }
 
     fn cost(&self, question: &Question) -> Cost {

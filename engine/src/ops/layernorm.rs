@@ -3,7 +3,8 @@
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, norm, traffic,
+    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
+    norm, slack, traffic,
 };
 
 /// The op.
@@ -60,6 +61,13 @@ impl Op for Layernorm {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let (x, eps) = (asked.inputs.real("x"), asked.question.attributes.real("eps"));
+        let (gamma, beta) = (asked.inputs.real("gamma"), asked.inputs.real("beta"));
+        let y = values[0].real();
+        vec![Slack::of(slack::layernorm(x, gamma, beta, y, eps, asked.sums))]
     }
 
     fn cost(&self, question: &Question) -> Cost {

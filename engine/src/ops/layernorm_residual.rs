@@ -4,7 +4,8 @@ use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::layernorm::layernorm;
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, norm, traffic,
+    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
+    norm, slack, traffic,
 };
 
 /// The op.
@@ -63,6 +64,14 @@ impl Op for LayernormResidual {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let (y, sum) = (values[0].real(), values[1].real());
+        let eps = asked.question.attributes.real("eps");
+        let (gamma, beta) = (asked.inputs.real("gamma"), asked.inputs.real("beta"));
+        let y = slack::layernorm(sum, gamma, beta, y, eps, asked.sums);
+        vec![Slack::of(y), Slack::of(vec![0.0; sum.len()])]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -7,8 +7,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature, Values,
-    dims, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature,
+    Slack, Values, dims, slack, traffic,
 };
 
 /// The op.
@@ -179,6 +179,14 @@ impl Op for Linear {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, _values: &[Values]) -> Vec<Slack> {
+        let (k, w) = (asked.question.dims.get("in"), &asked.tensors["w"]);
+        let (x, bias) = (asked.inputs.real("x"), asked.inputs.find_real("bias"));
+        let parts = slack::parts(w);
+        let (slack, q) = slack::matmul(x, &parts, w.meta.dtype, bias, k, asked.sums);
+        vec![Slack::of(slack).keep("w", &q)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

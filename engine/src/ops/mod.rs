@@ -30,6 +30,7 @@ pub mod rows;
 pub mod sample;
 mod sampling;
 pub mod signature;
+pub mod slack;
 pub mod softmax;
 pub mod swiglu;
 pub mod swiglu_clamped;
@@ -48,6 +49,7 @@ use crate::tensor::Tensor;
 
 pub use attributes::Attributes;
 pub use signature::{Attribute, Class, Operand, Question, ResultSlot, Rule, Signature};
+pub use slack::{Slack, Sums};
 
 /// One op of the vocabulary.
 pub trait Op: Sync {
@@ -77,8 +79,28 @@ pub trait Op: Sync {
     /// Every page that [`Op::lower`] may name.
     fn pages(&self) -> &'static [&'static Page];
 
+    /// The error that a legal kernel may make, by the op's formula, a [`Slack`] a result; `values`
+    /// are what [`Op::define`] gave. Ops that only copy, or round once, allow nothing.
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let _ = asked;
+        values.iter().map(|v| Slack::of(vec![0.0; v.len()])).collect()
+    }
+
     /// The fewest bytes and operations that any kernel needs.
     fn cost(&self, question: &Question) -> Cost;
+}
+
+/// A question with its operands, for [`Op::slack`].
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The checked question.
+    pub question: &'a Question,
+    /// The operands, widened.
+    pub inputs: &'a Inputs,
+    /// The operands as they are stored.
+    pub tensors: &'a BTreeMap<String, Tensor>,
+    /// How a legal engine sums.
+    pub sums: Sums,
 }
 
 /// Which kernels answer: the phase chooses, not the number of rows, so that a row's bits do not
@@ -126,6 +148,11 @@ impl Inputs {
     /// Adds or replaces an operand.
     pub fn set(&mut self, name: &str, values: Values) {
         self.0.insert(name.to_owned(), values);
+    }
+
+    /// Whether an optional operand is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// The numbers of an operand.

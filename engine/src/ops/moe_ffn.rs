@@ -8,7 +8,8 @@ use crate::ops::embedding::in_range;
 use crate::ops::linear::{WEIGHT_VARIANTS, linear, weight_variant};
 use crate::ops::swiglu_clamped::{ALPHA, LIMIT, swiglu_clamped};
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, slack,
 };
 
 /// The op.
@@ -164,6 +165,57 @@ impl Op for MoeFfn {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, _values: &[Values]) -> Vec<Slack> {
+        let [n, h, f, t] = dims(&asked.question.dims, ["n", "h", "f", "t"]);
+        let names = ["w_gate", "w_up", "w_down"];
+        let parts = names.map(|name| slack::parts(&asked.tensors[name]));
+        let dtype = asked.question.type_of("w_gate");
+        let [alpha, limit] = ["alpha", "limit"].map(|name| asked.question.attributes.real(name));
+        let bias = |name: &str, id: usize, size: usize| {
+            asked.inputs.find_real(name).map(|b| &b[id * size..(id + 1) * size])
+        };
+        let of = |i: usize, id: usize| -> Vec<Vec<f64>> {
+            parts[i].iter().map(|p| p[id * h * f..(id + 1) * h * f].to_vec()).collect()
+        };
+        let (mut slack, mut kept) = (vec![0.0; n * h], vec![0.0; n * h]);
+        for (pair, id) in asked.inputs.ids("ids").iter().enumerate() {
+            let (token, id) = (pair / t, *id as usize);
+            let weight = asked.inputs.real("weights")[pair].abs();
+            let x = &asked.inputs.real("x")[token * h..(token + 1) * h];
+            let ws = [0, 1, 2].map(|i| of(i, id));
+            let sum = |ps: &[Vec<f64>]| -> Vec<f64> {
+                (0..h * f).map(|i| ps.iter().map(|p| p[i]).sum()).collect()
+            };
+            let inner = |i: usize, b: &str| {
+                let y = linear(x, &sum(&ws[i]), bias(b, id, f), h);
+                (y, slack::matmul(x, &ws[i], dtype, bias(b, id, f), h, asked.sums).0)
+            };
+            let ((gate, a_gate), (up, a_up)) = (inner(0, "b_gate"), inner(1, "b_up"));
+            let unit = |i: usize| swiglu_clamped(gate[i], up[i], alpha, limit);
+            let hidden: Vec<f64> = (0..f).map(unit).collect();
+            let clamped = |i: usize| (gate[i].min(limit), up[i].clamp(-limit, limit) + 1.0);
+            let gated = |g: f64| g / (1.0 + (-alpha * g).exp());
+            // A clamped value has no slope, but an error may carry it over the edge.
+            let by_gate = |i| slack::slope(gated, clamped(i).0) * clamped(i).1 * a_gate[i];
+            let by_up = |i| gated(clamped(i).0) * a_up[i];
+            let by_unit = |i| slack::swiglu(clamped(i).0, clamped(i).1, hidden[i], alpha);
+            let errors = [
+                (0..f).map(by_gate).collect(),
+                (0..f).map(by_up).collect(),
+                (0..f).map(by_unit).collect(),
+            ];
+            let b_down = bias("b_down", id, h);
+            let (s, q) = slack::down(&hidden, &ws[2], dtype, b_down, &errors, asked.sums);
+            let y = linear(&hidden, &sum(&ws[2]), b_down, f);
+            for i in 0..h {
+                slack[token * h + i] += weight * (s[i] + 16.0 * y[i].abs());
+                kept[token * h + i] += (weight * q[i]).powi(2);
+            }
+        }
+        let kept: Vec<f64> = kept.into_iter().map(f64::sqrt).collect();
+        vec![Slack::of(slack).keep("hidden", &kept)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

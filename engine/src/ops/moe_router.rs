@@ -5,8 +5,8 @@ use crate::error::{Refusal, RefusalKind};
 use crate::ops::linear::{WEIGHT_VARIANTS, linear, weight_variant};
 use crate::ops::softmax::softmax;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
-    traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, slack, traffic,
 };
 
 /// The op.
@@ -118,6 +118,29 @@ impl Op for MoeRouter {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        // p·(2√k + |z − max| + 8), and what errors A of the chosen logits add: p·(A + Σ p·A).
+        let [h, e] = dims(&asked.question.dims, ["h", "e"]);
+        let (Values::Ids(ids), weights) = (&values[0], values[1].real()) else {
+            unreachable!("ids, then weights")
+        };
+        let (x, b) = (asked.inputs.real("x"), asked.inputs.find_real("b"));
+        let w = &asked.tensors["w"];
+        let logits = linear(x, asked.inputs.real("w"), b, h);
+        let (a, _) = slack::matmul(x, &slack::parts(w), w.meta.dtype, b, h, asked.sums);
+        let top_k = asked.question.attributes.int("top_k") as usize;
+        let mut slack = Vec::with_capacity(weights.len());
+        for (row, (ids, p)) in ids.chunks_exact(top_k).zip(weights.chunks_exact(top_k)).enumerate()
+        {
+            let of = |m: &[f64]| ids.iter().map(|i| m[row * e + *i as usize]).collect::<Vec<_>>();
+            let (z, a) = (of(&logits), of(&a));
+            let own = slack::softmax(&z, p, 1.0, asked.sums);
+            let shared: f64 = p.iter().zip(&a).map(|(p, a)| p * a).sum();
+            slack.extend((0..top_k).map(|j| own[j] + p[j] * (a[j] + shared)));
+        }
+        vec![Slack::default(), Slack::of(slack)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -3,7 +3,8 @@
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, norm, traffic,
+    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
+    norm, slack, traffic,
 };
 
 /// The op.
@@ -54,6 +55,18 @@ impl Op for Rmsnorm {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let h = asked.question.dims.get("h");
+        let eps = asked.question.attributes.real("eps");
+        vec![Slack::of(slack::rmsnorm(
+            asked.inputs.real("x"),
+            values[0].real(),
+            h,
+            eps,
+            asked.sums,
+        ))]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -4,7 +4,8 @@ use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::rmsnorm::rmsnorm;
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims, norm, traffic,
+    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
+    norm, slack, traffic,
 };
 
 /// The op.
@@ -62,6 +63,13 @@ impl Op for RmsnormResidual {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let (y, sum) = (values[0].real(), values[1].real());
+        let (h, eps) = (asked.question.dims.get("h"), asked.question.attributes.real("eps"));
+        let y = slack::rmsnorm(sum, y, h, eps, asked.sums);
+        vec![Slack::of(y), Slack::of(vec![0.0; sum.len()])]
     }
 
     fn cost(&self, question: &Question) -> Cost {

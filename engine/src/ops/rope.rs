@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind as Kind};
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature, Values,
-    dims, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
+    Slack, Values, dims, traffic,
 };
 
 /// The op.
@@ -291,6 +291,33 @@ impl Op for Rope {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, _values: &[Values]) -> Vec<Slack> {
+        // (|x1| + |x2|)·(4 + 4·|angle|), the angle not reduced; copied elements allow nothing.
+        let question = asked.question;
+        let [heads, d] = dims(&question.dims, ["heads", "d"]);
+        let rotary = rotary(question);
+        let (mut frequencies, factor) = table(question);
+        if let Some(divisors) = asked.inputs.find_real("divisors") {
+            frequencies.iter_mut().zip(divisors).for_each(|(f, by)| *f /= by);
+        }
+        let x = asked.inputs.real("x");
+        let mut slack = vec![0.0; x.len()];
+        for (token, position) in asked.inputs.ids("positions").iter().enumerate() {
+            for head in (0..heads).map(|h| (token * heads + h) * d) {
+                for (i, frequency) in frequencies.iter().enumerate() {
+                    let angle = (f64::from(*position) * frequency).abs();
+                    let (a, b) = match question.attributes.word("style") {
+                        "half" => (head + i, head + i + rotary / 2),
+                        _ => (head + 2 * i, head + 2 * i + 1),
+                    };
+                    let size = factor * (x[a].abs() + x[b].abs()) * (4.0 + 4.0 * angle);
+                    (slack[a], slack[b]) = (size, size);
+                }
+            }
+        }
+        vec![Slack::of(slack)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -411,6 +411,17 @@ fn bind_shape(operand: &Operand, meta: &Meta, dims: &mut Dims) -> Result<(), Ref
 }
 
 impl Values {
+    /// The numbers.
+    ///
+    /// # Panics
+    /// If these are ids.
+    pub fn real(&self) -> &[f64] {
+        match self {
+            Values::Real(x) => x,
+            Values::Ids(_) => panic!("ids are no numbers"),
+        }
+    }
+
     /// How many elements there are.
     pub fn len(&self) -> usize {
         match self {

@@ -3,8 +3,8 @@
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
-    traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, slack, traffic,
 };
 
 /// The op.
@@ -72,6 +72,13 @@ impl Op for Softmax {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let m = asked.question.dims.get("m");
+        let scale = asked.question.attributes.real("scale");
+        let rows = asked.inputs.real("x").chunks_exact(m).zip(values[0].real().chunks_exact(m));
+        vec![Slack::of(rows.flat_map(|(x, p)| slack::softmax(x, p, scale, asked.sums)).collect())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -4,7 +4,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, elementwise, traffic,
+    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values,
+    elementwise, slack, traffic,
 };
 
 /// The op.
@@ -111,6 +112,12 @@ impl Op for Swiglu {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let pairs = asked.inputs.real("gate").iter().zip(asked.inputs.real("up"));
+        let y = pairs.zip(values[0].real());
+        vec![Slack::of(y.map(|((g, u), y)| slack::swiglu(*g, *u, *y, 1.0)).collect())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -3,7 +3,8 @@
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Question, ResultSlot, Signature, Values, swiglu, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Question, ResultSlot, Signature, Slack, Values,
+    slack, swiglu, traffic,
 };
 
 /// The op.
@@ -60,6 +61,16 @@ impl Op for SwigluClamped {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
+        let [alpha, limit] = ["alpha", "limit"].map(|name| asked.question.attributes.real(name));
+        let pairs = asked.inputs.real("gate").iter().zip(asked.inputs.real("up"));
+        let one = |((g, u), y): ((&f64, &f64), &f64)| {
+            let (gate, up) = (g.min(limit), u.clamp(-limit, limit) + 1.0);
+            slack::swiglu(gate, up, *y, alpha)
+        };
+        vec![Slack::of(pairs.zip(values[0].real()).map(one).collect())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -36,6 +36,19 @@ pub fn decode(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     values
 }
 
+/// What each element of q4_k and q5_k subtracts, dmin · min; `None` for other types.
+pub fn minima(dtype: DType, bytes: &[u8]) -> Option<Vec<f64>> {
+    if !matches!(dtype, DType::Q4K | DType::Q5K) {
+        return None;
+    }
+    let of_block = |b: &[u8]| {
+        let dmin = half_at(b, 2);
+        let min = |i: usize| dmin * scale_and_min(&b[4..16], i / 32).1;
+        (0..256).map(min).collect::<Vec<f64>>()
+    };
+    Some(bytes.chunks_exact(dtype.bytes()).flat_map(of_block).collect())
+}
+
 /// The f16 at byte `at`.
 fn half_at(block: &[u8], at: usize) -> f64 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f64()

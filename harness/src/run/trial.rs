@@ -6,7 +6,7 @@ use std::time::Duration;
 use goldgate_engine::ops::{self, Inputs, Values};
 use sha2::{Digest, Sha256};
 
-use crate::case::{Case, Expect, GoldenSource, ToleranceRule};
+use crate::case::{Accumulate, Case, Expect, GoldenSource, Tolerance, ToleranceRule};
 use crate::distance::Ruler;
 use crate::execution::{Execution, Observed, Outcome};
 use crate::fill::fill;
@@ -19,19 +19,6 @@ use crate::run::{Context, Withheld, same};
 use crate::selfcheck::{faults, self_check};
 use crate::subject::{How, OpQuestion, Subject, SubjectSpec, perfect};
 use crate::verdict::{BrokenKind, NotRun, Verdict};
-
-/// Ops whose slack is 0: the definition alone is a whole golden of them.
-const WITHOUT_SLACK: [&str; 9] = [
-    "argmax",
-    "embedding",
-    "kv_append",
-    "positional",
-    "positional_extract",
-    "residual",
-    "rows",
-    "top_k",
-    "min_p",
-];
 
 /// A case on a subject.
 #[derive(Clone, Debug)]
@@ -192,23 +179,41 @@ fn golden(context: &Context<'_>, case: &Case, question: &OpQuestion) -> Result<G
     match &case.expect {
         Expect::Refusal { .. } => Ok(Golden::default()),
         Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
-            let exact_op = WITHOUT_SLACK.contains(&case.ask.op.as_str());
-            if tolerance.rule == ToleranceRule::Derived && !exact_op {
-                let said = "the definition has no slack: say `rule: number`, or store a golden";
-                return Err(Withheld::NotRun(NotRun::NoGolden, said.to_owned()));
+            defined(question, tolerance).map_err(|m| Withheld::Broken(BrokenKind::Harness, m))
+        }
+        // Numbers written by hand: half a unit of their last digit, besides the derived bound.
+        Expect::Answer { golden: GoldenSource::Written(_), tolerance } => {
+            let mut golden = context.goldens.golden(case)?;
+            if tolerance.rule == ToleranceRule::Derived {
+                let derived = defined(question, tolerance)
+                    .map_err(|m| Withheld::Broken(BrokenKind::Harness, m))?;
+                for (name, result) in &mut golden.results {
+                    result.slack.clone_from(&derived.results[name].slack);
+                    result.keeps.clone_from(&derived.results[name].keeps);
+                }
             }
-            defined(question).map_err(|m| Withheld::Broken(BrokenKind::Harness, m))
+            Ok(golden)
         }
         Expect::Answer { .. } => context.goldens.golden(case),
     }
 }
 
-fn defined(question: &OpQuestion) -> Result<Golden, String> {
+/// What the definition answers, with its slack.
+fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, String> {
     let op = ops::find(&question.op).ok_or_else(|| format!("no op {}", question.op))?;
     let checked = perfect::check(question, op).map_err(|r| r.to_string())?;
     let inputs = Inputs::of(question.tensors.iter().map(|(n, t)| (n.as_str(), t)));
     let values = op.define(&checked, &inputs).map_err(|r| r.to_string())?;
-    let result = |(values, (name, meta)): (Values, (&str, goldgate_engine::shape::Meta))| {
+    let sums = ops::Sums {
+        tensor: tolerance.accumulate == Accumulate::Tensor,
+        linear: tolerance.linear_sum,
+    };
+    let asked =
+        ops::Asked { question: &checked, inputs: &inputs, tensors: &question.tensors, sums };
+    let slacks = op.slack(&asked, &values);
+    let mut golden = Golden::default();
+    for (((name, meta), values), slack) in checked.results().into_iter().zip(values).zip(slacks) {
+        let narrow = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect();
         let numbers = match values {
             Values::Real(x) => Numbers::Real(x),
             Values::Ids(x) => Numbers::Ids(x),
@@ -216,15 +221,14 @@ fn defined(question: &OpQuestion) -> Result<Golden, String> {
         let result = GoldenResult {
             shape: meta.shape,
             numbers,
-            slack: Vec::new(),
-            keeps: Default::default(),
+            slack: narrow(slack.slack),
+            keeps: slack.keeps.into_iter().map(|(k, x)| (k.to_owned(), narrow(x))).collect(),
             absolute: Vec::new(),
             decided: Vec::new(),
         };
-        (name.to_owned(), result)
-    };
-    let results = values.into_iter().zip(checked.results()).map(result).collect();
-    Ok(Golden { results, ..Golden::default() })
+        golden.results.insert(name.to_owned(), result);
+    }
+    Ok(golden)
 }
 
 /// A hash over every result's name, type, shape and bytes.
