@@ -8,13 +8,17 @@ pub mod blocks;
 pub mod diff;
 pub mod document;
 pub mod finite;
+pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod merge;
 pub mod provenance;
+pub mod publish;
 #[cfg(test)]
 pub mod samples;
 pub mod summary;
 pub mod text;
+pub mod verify;
 
 use std::collections::BTreeMap;
 
