@@ -5,6 +5,7 @@ mod folders;
 mod golden;
 mod list;
 mod new;
+mod report;
 mod schema;
 mod show;
 pub mod worker;
@@ -38,6 +39,9 @@ enum Command {
     List(list::Args),
     /// Begins a new spec file, or appends a case to one.
     New(new::Args),
+    /// Shows, compares, merges and verifies reports.
+    #[command(subcommand)]
+    Report(report::Report),
     /// Prints the JSON Schema of the spec files.
     Schema(schema::Args),
     /// Shows one case in full.
@@ -78,6 +82,9 @@ pub enum Failure {
     /// The oracle does not answer.
     #[error(transparent)]
     Oracle(#[from] crate::golden::make::OracleError),
+    /// A report could not be written.
+    #[error(transparent)]
+    Publish(#[from] crate::report::publish::PublishError),
     /// Output went nowhere.
     #[error("could not write: {0}")]
     Io(#[from] io::Error),
@@ -91,7 +98,7 @@ impl Failure {
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
-            Failure::Io(_) => Exit::Ours,
+            Failure::Publish(_) | Failure::Io(_) => Exit::Ours,
         }
     }
 }
@@ -110,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Golden(args) => golden::run(args),
         Command::List(args) => list::run(args),
         Command::New(args) => new::run(args),
+        Command::Report(args) => report::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
         Command::Worker(args) => return args.run(),

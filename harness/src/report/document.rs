@@ -232,6 +232,7 @@ impl Report {
     pub fn hash(&self) -> serde_json::Result<String> {
         let mut open = self.clone();
         open.sha256.clear();
+        open.provenance.subjects.values_mut().for_each(serde_json::Value::sort_all_objects);
         Ok(hex(&Sha256::digest(serde_json::to_vec(&open)?)))
     }
 

@@ -235,9 +235,13 @@ mod tests {
             text.replacen(r#""load":0.93,"compared":1000"#, r#""compared": 1000, "load":9.3e-1"#, 1)
         });
         assert_eq!(alone(&moved.expect("read")), [""; 0]);
+        let hello = edited(|text| {
+            text.replacen(r#""kind":"cpu","name":"a CPU""#, r#""name":"a CPU","kind":"cpu""#, 1)
+        });
+        assert_eq!(alone(&hello.expect("read")), [""; 0]);
         let real = edited(|text| text.replacen(r#""compared":1000"#, r#""compared":1000.0"#, 1));
         assert_eq!(real.expect_err("no count").0, "FORM");
-        let more = edited(|text| text.replacen(r#"{"name":"#, r#"{"nome":1,"name":"#, 1));
+        let more = edited(|text| text.replacen(r#"[{"name":"#, r#"[{"nome":1,"name":"#, 1));
         assert_eq!(more.expect_err("unknown").0, "FORM");
     }
 
