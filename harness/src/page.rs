@@ -47,9 +47,7 @@ pub fn page(facts: &Facts<'_>) -> String {
             }
             field(&mut text, "golden", &golden_line(golden, facts.golden));
         }
-        Expect::Refusal { kind, operand } => {
-            field(&mut text, "awaited", &format!("a refusal: {kind} of {operand}"));
-        }
+        Expect::Refusal { .. } => field(&mut text, "awaited", &awaited(facts.case)),
     }
     field(&mut text, "source", &facts.case.source);
     let place = &facts.case.place;
@@ -114,6 +112,14 @@ fn worst(text: &mut String, distance: &Distance) {
     }
     if let Some(gain) = distance.gain {
         field(text, "gain", &format!("{:.8}, 1 ± {:.2e} allowed", gain.value, gain.limit));
+    }
+}
+
+/// What a case awaits, in words: a refusal, or the rule of its tolerance.
+pub fn awaited(case: &Case) -> String {
+    match &case.expect {
+        Expect::Refusal { kind, operand } => format!("a refusal: {kind} of {operand}"),
+        Expect::Answer { tolerance, .. } => rule(tolerance),
     }
 }
 

@@ -7,6 +7,7 @@ mod list;
 mod mutate;
 mod new;
 mod run;
+mod report;
 mod schema;
 mod show;
 pub mod worker;
@@ -44,6 +45,9 @@ enum Command {
     New(new::Args),
     /// Runs trials, writes the report, prints the gates.
     Run(run::Args),
+    /// Shows, compares, merges and verifies reports.
+    #[command(subcommand)]
+    Report(report::Report),
     /// Prints the JSON Schema of the spec files.
     Schema(schema::Args),
     /// Shows one case in full.
@@ -87,6 +91,9 @@ pub enum Failure {
     /// A run that could not be told.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
+    /// A report could not be written.
+    #[error(transparent)]
+    Publish(#[from] crate::report::publish::PublishError),
     /// Output went nowhere.
     #[error("could not write: {0}")]
     Io(#[from] io::Error),
@@ -101,6 +108,7 @@ impl Failure {
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
             Failure::Run(_) | Failure::Io(_) => Exit::Ours,
+            Failure::Publish(_) | Failure::Io(_) => Exit::Ours,
         }
     }
 }
@@ -121,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Mutate(args) => mutate::run(args),
         Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),
+        Command::Report(args) => report::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
         Command::Worker(args) => return args.run(),

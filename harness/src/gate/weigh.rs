@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::case::Family;
 use crate::gate::plan::{Planned, TrialKind, any_selects, glob};
@@ -15,7 +15,7 @@ use crate::spec::mutants::{Mutant, MutantsFile};
 use crate::verdict::{BrokenKind, Verdict};
 
 /// What is said of a requirement or a gate on one subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Planned = executed = passed, limits met, faults killed.
@@ -25,6 +25,7 @@ pub enum State {
     /// Nothing failed, but something planned did not run.
     Incomplete,
     /// The subject ran nothing at all.
+    #[default]
     NotRun,
     /// Something failed, survived or exceeded its limit.
     NotMet,
@@ -44,7 +45,7 @@ impl State {
 }
 
 /// One mutant that was planted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultResult {
     /// The op.
     pub op: String,

@@ -6,15 +6,29 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::gate::{Evidences, FaultResult};
+use crate::json;
 use crate::report::Row;
-use crate::report::provenance::Provenance;
+use crate::report::provenance::{Provenance, hex};
+use crate::report::summary::GateSummary;
+
+/// The version of report.json.
+pub const FORMAT: u8 = 1;
 
 /// One run's report: report.json.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Report {
+    /// The version of this format: 1 once it is sealed.
+    #[serde(default)]
+    pub format: u8,
     /// Where it comes from.
     pub provenance: Provenance,
+    /// What was selected of everything that there is.
+    #[serde(default)]
+    pub selection: Selection,
     /// Every planned trial, sorted.
     pub planned: Vec<String>,
     /// Every row, sorted by name.
@@ -34,9 +48,132 @@ pub struct Report {
     /// Processes that had to be replaced.
     #[serde(default)]
     pub replaced: u32,
+    /// Listed mutants that were planted, and whether they were noticed.
+    #[serde(default)]
+    pub faults: Vec<FaultResult>,
+    /// Page of the repository → whether it holds what is asked of it.
+    #[serde(default)]
+    pub documents: BTreeMap<String, bool>,
+    /// Rule of judging → the cases under it, sorted.
+    #[serde(default)]
+    pub rules: BTreeMap<String, Vec<String>>,
+    /// The gates; none in a report that is INVALID.
+    #[serde(default)]
+    pub gates: Vec<GateSummary>,
+    /// SHA-256 over the canonical rows.
+    #[serde(default)]
+    pub rows_sha256: String,
+    /// SHA-256 over the canonical report, this field left empty.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// What of everything was asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Filters on names; none: everything.
+    #[serde(default)]
+    pub filters: Vec<String>,
+    /// The gates that were asked; none: all, as far as a run without `--gate` goes.
+    #[serde(default)]
+    pub gates: Vec<u8>,
+    /// Which part of the plan.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shard: Option<Shard>,
+    /// Whether real model files were there, so that field requirements count.
+    #[serde(default)]
+    pub models: bool,
+}
+
+/// One part of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// From 1.
+    pub index: u32,
+    /// Of how many.
+    pub of: u32,
+    /// SHA-256 over the names of the whole plan, a line each, sorted.
+    pub plan_sha256: String,
+}
+
+impl Shard {
+    /// Which of `of` parts a case belongs to, from 1, by its name without subject.
+    pub fn of_case(case: &str, of: u32) -> u32 {
+        let hash = Sha256::digest(case.as_bytes());
+        let first = hash.iter().take(8).fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+        1 + (first % u64::from(of.max(1))) as u32
+    }
+}
+
+impl Selection {
+    /// In words why not everything was asked; none where everything was.
+    pub fn partial(&self) -> Option<String> {
+        let filters =
+            (!self.filters.is_empty()).then(|| format!("only {}", self.filters.join(" ")));
+        let shard = self.shard.as_ref().map(|s| format!("shard {} of {}", s.index, s.of));
+        let parts: Vec<String> = filters.into_iter().chain(shard).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+/// A report that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such file, or one that cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It means nothing, or two things.
+    #[error("error[{code}] file={} {message}", .path.display())]
+    Form {
+        /// `JSON_DUP` or `FORM`.
+        code: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// In words.
+        message: String,
+    },
 }
 
 impl Report {
+    /// Reads report.json; a folder stands for the report.json in it.
+    ///
+    /// # Errors
+    /// No file; a key twice, an unknown key, a number that is none.
+    pub fn read(path: &Path) -> Result<Report, ReadError> {
+        let path = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Report::parse(&text).map_err(|(code, message)| ReadError::Form {
+                code,
+                path,
+                message,
+            }),
+            Err(source) => Err(ReadError::Io { path, source }),
+        }
+    }
+
+    /// Reads the text of a report.
+    ///
+    /// # Errors
+    /// Code and message: `JSON_DUP` for a key that stands twice, else `FORM`.
+    pub fn parse(text: &str) -> Result<Report, (&'static str, String)> {
+        let value = json::read(text).map_err(|e| {
+            let message = e.to_string();
+            (if message.contains("stands twice") { "JSON_DUP" } else { "FORM" }, message)
+        })?;
+        let report: Report = serde_json::from_value(value).map_err(|e| ("FORM", e.to_string()))?;
+        match report.format {
+            FORMAT => Ok(report),
+            other => Err(("FORM", format!("format is {other}, this program reads {FORMAT}"))),
+        }
+    }
+
     /// The row of that name.
     pub fn row(&self, name: &str) -> Option<&Row> {
         let at = self.rows.binary_search_by(|row| row.name.as_str().cmp(name));
@@ -62,6 +199,89 @@ impl Report {
             }
         }
     }
+
+    /// What a run found out beside its rows, as gates are weighed by it.
+    pub fn evidences(&self) -> Evidences {
+        Evidences {
+            faults: self.faults.clone(),
+            documents: self.documents.clone(),
+            complete: self.selection.partial().is_none() && self.incomplete.is_none(),
+            models: self.selection.models,
+            invalid: self.invalid.clone(),
+        }
+    }
+
+    /// SHA-256 over the rows in their canonical form: fields in the order of the format, no
+    /// spaces, a line each.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn hash_rows(&self) -> serde_json::Result<String> {
+        let mut hash = Sha256::new();
+        for row in &self.rows {
+            hash.update(serde_json::to_vec(row)?);
+            hash.update(b"\n");
+        }
+        Ok(hex(&hash.finalize()))
+    }
+
+    /// SHA-256 over the whole report in its canonical form, its own hash left empty.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn hash(&self) -> serde_json::Result<String> {
+        let mut open = self.clone();
+        open.sha256.clear();
+        open.provenance.subjects.values_mut().for_each(serde_json::Value::sort_all_objects);
+        Ok(hex(&Sha256::digest(serde_json::to_vec(&open)?)))
+    }
+
+    /// Puts both hashes in.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn seal(&mut self) -> serde_json::Result<()> {
+        self.format = FORMAT;
+        self.rows_sha256 = self.hash_rows()?;
+        self.sha256 = self.hash()?;
+        Ok(())
+    }
+}
+
+/// SHA-256 over names, a line each, in the order given.
+pub fn hash_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update(format!("{name}\n"));
+    }
+    hex(&hash.finalize())
+}
+
+/// Writes a file by temporary file and rename: whoever reads sees the old one or the new one, and
+/// a link that stands there is replaced, never followed.
+///
+/// # Errors
+/// A folder that cannot be written, a full disk; the old file is left as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut half = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
+    half.write_all(bytes)?;
+    half.as_file().sync_all()?;
+    readable(half.path())?;
+    half.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// Temporary files are private; reports are not.
+#[cfg(unix)]
+fn readable(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// A report folder in the making. A run that is killed leaves a report.json that says INCOMPLETE
@@ -79,7 +299,9 @@ impl Writer {
     /// A folder that cannot be written.
     pub fn begin(folder: &Path, planned: &Report) -> io::Result<Writer> {
         std::fs::create_dir_all(folder)?;
-        let rows = File::create(folder.join("rows.jsonl"))?;
+        let rows = folder.join("rows.jsonl");
+        replace(&rows, b"")?;
+        let rows = File::options().append(true).open(rows)?;
         let writer = Writer { folder: folder.to_path_buf(), rows };
         let incomplete = Some("the run did not come to its end".to_owned());
         writer.write(&Report { incomplete, ..planned.clone() })?;
@@ -97,15 +319,23 @@ impl Writer {
         self.rows.flush()
     }
 
-    /// Writes the whole report by rename.
+    /// Writes the whole report, sealed, by rename.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, report: &Report) -> io::Result<()> {
-        let half = self.folder.join("report.json.part");
-        let mut text = serde_json::to_vec_pretty(report)?;
-        text.push(b'\n');
-        std::fs::write(&half, text)?;
-        std::fs::rename(half, self.folder.join("report.json"))
+        write(&self.folder, report)
     }
+}
+
+/// Writes report.json, sealed, by rename.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(folder: &Path, report: &Report) -> io::Result<()> {
+    let mut sealed = report.clone();
+    sealed.seal()?;
+    let mut text = serde_json::to_vec_pretty(&sealed)?;
+    text.push(b'\n');
+    replace(&folder.join("report.json"), &text)
 }

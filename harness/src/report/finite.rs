@@ -1,4 +1,4 @@
-//! Numbers that JSON cannot say: NaN and the infinities travel as words.
+//! Numbers that JSON cannot say: NaN, the infinities and the negative zero travel as words.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,6 +12,7 @@ enum Said {
 
 fn say(x: f64) -> Said {
     match x {
+        x if x == 0.0 && x.is_sign_negative() => Said::Word("-0".to_owned()),
         x if x.is_finite() => Said::Number(x),
         x if x.is_nan() => Said::Word("NaN".to_owned()),
         x if x > 0.0 => Said::Word("inf".to_owned()),
@@ -21,8 +22,12 @@ fn say(x: f64) -> Said {
 
 fn read<E: Error>(said: Said) -> Result<f64, E> {
     match said {
+        Said::Number(x) if x == 0.0 && x.is_sign_negative() => {
+            Err(E::custom("a zero with a sign is written \"-0\""))
+        }
         Said::Number(x) => Ok(x),
         Said::Word(word) => match word.as_str() {
+            "-0" => Ok(-0.0),
             "NaN" => Ok(f64::NAN),
             "inf" => Ok(f64::INFINITY),
             "-inf" => Ok(f64::NEG_INFINITY),
@@ -49,6 +54,53 @@ pub mod maybe {
     /// A word that is no number.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
         Option::<Said>::deserialize(from)?.map(read).transpose()
+    }
+}
+
+/// For one number.
+pub mod one {
+    use super::{Deserialize, Deserializer, Said, Serialize, Serializer, read, say};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(x: &f64, to: S) -> Result<S::Ok, S::Error> {
+        say(*x).serialize(to)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A word that is no number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        read(Said::deserialize(from)?)
+    }
+}
+
+/// For numbers by name.
+pub mod map {
+    use std::collections::BTreeMap;
+
+    use super::{Deserialize, Deserializer, Said, Serializer, read, say};
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(map.iter().map(|(name, x)| (name, say(*x))))
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A word that is no number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
+        let said = BTreeMap::<String, Said>::deserialize(from)?;
+        said.into_iter().map(|(name, x)| Ok((name, read(x)?))).collect()
     }
 }
 
@@ -83,14 +135,14 @@ mod tests {
             result: "y".into(),
             index: vec![0],
             first: 0,
-            got: vec![f64::NAN, f64::NEG_INFINITY, 0.5],
+            got: vec![f64::NAN, f64::NEG_INFINITY, -0.0],
             want: vec![0.0; 3],
             load: vec![f64::INFINITY, f64::INFINITY, 0.0],
             over: 2,
             total: 3,
         };
         let text = serde_json::to_string(&worst).expect("said");
-        assert!(text.contains(r#""got":["NaN","-inf",0.5]"#), "{text}");
+        assert!(text.contains(r#""got":["NaN","-inf","-0"]"#), "{text}");
         let back: Worst = serde_json::from_str(&text).expect("read");
         assert!(back.got[0].is_nan() && back.load == worst.load);
     }

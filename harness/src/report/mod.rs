@@ -1,8 +1,24 @@
-//! Rows and provenance: what reports are written from.
+//! Rows and provenance, and the reports that are written from them.
+//!
+//! ```text
+//! rows, specs ─conclude→ Report ─publish→ report.json, junit.xml, gate-N.md, report.html
+//! ```
 
+pub mod blocks;
+pub mod diff;
 pub mod document;
 pub mod finite;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod merge;
 pub mod provenance;
+pub mod publish;
+#[cfg(test)]
+pub mod samples;
+pub mod summary;
+pub mod text;
+pub mod verify;
 
 use std::collections::BTreeMap;
 
@@ -12,11 +28,12 @@ use crate::case::Family;
 use crate::execution::Observed;
 use crate::verdict::Verdict;
 
-pub use document::Report;
+pub use document::{Report, Selection};
 pub use provenance::Provenance;
 
 /// One trial's result: one line of rows.jsonl.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Row {
     /// The trial's full name, subject last.
     pub name: String,
@@ -40,6 +57,7 @@ pub struct Row {
     /// Answer faults planted on this row's golden, and how many the judge noticed.
     pub faults: (u32, u32),
     /// The question's wall time, ms.
+    #[serde(with = "finite::one")]
     pub time_ms: f64,
     /// What the subject observed.
     #[serde(default)]
@@ -51,7 +69,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub worst: Option<Worst>,
     /// Measured figures (benches): unit in the name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default, with = "finite::map")]
     pub figures: BTreeMap<String, f64>,
     /// Notes: refused as X, undecided ids, judged by the definition.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -60,6 +78,7 @@ pub struct Row {
 
 /// The worst element and those around it along the last axis.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Worst {
     /// The result.
     pub result: String,

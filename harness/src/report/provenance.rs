@@ -24,6 +24,7 @@ pub fn build() -> String {
 
 /// What a report says of its origin.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Version of goldgate.
     pub version: String,

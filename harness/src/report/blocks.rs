@@ -1,0 +1,183 @@
+//! What stands between a report and a release, each with the one command that goes on from it.
+
+use std::collections::BTreeMap;
+
+use crate::gate::State;
+use crate::report::summary::GateSummary;
+use crate::report::text::{kind_and_message, line, number, status};
+use crate::report::{Report, Row};
+use crate::verdict::Verdict;
+
+/// One thing that blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// What it is: a name, a subject, a page.
+    pub name: String,
+    /// In words.
+    pub what: String,
+    /// The command.
+    pub again: Option<String>,
+}
+
+/// Everything that keeps a gate from being met, the worst first.
+pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for word in ["BROKEN", "FAIL", "UNEXPECTED", "FLAKY", "KNOWN"] {
+        let own = |row: &&Row| row.gate == gate.gate && status(&row.verdict) == word;
+        blocks.extend(report.rows.iter().filter(own).map(of_row));
+    }
+    blocks.extend(survivors(report, gate));
+    blocks.extend(limits(gate));
+    blocks.extend(not_run(report, gate));
+    for (subject, why) in &report.absent {
+        if !report.rows.iter().any(|row| row.subject == *subject) {
+            let (name, what) = (subject.clone(), format!("not there: {}", line(why)));
+            blocks.push(Block { name, what, again: Some("goldgate doctor".to_owned()) });
+        }
+    }
+    blocks.extend(documents(report, gate));
+    if blocks.is_empty() && gate.state != State::Met {
+        let reasons = gate.requirements.iter().flat_map(|r| {
+            r.on.values().flat_map(move |m| m.reasons.iter().map(move |why| (r.id.clone(), why)))
+        });
+        blocks.extend(reasons.map(|(name, why)| Block { name, what: line(why), again: None }));
+    }
+    blocks
+}
+
+/// The one command that runs a row again.
+pub fn again(row: &Row) -> String {
+    let said = row.page.iter().flat_map(|page| page.lines());
+    let said = said.filter_map(|text| text.trim_start().strip_prefix("again"));
+    if let Some(command) = said.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
+        return line(command);
+    }
+    let on = match row.subject.as_str() {
+        "cpu" => " --on cpu",
+        "cuda" => " --on cuda:0",
+        _ => "",
+    };
+    format!("goldgate run {}{on}", line(&row.name))
+}
+
+fn of_row(row: &Row) -> Block {
+    let (kind, message) = kind_and_message(&row.verdict);
+    let what = format!("{} ({kind}): {}", status(&row.verdict), line(message));
+    Block { name: row.name.clone(), what, again: Some(again(row)) }
+}
+
+fn survivors(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    let ops: Vec<&str> =
+        report.rows.iter().filter(|r| r.gate == gate.gate).map(|r| r.stem.as_str()).collect();
+    let survived = report.faults.iter().filter(|f| !f.killed && ops.contains(&f.op.as_str()));
+    survived
+        .map(|fault| {
+            let name = format!("{}::{}", fault.op, fault.id);
+            let on = if fault.subject == "cuda" { "cuda:0" } else { "cpu" };
+            let again = Some(format!("goldgate mutate {name} --on {on}"));
+            Block { name, what: "a planted fault survived".to_owned(), again }
+        })
+        .collect()
+}
+
+fn limits(gate: &GateSummary) -> Vec<Block> {
+    let measured = gate.requirements.iter().flat_map(|r| r.on.values());
+    let asked = measured.filter(|m| m.state == State::NotMet);
+    let figures = asked.flat_map(|m| &m.figures);
+    let beyond = figures.filter(|f| f.share().is_some_and(|share| share > 1.0));
+    beyond
+        .map(|f| {
+            let value = number(f.value.unwrap_or(f64::NAN));
+            let what = format!("{} is {value}, the limit is {}", f.figure, number(f.limit));
+            let again = Some(format!("goldgate bench {} --on cuda:0", f.trial));
+            Block { name: f.trial.clone(), what, again }
+        })
+        .collect()
+}
+
+/// Rows that did not run, together by subject and reason.
+fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    let mut groups: BTreeMap<(&str, &str, &str), Vec<&Row>> = BTreeMap::new();
+    for row in report.rows.iter().filter(|r| r.gate == gate.gate) {
+        if let Verdict::NotRun { kind, message } = &row.verdict {
+            let message = if kind.word() == "no_device" { message } else { "" };
+            groups.entry((&row.subject, kind.word(), message)).or_default().push(row);
+        }
+    }
+    groups
+        .into_iter()
+        .map(|((subject, kind, message), rows)| {
+            let first = rows[0];
+            let message =
+                if message.is_empty() { kind_and_message(&first.verdict).1 } else { message };
+            let (name, again) = match rows.len() {
+                1 => (first.name.clone(), again(first)),
+                n => (format!("{n} trials on {subject}"), again_of_group(kind, gate.gate, first)),
+            };
+            let what = format!("NOT RUN ({kind}): {}", line(message));
+            Block { name, what, again: Some(again) }
+        })
+        .collect()
+}
+
+fn again_of_group(kind: &str, gate: u8, first: &Row) -> String {
+    match (kind, first.subject.as_str()) {
+        ("no_device", _) => "goldgate doctor".to_owned(),
+        ("no_golden", _) => "goldgate golden make".to_owned(),
+        (_, "cuda") => format!("goldgate run --gate {gate} --on cuda:0"),
+        (_, "cpu") => format!("goldgate run --gate {gate} --on cpu"),
+        _ => format!("goldgate run --gate {gate}"),
+    }
+}
+
+fn documents(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    let repository = gate.requirements.iter().filter_map(|r| r.on.get("repository"));
+    let reasons: Vec<&String> = repository.flat_map(|m| &m.reasons).collect();
+    let concerned = |path: &str| reasons.iter().any(|why| why.contains(path));
+    let bad = report.documents.iter().filter(|(path, good)| !**good && concerned(path));
+    let mut blocks: Vec<Block> = bad
+        .map(|(path, _)| Block {
+            name: path.clone(),
+            what: "the page does not hold what is asked of it".to_owned(),
+            again: Some(format!("goldgate run --gate {}", gate.gate)),
+        })
+        .collect();
+    let unseen = reasons.iter().filter(|why| why.ends_with("was not looked at"));
+    blocks.extend(unseen.map(|why| Block {
+        name: "repository".to_owned(),
+        what: line(why),
+        again: Some(format!("goldgate run --gate {}", gate.gate)),
+    }));
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    #[test]
+    fn each_block_has_its_command() {
+        let report = samples::report();
+        let told: Vec<(String, Option<String>)> =
+            blocks(&report, &report.gates[0]).into_iter().map(|b| (b.name, b.again)).collect();
+        let want = [
+            (
+                "gate1::layernorm::ragged::f16::cpu",
+                "goldgate run gate1::layernorm::ragged::f16::cpu --on cpu",
+            ),
+            ("gate1::gelu::wide::f32::cpu", "goldgate run gate1::gelu::wide::f32::cpu --on cpu"),
+            (
+                "gate1::layernorm::prime::f32::cpu",
+                "goldgate run gate1::layernorm::prime::f32::cpu --on cpu",
+            ),
+            ("layernorm::M-002", "goldgate mutate layernorm::M-002 --on cpu"),
+            (
+                "gate1::layernorm::ragged::f16::cuda",
+                "goldgate run gate1::layernorm::ragged::f16::cuda --on cuda:0",
+            ),
+        ];
+        let want = want.map(|(name, again)| (name.to_owned(), Some(again.to_owned())));
+        assert_eq!(told, want);
+    }
+}

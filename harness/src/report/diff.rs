@@ -1,0 +1,301 @@
+//! Two reports side by side: what got worse, what moved, what is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::report::text::{line, number, status};
+use crate::report::{Report, Row};
+
+/// The part by which a load must move to be told, and the least that it must move by.
+pub const LOAD_MOVED: (f64, f64) = (0.1, 0.01);
+
+/// The part by which a measured figure must move to be told.
+pub const SPEED_MOVED: f64 = 0.05;
+
+/// Two reports side by side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Diff {
+    /// Commits, hashes, devices that differ.
+    pub origin: Vec<Changed>,
+    /// Gates and requirements that are weighed otherwise: `G1.02 on cpu`.
+    pub gates: Vec<Changed>,
+    /// Rows under another status.
+    pub verdicts: Vec<Changed>,
+    /// Cases whose load moved.
+    pub loads: Vec<Moved>,
+    /// Benches whose figures moved.
+    pub speeds: Vec<Moved>,
+    /// Cases judged by another rule.
+    pub rules: Vec<Changed>,
+    /// Faults that were noticed and no longer are, or the other way round.
+    pub faults: Vec<Changed>,
+    /// Planned before, not now.
+    pub gone: Vec<String>,
+    /// Planned now, not before.
+    pub new: Vec<String>,
+}
+
+/// Something that was called otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Changed {
+    /// What.
+    pub name: String,
+    /// Before.
+    pub was: String,
+    /// Now.
+    pub is: String,
+    /// Whether that is bad news.
+    pub worse: bool,
+}
+
+/// A number that moved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Moved {
+    /// Which: the row, for benches with the figure's name.
+    pub name: String,
+    /// Before.
+    pub was: f64,
+    /// Now.
+    pub is: f64,
+}
+
+impl Diff {
+    /// Whether something got worse: a row that passed and no longer does, a gate that was met, a
+    /// fault that survives now, a case that is gone.
+    pub fn worse(&self) -> bool {
+        let lists = [&self.gates, &self.verdicts, &self.faults];
+        !self.gone.is_empty() || lists.iter().any(|list| list.iter().any(|c| c.worse))
+    }
+
+    /// Whether nothing differs but where the reports come from.
+    pub fn nothing(&self) -> bool {
+        *self == Diff { origin: self.origin.clone(), ..Diff::default() }
+    }
+
+    /// The diff in lines for people, at most `most` of each sort.
+    pub fn lines(&self, most: usize) -> Vec<String> {
+        let mut out = Vec::new();
+        let sorts = [
+            ("came from", &self.origin),
+            ("gates weighed otherwise", &self.gates),
+            ("verdicts changed", &self.verdicts),
+            ("faults", &self.faults),
+            ("rules changed", &self.rules),
+        ];
+        for (title, list) in sorts {
+            let said =
+                |c: &Changed| format!("{}: {} → {}", line(&c.name), line(&c.was), line(&c.is));
+            section(&mut out, title, list.len(), most, list.iter().map(said));
+        }
+        for (title, list) in [("load moved", &self.loads), ("speed moved", &self.speeds)] {
+            let said =
+                |m: &Moved| format!("{}: {} → {}", line(&m.name), number(m.was), number(m.is));
+            section(&mut out, title, list.len(), most, list.iter().map(said));
+        }
+        for (title, list) in [("gone", &self.gone), ("new", &self.new)] {
+            section(&mut out, title, list.len(), most, list.iter().map(|name| line(name)));
+        }
+        out
+    }
+
+    /// One line: how many of each sort.
+    pub fn count_line(&self) -> String {
+        let counts = [
+            (self.verdicts.len(), "verdicts changed"),
+            (self.verdicts.iter().filter(|c| c.worse).count(), "of them worse"),
+            (self.loads.len(), "loads moved"),
+            (self.speeds.len(), "speeds moved"),
+            (self.rules.len(), "rules changed"),
+            (self.faults.len(), "faults changed"),
+            (self.gone.len(), "gone"),
+            (self.new.len(), "new"),
+        ];
+        counts.map(|(n, what)| format!("{n} {what}")).join(" · ")
+    }
+}
+
+fn section(
+    out: &mut Vec<String>,
+    title: &str,
+    len: usize,
+    most: usize,
+    said: impl Iterator<Item = String>,
+) {
+    if len == 0 {
+        return;
+    }
+    out.push(format!("{title}: {len}"));
+    out.extend(said.take(most).map(|s| format!("  {s}")));
+    if len > most {
+        out.push(format!("  and {} more", len - most));
+    }
+}
+
+/// What moved from `old` to `new`.
+pub fn diff(old: &Report, new: &Report) -> Diff {
+    let names = |report: &Report| report.planned.iter().cloned().collect::<BTreeSet<String>>();
+    let (was, is) = (names(old), names(new));
+    let mut diff = Diff {
+        origin: origin(old, new),
+        gates: changed(&weighed(old), &weighed(new), |was, is| was == "met" && is != "met"),
+        faults: changed(&faults(old), &faults(new), |_, is| is == "survived"),
+        rules: changed(&rules(old), &rules(new), |_, _| false),
+        gone: was.difference(&is).cloned().collect(),
+        new: is.difference(&was).cloned().collect(),
+        ..Diff::default()
+    };
+    for row in &new.rows {
+        if let Some(before) = old.row(&row.name) {
+            compare(before, row, &mut diff);
+        }
+    }
+    diff.verdicts.sort_by_key(|c| !c.worse);
+    diff.loads.sort_by(|a, b| (b.is / b.was).total_cmp(&(a.is / a.was)));
+    diff
+}
+
+fn compare(before: &Row, row: &Row, diff: &mut Diff) {
+    let (was, is) = (status(&before.verdict), status(&row.verdict));
+    if was != is {
+        let (name, worse) = (row.name.clone(), was == "PASS" || is == "BROKEN");
+        diff.verdicts.push(Changed { name, was: was.into(), is: is.into(), worse });
+    }
+    if let (Some(was), Some(is)) = (before.load, row.load) {
+        let (part, least) = LOAD_MOVED;
+        if moved(was, is, part) && (was - is).abs() >= least {
+            diff.loads.push(Moved { name: row.name.clone(), was, is });
+        }
+    }
+    for (figure, &is) in &row.figures {
+        if let Some(&was) = before.figures.get(figure)
+            && moved(was, is, SPEED_MOVED)
+        {
+            diff.speeds.push(Moved { name: format!("{} {figure}", row.name), was, is });
+        }
+    }
+}
+
+fn moved(was: f64, is: f64, part: f64) -> bool {
+    (was - is).abs() > part * was.abs().max(is.abs()) || was.is_finite() != is.is_finite()
+}
+
+type Words = BTreeMap<String, String>;
+
+fn changed(was: &Words, is: &Words, worse: fn(&str, &str) -> bool) -> Vec<Changed> {
+    let both = is.iter().filter_map(|(name, is)| Some((name, was.get(name)?, is)));
+    both.filter(|(_, was, is)| was != is)
+        .map(|(name, was, is)| Changed {
+            name: name.clone(),
+            was: was.clone(),
+            is: is.clone(),
+            worse: worse(was, is),
+        })
+        .collect()
+}
+
+fn weighed(report: &Report) -> Words {
+    let mut words = Words::new();
+    for gate in &report.gates {
+        words.insert(format!("gate {}", gate.gate), word(gate.state));
+        for r in &gate.requirements {
+            let on = r.on.iter().map(|(s, m)| (format!("{} on {s}", r.id), word(m.state)));
+            words.extend(on);
+        }
+    }
+    words
+}
+
+fn word(state: crate::gate::State) -> String {
+    state.word().to_ascii_lowercase()
+}
+
+fn faults(report: &Report) -> Words {
+    let said = |killed: bool| if killed { "noticed" } else { "survived" }.to_owned();
+    let faults = report.faults.iter();
+    faults.map(|f| (format!("{}::{} on {}", f.op, f.id, f.subject), said(f.killed))).collect()
+}
+
+fn rules(report: &Report) -> Words {
+    let rules = report.rules.iter();
+    rules.flat_map(|(rule, names)| names.iter().map(|n| (n.clone(), rule.clone()))).collect()
+}
+
+fn origin(old: &Report, new: &Report) -> Vec<Changed> {
+    changed(&origins(old), &origins(new), |_, _| false)
+}
+
+fn origins(report: &Report) -> Words {
+    let p = &report.provenance;
+    let mut words: Words = [
+        ("version", &p.version),
+        ("commit", &p.commit),
+        ("tree", &p.tree),
+        ("compiler", &p.rustc),
+        ("program", &p.program_sha256),
+        ("specs", &p.specs_sha256),
+        ("goldens", &p.golden_sha256),
+        ("kernels", &p.kernels_sha256),
+        ("host", &p.host),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.clone()))
+    .collect();
+    for (subject, hello) in &p.subjects {
+        words.insert(format!("subject {subject}"), hello["subject"].to_string());
+        words.insert(format!("device of {subject}"), hello["device"].to_string());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+    use crate::verdict::Verdict;
+
+    #[test]
+    fn a_report_does_not_differ_from_itself() {
+        let report = samples::report();
+        let diff = diff(&report, &report);
+        assert!(diff.nothing() && !diff.worse() && diff.lines(9).is_empty());
+    }
+
+    #[test]
+    fn everything_that_moved_is_told() {
+        let mut old = samples::report();
+        let mut new = old.clone();
+        new.rows[2].load = Some(0.29);
+        new.rows[0].load = Some(0.935);
+        new.rows[0].verdict = samples::fail("load");
+        new.rows[4].verdict = Verdict::Pass;
+        old.rows[2].figures.insert("median_us".into(), 90.0);
+        new.rows[2].figures.insert("median_us".into(), 99.0);
+        let case = || vec!["gate1::gelu::wide::f16".to_owned()];
+        old.rules.insert("derived".into(), case());
+        new.rules.insert("number".into(), case());
+        new.faults[0].killed = false;
+        new.planned.remove(5);
+        new.planned.push("gate1::z::z::f16::cpu".into());
+        new.provenance.commit = "other".into();
+        let diff = diff(&old, &new);
+        assert!(diff.worse());
+        let text = diff.lines(9).join("\n");
+        for said in [
+            "commit: 0123456789abcdef0123456789abcdef01234567 → other",
+            "gate1::gelu::wide::f16::cpu: PASS → FAIL",
+            "gate1::layernorm::ragged::f16::cpu: FAIL → PASS",
+            "gate1::layernorm::one::f16::cpu: 0.25 → 0.29",
+            "gate1::layernorm::one::f16::cpu median_us: 90 → 99",
+            "gate1::gelu::wide::f16: derived → number",
+            "layernorm::M-001 on harness: noticed → survived",
+            "gone: 1\n  gate1::layernorm::ragged::f16::cuda",
+            "new: 1\n  gate1::z::z::f16::cpu",
+        ] {
+            assert!(text.contains(said), "{said} in\n{text}");
+        }
+        // 0.93 to 0.935 is no news.
+        assert_eq!(diff.loads.len(), 1);
+        assert!(diff.verdicts[0].worse && !diff.verdicts[1].worse);
+    }
+}

@@ -1,0 +1,333 @@
+//! report.html: one page that needs nothing beside itself, from the same rows.
+//!
+//! Rows go into the page as a compact array of arrays; the page draws only those in sight, so
+//! that 20,000 of them open at once.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use serde_json::{Map, Value, json};
+
+use crate::report::blocks::again;
+use crate::report::markdown::{device, not_for_release};
+use crate::report::summary::{Figure, GateSummary};
+use crate::report::text::{kind_and_message, line, lines, number, status};
+use crate::report::{Report, Row, Worst};
+use crate::verdict::Verdict;
+
+const CSS: &str = include_str!("../../templates/report.css");
+const JS: &str = include_str!("../../templates/report.js");
+
+/// The statuses, as rows count them.
+const STATUSES: [&str; 7] = ["PASS", "FAIL", "FLAKY", "KNOWN", "UNEXPECTED", "BROKEN", "NOT RUN"];
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    title: String,
+    commit: &'a str,
+    tree: &'a str,
+    host: &'a str,
+    ended: &'a str,
+    totals: Vec<(&'static str, usize)>,
+    invalid: Vec<String>,
+    incomplete: Option<String>,
+    gates: Vec<Gate>,
+    origin: Vec<(String, String)>,
+    css: &'static str,
+    js: &'static str,
+    data: String,
+}
+
+struct Gate {
+    gate: u8,
+    title: String,
+    state: &'static str,
+    subjects: Vec<(String, &'static str)>,
+    reasons: String,
+    requirements: Vec<Line>,
+}
+
+struct Line {
+    id: String,
+    asked: String,
+    means: Option<String>,
+    on: String,
+    state: &'static str,
+    passed: String,
+    load: String,
+    killed: String,
+    figures: Vec<String>,
+}
+
+/// The whole page.
+///
+/// # Errors
+/// Those of the template.
+pub fn html(report: &Report) -> askama::Result<String> {
+    let p = &report.provenance;
+    let count = |word: &'static str| {
+        (word, report.rows.iter().filter(|row| status(&row.verdict) == word).count())
+    };
+    let page = Page {
+        title: format!("goldgate report {}", p.ended),
+        commit: &p.commit,
+        tree: &p.tree,
+        host: &p.host,
+        ended: &p.ended,
+        totals: STATUSES.map(count).into_iter().filter(|(_, n)| *n > 0).collect(),
+        invalid: report.invalid.iter().map(|reason| line(reason)).collect(),
+        incomplete: report.incomplete.as_deref().map(line),
+        gates: match report.invalid.is_empty() {
+            true => report.gates.iter().map(|gate| told(report, gate)).collect(),
+            false => Vec::new(),
+        },
+        origin: origin(report),
+        css: CSS,
+        js: JS,
+        data: embedded(&data(report)),
+    };
+    page.render()
+}
+
+fn told(report: &Report, gate: &GateSummary) -> Gate {
+    let mut requirements = Vec::new();
+    for r in &gate.requirements {
+        for (i, (subject, m)) in r.on.iter().enumerate() {
+            let first = i == 0;
+            requirements.push(Line {
+                id: if first { line(&r.id) } else { String::new() },
+                asked: if first { line(&r.asked) } else { String::new() },
+                means: r.means.as_deref().filter(|_| first).map(line),
+                on: line(subject),
+                state: m.state.word(),
+                passed: format!("{} of {}", m.passed, m.planned),
+                load: m.load.map_or_else(|| "–".to_owned(), number),
+                killed: match m.listed {
+                    0 => "–".to_owned(),
+                    listed => format!("{} of {listed}", m.killed),
+                },
+                figures: m.figures.iter().map(figure).collect(),
+            });
+        }
+    }
+    Gate {
+        gate: gate.gate,
+        title: line(&gate.title),
+        state: gate.state.word(),
+        subjects: gate.subjects.iter().map(|(s, state)| (line(s), state.word())).collect(),
+        reasons: line(&not_for_release(report, gate).join("; ")),
+        requirements,
+    }
+}
+
+fn figure(f: &Figure) -> String {
+    let value = f.value.map_or_else(|| "not measured".to_owned(), number);
+    let sign = if f.at_least { "at least" } else { "below" };
+    format!("{} {value}, {sign} {}", line(&f.figure), number(f.limit))
+}
+
+fn origin(report: &Report) -> Vec<(String, String)> {
+    let p = &report.provenance;
+    let mut pairs: Vec<(String, String)> = [
+        ("goldgate", &p.version),
+        ("compiler", &p.rustc),
+        ("program sha256", &p.program_sha256),
+        ("specs sha256", &p.specs_sha256),
+        ("goldens sha256", &p.golden_sha256),
+        ("kernels sha256", &p.kernels_sha256),
+        ("plan sha256", &p.plan_sha256),
+        ("report sha256", &report.sha256),
+        ("began", &p.began),
+        ("ended", &p.ended),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), line(value)))
+    .collect();
+    pairs.extend(p.subjects.iter().map(|(s, hello)| (line(s), line(&device(hello)))));
+    pairs.extend(
+        report.absent.iter().map(|(s, why)| (line(s), format!("not there: {}", line(why)))),
+    );
+    pairs
+}
+
+/// JSON that may stand inside a script element: nothing in it can end the element.
+fn embedded(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028")
+}
+
+/// Words that many rows share, by number.
+#[derive(Default)]
+struct Words(BTreeMap<String, usize>, Vec<String>);
+
+impl Words {
+    fn number(&mut self, word: &str) -> usize {
+        if let Some(&n) = self.0.get(word) {
+            return n;
+        }
+        self.1.push(word.to_owned());
+        self.0.insert(word.to_owned(), self.1.len() - 1);
+        self.1.len() - 1
+    }
+}
+
+fn data(report: &Report) -> Value {
+    let (mut ops, mut variants, mut subjects) =
+        (Words::default(), Words::default(), Words::default());
+    let rows: Vec<Value> = report
+        .rows
+        .iter()
+        .map(|row| {
+            let parts: Vec<&str> = row.name.split("::").collect();
+            let whole = parts.len() == 5
+                && parts[0] == format!("gate{}", row.gate)
+                && parts[1] == row.stem
+                && parts[4] == row.subject;
+            let (case, variant) = if whole { (parts[2], parts[3]) } else { ("", "other") };
+            let at = STATUSES.iter().position(|s| *s == status(&row.verdict));
+            let mut fields = vec![
+                json!(row.gate),
+                json!(ops.number(&line(&row.stem))),
+                json!(case),
+                json!(variants.number(variant)),
+                json!(subjects.number(&line(&row.subject))),
+                json!(at.unwrap_or_default()),
+                row.load.map_or(Value::Null, real),
+                json!(row.compared),
+                json!((row.time_ms * 1e3).round() / 1e3),
+            ];
+            let more = more(row, whole);
+            if !more.is_empty() {
+                fields.push(Value::Object(more));
+            }
+            Value::Array(fields)
+        })
+        .collect();
+    json!({
+        "statuses": STATUSES, "ops": ops.1, "variants": variants.1, "subjects": subjects.1,
+        "rows": rows,
+    })
+}
+
+/// What only some rows have: everything of those that do not pass.
+fn more(row: &Row, whole: bool) -> Map<String, Value> {
+    let mut more = Map::new();
+    let mut put = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));
+    if !whole {
+        put("name", json!(line(&row.name)));
+    }
+    if !row.figures.is_empty() {
+        let figures = row.figures.iter().map(|(name, x)| (line(name), real(*x)));
+        put("figures", Value::Object(figures.collect()));
+    }
+    if row.verdict == Verdict::Pass {
+        return more;
+    }
+    let (kind, message) = kind_and_message(&row.verdict);
+    put("kind", json!(kind));
+    put("message", json!(line(message)));
+    if let Verdict::Known { reason, expires, .. } = &row.verdict {
+        put("known", json!(line(&format!("until {expires}: {reason}"))));
+    }
+    if !matches!(row.verdict, Verdict::NotRun { .. }) {
+        put("again", json!(again(row)));
+        let observed = serde_json::to_string(&row.observed).unwrap_or_default();
+        if observed != "{}" {
+            put("observed", json!(line(&observed)));
+        }
+    }
+    if !row.notes.is_empty() {
+        put("notes", json!(row.notes.iter().map(|note| line(note)).collect::<Vec<_>>()));
+    }
+    if let Some(page) = &row.page {
+        put("page", json!(lines(page)));
+    }
+    if let Some(worst) = &row.worst {
+        put("worst", around(worst));
+    }
+    more
+}
+
+fn around(worst: &Worst) -> Value {
+    let list = |numbers: &[f64]| numbers.iter().map(|x| real(*x)).collect::<Vec<_>>();
+    let at = (0..worst.load.len())
+        .max_by(|a, b| size(worst.load[*a]).total_cmp(&size(worst.load[*b])))
+        .unwrap_or(0);
+    json!({
+        "result": line(&worst.result), "index": worst.index, "first": worst.first,
+        "flat": worst.first + at, "got": list(&worst.got), "want": list(&worst.want),
+        "load": list(&worst.load), "over": worst.over, "total": worst.total,
+    })
+}
+
+/// A load for comparison: one that is no number is the worst.
+fn size(load: f64) -> f64 {
+    if load.is_nan() { f64::INFINITY } else { load }
+}
+
+/// A number, or the word for what JSON cannot say.
+fn real(x: f64) -> Value {
+    match x {
+        x if x.is_nan() => json!("NaN"),
+        x if x == f64::INFINITY => json!("inf"),
+        x if x == f64::NEG_INFINITY => json!("-inf"),
+        x if x == 0.0 && x.is_sign_negative() => json!("-0"),
+        x => json!(x),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    fn data_of(page: &str) -> Value {
+        let start = page.find(r#"id="data">"#).expect("data") + r#"id="data">"#.len();
+        let end = start + page[start..].find("</script>").expect("an end");
+        serde_json::from_str(&page[start..end]).expect("JSON")
+    }
+
+    #[test]
+    fn the_page_needs_nothing_beside_itself() {
+        let page = html(&samples::report()).expect("rendered");
+        for outside in ["http:", "https:", "src=", "@import", "url("] {
+            let own = page.replace("http://www.w3.org/2000/svg", "");
+            assert!(!own.contains(outside), "{outside}");
+        }
+        assert!(page.contains("LayerNorm | mean &#60;variance&#62;"));
+        assert_eq!(data_of(&page)["rows"].as_array().expect("rows").len(), 6);
+    }
+
+    #[test]
+    fn nothing_that_a_case_says_becomes_code() {
+        let evil = "</script><script>alert(1)</script><!--\u{1b}[2J";
+        let mut report = samples::report();
+        report.rows[0].verdict = samples::fail(evil);
+        report.rows[0].page = Some(evil.into());
+        report.gates[0].title = evil.into();
+        report.provenance.host = evil.into();
+        let page = html(&report).expect("rendered");
+        assert!(!page.contains("<script>alert"));
+        assert!(!page.contains("<!--"));
+        let said = data_of(&page)["rows"][0][9]["page"].clone();
+        assert_eq!(said, "</script><script>alert(1)</script><!--\\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_passing_row_is_small() {
+        let name = "gate1::attention_prefill::a_rather_long_name_of_a_case::bf16-q4_k::cuda";
+        let mut report = samples::report();
+        report.rows = vec![samples::row(name, 0.123_456_789_012_345_67)];
+        let row = data(&report)["rows"][0].to_string();
+        assert!(row.len() <= 200, "{} bytes: {row}", row.len());
+    }
+
+    #[test]
+    fn an_invalid_report_shows_no_gate() {
+        let mut report = samples::report();
+        report.invalid = vec!["a row twice".into()];
+        let page = html(&report).expect("rendered");
+        assert!(page.contains("INVALID") && page.contains("a row twice"));
+        assert!(!page.contains("Gate 1:"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Shards become one report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::report::document::hash_names;
+use crate::report::{Report, Row};
+
+/// Why shards cannot even be told apart.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// None were given.
+    #[error("no report to merge")]
+    Nothing,
+    /// One that is no shard.
+    #[error("report {0} is no shard of a run")]
+    NoShard(usize),
+}
+
+/// One report of many shards, its gates not yet weighed. Each must be of the same plan, specs,
+/// goldens and program, and there once: another hash, a shard or a row twice make it INVALID; a
+/// shard that is missing makes it INCOMPLETE and is named.
+///
+/// # Errors
+/// Nothing to merge, or a report that is no shard.
+pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
+    let first = shards.first().ok_or(MergeError::Nothing)?;
+    let whole = first.selection.shard.clone().ok_or(MergeError::NoShard(1))?;
+    let mut merged = Report { provenance: first.provenance.clone(), ..Report::default() };
+    merged.selection = first.selection.clone();
+    merged.selection.shard = None;
+    let mut seen = BTreeSet::new();
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let mut planned = BTreeSet::new();
+    for (at, report) in shards.iter().enumerate() {
+        let shard = report.selection.shard.as_ref().ok_or(MergeError::NoShard(at + 1))?;
+        let name = format!("shard {} of {}", shard.index, shard.of);
+        if (shard.of, &shard.plan_sha256) != (whole.of, &whole.plan_sha256) {
+            merged.invalid.push(format!("{name} is of another plan"));
+        }
+        if !seen.insert(shard.index) {
+            merged.invalid.push(format!("{name} stands twice"));
+        }
+        same(first, report, &name, &mut merged.invalid);
+        merged.invalid.extend(report.invalid.iter().map(|why| format!("{name}: {why}")));
+        if let Some(why) = &report.incomplete {
+            add(&mut merged.incomplete, format!("{name}: {why}"));
+        }
+        for row in &report.rows {
+            if rows.insert(row.name.clone(), row.clone()).is_some() {
+                merged.invalid.push(format!("{} stands twice in the rows", row.name));
+            }
+        }
+        planned.extend(report.planned.iter().cloned());
+        beside(report, &mut merged);
+    }
+    for missing in (1..=whole.of).filter(|index| !seen.contains(index)) {
+        add(&mut merged.incomplete, format!("shard {missing} of {} is missing", whole.of));
+    }
+    merged.planned = planned.into_iter().collect();
+    merged.rows = rows.into_values().collect();
+    let plan = hash_names(merged.planned.iter().map(String::as_str));
+    if merged.incomplete.is_none() && plan != whole.plan_sha256 {
+        merged.invalid.push("the shards together are not the plan".to_owned());
+    }
+    merged.provenance.plan_sha256 = plan;
+    if merged.incomplete.is_none() {
+        merged.hold_to_plan();
+    }
+    Ok(merged)
+}
+
+fn add(to: &mut Option<String>, why: String) {
+    *to = Some(match to.take() {
+        Some(before) => format!("{before}; {why}"),
+        None => why,
+    });
+}
+
+/// The hashes that must not differ between shards.
+fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) {
+    let (a, b) = (&first.provenance, &report.provenance);
+    for (what, a, b) in [
+        ("commit", &a.commit, &b.commit),
+        ("program", &a.program_sha256, &b.program_sha256),
+        ("specs", &a.specs_sha256, &b.specs_sha256),
+        ("goldens", &a.golden_sha256, &b.golden_sha256),
+        ("kernels", &a.kernels_sha256, &b.kernels_sha256),
+    ] {
+        if a != b {
+            invalid.push(format!("{name}: another hash of {what}"));
+        }
+    }
+    for (subject, hello) in &b.subjects {
+        let other = a.subjects.get(subject).is_some_and(|first| {
+            let who =
+                |h: &serde_json::Value| (h["subject"].clone(), h.pointer("/device/name").cloned());
+            who(first) != who(hello)
+        });
+        if other {
+            invalid.push(format!("{name}: another {subject}"));
+        }
+    }
+    let (a, b) = (&first.selection, &report.selection);
+    if (&a.filters, &a.gates, a.models) != (&b.filters, &b.gates, b.models) {
+        invalid.push(format!("{name}: another selection"));
+    }
+}
+
+/// What stands beside the rows.
+fn beside(report: &Report, merged: &mut Report) {
+    let p = &report.provenance;
+    let into = &mut merged.provenance;
+    if p.began < into.began {
+        into.began.clone_from(&p.began);
+    }
+    if p.ended > into.ended {
+        into.ended.clone_from(&p.ended);
+    }
+    let subjects = p.subjects.iter().map(|(s, hello)| (s.clone(), hello.clone()));
+    into.subjects.extend(subjects);
+    merged.absent.extend(report.absent.iter().map(|(s, why)| (s.clone(), why.clone())));
+    merged.incidents.extend(report.incidents.iter().cloned());
+    merged.replaced += report.replaced;
+    for fault in &report.faults {
+        if !merged.faults.contains(fault) {
+            merged.faults.push(fault.clone());
+        }
+    }
+    for (page, good) in &report.documents {
+        *merged.documents.entry(page.clone()).or_insert(true) &= good;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::document::Shard;
+    use crate::report::samples;
+
+    fn shards() -> Vec<Report> {
+        let whole = samples::report();
+        let plan = hash_names(whole.planned.iter().map(String::as_str));
+        let part = |index: u32| {
+            let mut report = whole.clone();
+            let own = |name: &str| u32::from(name.ends_with("cuda") || name.contains("gelu")) + 1;
+            report.planned.retain(|name| own(name) == index);
+            report.rows.retain(|row| own(&row.name) == index);
+            let plan_sha256 = plan.clone();
+            report.selection.shard = Some(Shard { index, of: 2, plan_sha256 });
+            report
+        };
+        vec![part(1), part(2)]
+    }
+
+    #[test]
+    fn all_shards_are_the_whole() {
+        let merged = merge(&shards()).expect("merged");
+        assert_eq!((merged.invalid.len(), merged.incomplete), (0, None));
+        assert_eq!(merged.planned, samples::report().planned);
+        assert_eq!(merged.rows.len(), merged.planned.len());
+        assert_eq!(merged.provenance.plan_sha256, samples::report().provenance.plan_sha256);
+    }
+
+    #[test]
+    fn a_missing_shard_is_named() {
+        let merged = merge(&shards()[..1]).expect("merged");
+        assert_eq!(merged.incomplete.as_deref(), Some("shard 2 of 2 is missing"));
+        assert!(merged.invalid.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_invalid() {
+        let invalid = |edit: fn(&mut Vec<Report>)| {
+            let mut parts = shards();
+            edit(&mut parts);
+            merge(&parts).expect("merged").invalid.join("; ")
+        };
+        let specs = invalid(|parts| parts[1].provenance.specs_sha256 = "other".into());
+        assert_eq!(specs, "shard 2 of 2: another hash of specs");
+        let twice = invalid(|parts| parts.push(parts[0].clone()));
+        assert!(twice.contains("shard 1 of 2 stands twice"), "{twice}");
+        assert!(twice.contains("stands twice in the rows"), "{twice}");
+        let lost = invalid(|parts| drop(parts[1].planned.pop()));
+        assert!(lost.contains("the shards together are not the plan"), "{lost}");
+        let bad = invalid(|parts| parts[0].invalid.push("x".into()));
+        assert_eq!(bad, "shard 1 of 2: x");
+    }
+
+    #[test]
+    fn a_report_of_everything_is_no_shard() {
+        assert_eq!(merge(&[]).err(), Some(MergeError::Nothing));
+        assert_eq!(merge(&[samples::report()]).err(), Some(MergeError::NoShard(1)));
+    }
+
+    #[test]
+    fn cases_are_dealt_by_name() {
+        let parts: Vec<u32> =
+            (0..100).map(|i| Shard::of_case(&format!("gate1::a::c{i}::f16"), 4)).collect();
+        assert!((1..=4).all(|i| parts.iter().filter(|p| **p == i).count() > 10), "{parts:?}");
+        assert_eq!(Shard::of_case("x", 1), 1);
+    }
+}

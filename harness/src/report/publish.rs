@@ -1,0 +1,141 @@
+//! A finished run becomes its files.
+
+use std::io;
+use std::path::Path;
+
+use quick_junit::SerializeError;
+
+use crate::report::Report;
+use crate::report::document::{ReadError, replace};
+use crate::report::html::html;
+use crate::report::junit::junit;
+use crate::report::markdown::{Last, gate_page, invalid_page};
+
+/// A report that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A folder that cannot be written.
+    #[error("could not write the report: {0}")]
+    Io(#[from] io::Error),
+    /// Rows that cannot be said in JSON.
+    #[error("could not say the report in JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Rows that cannot be said in XML.
+    #[error("could not say the report in XML: {0}")]
+    Xml(#[from] SerializeError),
+    /// A page that cannot be written.
+    #[error("could not write a page of the report: {0}")]
+    Page(#[from] askama::Error),
+    /// A report to compare with that cannot be read.
+    #[error(transparent)]
+    Last(#[from] ReadError),
+}
+
+/// Seals a report and writes report.json, rows.jsonl, junit.xml, a page a gate, and report.html
+/// into `folder`, each by rename. `last` is a record to compare with.
+///
+/// # Errors
+/// What cannot be written; files that were written before stay.
+pub fn publish(folder: &Path, report: &mut Report, last: Last<'_>) -> Result<(), PublishError> {
+    std::fs::create_dir_all(folder)?;
+    report.seal()?;
+    let pages = pages(report, last)?;
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    replace(&folder.join("report.json"), text.as_bytes())?;
+    let mut rows = String::new();
+    for row in &report.rows {
+        rows.push_str(&serde_json::to_string(row)?);
+        rows.push('\n');
+    }
+    replace(&folder.join("rows.jsonl"), rows.as_bytes())?;
+    replace(&folder.join("junit.xml"), junit(report)?.as_bytes())?;
+    for (name, page) in pages {
+        replace(&folder.join(name), page.as_bytes())?;
+    }
+    replace(&folder.join("report.html"), html(report)?.as_bytes())?;
+    Ok(())
+}
+
+/// The pages of all gates: file name and text. In a report that is INVALID they say only why.
+///
+/// # Errors
+/// Those of the templates.
+pub fn pages(report: &Report, last: Last<'_>) -> Result<Vec<(String, String)>, PublishError> {
+    let name = |gate: u8| format!("gate-{gate}.md");
+    if !report.invalid.is_empty() {
+        let mut gates: Vec<u8> = report.rows.iter().map(|row| row.gate).collect();
+        gates.sort_unstable();
+        gates.dedup();
+        return gates.into_iter().map(|g| Ok((name(g), invalid_page(report, g)?))).collect();
+    }
+    let gates = report.gates.iter();
+    gates.map(|gate| Ok((name(gate.gate), gate_page(report, gate, last)?))).collect()
+}
+
+/// The gates in a line each, as a run ends:
+/// `Gate 1: cpu MET · cuda NOT RUN (no device) → INCOMPLETE`.
+pub fn gate_lines(report: &Report) -> Vec<String> {
+    use crate::report::text::line;
+    if !report.invalid.is_empty() {
+        let reasons = report.invalid.iter().map(|reason| format!("INVALID: {}", line(reason)));
+        return reasons.collect();
+    }
+    let said = |gate: &crate::report::summary::GateSummary| {
+        let subjects = gate.subjects.iter().map(|(subject, state)| {
+            let why = report.absent.get(subject).filter(|_| state.word() == "NOT RUN");
+            let why = why.map(|why| format!(" ({})", line(why))).unwrap_or_default();
+            format!("{} {}{why}", line(subject), state.word())
+        });
+        let subjects = subjects.collect::<Vec<_>>().join(" · ");
+        format!("Gate {}: {subjects} → {}", gate.gate, gate.state.word())
+    };
+    report.gates.iter().map(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    #[test]
+    fn every_file_is_there_and_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut report = samples::report();
+        publish(folder.path(), &mut report, None).expect("published");
+        for file in ["report.json", "rows.jsonl", "junit.xml", "gate-1.md", "report.html"] {
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 5);
+        let back = Report::read(folder.path()).expect("read");
+        assert_eq!(back.hash().expect("hashed"), report.sha256);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let other = folder.path().join("other");
+        std::fs::write(&other, "keep").expect("writable");
+        let link = folder.path().join("report.json");
+        std::os::unix::fs::symlink(&other, &link).expect("linked");
+        replace(&link, b"new").expect("replaced");
+        assert_eq!(std::fs::read(&other).expect("read"), b"keep");
+        assert_eq!(std::fs::read(&link).expect("read"), b"new");
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_leaves_no_half_report() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(replace(&folder.path().join("no/report.json"), b"x").is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn the_last_lines_say_each_gate() {
+        let mut report = samples::report();
+        let want = "Gate 1: cpu NOT MET · cuda NOT RUN (no CUDA driver) → NOT MET";
+        assert_eq!(gate_lines(&report), [want]);
+        report.invalid = vec!["a\nb".into()];
+        assert_eq!(gate_lines(&report), ["INVALID: a\\nb"]);
+    }
+}

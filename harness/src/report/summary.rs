@@ -1,0 +1,249 @@
+//! What a gate's page says beyond its rows: each requirement with everything that was measured.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::gate::plan::any_selects;
+use crate::gate::weigh::{SubjectVerdict, mutants_of, weigh};
+use crate::gate::{GateVerdict, Planned, State, TrialKind};
+use crate::report::{Report, finite};
+use crate::spec::Specs;
+use crate::spec::gates::{BenchEvidence, Evidence, GateSpec, Requirement, figure};
+
+/// A gate as it was weighed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateSummary {
+    /// Its number.
+    pub gate: u8,
+    /// What it says, in one line.
+    pub title: String,
+    /// `met`, `not_met` or `incomplete`.
+    pub state: State,
+    /// The subjects that must meet it.
+    pub required: Vec<String>,
+    /// On each subject.
+    pub subjects: BTreeMap<String, State>,
+    /// Its requirements, in the order of the specs.
+    pub requirements: Vec<RequirementSummary>,
+}
+
+/// A requirement as it was weighed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequirementSummary {
+    /// Its name.
+    pub id: String,
+    /// As it was asked.
+    pub asked: String,
+    /// Where it was asked.
+    pub from: String,
+    /// As it is read, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub means: Option<String>,
+    /// Whether it stands beside the gate, because it needs files from outside.
+    #[serde(default)]
+    pub field: bool,
+    /// On each subject that it concerns.
+    pub on: BTreeMap<String, Measured>,
+}
+
+/// A requirement on one subject.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// The state.
+    pub state: State,
+    /// Trials that it rests on.
+    pub planned: usize,
+    /// Those that passed.
+    pub passed: usize,
+    /// The largest load among them.
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
+    pub load: Option<f64>,
+    /// Listed faults that were noticed.
+    #[serde(default)]
+    pub killed: usize,
+    /// Listed faults, equivalent ones aside.
+    #[serde(default)]
+    pub listed: usize,
+    /// What was timed, against its limit.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub figures: Vec<Figure>,
+    /// Why it is not met, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reasons: Vec<String>,
+}
+
+/// A measured figure against its limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// The trial.
+    pub trial: String,
+    /// The figure, unit last.
+    pub figure: String,
+    /// What was measured; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
+    pub value: Option<f64>,
+    /// The limit.
+    #[serde(with = "finite::one")]
+    pub limit: f64,
+    /// Whether the limit is a lower one.
+    pub at_least: bool,
+}
+
+impl Figure {
+    /// Measured as a part of what is allowed: 1 is at the limit, more is beyond.
+    pub fn share(&self) -> Option<f64> {
+        let value = self.value?;
+        Some(if self.at_least { self.limit / value } else { value / self.limit })
+    }
+}
+
+/// Weighs a report's rows into its gates; afterwards it says everything that its pages need.
+/// `plan` is everything that there is, whatever was selected.
+pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Planned]) {
+    report.rules = rules(specs);
+    report.gates.clear();
+    let weighed = weigh(&specs.gates, &specs.mutants, plan, &report.rows, &report.evidences());
+    for reason in weighed.invalid {
+        if !report.invalid.contains(&reason) {
+            report.invalid.push(reason);
+        }
+    }
+    let asked = &report.selection.gates;
+    let asked = |gate: u8| asked.is_empty() || asked.contains(&gate);
+    let gates: Vec<GateSummary> = weighed
+        .gates
+        .iter()
+        .filter(|verdict| asked(verdict.gate))
+        .filter_map(|verdict| {
+            let spec = specs.gates.gates.iter().find(|g| g.gate.value == verdict.gate)?;
+            Some(Told { specs, plan, report }.gate(spec, verdict))
+        })
+        .collect();
+    report.gates = gates;
+}
+
+fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
+    let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for case in specs.cases() {
+        rules.entry(crate::page::awaited(case)).or_default().push(case.full_name());
+    }
+    rules.values_mut().for_each(|names| names.sort());
+    rules
+}
+
+struct Told<'a> {
+    specs: &'a Specs,
+    plan: &'a [Planned],
+    report: &'a Report,
+}
+
+impl Told<'_> {
+    fn gate(&self, spec: &GateSpec, verdict: &GateVerdict) -> GateSummary {
+        let pairs = spec.requirements.iter().zip(&verdict.requirements);
+        let requirements = pairs.map(|(spec, verdict)| RequirementSummary {
+            id: spec.id.value.clone(),
+            asked: spec.asked.clone(),
+            from: spec.from.clone(),
+            means: spec.means.clone(),
+            field: spec.field,
+            on: verdict.on.iter().map(|(s, v)| (s.clone(), self.measured(spec, s, v))).collect(),
+        });
+        GateSummary {
+            gate: verdict.gate,
+            title: verdict.title.clone(),
+            state: verdict.state,
+            required: spec.required.clone(),
+            subjects: verdict.subjects.clone(),
+            requirements: requirements.collect(),
+        }
+    }
+
+    fn measured(&self, spec: &Requirement, subject: &str, verdict: &SubjectVerdict) -> Measured {
+        let mut told = Measured {
+            state: verdict.state,
+            planned: verdict.planned,
+            passed: verdict.passed,
+            reasons: verdict.reasons.clone(),
+            ..Measured::default()
+        };
+        let mut faults = BTreeSet::new();
+        for evidence in &spec.evidence {
+            match &evidence.value {
+                Evidence::Cases(e) => {
+                    let loads = self.rows(&e.select, TrialKind::Case, subject);
+                    let loads = loads.filter_map(|name| self.report.row(&name)?.load);
+                    told.load = told.load.into_iter().chain(loads).reduce(worse);
+                }
+                Evidence::Faults(e) => {
+                    let named = e.kill.iter().flat_map(|kill| self.faults(spec, kill, subject));
+                    faults.extend(named);
+                }
+                Evidence::Bench(e) => self.figures(e, subject, &mut told.figures),
+                Evidence::Document(_) | Evidence::Checks(_) => {}
+            }
+        }
+        told.listed = faults.len();
+        told.killed = faults.iter().filter(|fault| self.killed(fault)).count();
+        told
+    }
+
+    /// The names of the trials of a kind that patterns select on a subject.
+    fn rows<'s>(
+        &'s self,
+        select: &'s [String],
+        kind: TrialKind,
+        subject: &'s str,
+    ) -> impl Iterator<Item = String> + 's {
+        let selected = move |p: &&Planned| {
+            p.kind == kind && p.subjects.iter().any(|s| s == subject) && any_selects(select, p)
+        };
+        self.plan.iter().filter(selected).map(move |p| format!("{}::{subject}", p.name))
+    }
+
+    /// Op, mutant and tier of every fault that `kill` names on a subject.
+    fn faults(
+        &self,
+        spec: &Requirement,
+        kill: &str,
+        subject: &str,
+    ) -> Vec<(String, String, &'static str)> {
+        let mutants = mutants_of(&self.specs.mutants, self.plan, spec, kill);
+        let real = mutants.into_iter().filter(|(_, m)| m.equivalent.is_none());
+        let tier = |kernel: bool| if kernel { "cuda" } else { "harness" };
+        real.map(|(op, m)| (op.to_owned(), m.id.value.clone(), tier(m.kernel.is_some())))
+            .filter(|(_, _, tier)| *tier == "harness" || subject == "cuda")
+            .collect()
+    }
+
+    fn killed(&self, (op, id, tier): &(String, String, &'static str)) -> bool {
+        let mut same = self
+            .report
+            .faults
+            .iter()
+            .filter(|f| f.op == *op && f.id == *id && f.subject == *tier)
+            .peekable();
+        same.peek().is_some() && same.all(|f| f.killed)
+    }
+
+    fn figures(&self, evidence: &BenchEvidence, subject: &str, told: &mut Vec<Figure>) {
+        for trial in self.rows(&evidence.select, TrialKind::Bench, subject) {
+            let row = self.report.row(&trial);
+            for (name, &limit) in &evidence.limits {
+                let Some((figure, at_least)) = figure(name) else { continue };
+                let value = row.and_then(|row| row.figures.get(figure).copied());
+                let (trial, figure) = (trial.clone(), figure.to_owned());
+                told.push(Figure { trial, figure, value, limit, at_least });
+            }
+        }
+    }
+}
+
+/// The larger load; one that is no number is larger than all.
+fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}

@@ -1,0 +1,169 @@
+//! Text that comes from cases and subjects, made harmless for those who read it.
+
+use std::fmt::Write;
+
+use crate::verdict::Verdict;
+
+/// The word of a verdict, as every report prints it.
+pub const fn status(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "PASS",
+        Verdict::Fail { .. } => "FAIL",
+        Verdict::Flaky { .. } => "FLAKY",
+        Verdict::Known { .. } => "KNOWN",
+        Verdict::Unexpected { .. } => "UNEXPECTED",
+        Verdict::Broken { .. } => "BROKEN",
+        Verdict::NotRun { .. } => "NOT RUN",
+    }
+}
+
+/// The kind of a verdict and its message; empty for a pass.
+pub fn kind_and_message(verdict: &Verdict) -> (&'static str, &str) {
+    match verdict {
+        Verdict::Pass => ("", ""),
+        Verdict::Fail { kind, message } | Verdict::Flaky { kind, message } => {
+            (kind.word(), message)
+        }
+        Verdict::Known { kind, message, .. } => (kind.word(), message),
+        Verdict::Unexpected { message } => ("unexpected", message),
+        Verdict::Broken { kind, message } => (kind.word(), message),
+        Verdict::NotRun { kind, message } => (kind.word(), message),
+    }
+}
+
+/// Characters that move the cursor or turn the direction of writing.
+fn harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Several lines: line feeds and tabs stay, every other control character is spelled out.
+pub fn lines(text: &str) -> String {
+    escaped(text, |c| harmful(c) && c != '\n' && c != '\t')
+}
+
+/// One line: every control character is spelled out, line feeds too.
+pub fn line(text: &str) -> String {
+    escaped(text, harmful)
+}
+
+fn escaped(text: &str, harmful: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// One line of Markdown that says `text` and nothing else.
+pub fn markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in line(text).chars() {
+        if c.is_ascii_punctuation() && !matches!(c, ',' | '/' | ':' | ';' | '%' | '\'' | '"') {
+            // A dot or a dash matters at the start of a line only, and reads badly elsewhere.
+            let plain = matches!(c, '.' | '-' | '(' | ')' | '=' | '?' | '^' | '$' | '@');
+            if plain && !out.is_empty() {
+                out.push(c);
+                continue;
+            }
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A span of Markdown code that may stand in a table.
+pub fn code(text: &str) -> String {
+    let text = line(text).replace('|', "\\|");
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+/// A number as people read it: four significant digits.
+pub fn number(x: f64) -> String {
+    if x.is_nan() {
+        return "NaN".to_owned();
+    }
+    if x.is_infinite() {
+        return if x > 0.0 { "∞".to_owned() } else { "-∞".to_owned() };
+    }
+    if x == 0.0 {
+        return "0".to_owned();
+    }
+    let size = x.abs();
+    if !(1e-3..1e6).contains(&size) {
+        return format!("{x:.3e}");
+    }
+    let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
+    let text = format!("{x:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// A count with thin groups of three: `12 345 678`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push('\u{a0}');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The first twelve digits of a hash, and how many more there are.
+pub fn short_hash(hash: &str) -> String {
+    let mut out: String = hash.chars().take(12).collect();
+    if hash.chars().count() > 12 {
+        // Writing into a string cannot fail.
+        let _ = write!(out, "…");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_a_cursor_is_spelled_out() {
+        let evil = "a\u{1b}[31m\r\n::error::\u{202e}x\u{0}";
+        assert_eq!(line(evil), "a\\u{1b}[31m\\r\\n::error::\\u{202e}x\\u{0}");
+        assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u{7}");
+    }
+
+    #[test]
+    fn markdown_says_what_was_said() {
+        assert_eq!(markdown("a|b *c* <d> `e` [f](g) #1"), r"a\|b \*c\* \<d\> \`e\` \[f\](g) \#1");
+        assert_eq!(markdown("- x"), r"\- x");
+        assert_eq!(markdown("1.5e-3 (at 0.1 %)"), "1.5e-3 (at 0.1 %)");
+        assert_eq!(code("a`b|c"), r"``a`b\|c``");
+        assert_eq!(code("x"), "`x`");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (x, want) in [
+            (0.0, "0"),
+            (0.93123456, "0.9312"),
+            (12.5, "12.5"),
+            (4800.0, "4800"),
+            (1e-7, "1.000e-7"),
+            (f64::INFINITY, "∞"),
+        ] {
+            assert_eq!(number(x), want);
+        }
+        assert_eq!(count(12_345_678), "12\u{a0}345\u{a0}678");
+        assert_eq!(count(12), "12");
+    }
+}
