@@ -17,7 +17,8 @@ use crate::golden::store::Store;
 use crate::mutate::{self, Planted};
 use crate::report::provenance::folder_hash;
 use crate::report::{Provenance, Report, Row};
-use crate::run::{self, Options, Plan, RERUNS, Stored, known};
+use crate::run::extra::What;
+use crate::run::{self, Extra, Options, Plan, RERUNS, Stored, known};
 use crate::spec::Specs;
 use crate::spec::known::Day;
 use crate::subject::SubjectSpec;
@@ -96,12 +97,17 @@ impl Session {
         let cases: Vec<Arc<Case>> = specs.cases().cloned().map(Arc::new).collect();
         let mut plan = Plan::new(&cases, subjects);
         plan.checks = checks::ALL.to_vec();
+        plan.extras = extras(&specs, &plan.subjects, !request.gates.is_empty());
         let whole = plan.names().len();
         let slow = request.slow || !request.gates.is_empty();
         plan.trials.retain(|t| slow || !t.case.slow);
         let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
         plan.trials.retain(|t| gate(t.case.gate));
         plan.checks.retain(|c| gate(c.gate));
+        plan.extras.retain(|e| match &e.what {
+            What::Check(c) => gate(c.gate),
+            What::Bench(b) => gate(b.case.gate),
+        });
         plan.retain(|name| selects(&request.filters, name));
         if let Some((i, n)) = request.shard {
             plan.retain(|name| shard_of(name, n) == i);
@@ -208,6 +214,21 @@ impl Session {
                 | Verdict::Broken { .. }
         )
     }
+}
+
+/// Checks of our own subjects as a whole; and where a gate is asked, every bench on a card.
+fn extras(specs: &Specs, subjects: &[SubjectSpec], benches: bool) -> Vec<Extra> {
+    let mut extras = Vec::new();
+    for (at, subject) in subjects.iter().enumerate() {
+        let checks =
+            checks::SUBJECT_CHECKS.iter().filter(|c| c.subjects.contains(&&*subject.label));
+        extras.extend(checks.map(|c| Extra::check(c, at, &subject.label)));
+        if benches && subject.label == "cuda" {
+            let all = specs.benches().cloned().map(Arc::new);
+            extras.extend(all.map(|b| Extra::bench(b, at, &subject.label)));
+        }
+    }
+    extras
 }
 
 /// The shard of a trial, from 1: by its name without the subject.

@@ -1,6 +1,7 @@
 //! A run: every planned trial is asked of its subject, judged, and told; nothing is lost.
 
 mod again;
+pub mod extra;
 pub mod known;
 mod on_trial;
 pub mod own;
@@ -27,6 +28,7 @@ use crate::report::{Report, Row};
 use crate::subject::SubjectSpec;
 use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
 
+pub use extra::Extra;
 pub use stored::Stored;
 pub use trial::Trial;
 
@@ -39,6 +41,8 @@ pub struct Plan {
     pub trials: Vec<Trial>,
     /// Checks of the harness itself.
     pub checks: Vec<HarnessCheck>,
+    /// Checks of subjects as a whole, and benches.
+    pub extras: Vec<Extra>,
 }
 
 impl Plan {
@@ -56,19 +60,22 @@ impl Plan {
         trials.sort_by(|a, b| {
             (a.subject, a.case.gate, &a.name).cmp(&(b.subject, b.case.gate, &b.name))
         });
-        Plan { subjects, trials, checks: Vec::new() }
+        Plan { subjects, trials, checks: Vec::new(), extras: Vec::new() }
     }
 
     /// Keeps the trials whose names pass.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.trials.retain(|trial| keep(&trial.name));
         self.checks.retain(|check| keep(&own::name(check)));
+        self.extras.retain(|extra| keep(&extra.name));
     }
 
     /// Every trial's name, sorted.
     pub fn names(&self) -> Vec<String> {
         let trials = self.trials.iter().map(|t| t.name.clone());
-        let names: BTreeSet<String> = trials.chain(self.checks.iter().map(own::name)).collect();
+        let extras = self.extras.iter().map(|e| e.name.clone());
+        let checks = self.checks.iter().map(own::name);
+        let names: BTreeSet<String> = trials.chain(checks).chain(extras).collect();
         names.into_iter().collect()
     }
 
@@ -198,6 +205,7 @@ pub fn run(
     };
     report.invalid.extend(on_trial::judge_on_the_wire(&context));
     ask_all(&context, &mut teller, &mut report);
+    extra::ask_all(&context, &mut teller);
     if !context.stopped() {
         again::ask_again(&context, &mut teller);
     }

@@ -1,13 +1,15 @@
 //! Our engine on a card, behind the wire. Only a worker process opens it.
 
 use goldgate_engine::cuda::{Device as Card, DeviceError, Settings};
+use goldgate_engine::exec::bench;
 use goldgate_engine::exec::op::{self, OpError};
 use goldgate_engine::ops;
-use serde_json::{Value, json};
+use goldgate_engine::{DType, Tensor};
+use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
-use crate::subject::serve::{Answer, Device, NoAnswer, Trouble, hello_of_ours, resident};
-use crate::subject::{OpQuestion, perfect};
+use crate::subject::serve::{Answer, Bench, Device, NoAnswer, Trouble, hello_of_ours, resident};
+use crate::subject::{OpQuestion, layers, perfect};
 
 /// What our worker observes of itself on a card.
 const OBSERVES: [&str; 5] = ["guards", "inputs", "poison", "route", "memory"];
@@ -16,6 +18,7 @@ const OBSERVES: [&str; 5] = ["guards", "inputs", "poison", "route", "memory"];
 #[derive(Debug)]
 pub struct Cuda {
     card: Card,
+    settings: Settings,
 }
 
 impl Cuda {
@@ -24,7 +27,14 @@ impl Cuda {
     /// # Errors
     /// No driver, no such card, no compiler.
     pub fn open(settings: &Settings, index: usize) -> Result<Cuda, DeviceError> {
-        Ok(Cuda { card: Card::open(settings, index)? })
+        let card = Card::open(settings, index)?;
+        // With many cores every page is compiled at once, into the cache, so that no case waits
+        // for the compiler; with few, each page when it is first needed.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if cores >= 8 {
+            card.warm(&ops::pages())?;
+        }
+        Ok(Cuda { card, settings: settings.clone() })
     }
 }
 
@@ -42,7 +52,7 @@ impl Device for Cuda {
             "driver": format!("CUDA {driver}"),
             "runtime": format!("NVRTC {major}.{minor}"),
         });
-        Ok(hello_of_ours(&device, &["op", "memory"], &OBSERVES))
+        Ok(hello_of_ours(&device, &["op", "memory", "bench", "check"], &OBSERVES))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
@@ -61,6 +71,40 @@ impl Device for Cuda {
             largest_request: None,
         };
         Ok(Answer { results, observed, ..Answer::default() })
+    }
+
+    fn bench(&mut self, question: &OpQuestion, settings: &Bench) -> Result<Answer, NoAnswer> {
+        let mut fields = Map::new();
+        if settings.copy.is_some() {
+            let limits = bench::limits(&mut self.card).map_err(|e| no_answer(e.into()))?;
+            fields.insert("copy_gb_s".into(), limits.copy_gb_s.into());
+            fields.insert("read_gb_s".into(), limits.read_gb_s.into());
+            fields.insert("mma_tflop_s".into(), limits.mma_tflop_s.into());
+            fields.insert("gap_us".into(), limits.gap_us.into());
+            return Ok(Answer { fields, ..Answer::default() });
+        }
+        let Some(op) = ops::find(&question.op) else {
+            return Err(NoAnswer::Unsupported(format!("op {}", question.op)));
+        };
+        let checked = perfect::check(question, op)?;
+        let replays = settings.iterations.clamp(1, 50) as usize;
+        let us = bench::time(&mut self.card, op, &checked, &question.tensors, replays)
+            .map_err(|e| no_answer(e.into()))?;
+        let cost = op.cost(&checked);
+        fields.insert("bytes".into(), cost.bytes.into());
+        fields.insert("flops".into(), cost.operations.into());
+        let us = Tensor::from_f64(DType::F32, &[us.len()], &us);
+        let results = std::iter::once(("us".to_owned(), us)).collect();
+        Ok(Answer { results, fields, ..Answer::default() })
+    }
+
+    fn check(&mut self, stem: &str, case: &str) -> Result<Option<String>, NoAnswer> {
+        match stem {
+            "fault" => Ok(layers::faults(self, case).err()),
+            "layer" => Ok(layers::on_card(&mut self.card, case).err()),
+            "streams" => Ok(layers::streams(&self.settings, self.card.card().index).err()),
+            _ => Err(NoAnswer::Unsupported(format!("check {stem}::{case}"))),
+        }
     }
 
     fn memory(&self) -> Option<Value> {

@@ -3,6 +3,7 @@
 pub mod cuda;
 pub mod hello;
 pub mod launch;
+pub mod layers;
 pub mod perfect;
 pub mod pool;
 pub mod replay;
@@ -48,6 +49,17 @@ pub struct OpQuestion {
 }
 
 impl OpQuestion {
+    /// No question: what a call about the card alone carries.
+    pub fn none() -> OpQuestion {
+        OpQuestion {
+            op: String::new(),
+            dtype: DType::F32,
+            attributes: Map::new(),
+            tensors: BTreeMap::new(),
+            alias: BTreeMap::new(),
+        }
+    }
+
     /// The question of a case, with operands by `fill`.
     pub fn of(case: &Case, fill: impl Fn(&crate::case::Input) -> Tensor) -> OpQuestion {
         let ask = &case.ask;

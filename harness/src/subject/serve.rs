@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
 use crate::subject::hello::MAX_FRAME;
-use crate::subject::{OpQuestion, perfect};
+use crate::subject::{OpQuestion, layers, perfect};
 use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
 /// What answers behind a worker's wire.
@@ -33,6 +33,15 @@ pub trait Device {
     /// Why there is no answer.
     fn bench(&mut self, _question: &OpQuestion, _settings: &Bench) -> Result<Answer, NoAnswer> {
         Err(NoAnswer::Unsupported("bench".to_owned()))
+    }
+
+    /// A check of the subject as a whole (`layer::…`, `fault::…`, `streams::…`); what does not
+    /// hold, in words.
+    ///
+    /// # Errors
+    /// A check that is not offered.
+    fn check(&mut self, stem: &str, case: &str) -> Result<Option<String>, NoAnswer> {
+        Err(NoAnswer::Unsupported(format!("check {stem}::{case}")))
     }
 
     /// The `ok` of memory, if it can tell.
@@ -136,11 +145,21 @@ fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
         },
         Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
         Some("bench") => (said(bench(frame, device)), false),
+        Some("check") => (checked(ask, device), false),
         Some(call) => (unsupported(&format!("call {call}")), false),
         None => {
             let message = "a question without a call".to_owned();
             (failed(&Trouble { class: "bad_request", sticky: false, message }), false)
         }
+    }
+}
+
+fn checked(ask: &Value, device: &mut dyn Device) -> Frame {
+    let word = |key: &str| ask[key].as_str().unwrap_or_default();
+    match device.check(word("stem"), word("case")) {
+        Ok(None) => Frame::new(json!({"ok": {"holds": true}})),
+        Ok(Some(why)) => Frame::new(json!({"ok": {"holds": false, "why": why}})),
+        Err(no_answer) => said(Err(no_answer)),
     }
 }
 
@@ -152,7 +171,11 @@ fn bench(frame: &Frame, device: &mut dyn Device) -> Result<Answer, NoAnswer> {
         flush_l2: frame.json["flush_l2"].as_bool().unwrap_or(true),
         copy: frame.json["copy"].as_u64(),
     };
-    device.bench(&question(frame)?, &settings)
+    let question = match settings.copy {
+        Some(_) => OpQuestion::none(),
+        None => question(frame)?,
+    };
+    device.bench(&question, &settings)
 }
 
 fn question(frame: &Frame) -> Result<OpQuestion, NoAnswer> {
@@ -228,13 +251,21 @@ pub struct Cpu;
 
 impl Device for Cpu {
     fn hello(&self) -> Result<Value, Trouble> {
-        Ok(hello_of_ours(&json!({"kind": "cpu"}), &["op", "memory"], &["memory"]))
+        Ok(hello_of_ours(&json!({"kind": "cpu"}), &["op", "memory", "check"], &["memory"]))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
         match perfect::define(question) {
             None => Err(NoAnswer::Unsupported(format!("op {}", question.op))),
             Some(answer) => Ok(Answer { results: answer?, ..Answer::default() }),
+        }
+    }
+
+    fn check(&mut self, stem: &str, case: &str) -> Result<Option<String>, NoAnswer> {
+        match stem {
+            "fault" => Ok(layers::faults(self, case).err()),
+            "layer" => Ok(layers::on_cpu(case).err()),
+            _ => Err(NoAnswer::Unsupported(format!("check {stem}::{case}"))),
         }
     }
 

@@ -1,0 +1,229 @@
+//! What a run asks of a subject beside its cases: checks of the subject as a whole, and benches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::case::Family;
+use crate::checks::SubjectCheck;
+use crate::execution::Observed;
+use crate::fill::fill;
+use crate::report::Row;
+use crate::run::slots::launch;
+use crate::run::{Context, Teller};
+use crate::spec::Bench;
+use crate::spec::op::Against;
+use crate::subject::OpQuestion;
+use crate::subject::pool::{Heard, Slot};
+use crate::subject::worker::Reply;
+use crate::verdict::{FailKind, NotRun, Verdict};
+
+/// How long a check or a bench may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Replays of a bench; the row tells their median.
+const REPLAYS: u32 = 5;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A check of the subject as a whole.
+    Check(&'static SubjectCheck),
+    /// The time of one question.
+    Bench(Arc<Bench>),
+}
+
+/// Something asked of one subject beside its cases.
+#[derive(Clone, Debug)]
+pub struct Extra {
+    /// Its full name, subject last.
+    pub name: String,
+    /// What is asked.
+    pub what: What,
+    /// Which of the plan's subjects.
+    pub subject: usize,
+    /// The subject's label.
+    pub label: String,
+}
+
+impl Extra {
+    /// A check on a subject.
+    pub fn check(check: &'static SubjectCheck, subject: usize, label: &str) -> Extra {
+        let SubjectCheck { gate, stem, case, .. } = check;
+        let name = format!("gate{gate}::{stem}::{case}::self::{label}");
+        Extra { name, what: What::Check(check), subject, label: label.to_owned() }
+    }
+
+    /// A bench on a subject.
+    pub fn bench(bench: Arc<Bench>, subject: usize, label: &str) -> Extra {
+        let name = bench.case.trial(label);
+        Extra { name, what: What::Bench(bench), subject, label: label.to_owned() }
+    }
+
+    fn row(&self, verdict: Verdict) -> Row {
+        let (gate, stem, kind, why) = match &self.what {
+            What::Check(c) => (c.gate, c.stem.to_owned(), "self", c.why),
+            What::Bench(b) => (b.case.gate, b.case.stem.clone(), "bench", b.case.why.as_str()),
+        };
+        let page = match &verdict {
+            Verdict::Fail { kind, message } => Some(format!(
+                "FAIL {}\n  why      {why}\n  failed   {}: {message}\n  again    goldgate run {}\n",
+                self.name,
+                kind.word(),
+                self.name,
+            )),
+            _ => None,
+        };
+        Row {
+            name: self.name.clone(),
+            verdict,
+            gate,
+            stem,
+            kind: kind.to_owned(),
+            subject: self.label.clone(),
+            family: Family::Rough,
+            load: None,
+            compared: 0,
+            faults: (0, 0),
+            time_ms: 0.0,
+            observed: Observed::default(),
+            page,
+            worst: None,
+            figures: BTreeMap::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Asks everything, a subject after the other, in a process of its own each.
+pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
+    for subject in 0..context.plan.subjects.len() {
+        let extras: Vec<&Extra> =
+            context.plan.extras.iter().filter(|e| e.subject == subject).collect();
+        if extras.is_empty() {
+            continue;
+        }
+        let mut slot = match Slot::open(launch(context, subject)) {
+            Ok(slot) => slot,
+            Err(absent) => {
+                for extra in extras {
+                    let message = absent.message.clone();
+                    teller.tell(extra.row(Verdict::NotRun { kind: NotRun::NoDevice, message }));
+                }
+                continue;
+            }
+        };
+        let mut limits = None;
+        for extra in extras {
+            let row = if context.stopped() {
+                let message = "the run was stopped".to_owned();
+                extra.row(Verdict::NotRun { kind: NotRun::Stopped, message })
+            } else {
+                ask(extra, &mut slot, &mut limits)
+            };
+            teller.tell(row);
+        }
+        slot.finish();
+    }
+}
+
+fn ask(extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
+    match &extra.what {
+        What::Check(check) => {
+            let ask = json!({"call": "check", "stem": check.stem, "case": check.case});
+            let heard = slot.call(&ask, &BTreeMap::new(), LIMIT);
+            let time = heard.as_ref().map_or(0.0, |h| h.time.as_secs_f64() * 1e3);
+            let verdict = verdict(heard.map(|h| h.reply), |ok| match ok["holds"].as_bool() {
+                Some(true) => Verdict::Pass,
+                _ => fail(FailKind::Load, ok["why"].as_str().unwrap_or("it says nothing")),
+            });
+            Row { time_ms: time, ..extra.row(verdict) }
+        }
+        What::Bench(bench) => time(extra, bench, slot, limits),
+    }
+}
+
+fn fail(kind: FailKind, message: &str) -> Verdict {
+    Verdict::Fail { kind, message: message.to_owned() }
+}
+
+fn verdict(
+    reply: Result<Reply, crate::subject::pool::Absent>,
+    judge: impl FnOnce(&Value) -> Verdict,
+) -> Verdict {
+    match reply {
+        Ok(Reply::Answer { key: "ok", body, .. }) => judge(&body),
+        Ok(Reply::Answer { key: "unsupported", body, .. }) => {
+            let message = body["what"].as_str().unwrap_or_default().to_owned();
+            Verdict::NotRun { kind: NotRun::Unsupported, message }
+        }
+        Ok(Reply::Answer { key, body, .. }) => fail(FailKind::Device, &format!("{key}: {body}")),
+        Ok(Reply::Crashed(how)) => fail(FailKind::Crashed, &how),
+        Ok(Reply::TimedOut) => fail(FailKind::TimedOut, "no answer in time"),
+        Ok(Reply::Protocol(what) | Reply::Stale(what) | Reply::Gone(what)) => {
+            fail(FailKind::Protocol, &what)
+        }
+        Err(absent) => Verdict::NotRun { kind: NotRun::DeviceLost, message: absent.message },
+    }
+}
+
+/// The card's limits, measured once a run, and the time of one question beside them.
+fn time(extra: &Extra, bench: &Bench, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
+    if limits.is_none() {
+        let ask = json!({"call": "bench", "copy": 1u64 << 30});
+        if let Ok(Heard { reply: Reply::Answer { key: "ok", body, .. }, .. }) =
+            slot.call(&ask, &BTreeMap::new(), LIMIT)
+        {
+            *limits = Some(body);
+        }
+    }
+    let question = OpQuestion::of(&bench.case, fill);
+    let mut ask = question.json(LIMIT);
+    ask["call"] = "bench".into();
+    ask["iterations"] = REPLAYS.into();
+    let heard = slot.call(&ask, &question.tensors, LIMIT);
+    let mut figures = BTreeMap::new();
+    let verdict = match heard {
+        Ok(Heard { reply: Reply::Answer { key: "ok", body, tensors }, .. }) => {
+            let mut us = tensors.get("us").map(goldgate_engine::Tensor::to_f64).unwrap_or_default();
+            match us.is_empty() || us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
+                true => fail(FailKind::Shape, "a time is missing or no number"),
+                false => {
+                    let limits = limits.clone().unwrap_or(Value::Null);
+                    figures = told(&mut us, &body, &limits, bench.against);
+                    Verdict::Pass
+                }
+            }
+        }
+        other => verdict(other.map(|h| h.reply), |_| Verdict::Pass),
+    };
+    Row { figures, ..extra.row(verdict) }
+}
+
+/// Median, rates, and the share of the limit that the same run measured on the same card.
+fn told(us: &mut [f64], body: &Value, limits: &Value, against: Against) -> BTreeMap<String, f64> {
+    us.sort_by(f64::total_cmp);
+    let median = us[us.len() / 2];
+    let mut figures = BTreeMap::from([("median_us".to_owned(), median)]);
+    for key in ["copy_gb_s", "read_gb_s", "mma_tflop_s", "gap_us"] {
+        if let Some(x) = limits[key].as_f64() {
+            figures.insert(key.to_owned(), x);
+        }
+    }
+    let (bytes, flops) = (body["bytes"].as_f64(), body["flops"].as_f64());
+    let (rate, limit) = match against {
+        Against::Copy => (bytes.map(|b| b / median / 1e3), "copy_gb_s"),
+        Against::Read => (bytes.map(|b| b / median / 1e3), "read_gb_s"),
+        Against::Matmul => (flops.map(|f| f / median / 1e6), "mma_tflop_s"),
+    };
+    let unit = if limit == "mma_tflop_s" { "tflop_s" } else { "gb_s" };
+    if let Some(rate) = rate {
+        figures.insert(unit.to_owned(), rate);
+        if let Some(limit) = figures.get(limit).copied().filter(|l| *l > 0.0) {
+            figures.insert("share".to_owned(), rate / limit);
+        }
+    }
+    figures
+}
