@@ -6,8 +6,8 @@ mod golden;
 mod list;
 mod mutate;
 mod new;
-mod run;
 mod report;
+mod run;
 mod schema;
 mod show;
 pub mod worker;
@@ -107,8 +107,7 @@ impl Failure {
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
-            Failure::Run(_) | Failure::Io(_) => Exit::Ours,
-            Failure::Publish(_) | Failure::Io(_) => Exit::Ours,
+            Failure::Run(_) | Failure::Publish(_) | Failure::Io(_) => Exit::Ours,
         }
     }
 }
