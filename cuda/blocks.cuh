@@ -44,14 +44,13 @@ __device__ __forceinline__ float e8m0(u32 e) {
     return __uint_as_float(e == 0 ? 0x00400000u : e << 23);
 }
 
-// An E2M1 code: 0 0.5 1 1.5 2 3 4 6 and their negatives; code 8 is minus zero.
+// An E2M1 code: 0 0.5 1 1.5 2 3 4 6 and their negatives; code 8 is minus zero. Its bits are those
+// of an f16 with the same sign, the two low bits of the exponent and the top bit of the fraction,
+// 2^-14 times as large.
 __device__ __forceinline__ float e2m1(u32 code) {
-    const u32 magnitude = code & 7;
-    // 1.m * 2^(e - 1) for e > 0, m / 2 for e = 0, with two bits of e and one of m.
-    const float value = magnitude < 2 ? 0.5f * float(magnitude)
-                                      : __uint_as_float((126u + (magnitude >> 1)) << 23 |
-                                                        (magnitude & 1) << 22);
-    return __uint_as_float(__float_as_uint(value) | (code & 8) << 28);
+    f16 h;
+    h.bits = u16((code & 7) << 9 | (code & 8) << 12);
+    return widen(h) * 16384.0f;
 }
 
 // Types that hold one element each: a unit is RUN elements of the row.

@@ -35,12 +35,15 @@ __device__ __forceinline__ void norm_load(const NormArgs& a, i64 at, float* v) {
 template <Norm KIND, int N>
 __device__ __forceinline__ void norm_store(const NormArgs& a, int i, float* v, float mean,
                                            float scale) {
+    float gamma[N], beta[N];
+    load_row<float, N>(a.gamma + i, gamma);
+    if constexpr (KIND == Norm::Layer) load_row<float, N>(a.beta + i, beta);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
         if constexpr (KIND == Norm::Layer) {
-            v[j] = (v[j] - mean) * scale * a.gamma[i + j] + a.beta[i + j];
+            v[j] = (v[j] - mean) * scale * gamma[j] + beta[j];
         } else {
-            v[j] = v[j] * scale * a.gamma[i + j];
+            v[j] = v[j] * scale * gamma[j];
         }
     }
 }

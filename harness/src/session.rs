@@ -12,11 +12,14 @@ use crate::checks;
 use crate::cli::Failure;
 use crate::cli::Folders;
 use crate::cli::folders::selects;
-use crate::gate::{self, Evidences, Weighed};
+use crate::gate::{self, Weighed};
 use crate::golden::store::Store;
 use crate::mutate::{self, Planted};
+use crate::report::document::Shard;
 use crate::report::provenance::folder_hash;
-use crate::report::{Provenance, Report, Row};
+use crate::report::publish::publish;
+use crate::report::summary::conclude;
+use crate::report::{Provenance, Report, Row, Selection};
 use crate::run::extra::What;
 use crate::run::{self, Extra, Options, Plan, RERUNS, Stored, known};
 use crate::spec::Specs;
@@ -65,7 +68,7 @@ pub struct Session {
     /// What will be asked.
     pub plan: Plan,
     request: Request,
-    complete: bool,
+    selection: Selection,
 }
 
 /// Everything that a run found out.
@@ -101,6 +104,14 @@ impl Session {
         let whole = plan.names().len();
         let slow = request.slow || !request.gates.is_empty();
         plan.trials.retain(|t| slow || !t.case.slow);
+        let mut selection = Selection {
+            filters: request.filters.clone(),
+            gates: request.gates.clone(),
+            ..Selection::default()
+        };
+        if plan.names().len() != whole {
+            selection.left_out.push("slow cases".to_owned());
+        }
         let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
         plan.trials.retain(|t| gate(t.case.gate));
         plan.checks.retain(|c| gate(c.gate));
@@ -110,17 +121,16 @@ impl Session {
         });
         plan.retain(|name| selects(&request.filters, name));
         if let Some((i, n)) = request.shard {
+            selection.shard = Some(Shard { index: i, of: n, plan_sha256: plan.hash() });
             plan.retain(|name| shard_of(name, n) == i);
         }
-        let narrowed = !request.filters.is_empty() || request.shard.is_some();
-        let complete = !narrowed && (slow || plan.names().len() == whole);
-        Ok(Session { specs, store, plan, request, complete })
+        Ok(Session { specs, store, plan, request, selection })
     }
 
     /// Leaves the report folder alone: a part of the trials is no report.
     pub fn write_no_report(&mut self) {
         self.request.reports = None;
-        self.complete = false;
+        self.selection.left_out.push("trials that nobody asked for".to_owned());
     }
 
     /// Runs the plan, plants the mutants, weighs the gates. Every row goes to `sink` as it comes.
@@ -133,13 +143,19 @@ impl Session {
         let entries = &self.specs.known.known;
         let known = |row: Row, device: &str| known::apply(entries, today, row, device);
         let options = self.options(stop)?;
-        let report = run::run(&self.plan, &options, &goldens, &known, sink)?;
+        let mut report = run::run(&self.plan, &options, &goldens, &known, sink)?;
         let selected = |op: &str| self.plan.trials.iter().any(|t| t.case.stem == op);
         let mut mutants = mutate::plant(&self.specs, &goldens, |op, _| selected(op));
         if self.request.kernel_mutants {
             mutants.extend(self.kernel_mutants(&goldens, selected)?);
         }
-        let weighed = self.weigh(&report, &mutants);
+        report.faults = mutants.iter().filter_map(Planted::result).collect();
+        report.selection = self.selection.clone();
+        let plan = gate::plan(&self.specs, &checks::planned());
+        let weighed = conclude(&mut report, &self.specs, &plan);
+        if let Some(folder) = &self.request.reports {
+            publish(folder, &mut report, None)?;
+        }
         Ok(Told { report, mutants, weighed })
     }
 
@@ -159,17 +175,6 @@ impl Session {
             scratch: scratch.path().to_path_buf(),
         };
         Ok(mutate::kernel::plant(&self.specs, goldens, &workers, |op, _| selected(op)))
-    }
-
-    fn weigh(&self, report: &Report, mutants: &[Planted]) -> Weighed {
-        let found = Evidences {
-            faults: mutants.iter().filter_map(Planted::result).collect(),
-            complete: self.complete && report.incomplete.is_none(),
-            invalid: report.invalid.clone(),
-            ..Evidences::default()
-        };
-        let plan = gate::plan(&self.specs, &checks::planned());
-        gate::weigh(&self.specs.gates, &self.specs.mutants, &plan, &report.rows, &found)
     }
 
     fn options(&self, stop: Arc<AtomicBool>) -> Result<Options, Failure> {

@@ -13,8 +13,10 @@ const real = (x) => (typeof x === "string" ? REAL[x] : x);
 const rows = data.rows.map((r) => {
   const [gate, op, name, variant, subject, status, load, compared, ms, more] = r;
   const parts = [`gate${gate}`, data.ops[op], name, data.variants[variant], data.subjects[subject]];
-  return { gate, op: data.ops[op], variant: data.variants[variant], subject: data.subjects[subject],
-    name: more && more.name !== undefined ? more.name : parts.join("::"), status: STATUS[status],
+  const odd = more && more.name !== undefined;
+  return { gate, short: odd ? more.name : `${data.ops[op]}::${name}`,
+    where: odd ? "" : `${data.variants[variant]} ${data.subjects[subject]}`, op: data.ops[op], variant: data.variants[variant], subject: data.subjects[subject],
+    name: odd ? more.name : parts.join("::"), status: STATUS[status],
     dtype: data.variants[variant].split("-")[0], load: load === null ? null : real(load), compared,
     ms, more: more || {} };
 });
@@ -84,8 +86,8 @@ const draw = () => {
     const r = shown[i];
     const a = el("a", null, { href: `#${encodeURIComponent(r.name)}`, tabindex: "-1", title: r.name });
     if (r === chosen) a.setAttribute("aria-current", "true");
-    a.append(el("b", r.status, { "data-status": r.status }), el("span", r.name, { class: "name" }),
-      el("span", number(r.load), { class: "load" }));
+    a.append(el("b", r.status, { "data-status": r.status }), el("span", r.short, { class: "name" }),
+      el("span", r.where, { class: "where" }), el("span", number(r.load), { class: "load" }));
     const li = el("li", null, { "aria-setsize": shown.length, "aria-posinset": i + 1 });
     li.append(a);
     items.push(li);
@@ -166,7 +168,7 @@ const follow = (focus) => {
   show(r, focus);
   reveal(shown.indexOf(r));
   draw();
-  if (!focus) $("rows").scrollIntoView();
+  $("rows").scrollIntoView();
 };
 const go = (r, focus) => {
   history.replaceState(null, "", `#${encodeURIComponent(r.name)}`);
@@ -221,8 +223,7 @@ const plot = () => {
   const every = Math.ceil((high - low) / 7);
   for (let e = low; e <= high; e += 1) {
     if (e !== 0 && (e - low) % every) continue;
-    g.strokeStyle = e === 0 ? color("--fail") : color("--line");
-    g.lineWidth = e === 0 ? 1.5 : 1;
+    g.strokeStyle = color("--line");
     g.beginPath();
     g.moveTo(left, y(10 ** e));
     g.lineTo(right, y(10 ** e));
@@ -243,6 +244,13 @@ const plot = () => {
     }
   }
   g.globalAlpha = 1;
+  g.strokeStyle = color("--ink");
+  g.setLineDash([6, 4]);
+  g.beginPath();
+  g.moveTo(left, y(1));
+  g.lineTo(right, y(1));
+  g.stroke();
+  g.setLineDash([]);
   canvas.setAttribute("aria-label", `Load of ${dots.length} selected rows on a logarithmic scale; ` +
     `${dots.filter((d) => d.r.load > 1).length} above the limit of 1`);
   $("plot").hidden = rows.every((r) => r.load === null);
@@ -292,7 +300,8 @@ if (benches.length) {
     const f = r.more.figures;
     const key = Object.keys(f).find((k) => k === "share" || k.endsWith("_share"));
     const share = key ? real(f[key]) : f.floor_us ? real(f.floor_us) / real(f.median_us) : null;
-    const a = el("a", r.name, { href: `#${encodeURIComponent(r.name)}`, title: r.name });
+    const a = el("a", `${r.short} ${r.where}`,
+      { href: `#${encodeURIComponent(r.name)}`, title: r.name });
     const said = Object.entries(f).filter(([k]) => k !== key).slice(0, 2);
     $("bars").append(a, Number.isFinite(share) ? bar(share) : el("span", ""),
       el("span", (Number.isFinite(share) ? `${Math.round(share * 100)} %, ` : "") +

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quant", &["dtype"]),
     ("tensor", &["dtype", "quant", "shape"]),
     ("cuda", &["error"]),
-    ("ops", &["cuda", "dtype", "error", "shape", "tensor", "DType"]),
+    ("ops", &["cuda", "dtype", "error", "quant", "shape", "tensor", "DType"]),
     ("program", &["dtype", "error", "ops", "shape"]),
     ("fuse", &["ops", "program"]),
     ("model", &["dtype", "program", "shape"]),

@@ -1,6 +1,6 @@
 //! What stands between a report and a release, each with the one command that goes on from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::gate::State;
 use crate::report::summary::GateSummary;
@@ -29,12 +29,7 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
     blocks.extend(survivors(report, gate));
     blocks.extend(limits(gate));
     blocks.extend(not_run(report, gate));
-    for (subject, why) in &report.absent {
-        if !report.rows.iter().any(|row| row.subject == *subject) {
-            let (name, what) = (subject.clone(), format!("not there: {}", line(why)));
-            blocks.push(Block { name, what, again: Some("goldgate doctor".to_owned()) });
-        }
-    }
+    blocks.extend(never_asked(report, gate));
     blocks.extend(documents(report, gate));
     if blocks.is_empty() && gate.state != State::Met {
         let reasons = gate.requirements.iter().flat_map(|r| {
@@ -43,6 +38,30 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
         blocks.extend(reasons.map(|(name, why)| Block { name, what: line(why), again: None }));
     }
     blocks
+}
+
+/// What the rows cannot say, because nobody asked: a part left out, a required subject without a
+/// row.
+fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    let all = format!("goldgate run --gate {}", gate.gate);
+    let part = report.selection.partial();
+    let part = part.map(|what| Block {
+        name: "selection".to_owned(),
+        what: format!("not everything was asked: {}", line(&what)),
+        again: Some(all.clone()),
+    });
+    let rows = |subject: &str| report.rows.iter().any(|row| row.subject == subject);
+    let missing = gate.required.iter().filter(|subject| !rows(subject));
+    let missing = missing.map(|subject| match report.absent.get(subject) {
+        Some(why) => (subject, format!("not there: {}", line(why)), "goldgate doctor".to_owned()),
+        None => (subject, "required, and not asked".to_owned(), all.clone()),
+    });
+    let missing = missing.map(|(subject, what, again)| Block {
+        name: line(subject),
+        what,
+        again: Some(again),
+    });
+    part.into_iter().chain(missing).collect()
 }
 
 /// The one command that runs a row again.
@@ -132,7 +151,7 @@ fn again_of_group(kind: &str, gate: u8, first: &Row) -> String {
 
 fn documents(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let repository = gate.requirements.iter().filter_map(|r| r.on.get("repository"));
-    let reasons: Vec<&String> = repository.flat_map(|m| &m.reasons).collect();
+    let reasons: BTreeSet<&String> = repository.flat_map(|m| &m.reasons).collect();
     let concerned = |path: &str| reasons.iter().any(|why| why.contains(path));
     let bad = report.documents.iter().filter(|(path, good)| !**good && concerned(path));
     let mut blocks: Vec<Block> = bad
@@ -179,5 +198,16 @@ mod tests {
         ];
         let want = want.map(|(name, again)| (name.to_owned(), Some(again.to_owned())));
         assert_eq!(told, want);
+    }
+
+    #[test]
+    fn what_nobody_asked_blocks_too() {
+        let mut report = samples::report();
+        report.rows.retain(|row| row.subject != "cuda");
+        report.absent.clear();
+        report.selection.filters = vec!["gelu".into()];
+        let told = never_asked(&report, &report.gates[0]);
+        let told: Vec<&str> = told.iter().map(|b| b.what.as_str()).collect();
+        assert_eq!(told, ["not everything was asked: only gelu", "required, and not asked"]);
     }
 }

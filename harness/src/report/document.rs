@@ -78,6 +78,9 @@ pub struct Selection {
     /// The gates that were asked; none: all, as far as a run without `--gate` goes.
     #[serde(default)]
     pub gates: Vec<u8>,
+    /// What else was left out, in words: `slow cases`.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// Which part of the plan.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shard: Option<Shard>,
@@ -91,29 +94,22 @@ pub struct Selection {
 #[serde(deny_unknown_fields)]
 pub struct Shard {
     /// From 1.
-    pub index: u32,
+    pub index: u64,
     /// Of how many.
-    pub of: u32,
+    pub of: u64,
     /// SHA-256 over the names of the whole plan, a line each, sorted.
     pub plan_sha256: String,
-}
-
-impl Shard {
-    /// Which of `of` parts a case belongs to, from 1, by its name without subject.
-    pub fn of_case(case: &str, of: u32) -> u32 {
-        let hash = Sha256::digest(case.as_bytes());
-        let first = hash.iter().take(8).fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
-        1 + (first % u64::from(of.max(1))) as u32
-    }
 }
 
 impl Selection {
     /// In words why not everything was asked; none where everything was.
     pub fn partial(&self) -> Option<String> {
-        let filters =
-            (!self.filters.is_empty()).then(|| format!("only {}", self.filters.join(" ")));
-        let shard = self.shard.as_ref().map(|s| format!("shard {} of {}", s.index, s.of));
-        let parts: Vec<String> = filters.into_iter().chain(shard).collect();
+        let mut parts = Vec::new();
+        if !self.filters.is_empty() {
+            parts.push(format!("only {}", self.filters.join(" ")));
+        }
+        parts.extend(self.left_out.iter().map(|what| format!("without {what}")));
+        parts.extend(self.shard.as_ref().map(|s| format!("shard {} of {}", s.index, s.of)));
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 }

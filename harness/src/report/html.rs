@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use serde_json::{Map, Value, json};
 
+use crate::distance::AROUND;
 use crate::report::blocks::again;
 use crate::report::markdown::{device, not_for_release};
 use crate::report::summary::{Figure, GateSummary};
@@ -250,19 +251,13 @@ fn more(row: &Row, whole: bool) -> Map<String, Value> {
 
 fn around(worst: &Worst) -> Value {
     let list = |numbers: &[f64]| numbers.iter().map(|x| real(*x)).collect::<Vec<_>>();
-    let at = (0..worst.load.len())
-        .max_by(|a, b| size(worst.load[*a]).total_cmp(&size(worst.load[*b])))
-        .unwrap_or(0);
+    // Neighbours never leave the row, so the last index counts them.
+    let at = worst.index.last().copied().unwrap_or(0).min(AROUND);
     json!({
         "result": line(&worst.result), "index": worst.index, "first": worst.first,
         "flat": worst.first + at, "got": list(&worst.got), "want": list(&worst.want),
         "load": list(&worst.load), "over": worst.over, "total": worst.total,
     })
-}
-
-/// A load for comparison: one that is no number is the worst.
-fn size(load: f64) -> f64 {
-    if load.is_nan() { f64::INFINITY } else { load }
 }
 
 /// A number, or the word for what JSON cannot say.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::plan::any_selects;
 use crate::gate::weigh::{SubjectVerdict, mutants_of, weigh};
-use crate::gate::{GateVerdict, Planned, State, TrialKind};
+use crate::gate::{GateVerdict, Planned, State, TrialKind, Weighed};
 use crate::report::{Report, finite};
 use crate::spec::Specs;
 use crate::spec::gates::{BenchEvidence, Evidence, GateSpec, Requirement, figure};
@@ -104,13 +104,13 @@ impl Figure {
 
 /// Weighs a report's rows into its gates; afterwards it says everything that its pages need.
 /// `plan` is everything that there is, whatever was selected.
-pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Planned]) {
+pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Planned]) -> Weighed {
     report.rules = rules(specs);
     report.gates.clear();
     let weighed = weigh(&specs.gates, &specs.mutants, plan, &report.rows, &report.evidences());
-    for reason in weighed.invalid {
-        if !report.invalid.contains(&reason) {
-            report.invalid.push(reason);
+    for reason in &weighed.invalid {
+        if !report.invalid.contains(reason) {
+            report.invalid.push(reason.clone());
         }
     }
     let asked = &report.selection.gates;
@@ -125,6 +125,7 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Planned]) {
         })
         .collect();
     report.gates = gates;
+    weighed
 }
 
 fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
