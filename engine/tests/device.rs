@@ -264,7 +264,9 @@ fn agrees(got: &Tensor, want: &Tensor, coarse: DType) -> Result<(), String> {
     let (got, want) = (got.to_f64(), want.to_f64());
     let size = want.iter().filter(|w| w.is_finite()).fold(1e-3, |m: f64, w| m.max(w.abs()));
     let limit = size * if coarse == DType::BF16 { 0.03 } else { 0.004 };
-    let wrong = |(_, (g, w)): &(usize, (&f64, &f64))| g != w && !((*g - *w).abs() <= limit);
+    // Written so that a NaN is wrong.
+    let near = |g: f64, w: f64| g == w || (g - w).abs() <= limit;
+    let wrong = |(_, (g, w)): &(usize, (&f64, &f64))| !near(**g, **w);
     match got.iter().zip(&want).enumerate().find(wrong) {
         None => Ok(()),
         Some((i, (g, w))) => Err(format!("element {i} is {g}, wants {w} within {limit}")),

@@ -7,6 +7,7 @@ pub mod case;
 pub mod checks;
 pub mod cli;
 pub mod distance;
+pub mod documents;
 pub mod execution;
 pub mod fill;
 pub mod gate;

@@ -1,5 +1,6 @@
 //! A session: what `goldgate run` and `cargo test` share, from folders to gates.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +13,7 @@ use crate::checks;
 use crate::cli::Failure;
 use crate::cli::Folders;
 use crate::cli::folders::selects;
+use crate::documents::{self, Untrue};
 use crate::gate::{self, Weighed};
 use crate::golden::store::Store;
 use crate::mutate::{self, Planted};
@@ -54,6 +56,8 @@ pub struct Request {
     pub kernel_mutants: bool,
     /// Whether the first failure ends the run.
     pub fail_fast: bool,
+    /// Nothing but benches.
+    pub benches_alone: bool,
     /// Our own program.
     pub program: PathBuf,
 }
@@ -119,6 +123,11 @@ impl Session {
             What::Check(c) => gate(c.gate),
             What::Bench(b) => gate(b.case.gate),
         });
+        if request.benches_alone {
+            plan.trials.clear();
+            plan.checks.clear();
+            plan.extras.retain(|e| matches!(e.what, What::Bench(_)));
+        }
         plan.retain(|name| selects(&request.filters, name));
         if let Some((i, n)) = request.shard {
             selection.shard = Some(Shard { index: i, of: n, plan_sha256: plan.hash() });
@@ -151,12 +160,37 @@ impl Session {
         }
         report.faults = mutants.iter().filter_map(Planted::result).collect();
         report.selection = self.selection.clone();
+        if !self.request.gates.is_empty() {
+            report.documents = self.documents()?;
+        }
         let plan = gate::plan(&self.specs, &checks::planned());
         let weighed = conclude(&mut report, &self.specs, &plan);
         if let Some(folder) = &self.request.reports {
             publish(folder, &mut report, None)?;
         }
         Ok(Told { report, mutants, weighed })
+    }
+
+    /// Runs a plan of benches alone: rows, no gates, no report.
+    ///
+    /// # Errors
+    /// Folders that cannot be read.
+    pub fn bench(
+        &self,
+        stop: Arc<AtomicBool>,
+        sink: &mut dyn FnMut(&Row),
+    ) -> Result<Report, Failure> {
+        let goldens = Stored { specs: &self.specs, store: &self.store };
+        Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
+    }
+
+    /// The documents of every gate, held against what is asked of them.
+    fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
+        let specs = self.request.folders.specs_dir()?;
+        let specs = specs.canonicalize()?;
+        let root = specs.parent().unwrap_or(&specs);
+        let mut tell = |untrue: &Untrue| eprintln!("{untrue}\n");
+        Ok(documents::all(&self.specs.gates, root, &self.request.program, &mut tell))
     }
 
     fn kernel_mutants(

@@ -58,8 +58,9 @@ fn find(settings: &Settings) -> Result<PathBuf, DeviceError> {
             return Ok(file);
         }
     }
-    let looked: Vec<_> = settings.search.iter().map(|p| p.display().to_string()).collect();
-    let looked = format!("the loader's path, {}", looked.join(", "));
+    let mut looked = vec!["the loader's path".to_owned(), "CUDA's folders".to_owned()];
+    looked.extend(settings.search.iter().map(|p| p.display().to_string()));
+    let looked = looked.join(", ");
     Err(DeviceError::NoCompiler { looked })
 }
 

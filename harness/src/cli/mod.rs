@@ -1,11 +1,14 @@
 //! The command line: a file a subcommand, one line of [`Command`] each.
 
+mod bench;
 mod check;
+mod doctor;
 pub mod folders;
 mod golden;
 mod list;
 mod mutate;
 mod new;
+mod op;
 mod report;
 mod run;
 mod schema;
@@ -32,8 +35,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Times the benches of the specs on a card, beside the card's own limits.
+    Bench(bench::Args),
     /// Reads every spec, golden and manifest, and lists every error of every file.
     Check(check::Args),
+    /// Driver, compiler, device, cache: what is there, what is missing, how to get it.
+    Doctor(doctor::Args),
     /// Makes goldens by asking the oracle, or verifies them.
     #[command(subcommand)]
     Golden(golden::Golden),
@@ -48,6 +55,8 @@ enum Command {
     /// Shows, compares, merges and verifies reports.
     #[command(subcommand)]
     Report(report::Report),
+    /// One op on tensors of a file, results into another.
+    Op(op::Args),
     /// Prints the JSON Schema of the spec files.
     Schema(schema::Args),
     /// Shows one case in full.
@@ -122,6 +131,9 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match &cli.command {
+        Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Op(args) => op::run(args),
         Command::Check(args) => check::run(args),
         Command::Golden(args) => golden::run(args),
         Command::List(args) => list::run(args),

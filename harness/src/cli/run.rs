@@ -113,6 +113,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         slow: args.slow,
         kernel_mutants: args.mutants || !args.gate.is_empty(),
         fail_fast: args.fail_fast,
+        benches_alone: false,
         program: std::env::current_exe()?,
     })
 }

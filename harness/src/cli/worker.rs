@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Args;
@@ -87,7 +87,7 @@ impl Worker {
 }
 
 /// What the environment says of the device.
-fn settings(overlay: Option<PathBuf>) -> Settings {
+pub fn settings(overlay: Option<PathBuf>) -> Settings {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = variable("HOME");
     let prefixes: Vec<PathBuf> = [
@@ -98,6 +98,7 @@ fn settings(overlay: Option<PathBuf>) -> Settings {
     ]
     .into_iter()
     .flatten()
+    .chain(pyenv(home.as_deref()))
     .collect();
     let cache = variable("XDG_CACHE_HOME").or_else(|| home.map(|h| h.join(".cache")));
     Settings {
@@ -106,6 +107,13 @@ fn settings(overlay: Option<PathBuf>) -> Settings {
         cache: cache.map(|c| c.join("goldgate")),
         overlay,
     }
+}
+
+/// The Pythons of pyenv.
+fn pyenv(home: Option<&Path>) -> Vec<PathBuf> {
+    let versions = home.map(|h| h.join(".pyenv/versions"));
+    let entries = versions.and_then(|v| std::fs::read_dir(v).ok()).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// Keeps the real stdout for the wire and points descriptor 1 at stderr, so that a library that

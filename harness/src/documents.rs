@@ -1,0 +1,260 @@
+//! Documents as evidence: a page is there, has its heading, names what it must, its console blocks
+//! print what they say, and its spec blocks are specs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use goldgate_engine::ops;
+
+use crate::spec::gates::{DocumentEvidence, Evidence, GatesFile};
+
+/// What stands for any lines, or inside a line for any text.
+const ANY: &str = "…";
+
+/// Something on a page that does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Untrue {
+    /// The page cannot be read.
+    #[error("{path}: {source}")]
+    Absent {
+        /// The page.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something that the page must say is not there.
+    #[error("{path}: no {what}")]
+    Lacks {
+        /// The page.
+        path: String,
+        /// What it lacks.
+        what: String,
+    },
+    /// A command that prints something else.
+    #[error("{path}:{line}: `{command}` printed\\n{printed}\\ninstead of\\n{said}")]
+    Printed {
+        /// The page.
+        path: String,
+        /// The line of the command, from 1.
+        line: usize,
+        /// The command.
+        command: String,
+        /// What came.
+        printed: String,
+        /// What stands there.
+        said: String,
+    },
+}
+
+/// A command of a console block and the lines below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its line, from 1.
+    pub line: usize,
+    /// The command, as a shell reads it.
+    pub command: String,
+    /// What it prints.
+    pub said: Vec<String>,
+}
+
+/// The fenced blocks of a page in one language: line of the first line inside, and the lines.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, Vec<&str>)> = None;
+    let mut other = false;
+    for (i, line) in text.lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some("") if other => other = false,
+            Some("") => blocks.extend(open.take()),
+            Some(opened) if opened == language => open = Some((i + 2, Vec::new())),
+            Some(_) => other = true,
+            None => {
+                if let Some((_, lines)) = &mut open {
+                    lines.push(line);
+                }
+            }
+        }
+    }
+    blocks
+}
+
+/// The commands of every console block of a page.
+pub fn commands(text: &str) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = Vec::new();
+    for (first, lines) in blocks(text, "console") {
+        let mut inside = false;
+        for (i, line) in lines.into_iter().enumerate() {
+            if let Some(command) = line.strip_prefix("$ ") {
+                let command = command.to_owned();
+                shown.push(Shown { line: first + i, command, said: Vec::new() });
+                inside = true;
+            } else if let Some(last) = shown.last_mut().filter(|_| inside) {
+                last.said.push(line.to_owned());
+            }
+        }
+    }
+    shown
+}
+
+/// Whether printed lines are those that were said: a line `…` stands for any lines, a `…` inside a
+/// line for any text.
+pub fn agrees(said: &[String], printed: &[&str]) -> bool {
+    let Some((first, rest)) = said.split_first() else { return printed.is_empty() };
+    if first.trim() == ANY {
+        return (0..=printed.len()).any(|n| agrees(rest, &printed[n..]));
+    }
+    match printed.split_first() {
+        Some((line, after)) => line_agrees(first, line) && agrees(rest, after),
+        None => false,
+    }
+}
+
+fn line_agrees(said: &str, line: &str) -> bool {
+    let mut parts = said.trim_end().split(ANY);
+    let line = line.trim_end();
+    let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// Runs every command of a page that begins with `goldgate` or `python3`, from `root`, with the
+/// folder of `program` first on the path; returns how many ran.
+///
+/// # Errors
+/// The first command that prints something else.
+pub fn run(root: &Path, path: &str, program: &Path) -> Result<usize, Untrue> {
+    let text = read(root, path)?;
+    let mut ran = 0;
+    for shown in commands(&text) {
+        let ours = ["goldgate ", "python3 "].iter().any(|p| shown.command.starts_with(p));
+        if !ours {
+            continue;
+        }
+        ran += 1;
+        let printed = output(root, &shown.command, program);
+        let lines: Vec<&str> = printed.lines().collect();
+        if !agrees(&shown.said, &lines) {
+            return Err(Untrue::Printed {
+                path: path.to_owned(),
+                line: shown.line,
+                command: shown.command,
+                said: shown.said.join("\n"),
+                printed,
+            });
+        }
+    }
+    Ok(ran)
+}
+
+/// Both streams of a shell command.
+fn output(root: &Path, command: &str, program: &Path) -> String {
+    let folder = program.parent().unwrap_or(Path::new("."));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let child = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1; {command}")])
+        .current_dir(root)
+        .env("PATH", format!("{}:{path}", folder.display()))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output();
+    match child {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => format!("could not run: {error}"),
+    }
+}
+
+fn read(root: &Path, path: &str) -> Result<String, Untrue> {
+    fs::read_to_string(root.join(path))
+        .map_err(|source| Untrue::Absent { path: path.to_owned(), source })
+}
+
+/// The spec blocks of a page: those in yaml that begin with `format:`.
+pub fn specs(text: &str) -> Vec<String> {
+    let blocks = blocks(text, "yaml").into_iter().map(|(_, lines)| lines.join("\n") + "\n");
+    blocks.filter(|b| b.starts_with("format:") || b.starts_with("# yaml-language-server")).collect()
+}
+
+/// Holds a page against what is asked of it.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn check(root: &Path, asked: &DocumentEvidence, program: &Path) -> Result<(), Untrue> {
+    let text = read(root, &asked.path)?;
+    let lacks = |what: String| Err(Untrue::Lacks { path: asked.path.clone(), what });
+    if let Some(heading) = &asked.heading {
+        let is =
+            |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == heading;
+        if !text.lines().any(is) {
+            return lacks(format!("heading {heading}"));
+        }
+    }
+    if asked.names_every.as_deref() == Some("op") {
+        let names = ops::ALL.iter().map(|op| op.signature().name);
+        let missing: Vec<&str> =
+            names.filter(|name| !text.contains(&format!("`{name}`"))).collect();
+        if !missing.is_empty() {
+            return lacks(format!("`{}`", missing.join("`, `")));
+        }
+    }
+    if asked.runs && run(root, &asked.path, program)? == 0 && specs(&text).is_empty() {
+        return lacks("block that can be run".to_owned());
+    }
+    Ok(())
+}
+
+/// Every document that the gates rest on: path → whether it holds; why not goes to `told`.
+pub fn all(
+    gates: &GatesFile,
+    root: &Path,
+    program: &Path,
+    told: &mut dyn FnMut(&Untrue),
+) -> BTreeMap<String, bool> {
+    let mut found = BTreeMap::new();
+    let requirements = gates.gates.iter().flat_map(|gate| &gate.requirements);
+    for evidence in requirements.flat_map(|r| &r.evidence) {
+        let Evidence::Document(asked) = &evidence.value else { continue };
+        let holds = check(root, asked, program);
+        if let Err(untrue) = &holds {
+            told(untrue);
+        }
+        *found.entry(asked.path.clone()).or_insert(true) &= holds.is_ok();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn dots_stand_for_lines_and_for_text() {
+        assert!(agrees(&lines("a\n…\nd"), &["a", "b", "c", "d"]));
+        assert!(agrees(&lines("took … ms"), &["took 12.5 ms"]));
+        assert!(!agrees(&lines("took … ms"), &["took 12.5 s"]));
+        assert!(!agrees(&lines("a\nb"), &["a"]));
+        assert!(agrees(&lines("…"), &[]));
+        assert!(!agrees(&[], &["something"]));
+    }
+
+    #[test]
+    fn commands_keep_their_lines_and_output() {
+        let text = "x\n```console\n$ goldgate check\n30 ops\n$ ls\n```\n```yaml\nformat: 1\n```\n";
+        let shown = commands(text);
+        assert_eq!(shown.len(), 2);
+        assert_eq!((shown[0].line, shown[0].said.as_slice()), (3, &["30 ops".to_owned()][..]));
+        assert_eq!(specs(text), ["format: 1\n"]);
+    }
+}
