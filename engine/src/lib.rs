@@ -2,6 +2,41 @@
 //!
 //! It has never heard of cases, goldens or verdicts. An [`ops::Op`] is one formula: its
 //! [`ops::Signature`], its definition in `f64`, and its kernel launches as data.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use goldgate_engine::exec::cpu::CpuSession;
+//! use goldgate_engine::model::gpt2::{Config, block, weights};
+//! use goldgate_engine::ops::{self, Inputs, Question};
+//! use goldgate_engine::{DType, Tensor};
+//!
+//! // One op, by its definition.
+//! let x = Tensor::from_f64(DType::F32, &[1, 5], &[-2.0, -1.0, 0.0, 1.0, 2.0]);
+//! let op = ops::find("gelu").expect("an op of the vocabulary");
+//! let operands = BTreeMap::from([("x".to_owned(), x.meta.clone())]);
+//! let question = Question::new(op, DType::F32, &serde_json::Map::new(), &operands)?;
+//! let y = ops::answer(op, &question, &Inputs::of([("x", &x)]))?;
+//! assert!((y[0].to_f64()[3] - 0.8413447).abs() < 1e-7);
+//!
+//! // One block of GPT-2 as a Program: two calls, of three tokens and of one, over one cache.
+//! let config = Config { hidden: 8, heads: 2, ffn: 16, context: 4, eps: 1e-5 };
+//! let zeros = |shape: &[usize]| vec![0.0; shape.iter().product()];
+//! let weights: BTreeMap<String, Tensor> = weights(&config)
+//!     .into_iter()
+//!     .map(|(name, s)| (name.to_owned(), Tensor::from_f64(DType::F32, &s, &zeros(&s))))
+//!     .collect();
+//! let found = |name: &str| weights.get(name).map(|tensor| tensor.meta.clone());
+//! let program = block(&config, DType::F32, DType::F32, found)?;
+//! program.check(DType::F32, 3)?;
+//! let mut session = CpuSession::open(&program, DType::F32, &weights);
+//! for tokens in [3, 1] {
+//!     let x = Tensor::from_f64(DType::F32, &[tokens, 8], &vec![1.0; tokens * 8]);
+//!     let slots = session.call(&x)?;
+//!     assert_eq!(slots["out"].meta.shape, [tokens, 8]);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod cuda;
 pub mod dtype;

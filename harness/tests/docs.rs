@@ -1,0 +1,226 @@
+//! The pages are true: every command of a console block prints what stands below it, and every
+//! spec on a page passes `goldgate check`.
+//!
+//! Lines that begin with `$ ` are commands, the lines after one are what it prints. A line `…`
+//! stands for any lines, a `…` inside a line for any text. Commands of `goldgate` and `python3` are
+//! run, from the root; others, such as cargo's, are not. A report goes to a scratch folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What stands for any lines, or any text of a line.
+const ANY: &str = "…";
+
+/// Codes of `goldgate check` that a spec may give because it stands alone on its page.
+const ALONE: &[&str] = &["GATE_EMPTY"];
+
+/// As [`ALONE`], for a file that only refers to others.
+const REFERS: &[&str] = &["GATE_EMPTY", "GATE_REF", "ORPHAN"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+/// The pages: path from the root, and text.
+fn pages() -> Vec<(String, String)> {
+    let mut paths: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md", "specs/README.md", "golden/README.md"]
+            .iter()
+            .map(|name| root().join(name))
+            .collect();
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("docs can be read").flatten() {
+            let path = entry.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("md") => paths.push(path),
+                _ => {}
+            }
+        }
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+        (name, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The blocks of one language: the number of the first line inside, and the lines.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(&str, usize, Vec<&str>)> = None;
+    for (i, line) in text.lines().enumerate() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(opened), None) => open = Some((opened, i + 2, Vec::new())),
+            (Some(_), Some(_)) => {
+                let (opened, first, lines) = open.take().expect("matched");
+                if opened == language {
+                    blocks.push((first, lines));
+                }
+            }
+            (None, Some((_, _, lines))) => lines.push(line),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block without an end");
+    blocks
+}
+
+/// Whether `line` is what was said.
+fn line_agrees(said: &str, line: &str) -> bool {
+    match said.split_once(ANY) {
+        None => said == line,
+        Some((head, tail)) => line.strip_prefix(head).is_some_and(|rest| {
+            (0..=rest.len())
+                .filter(|at| rest.is_char_boundary(*at))
+                .any(|at| line_agrees(tail, &rest[at..]))
+        }),
+    }
+}
+
+/// Whether the lines are what was said.
+fn agrees(said: &[&str], lines: &[&str]) -> bool {
+    match (said, lines) {
+        ([], rest) => rest.is_empty(),
+        ([first, after @ ..], _) if first.trim() == ANY => {
+            (0..=lines.len()).any(|skipped| agrees(after, &lines[skipped..]))
+        }
+        ([first, after @ ..], [line, rest @ ..]) => {
+            line_agrees(first.trim_end(), line.trim_end()) && agrees(after, rest)
+        }
+        ([_, ..], []) => false,
+    }
+}
+
+/// Both streams of a command, run from the root with our program first on the path.
+fn printed(command: &str, scratch: &Path) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_goldgate"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folder = program.parent().expect("a folder").display();
+    let mut command = command.to_owned();
+    if command.starts_with("goldgate run ") && !command.contains("--reports") {
+        command += &format!(" --reports '{}'", scratch.display());
+    }
+    let output = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1\n{command}")])
+        .current_dir(root())
+        .env("PATH", format!("{folder}:{path}"))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("a shell");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Whether `command` can run here; what it lacks is told.
+fn can_run(command: &str, numpy: bool) -> bool {
+    let ours = ["goldgate ", "python3 "].iter().any(|begin| command.starts_with(begin));
+    if ours && command.contains("python3 ") && !numpy {
+        eprintln!("not run, no python3 with numpy here: {command}");
+    }
+    ours && (numpy || !command.contains("python3 "))
+}
+
+#[test]
+fn every_console_block_prints_what_it_says() {
+    let numpy = Command::new("python3").args(["-c", "import numpy"]).output();
+    let numpy = numpy.is_ok_and(|output| output.status.success());
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (mut ran, mut broken) = (0, Vec::new());
+    for (page, text) in pages() {
+        for (first, lines) in blocks(&text, "console") {
+            let starts: Vec<usize> =
+                (0..lines.len()).filter(|i| lines[*i].starts_with("$ ")).collect();
+            assert!(starts.first() == Some(&0), "{page}:{first}: a block begins with a command");
+            for (at, start) in starts.iter().enumerate() {
+                let end = starts.get(at + 1).copied().unwrap_or(lines.len());
+                let command = &lines[*start][2..];
+                if !can_run(command, numpy) {
+                    continue;
+                }
+                ran += 1;
+                let said = &lines[start + 1..end];
+                let got = printed(command, scratch.path());
+                if !agrees(said, &got.lines().collect::<Vec<_>>()) {
+                    let said = said.join("\n");
+                    let place = first + start;
+                    broken.push(format!("{page}:{place}: {command}\nsaid\n{said}\ngot\n{got}"));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    assert!(ran >= 30, "only {ran} commands ran");
+}
+
+/// The word after `key: ` at the beginning of a line.
+fn after<'t>(lines: &[&'t str], key: &str) -> Option<&'t str> {
+    lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+}
+
+/// Codes of the errors that `goldgate check` gives of a spec on its own, and all that it printed.
+fn check(lines: &[&str]) -> (Vec<String>, String) {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let specs = root().join("specs");
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("written");
+    };
+    let copy = |name: &str| put(name, &fs::read_to_string(specs.join(name)).expect("a spec"));
+    copy("schema.json");
+    let text = lines.join("\n") + "\n";
+    if let Some(op) = after(lines, "op") {
+        put(&format!("ops/{op}.yaml"), &text);
+    } else if let Some(op) = after(lines, "mutants") {
+        copy(&format!("ops/{op}.yaml"));
+        put(&format!("mutants/{op}.yaml"), &text);
+    } else {
+        let known = lines.contains(&"known:");
+        put(if known { "known.yaml" } else { "gates.yaml" }, &text);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_goldgate"))
+        .arg("check")
+        .arg(folder.path())
+        .output()
+        .expect("our own program");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let code = |line: &str| Some(line.strip_prefix("error[")?.split_once(']')?.0.to_owned());
+    (told.lines().filter_map(code).collect(), told)
+}
+
+#[test]
+fn every_spec_on_a_page_is_one() {
+    let (mut checked, mut broken) = (0, Vec::new());
+    for (page, text) in pages() {
+        for (first, lines) in blocks(&text, "yaml") {
+            if !lines.iter().any(|line| line.starts_with("format:")) {
+                continue;
+            }
+            checked += 1;
+            let may = if after(&lines, "op").is_some() { ALONE } else { REFERS };
+            let (codes, told) = check(&lines);
+            if codes.iter().any(|code| !may.contains(&code.as_str())) {
+                broken.push(format!("{page}:{first}:\n{told}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    assert!(checked >= 2, "only {checked} specs");
+}
+
+#[test]
+fn a_page_that_lies_is_noticed() {
+    assert!(agrees(&["a", ANY, "d"], &["a", "b", "c", "d"]) && agrees(&[ANY], &[]));
+    assert!(agrees(&["took … ms"], &["took 12.5 ms"]) && agrees(&["a…", "…b"], &["ab", "ab"]));
+    for lie in [["a", "c"], ["took … ms", "b"], ["a", "b …"]] {
+        assert!(!agrees(&lie, &["a", "b"]), "{lie:?}");
+    }
+    assert!(!agrees(&["a"], &["a", "b"]) && !agrees(&["a", "b"], &["a"]) && !agrees(&[], &["a"]));
+    let (codes, told) = check(&["format: 1", "op: gelu", "gate: one"]);
+    assert!(codes.iter().any(|code| !ALONE.contains(&code.as_str())), "{told}");
+}
