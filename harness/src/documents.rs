@@ -33,7 +33,7 @@ pub enum Untrue {
         what: String,
     },
     /// A command that prints something else.
-    #[error("{path}:{line}: `{command}` printed\\n{printed}\\ninstead of\\n{said}")]
+    #[error("{path}:{line}: `{command}` printed\n{printed}\ninstead of\n{said}")]
     Printed {
         /// The page.
         path: String,
@@ -101,7 +101,11 @@ pub fn commands(text: &str) -> Vec<Shown> {
 /// Whether printed lines are those that were said: a line `…` stands for any lines, a `…` inside a
 /// line for any text.
 pub fn agrees(said: &[String], printed: &[&str]) -> bool {
-    let Some((first, rest)) = said.split_first() else { return printed.is_empty() };
+    let blank = |line: &str| line.trim().is_empty();
+    let Some((first, rest)) = said.split_first() else { return printed.iter().all(|l| blank(l)) };
+    if said.iter().all(|l| blank(l)) && printed.iter().all(|l| blank(l)) {
+        return true;
+    }
     if first.trim() == ANY {
         return (0..=printed.len()).any(|n| agrees(rest, &printed[n..]));
     }
