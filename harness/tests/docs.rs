@@ -103,8 +103,9 @@ fn printed(command: &str, scratch: &Path) -> String {
     let path = std::env::var("PATH").unwrap_or_default();
     let folder = program.parent().expect("a folder").display();
     let mut command = command.replacen("cargo run -- ", "goldgate ", 1);
-    if command.starts_with("goldgate run ") && !command.contains("--reports") {
-        command += &format!(" --reports '{}'", scratch.display());
+    if command.starts_with("goldgate run") && !command.contains("--reports") {
+        let run = format!("goldgate run --reports '{}'", scratch.display());
+        command = command.replacen("goldgate run", &run, 1);
     }
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1\n{command}")])
