@@ -3,7 +3,8 @@
 //!
 //! Lines that begin with `$ ` are commands, the lines after one are what it prints. A line `…`
 //! stands for any lines, a `…` inside a line for any text. Commands of `goldgate` and `python3` are
-//! run, from the root; others, such as cargo's, are not. A report goes to a scratch folder.
+//! run, from the root, and so is `cargo run -- …` as our own program where no device would join in;
+//! cargo's other commands are not. A report that names no folder goes to a scratch one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,9 +102,10 @@ fn printed(command: &str, scratch: &Path) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_goldgate"));
     let path = std::env::var("PATH").unwrap_or_default();
     let folder = program.parent().expect("a folder").display();
-    let mut command = command.to_owned();
-    if command.starts_with("goldgate run ") && !command.contains("--reports") {
-        command += &format!(" --reports '{}'", scratch.display());
+    let mut command = command.replacen("cargo run -- ", "goldgate ", 1);
+    if command.starts_with("goldgate run") && !command.contains("--reports") {
+        let run = format!("goldgate run --reports '{}'", scratch.display());
+        command = command.replacen("goldgate run", &run, 1);
     }
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1\n{command}")])
@@ -118,11 +120,16 @@ fn printed(command: &str, scratch: &Path) -> String {
 
 /// Whether `command` can run here; what it lacks is told.
 fn can_run(command: &str, numpy: bool) -> bool {
-    let ours = ["goldgate ", "python3 "].iter().any(|begin| command.starts_with(begin));
-    if ours && command.contains("python3 ") && !numpy {
-        eprintln!("not run, no python3 with numpy here: {command}");
+    let begins = |words: &[&str]| words.iter().any(|word| command.starts_with(word));
+    if begins(&["cargo run -- "]) && Path::new("/dev/nvidiactl").exists() {
+        eprintln!("not run, it would ask the device that is here: {command}");
+        return false;
     }
-    ours && (numpy || !command.contains("python3 "))
+    if command.contains("python3 ") && !numpy {
+        eprintln!("not run, no python3 with numpy here: {command}");
+        return false;
+    }
+    begins(&["goldgate ", "python3 ", "cargo run -- "])
 }
 
 #[test]
@@ -211,6 +218,18 @@ fn every_spec_on_a_page_is_one() {
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
     assert!(checked >= 2, "only {checked} specs");
+}
+
+#[test]
+fn every_rust_block_is_a_doc_test() {
+    let source = fs::read_to_string(root().join("engine/src/lib.rs")).expect("a source");
+    let doc: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix("//!")).collect();
+    let doc = doc.iter().map(|l| l.strip_prefix(' ').unwrap_or(l)).collect::<Vec<_>>().join("\n");
+    for (page, text) in pages() {
+        for (first, lines) in blocks(&text, "rust") {
+            assert!(doc.contains(&lines.join("\n")), "{page}:{first}: not in engine/src/lib.rs");
+        }
+    }
 }
 
 #[test]
