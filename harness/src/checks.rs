@@ -167,7 +167,7 @@ pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
     ),
     subject(
         ("layer", "prefill_agrees_with_decode"),
-        "a prompt at once and token by token agree within the derived bounds",
+        "a prompt at once and token by token agree within the class of the activations",
         BOTH,
     ),
     subject(
