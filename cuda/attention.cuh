@@ -27,6 +27,13 @@ __device__ __forceinline__ int earlier(const int* sequences, int row) {
     return count;
 }
 
+// A row's position: as told, or start plus its place among the call's rows of its sequence.
+__device__ __forceinline__ int place(const int* sequences, const int* positions, const int* start,
+                                     int row) {
+    if (positions) return positions[row];
+    return *start + (sequences ? earlier(sequences, row) : row);
+}
+
 constexpr float LOG2E = 1.44269504088896341f;
 
 // e^x for x <= 0: ex2.approx of x log2 e, 2 ulp, plus |x| 2^-24 from the product.

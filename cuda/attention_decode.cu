@@ -1,11 +1,12 @@
-// attention_decode: append k_new, v_new at the position, then attend with one query
+// attention_decode: append k_new, v_new at their positions, then attend, one query a sequence
 //
 // Formula   as attention_prefill of one row, after kv_append
-// Shapes    q, y [q, d]; k_new, v_new [k, d]; caches [s, c, k, d]; partial [splits, q, d + 2] f32
+// Shapes    q, y [n, q, d]; k_new, v_new [n, k, d]; caches [s, c, k, d]; sequences, positions [n];
+//           partial [n, splits, q, d + 2] f32
 // Requires  sm_80
-// Launch    _partial: a block a group of heads and split of 64 keys, blocks take splits until
-//           there are
-//           none, so the grid does not depend on the context; _combine: a block a head
+// Launch    _partial: a block a row, group of heads and split of 64 keys, blocks take splits until
+//           there are none, so the grid does not depend on the context; _combine: a block a row
+//           and head. What a row does depends on its own sequence alone
 // Numerics  scores, p and sums f32; splits are added in order; a sink is added once, in _combine;
 //           IEEE division; one rounding
 // Cost      the seen part of both caches once
@@ -20,6 +21,8 @@ struct AttentionDecodeArgs {
     void* k_cache;
     void* v_cache;
     const float* sinks;
+    const int* sequences;
+    const int* positions;
     const int* position;
     float* partial;
     void* y;
@@ -28,12 +31,34 @@ struct AttentionDecodeArgs {
     int kv_heads;
     int d;
     int c;
+    int n;
+    int caches;
+    int splits;
     int window;
     int ring;
     float scale;
 };
 
 constexpr int DIMS = 8;
+
+// Where a row of the call stands; not ok: a fault was raised, and nothing is stored.
+struct Row {
+    int sequence, position;
+    bool ok;
+};
+__device__ __forceinline__ Row row_of(const AttentionDecodeArgs& a, int row, bool speaks) {
+    Row r = {a.sequences ? a.sequences[row] : 0, a.positions ? a.positions[row] : *a.position, true};
+    u32 fault = 0;
+    if (r.position < 0 || (!a.ring && r.position >= a.c)) fault = 1;
+    if (r.sequence < 0 || r.sequence >= a.caches) fault = 2;
+    for (int i = 0; i < row; ++i) {
+        if ((a.sequences ? a.sequences[i] : 0) == r.sequence) fault = 2;
+    }
+    if (a.ring && r.position >= a.c && (a.window == 0 || a.window > a.c)) fault = 3;
+    r.ok = fault == 0;
+    if (!r.ok && speaks) raise(a.fault, fault);
+    return r;
+}
 
 template <typename D, typename C> __device__ void partial(const AttentionDecodeArgs& a) {
     extern __shared__ float shared[];
@@ -44,15 +69,14 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
     C* ks = reinterpret_cast<C*>(q + group * a.d);  // [SPLIT, d + 2]
     C* vs = ks + SPLIT * (a.d + 2);
     wait_for_previous();
-    const int position = *a.position;
-    if (position < 0 || (!a.ring && position >= a.c)) {
-        if (threadIdx.x == 0) raise(a.fault, 1);
-        return;
-    }
+    const int row = blockIdx.z;
+    const Row r = row_of(a, row, threadIdx.x == 0);
+    if (!r.ok) return;
+    const int position = r.position;
     C* k = static_cast<C*>(a.k_cache) + kv * a.d;
     C* v = static_cast<C*>(a.v_cache) + kv * a.d;
     for (int i = threadIdx.x; i < group * a.d; i += blockDim.x) {
-        q[i] = widen(static_cast<const D*>(a.q)[i64(kv) * group * a.d + i]);
+        q[i] = widen(static_cast<const D*>(a.q)[(i64(row) * a.heads + kv * group) * a.d + i]);
     }
     const Seen s = seen(position, a.window);
     const int first = s.first / SPLIT, last = s.last / SPLIT;
@@ -62,11 +86,12 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
             const int t = i / a.d, x = i % a.d, j = split * SPLIT + t;
             C key = narrow<C>(0.0f), value = key;
             if (j >= s.first && j <= s.last) {
-                const i64 at = cache_row(0, j, a.c, a.ring) * pitch + x;
+                const i64 at = cache_row(r.sequence, j, a.c, a.ring) * pitch + x;
                 if (j == position) {
                     // This block alone owns the split, so it alone writes the new row.
-                    key = narrow<C>(widen(static_cast<const D*>(a.k_new)[kv * a.d + x]));
-                    value = narrow<C>(widen(static_cast<const D*>(a.v_new)[kv * a.d + x]));
+                    const i64 from = row * pitch + kv * a.d + x;
+                    key = narrow<C>(widen(static_cast<const D*>(a.k_new)[from]));
+                    value = narrow<C>(widen(static_cast<const D*>(a.v_new)[from]));
                     k[at] = key;
                     v[at] = value;
                 } else {
@@ -106,7 +131,8 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
                     if (x < a.d) y[i] = fmaf(weight, widen(vs[t * (a.d + 2) + x]), y[i]);
                 }
             }
-            float* to = a.partial + (i64(split - first) * a.heads + kv * group + h) * (a.d + 2);
+            const i64 part = i64(row) * a.splits + split - first;
+            float* to = a.partial + (part * a.heads + kv * group + h) * (a.d + 2);
 #pragma unroll
             for (int i = 0; i < DIMS; ++i) {
                 const int x = lane + 32 * i;
@@ -125,11 +151,12 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
 template <typename D> __device__ void combine(const AttentionDecodeArgs& a) {
     wait_for_previous();
     let_next_start();
-    const int position = *a.position, head = blockIdx.x;
-    if (position < 0 || (!a.ring && position >= a.c)) return;
-    const Seen s = seen(position, a.window);
+    const int head = blockIdx.x, row = blockIdx.y;
+    const Row r = row_of(a, row, false);
+    if (!r.ok) return;
+    const Seen s = seen(r.position, a.window);
     const int splits = s.last / SPLIT - s.first / SPLIT + 1;
-    const float* part = a.partial + i64(head) * (a.d + 2);
+    const float* part = a.partial + (i64(row) * a.splits * a.heads + head) * (a.d + 2);
     const i64 step = i64(a.heads) * (a.d + 2);
     float top = a.sinks ? a.sinks[head] : -infinity();
     for (int i = 0; i < splits; ++i) top = max_nan(top, part[i * step + a.d]);
@@ -141,7 +168,7 @@ template <typename D> __device__ void combine(const AttentionDecodeArgs& a) {
             sum = fmaf(part[i * step + a.d + 1], fade, sum);
         }
         if (a.sinks) sum += exp_below(a.sinks[head] - top);
-        static_cast<D*>(a.y)[i64(head) * a.d + x] = narrow<D>(y / sum);
+        static_cast<D*>(a.y)[(i64(row) * a.heads + head) * a.d + x] = narrow<D>(y / sum);
     }
 }
 

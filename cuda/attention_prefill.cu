@@ -1,9 +1,8 @@
 // attention_prefill: y = softmax(scale q k^T, causal, windowed, with sinks) v
 //
 // Formula   Vaswani et al. 2017, eq. 1; grouped heads: Ainslie et al. 2023; sinks: openai/gpt-oss
-// Shapes    q, y [n, q, d]; k, v [s, c, k, d]; sinks [q] f32; sequences [n]; a query at position
-//           p sees
-//           keys j with p - window < j <= p
+// Shapes    q, y [n, q, d]; k, v [s, c, k, d]; sinks [q] f32; sequences, positions [n]; a query
+//           at position p sees keys j with p - window < j <= p
 // Requires  sm_80
 // Launch    _simt: a warp a query and head. _mma: 4 warps, 64 queries of a head, keys 64 at a time
 // Numerics  scores, maxima and sums f32, exponentials by ex2.approx (2 ulp); _simt keeps p in f32;
@@ -21,6 +20,7 @@ struct AttentionPrefillArgs {
     const void* v;
     const float* sinks;
     const int* sequences;
+    const int* positions;
     const int* start;
     void* y;
     u32* fault;
@@ -49,9 +49,9 @@ template <typename D, typename C> __device__ void prefill_simt(const AttentionPr
         if (lane == 0) raise(a.fault, 1);
         return;
     }
-    const int position = *a.start + (a.sequences ? earlier(a.sequences, row) : row);
-    if (!a.ring && position >= a.c) {
-        if (lane == 0) raise(a.fault, 2);
+    const int position = place(a.sequences, a.positions, a.start, row);
+    if (position < 0 || (!a.ring && position >= a.c)) {
+        if (lane == 0) raise(a.fault, a.positions ? 3 : 2);
         return;
     }
     const int kv = head / (a.heads / a.kv_heads);

@@ -1,9 +1,8 @@
 // kv_append: k_cache[position(i)] = k[i], v_cache[position(i)] = v[i]
 //
-// Formula   position = start + i, or start + the count of earlier rows of the same sequence; mod
-//           c in a
-//           ring
-// Shapes    k, v [n, k, d]; caches [s, c, k, d]; sequences [n]; row = k d
+// Formula   position = positions[i], else start + the count of earlier rows of the same sequence;
+//           mod c in a ring
+// Shapes    k, v [n, k, d]; caches [s, c, k, d]; sequences, positions [n]; row = k d
 // Requires  sm_80
 // Launch    a block a token
 // Numerics  one rounding from D to C; of rows that fall on one place in a ring the last stays
@@ -18,6 +17,7 @@ struct KvAppendArgs {
     void* k_cache;
     void* v_cache;
     const int* sequences;
+    const int* positions;
     const int* start;
     u32* fault;
     int n;
@@ -36,17 +36,25 @@ template <typename D, typename C> __device__ void append(const KvAppendArgs& a) 
         if (threadIdx.x == 0) raise(a.fault, 1);
         return;
     }
-    int later = a.n - 1 - token;
-    if (a.sequences) {
-        later = 0;
-        for (int i = token + 1; i < a.n; ++i) later += a.sequences[i] == sequence;
-    }
-    const int position = *a.start + (a.sequences ? earlier(a.sequences, token) : token);
+    const int position = place(a.sequences, a.positions, a.start, token);
     if (position < 0 || (!a.ring && position >= a.c)) {
-        if (threadIdx.x == 0) raise(a.fault, 2);
+        if (threadIdx.x == 0) raise(a.fault, a.positions ? 3 : 2);
         return;
     }
-    if (a.ring && later >= a.c) return;  // a later row of this call takes the place
+    // A later row of this call may take the place; the last one stays.
+    if (a.positions) {
+        for (int i = token + 1; i < a.n; ++i) {
+            const bool same = !a.sequences || a.sequences[i] == sequence;
+            if (same && (a.positions[i] - position) % a.c == 0) return;
+        }
+    } else if (a.ring) {
+        int later = a.n - 1 - token;
+        if (a.sequences) {
+            later = 0;
+            for (int i = token + 1; i < a.n; ++i) later += a.sequences[i] == sequence;
+        }
+        if (later >= a.c) return;
+    }
     const i64 to = cache_row(sequence, position, a.c, a.ring) * a.row, from = i64(token) * a.row;
     for (int i = threadIdx.x; i < a.row; i += blockDim.x) {
         static_cast<C*>(a.k_cache)[to + i] = narrow<C>(widen(static_cast<const D*>(a.k)[from + i]));

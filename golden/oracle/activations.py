@@ -72,7 +72,7 @@ def answer_swiglu_clamped(q: Question) -> Answer:
     alpha, limit = q.attr["alpha"], q.attr["limit"]
     g, u = clamp(q["gate"], q["up"], limit)
     y = swiglu_clamped(q["gate"], q["up"], alpha, limit)
-    return one("y", y, q.dtype, slack.swiglu(alpha * g, u + 1, y), representable(y))
+    return one("y", y, q.dtype, slack.swiglu(g, u + 1, y, alpha), representable(y))
 
 
 def answer_residual(q: Question) -> Answer:

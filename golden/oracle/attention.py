@@ -1,7 +1,7 @@
 """Causal attention with a cache (Vaswani et al. 2017, eq. 1), grouped heads, windows and sinks.
 
-A row's position is start plus the number of earlier rows of the same sequence in this call; it
-sees rows j <= position with position - j < window. Row j of a sequence lies in cache row j, or
+A row's position is told by `positions`, else start plus the number of earlier rows of the same
+sequence in this call; it sees rows j <= position with position - j < window. Row j of a sequence lies in cache row j, or
 j mod c with `ring`. With rank-3 caches there is one sequence.
 """
 
@@ -33,9 +33,16 @@ class Head:
     exact: bool
 
 
-def places(sequences, n: int, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sequence and position of each of n rows."""
+def places(q: Question, sequences, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sequence and position of each of n rows; `name` is the attribute of the first position."""
     of = np.zeros(n, dtype=np.int64) if sequences is None else sequences
+    start = q.attr[name] or 0
+    if q.has("positions"):
+        if start:
+            raise Refused("AttributeOutOfRange", name, "the operand positions already says it")
+        limit = 2**31 - 1 if q.attr["ring"] else q.axes["c"]
+        check_ids(q["positions"], limit, "positions", "PositionOutOfRange")
+        return of, q["positions"]
     seen: dict[int, int] = {}
     position = np.empty(n, dtype=np.int64)
     for i, s in enumerate(of.tolist()):
@@ -143,7 +150,7 @@ def check_sequences(q: Question, k: str) -> np.ndarray | None:
 def answer_attention_prefill(q: Question) -> Answer:
     """q [n,q,d], k, v [c,k,d] or [s,c,k,d] → y [n,q,d]."""
     scale = check_heads(q, q.axes["d"])
-    of, position = places(check_sequences(q, "k"), q.axes["n"], q.attr["start"])
+    of, position = places(q, check_sequences(q, "k"), q.axes["n"], "start")
     check_room(position, q, "start", "k")
     k, v = caches(q, "k", "v")
     return attend_all(q, q["q"], k, v, of, position, scale)
@@ -170,21 +177,38 @@ def state(q: Question, k_cache, v_cache) -> dict[str, Result]:
 
 def answer_kv_append(q: Question) -> Answer:
     """k, v [n,k,d] into k_cache, v_cache [s,c,k,d] or [c,k,d]."""
-    of, position = places(check_sequences(q, "k_cache"), q.axes["n"], q.attr["start"])
+    of, position = places(q, check_sequences(q, "k_cache"), q.axes["n"], "start")
     check_room(position, q, "start", "k_cache")
     results = state(q, *append(q, q["k"], q["v"], of, position))
     exact = all(representable(r.values) for r in results.values())
     return Answer(results, exact)
 
 
+def check_decode(q: Question) -> None:
+    """Rows of q, k_new and v_new are as many; a position is told once; one row a sequence."""
+    for name, like in (("k_new", "q"), ("v_new", "q"), ("v_cache", "k_cache")):
+        if q[name].ndim != q[like].ndim:
+            raise Refused("RankMismatch", name, f"has {q[name].ndim} axes, {like} {q[like].ndim}")
+    if not q.has("positions") and q.attr["position"] is None:
+        raise Refused("AttributeMissing", "position", "is required where there are no positions")
+    if not q.has("positions") and not q.has("sequences") and q.axes.get("n", 1) > 1:
+        raise Refused("OperandMissing", "sequences", "rows of one call are of different sequences")
+
+
 def answer_attention_decode(q: Question) -> Answer:
-    """q [q,d], k_new, v_new [k,d], caches [c,k,d]: append at position, then attend one row."""
+    """q [n,q,d], k_new, v_new [n,k,d], caches [s,c,k,d]: append, then attend, one row a sequence."""
     scale = check_heads(q, q.axes["d"])
-    of, position = places(None, 1, q.attr["position"])
-    check_room(position, q, "position", "k_cache")
-    k_cache, v_cache = append(q, q["k_new"][None], q["v_new"][None], of, position)
-    inner = attend_all(q, q["q"][None], k_cache, v_cache, of, position, scale)
+    check_decode(q)
+    rows = [np.array(q[name]).reshape(-1, *q[name].shape[-2:]) for name in ("q", "k_new", "v_new")]
+    of, position = places(q, check_sequences(q, "k_cache"), len(rows[0]), "position")
+    for one in position:
+        check_room(np.array([one]), q, "position", "k_cache")
+    if len(set(of.tolist())) < len(of):
+        raise Refused("IdOutOfRange", "sequences", "two rows are of one sequence")
+    k_cache, v_cache = append(q, rows[1], rows[2], of, position)
+    inner = attend_all(q, rows[0], k_cache, v_cache, of, position, scale)
     y = inner.results["y"]
-    parts = (y.values[0], y.stored, y.slack[0], {"p": y.keeps["p"][0]})
-    results = {"y": Result(*parts), **state(q, k_cache, v_cache)}
-    return Answer(results, inner.exact)
+    shape = q["q"].shape
+    kept = {"p": y.keeps["p"].reshape(shape)}
+    one = Result(y.values.reshape(shape), y.stored, y.slack.reshape(shape), kept)
+    return Answer({"y": one, **state(q, k_cache, v_cache)}, inner.exact)

@@ -84,7 +84,7 @@ def one_expert(q: Question, x, expert: int):
     inner = [
         by_gate * slack.matrix(x, gate_w, b_gate, k)[0],
         g * s * slack.matrix(x, up_w, b_up, k)[0],
-        slack.swiglu(alpha * g, u + 1, hidden),
+        slack.swiglu(g, u + 1, hidden, alpha),
     ]
     allowed, kept = slack.matrix(hidden, down_w, b_down, product(q.axes["f"]))
     square = sum(down_w[0]) ** 2

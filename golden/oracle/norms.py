@@ -72,4 +72,4 @@ def answer_softmax(q: Question) -> Answer:
     """x [n,m] → y [n,m], softmax of scale·x."""
     z = q.attr["scale"] * q["x"]
     y = softmax(z)
-    return one("y", y, q.to(), slack.softmax(z, y, q.root(z.shape[-1])))
+    return one("y", y, q.to(), slack.softmax(z, y, q.root(z.shape[-1]), q.attr["scale"] != 1))

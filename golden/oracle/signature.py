@@ -60,6 +60,7 @@ ATTENTION = {
     "ring": flag(False),
 }
 CACHES = "k_cache C s? c k d; v_cache C s? c k d"
+ROWS = "sequences? I n; positions? I n"
 LOGITS = "logits F32 v"
 
 # op: (operands, attributes). An operand is `name class axes`; `name?` may be left out, a first
@@ -68,11 +69,11 @@ LOGITS = "logits F32 v"
 SIGNATURES: dict[str, tuple[str, dict]] = {
     "argmax": ("x F32 n v", {}),
     "attention_decode": (
-        f"q D q d; k_new D k d; v_new D k d; {CACHES.replace('s? ', '')}; sinks? P q",
-        {"position": whole(0, INDEX), **ATTENTION},
+        f"q D n? q d; k_new D n? k d; v_new D n? k d; {CACHES}; sinks? P q; {ROWS}",
+        {"position": whole(0, INDEX, None), **ATTENTION},
     ),
     "attention_prefill": (
-        "q D n q d; k C s? c k d; v C s? c k d; sinks? P q; sequences? I n",
+        f"q D n q d; k C s? c k d; v C s? c k d; sinks? P q; {ROWS}",
         {**ATTENTION, **START},
     ),
     "dequantize": ("w W ...", {}),
@@ -84,7 +85,7 @@ SIGNATURES: dict[str, tuple[str, dict]] = {
     "ffn_swiglu": ("x D n h; w_gate W f h; w_up W f h; w_down W h f; residual? R n h", TO),
     "gelu": ("x D ...", {**GELU, **SCALE}),
     "kv_append": (
-        f"k D n k d; v D n k d; {CACHES}; sequences? I n",
+        f"k D n k d; v D n k d; {CACHES}; {ROWS}",
         {**START, "ring": flag(False)},
     ),
     "layernorm": ("x R n h; gamma P h; beta P h", {**EPS, **TO}),

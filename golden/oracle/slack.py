@@ -40,12 +40,17 @@ def matrix(x, parts, bias, product: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layernorm(x, gamma, beta, y, eps: float, root: float) -> np.ndarray:
-    """|gamma|/σ·(2√K·mean|x| + |mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) + |beta| + |y|."""
+    """|gamma|/σ·(2√K·mean|x| + |mean| + 4|x_0 - mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) + |beta| + |y|.
+
+    The kernel sums differences to the row's first element, so where that one is an outlier each
+    term and the tree of sums carry its size.
+    """
     mean = x.mean(-1, keepdims=True)
     v = ((x - mean) ** 2).mean(-1, keepdims=True)
     sigma = np.sqrt(v + eps)
     size = np.abs(x).mean(-1, keepdims=True)
-    centred = np.abs(gamma) / sigma * (2 * root * size + np.abs(mean))
+    first = np.abs(x[..., :1] - mean)
+    centred = np.abs(gamma) / sigma * (2 * root * size + np.abs(mean) + 4 * first)
     scaled = np.abs(gamma * (x - mean) / sigma) * (root * v / (v + eps) + 4)
     return centred + scaled + np.abs(beta) + np.abs(y)
 
@@ -56,9 +61,15 @@ def rmsnorm(x, y, eps: float, root: float) -> np.ndarray:
     return np.abs(y) * (root * v / (v + eps) + 5)
 
 
-def softmax(z, p, root: float) -> np.ndarray:
-    """p·(2√K + |z - max| + 8) + 2^-102, z scaled: an exponential may leave f32's normal range."""
-    return p * (2 * root + np.abs(z - z.max(-1, keepdims=True)) + 8) + UNDERFLOW
+def softmax(z, p, root: float, scaled: bool = False) -> np.ndarray:
+    """p·(2√K + |z - max| + 8) + 2^-102, z scaled: an exponential may leave f32's normal range.
+
+    Where a scale was multiplied in, each z is rounded: |z_i| + Σ p·|z| more.
+    """
+    allowed = 2 * root + np.abs(z - z.max(-1, keepdims=True)) + 8
+    if scaled:
+        allowed = allowed + np.abs(z) + (p * np.abs(z)).sum(-1, keepdims=True)
+    return p * allowed + UNDERFLOW
 
 
 def gelu(x, y, scale: float) -> np.ndarray:
@@ -66,9 +77,10 @@ def gelu(x, y, scale: float) -> np.ndarray:
     return 4 * np.abs(y) + 2 * np.abs(scale * x)
 
 
-def swiglu(gate, up, y) -> np.ndarray:
-    """|y|·(8 + |gate|) + 2^-102·|gate·up|; gate is what stands in the exponential."""
-    return np.abs(y) * (8 + np.abs(gate)) + UNDERFLOW * np.abs(gate * up)
+def swiglu(gate, up, y, slope: float | None = None) -> np.ndarray:
+    """|y|·(8 + |gate|) + 2^-102·|gate·up|; with a slope 2·|slope·gate|: that product rounds too."""
+    exponent = np.abs(gate) if slope is None else 2 * np.abs(slope * gate)
+    return np.abs(y) * (8 + exponent) + UNDERFLOW * np.abs(gate * up)
 
 
 def rope(x1, x2, angle, magnitude: float) -> np.ndarray:

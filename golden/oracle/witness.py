@@ -180,9 +180,11 @@ def dense(q: Question, x, k, v, of, position):
     return out
 
 
-def sequence_places(q: Question, n: int, start: int):
-    """Sequence and position of each row: one-hot sequences, exclusive running count."""
+def sequence_places(q: Question, n: int, start: int | None):
+    """Sequence and position of each row: told, or by one-hot sequences and a running count."""
     of = t(q["sequences"]) if q.has("sequences") else torch.zeros(n, dtype=torch.int64)
+    if q.has("positions"):
+        return of, t(q["positions"])
     hot = F.one_hot(of)
     return of, start + (hot.cumsum(0) - hot).gather(1, of[:, None])[:, 0]
 
@@ -217,11 +219,12 @@ def kv_append(q: Question) -> dict:
 
 
 def attention_decode(q: Question) -> dict:
-    """kv_append, then one row of masked attention."""
-    of, position = sequence_places(q, 1, q.attr["position"])
-    k, v = (into(q, f"{n}_cache", t(q[f"{n}_new"])[None], of, position) for n in ("k", "v"))
-    y = dense(q, t(q["q"])[None], k, v, of, position)[0]
-    return {"y": y, "k_cache": k[0], "v_cache": v[0]}
+    """kv_append, then rows of masked attention, each of its own sequence."""
+    of, position = sequence_places(q, q.axes.get("n", 1), q.attr["position"])
+    x, k, v = (t(q[name]).reshape(-1, *q[name].shape[-2:]) for name in ("q", "k_new", "v_new"))
+    k, v = into(q, "k_cache", k, of, position), into(q, "v_cache", v, of, position)
+    y = dense(q, x, k, v, of, position).reshape(q["q"].shape)
+    return {"y": y, **{n: c.reshape(q[n].shape) for n, c in (("k_cache", k), ("v_cache", v))}}
 
 
 def moe_router(q: Question) -> dict:

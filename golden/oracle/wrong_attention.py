@@ -230,7 +230,7 @@ def prefill(knobs: Knobs, arrange=None):
     """A wrong attention_prefill."""
 
     def wrong(q: Question) -> dict:
-        of, position = places(q.get("sequences"), q.axes["n"], q.attr["start"])
+        of, position = places(q, q.get("sequences"), q.axes["n"], "start")
         k, v = caches(q, "k", "v")
         if arrange:
             k, v = arrange(k, q), arrange(v, q)
@@ -333,7 +333,7 @@ def kv_append(knobs: Append):
     """A wrong kv_append."""
 
     def wrong(q: Question) -> dict:
-        of, position = places(q.get("sequences"), q.axes["n"], q.attr["start"])
+        of, position = places(q, q.get("sequences"), q.axes["n"], "start")
         k, v = written(q, q["k"], q["v"], of, position, knobs)
         return {"k_cache": k.reshape(q["k_cache"].shape), "v_cache": v.reshape(q["v_cache"].shape)}
 
@@ -342,18 +342,28 @@ def kv_append(knobs: Append):
 
 def counted_through(q: Question) -> dict:
     """Rows counted through the batch, not a sequence."""
-    of, position = places(q.get("sequences"), q.axes["n"], q.attr["start"])
+    of, position = places(q, q.get("sequences"), q.axes["n"], "start")
     position = (q.attr["start"] + np.arange(len(position))) % q.axes["c"]
     k, v = written(q, q["k"], q["v"], of, position, Append())
     return {"k_cache": k.reshape(q["k_cache"].shape), "v_cache": v.reshape(q["v_cache"].shape)}
 
 
-def decode(knobs: Knobs | None = None, cached: Append | None = None, shift: int = 0, stale=False):
+def decode(
+    knobs: Knobs | None = None,
+    cached: Append | None = None,
+    shift: int = 0,
+    stale=False,
+    one_position=False,
+):
     """A wrong attention_decode: in the cache, in what is attended, or one row off."""
 
     def wrong(q: Question) -> dict:
-        of, position = places(None, 1, q.attr["position"])
-        k_new, v_new = q["k_new"][None], q["v_new"][None]
+        x, k_new, v_new = (
+            np.array(q[n]).reshape(-1, *q[n].shape[-2:]) for n in ("q", "k_new", "v_new")
+        )
+        of, position = places(q, q.get("sequences"), len(x), "position")
+        if one_position:
+            position = np.full_like(position, position[0])
         if cached:
             k, v = written(q, k_new, v_new, of, position, cached)
         else:
@@ -362,9 +372,9 @@ def decode(knobs: Knobs | None = None, cached: Append | None = None, shift: int 
         right = knobs or Knobs()
         if shift:
             right = replace(right, last=lambda position, i, c: max(position + shift, 0))
-        y = dense(q, q["q"][None], *seen, of, position, q.attr["position"], right)[0]
+        y = dense(q, x, *seen, of, position, q.attr["position"] or 0, right)
         shape = q["k_cache"].shape
-        return {"y": y, "k_cache": k.reshape(shape), "v_cache": v.reshape(shape)}
+        return {"y": y.reshape(q["q"].shape), "k_cache": k.reshape(shape), "v_cache": v.reshape(shape)}
 
     return wrong
 
@@ -374,6 +384,9 @@ WRONG = {
         **{k: decode(v) for k, v in KNOBS.items() if k not in ("mask_one_far", "all_rows_seen")},
         **{f"cache_{k}": decode(cached=v) for k, v in APPEND.items() if "sequence" not in k},
         "attended_before_written": decode(stale=True),
+        "cache_sequence_0_for_all": decode(cached=APPEND["sequence_0_for_all"]),
+        "one_position_for_all": decode(one_position=True),
+        "sequence_0_for_all": decode(KNOBS["sequence_0_for_all"]),
         "whole_cache_seen": decode(Knobs(last=lambda position, i, c: c - 1)),
     },
     "attention_prefill": {

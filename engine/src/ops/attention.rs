@@ -1,9 +1,9 @@
 //! What attention's ops share: cache rows, positions, the definition for one query.
 
 use crate::error::{Refusal, RefusalKind};
-use crate::ops::Question;
 use crate::ops::embedding::in_range;
 use crate::ops::slack::{Sums, UNDERFLOW, extent};
+use crate::ops::{Inputs, Question};
 
 /// Keys of one split: taken in order, at multiples of this many positions (attention.cuh).
 pub const SPLIT: usize = 64;
@@ -16,38 +16,55 @@ pub fn cache_row(sequence: usize, position: usize, c: usize, ring: bool) -> usiz
     sequence * c + if ring { position % c } else { position }
 }
 
-/// Sequence and position of each row of a call: `start` plus the count of earlier rows of the same
-/// sequence.
-pub fn positions(start: usize, n: usize, sequences: Option<&[i32]>) -> Vec<(usize, usize)> {
-    match sequences {
-        None => (0..n).map(|i| (0, start + i)).collect(),
-        Some(of) => (0..n)
-            .map(|i| {
-                let before = of[..i].iter().filter(|s| **s == of[i]).count();
-                (of[i] as usize, start + before)
-            })
-            .collect(),
-    }
+/// Sequence and position of each row of a call: as the operands `sequences` and `positions` say;
+/// without positions, `start` plus the count of earlier rows of the same sequence.
+pub fn places(inputs: &Inputs, start: usize, n: usize) -> Vec<(usize, usize)> {
+    let sequences = inputs.find_ids("sequences");
+    let sequence = |i: usize| sequences.map_or(0, |of| of[i]);
+    let before = |i: usize| (0..i).filter(|j| sequence(*j) == sequence(i)).count();
+    let position = |i: usize| match inputs.find_ids("positions") {
+        Some(positions) => positions[i] as usize,
+        None if sequences.is_none() => start + i,
+        None => start + before(i),
+    };
+    (0..n).map(|i| (sequence(i) as usize, position(i))).collect()
 }
 
-/// Refuses sequences that no cache has, and rows beyond the cache where it is no ring.
-pub(crate) fn check_rows(
+/// Sequence and position of each row; refuses sequences that no cache has, and positions beyond
+/// the cache where it is no ring.
+pub(crate) fn checked_places(
     question: &Question,
-    sequences: Option<&[i32]>,
-    rows: &[(usize, usize)],
-) -> Result<(), Refusal> {
+    inputs: &Inputs,
+    start: &'static str,
+) -> Result<Vec<(usize, usize)>, Refusal> {
     let caches = question.dims.find("s").unwrap_or(1);
-    if let Some(sequences) = sequences {
+    if let Some(sequences) = inputs.find_ids("sequences") {
         in_range(sequences, caches, RefusalKind::IdOutOfRange, "sequences")?;
     }
     let c = question.dims.get("c");
-    match rows.iter().find(|(_, p)| *p >= c) {
-        Some((_, p)) if !question.attributes.flag("ring") => {
-            let message = format!("position {p}, but the cache has {c} rows");
-            Err(Refusal::new(RefusalKind::PositionOutOfRange, "start", message))
-        }
-        _ => Ok(()),
+    let limit = if question.attributes.flag("ring") { i32::MAX as usize } else { c };
+    if let Some(positions) = inputs.find_ids("positions") {
+        in_range(positions, limit, RefusalKind::PositionOutOfRange, "positions")?;
     }
+    let first = question.attributes.find_int(start).map_or(0, |x| x as usize);
+    let rows = places(inputs, first, question.dims.find("n").unwrap_or(1));
+    match rows.iter().find(|(_, p)| *p >= limit) {
+        Some((_, p)) => {
+            let message = format!("position {p}, but the cache has {c} rows");
+            Err(Refusal::new(RefusalKind::PositionOutOfRange, start, message))
+        }
+        None => Ok(rows),
+    }
+}
+
+/// Refuses a scalar start beside positions that say it a row.
+pub(crate) fn one_start(question: &Question, start: &'static str) -> Result<(), Refusal> {
+    let given = question.attributes.find_int(start).is_some_and(|x| x != 0);
+    if question.has("positions") && given {
+        let message = "the operand positions already says it";
+        return Err(Refusal::new(RefusalKind::AttributeOutOfRange, start, message));
+    }
+    Ok(())
 }
 
 /// Query heads must be a multiple of key heads.

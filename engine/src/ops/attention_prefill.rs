@@ -6,7 +6,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::attention::{
-    Query, SPLIT, attend, attention_slack, cache_row, check_heads, check_rows, positions, scale,
+    Query, SPLIT, attend, attention_slack, cache_row, check_heads, checked_places, one_start,
+    places, scale,
 };
 use crate::ops::positional::scalar;
 use crate::ops::{
@@ -29,6 +30,7 @@ static SIGNATURE: Signature = Signature {
         Operand::new("v", Class::C, &["s?", "c", "k", "d"]),
         Operand::optional("sinks", Class::P, &["q"]),
         Operand::optional("sequences", Class::Ids, &["n"]),
+        Operand::optional("positions", Class::Ids, &["n"]),
     ],
     attributes: &[
         SCALE,
@@ -48,6 +50,7 @@ static ARGS: Layout = Layout {
         ("v", Field::Ptr),
         ("sinks", Field::Ptr),
         ("sequences", Field::Ptr),
+        ("positions", Field::Ptr),
         ("start", Field::Ptr),
         ("y", Field::Ptr),
         ("fault", Field::Ptr),
@@ -84,7 +87,8 @@ impl Op for AttentionPrefill {
         let [n, c] = dims(&question.dims, ["n", "c"]);
         let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
         let ring = question.attributes.flag("ring");
-        if question.has("sequences") {
+        one_start(question, "start")?;
+        if question.has("sequences") || question.has("positions") {
             return Ok(());
         }
         if !ring && start + n > c {
@@ -102,11 +106,9 @@ impl Op for AttentionPrefill {
 
     fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
         let [n, q, k, d, c] = dims(&question.dims, ["n", "q", "k", "d", "c"]);
-        let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
+        let window = question.attributes.int("window") as usize;
         let ring = question.attributes.flag("ring");
-        let sequences = inputs.find_ids("sequences");
-        let rows = positions(start, n, sequences);
-        check_rows(question, sequences, &rows)?;
+        let rows = checked_places(question, inputs, "start")?;
         let sinks = inputs.find_real("sinks");
         let one = |i: usize| {
             let (head, (sequence, position)) = (i % q, rows[i / q]);
@@ -140,6 +142,7 @@ impl Op for AttentionPrefill {
                 ("v", Arg::Slot("v", 0)),
                 ("sinks", slot("sinks")),
                 ("sequences", slot("sequences")),
+                ("positions", slot("positions")),
                 ("start", Arg::Slot("start", 0)),
                 ("y", Arg::Slot("y", 0)),
                 ("fault", Arg::Slot("fault", 0)),
@@ -158,7 +161,8 @@ impl Op for AttentionPrefill {
         let tensor = dtype != DType::F32
             && dtype == cache
             && MMA_HEADS.contains(&d)
-            && !question.has("sequences");
+            && !question.has("sequences")
+            && !question.has("positions");
         let mut launch;
         if tensor {
             let entry = format!("attention_prefill_mma_{dtype}_{d}");
@@ -178,6 +182,7 @@ impl Op for AttentionPrefill {
             faults: vec![
                 (RefusalKind::IdOutOfRange, "sequences"),
                 (RefusalKind::PositionOutOfRange, "start"),
+                (RefusalKind::PositionOutOfRange, "positions"),
             ],
             ..Lowered::one(launch)
         }
@@ -192,7 +197,7 @@ impl Op for AttentionPrefill {
         let [n, q, k, d, c] = dims(&question.dims, ["n", "q", "k", "d", "c"]);
         let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
         let ring = question.attributes.flag("ring");
-        let rows = positions(start, n, asked.inputs.find_ids("sequences"));
+        let rows = places(asked.inputs, start, n);
         let y = values[0].real();
         let one = |i: usize| {
             let (head, (sequence, position)) = (i % q, rows[i / q]);

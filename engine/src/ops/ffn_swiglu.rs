@@ -113,7 +113,7 @@ impl Op for FfnSwiglu {
             let inner = [
                 (0..f).map(|i| slack::slope(silu, gate[i]) * up[i] * a_gate[i]).collect(),
                 (0..f).map(|i| silu(gate[i]) * a_up[i]).collect(),
-                (0..f).map(|i| slack::swiglu(gate[i], up[i], hidden[i], 1.0)).collect(),
+                (0..f).map(|i| slack::swiglu(gate[i], up[i], hidden[i], None)).collect(),
             ];
             let dtype = tensors[2].meta.dtype;
             let (s, q) = slack::down(&hidden, &parts[2], dtype, None, &inner, asked.sums);

@@ -2,7 +2,7 @@
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};
-use crate::ops::attention::{cache_row, check_rows, positions};
+use crate::ops::attention::{cache_row, checked_places, one_start};
 use crate::ops::positional::scalar;
 use crate::ops::{
     Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, dims,
@@ -20,6 +20,7 @@ static SIGNATURE: Signature = Signature {
         Operand::new("k_cache", Class::C, &["s?", "c", "k", "d"]),
         Operand::new("v_cache", Class::C, &["s?", "c", "k", "d"]),
         Operand::optional("sequences", Class::Ids, &["n"]),
+        Operand::optional("positions", Class::Ids, &["n"]),
     ],
     attributes: &[Attribute::index("start"), Attribute::flag("ring")],
     results: &[
@@ -37,6 +38,7 @@ static ARGS: Layout = Layout {
         ("k_cache", Field::Ptr),
         ("v_cache", Field::Ptr),
         ("sequences", Field::Ptr),
+        ("positions", Field::Ptr),
         ("start", Field::Ptr),
         ("fault", Field::Ptr),
         ("n", Field::I32),
@@ -60,13 +62,14 @@ impl Op for KvAppend {
         &SIGNATURE
     }
 
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        one_start(question, "start")
+    }
+
     fn define(&self, question: &Question, inputs: &Inputs) -> Result<Vec<Values>, Refusal> {
-        let [n, c, k, d] = dims(&question.dims, ["n", "c", "k", "d"]);
-        let sequences = inputs.find_ids("sequences");
-        let start = question.attributes.int("start") as usize;
+        let [c, k, d] = dims(&question.dims, ["c", "k", "d"]);
         let ring = question.attributes.flag("ring");
-        let rows = positions(start, n, sequences);
-        check_rows(question, sequences, &rows)?;
+        let rows = checked_places(question, inputs, "start")?;
         let append = |cache: &str, new: &str| {
             let mut cache = inputs.real(cache).to_vec();
             for ((sequence, position), row) in rows.iter().zip(inputs.real(new).chunks(k * d)) {
@@ -80,8 +83,8 @@ impl Op for KvAppend {
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
         let [n, c, k, d] = dims(&question.dims, ["n", "c", "k", "d"]);
-        let sequences = match question.has("sequences") {
-            true => Arg::Slot("sequences", 0),
+        let slot = |name: &'static str| match question.has(name) {
+            true => Arg::Slot(name, 0),
             false => Arg::Null,
         };
         let args = Args::new(
@@ -91,7 +94,8 @@ impl Op for KvAppend {
                 ("v", Arg::Slot("v", 0)),
                 ("k_cache", Arg::Slot("k_cache", 0)),
                 ("v_cache", Arg::Slot("v_cache", 0)),
-                ("sequences", sequences),
+                ("sequences", slot("sequences")),
+                ("positions", slot("positions")),
                 ("start", Arg::Slot("start", 0)),
                 ("fault", Arg::Slot("fault", 0)),
                 ("n", Arg::I32(n as i32)),
@@ -109,6 +113,7 @@ impl Op for KvAppend {
             faults: vec![
                 (RefusalKind::IdOutOfRange, "sequences"),
                 (RefusalKind::PositionOutOfRange, "start"),
+                (RefusalKind::PositionOutOfRange, "positions"),
             ],
             ..Lowered::one(Launch::new(&PAGE, entry, n as u32, threads, args))
         }

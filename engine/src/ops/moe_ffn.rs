@@ -200,7 +200,7 @@ impl Op for MoeFfn {
             // A clamped value has no slope, but an error may carry it over the edge.
             let by_gate = |i| slack::slope(gated, clamped(i).0) * clamped(i).1 * a_gate[i];
             let by_up = |i| gated(clamped(i).0) * a_up[i];
-            let by_unit = |i| slack::swiglu(clamped(i).0, clamped(i).1, hidden[i], alpha);
+            let by_unit = |i| slack::swiglu(clamped(i).0, clamped(i).1, hidden[i], Some(alpha));
             let errors = [
                 (0..f).map(by_gate).collect(),
                 (0..f).map(by_up).collect(),

@@ -110,7 +110,8 @@ pub fn matmul(
     (slack, q)
 }
 
-/// layernorm: |gamma|/σ·(2√K·mean|x| + |mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) + |beta| + |y|.
+/// layernorm: |gamma|/σ·(2√K·mean|x| + |mean| + 4|x₀ − mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) +
+/// |beta| + |y|; the kernel sums differences to the first element.
 pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], y: &[f64], eps: f64, s: Sums) -> Vec<f64> {
     let h = gamma.len();
     let root = s.root(h);
@@ -121,7 +122,7 @@ pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], y: &[f64], eps: f64, s:
         let v = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / h as f64;
         let sigma = (v + eps).sqrt();
         slack.extend((0..h).map(|i| {
-            gamma[i].abs() / sigma * (2.0 * root * size + mean.abs())
+            gamma[i].abs() / sigma * (2.0 * root * size + mean.abs() + 4.0 * (x[0] - mean).abs())
                 + (gamma[i] * (x[i] - mean) / sigma).abs() * (root * v / (v + eps) + 4.0)
                 + beta[i].abs()
                 + y[i].abs()
@@ -141,15 +142,15 @@ pub fn rmsnorm(x: &[f64], y: &[f64], h: usize, eps: f64, s: Sums) -> Vec<f64> {
     slack
 }
 
-/// softmax of z = scale · x: p·(2√K + |z − max| + 8), and |z| beside it where a scale is multiplied
-/// in; an exponential may leave f32's normal range.
+/// softmax of z = scale · x: p·(2√K + |z − max| + 8), and |z| + Σ p·|z| where a scale is
+/// multiplied in, because each z rounds; an exponential may leave f32's normal range.
 pub fn softmax(row: &[f64], p: &[f64], scale: f64, s: Sums) -> Vec<f64> {
     let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max) * scale;
     let root = s.root(row.len());
-    row.iter()
-        .zip(p)
-        .map(|(x, p)| p * (2.0 * root + (scale * x - top).abs() + 8.0) + UNDERFLOW)
-        .collect()
+    let rounds = if scale == 1.0 { 0.0 } else { scale.abs() };
+    let mean: f64 = row.iter().zip(p).map(|(x, p)| p * rounds * x.abs()).sum();
+    let allowed = |x: f64| 2.0 * root + (scale * x - top).abs() + 8.0 + rounds * x.abs() + mean;
+    row.iter().zip(p).map(|(x, p)| p * allowed(*x) + UNDERFLOW).collect()
 }
 
 /// gelu: 4|y| + 2|x|, x with the scale of the result.
@@ -157,9 +158,10 @@ pub fn gelu(x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
     x.iter().zip(y).map(|(x, y)| 4.0 * y.abs() + 2.0 * (scale * x).abs()).collect()
 }
 
-/// swiglu: |y|·(8 + |slope · gate|) + 2^-102·|gate·up|.
-pub fn swiglu(gate: f64, up: f64, y: f64, slope: f64) -> f64 {
-    y.abs() * (8.0 + (slope * gate).abs()) + UNDERFLOW * (gate * up).abs()
+/// swiglu: |y|·(8 + |gate|) + 2^-102·|gate·up|; with a slope 2·|slope·gate|: that product rounds too.
+pub fn swiglu(gate: f64, up: f64, y: f64, slope: Option<f64>) -> f64 {
+    let exponent = slope.map_or(gate.abs(), |slope| 2.0 * (slope * gate).abs());
+    y.abs() * (8.0 + exponent) + UNDERFLOW * (gate * up).abs()
 }
 
 /// √Σ_f (w_f · error_f)² for each row of a weight [o, f]: errors of a hidden value add as squares.

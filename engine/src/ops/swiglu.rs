@@ -117,7 +117,7 @@ impl Op for Swiglu {
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
         let pairs = asked.inputs.real("gate").iter().zip(asked.inputs.real("up"));
         let y = pairs.zip(values[0].real());
-        vec![Slack::of(y.map(|((g, u), y)| slack::swiglu(*g, *u, *y, 1.0)).collect())]
+        vec![Slack::of(y.map(|((g, u), y)| slack::swiglu(*g, *u, *y, None)).collect())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

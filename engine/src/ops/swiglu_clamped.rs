@@ -68,7 +68,7 @@ impl Op for SwigluClamped {
         let pairs = asked.inputs.real("gate").iter().zip(asked.inputs.real("up"));
         let one = |((g, u), y): ((&f64, &f64), &f64)| {
             let (gate, up) = (g.min(limit), u.clamp(-limit, limit) + 1.0);
-            slack::swiglu(gate, up, *y, alpha)
+            slack::swiglu(gate, up, *y, Some(alpha))
         };
         vec![Slack::of(pairs.zip(values[0].real()).map(one).collect())]
     }
