@@ -3,5 +3,7 @@
 pub mod bench;
 pub mod cpu;
 pub mod cuda;
+pub mod local;
 pub mod op;
 pub mod plan;
+pub mod room;

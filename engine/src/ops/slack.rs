@@ -158,7 +158,7 @@ pub fn gelu(x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
     x.iter().zip(y).map(|(x, y)| 4.0 * y.abs() + 2.0 * (scale * x).abs()).collect()
 }
 
-/// swiglu: |y|·(8 + |gate|) + 2^-102·|gate·up|; with a slope 2·|slope·gate|: that product rounds too.
+/// swiglu: |y|·(8 + |gate|) + 2^-102·|gate·up|; with a slope 2·|slope·gate|, a product that rounds.
 pub fn swiglu(gate: f64, up: f64, y: f64, slope: Option<f64>) -> f64 {
     let exponent = slope.map_or(gate.abs(), |slope| 2.0 * (slope * gate).abs());
     y.abs() * (8.0 + exponent) + UNDERFLOW * (gate * up).abs()
