@@ -1,5 +1,6 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
+pub mod advance;
 pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
@@ -192,6 +193,7 @@ impl Inputs {
 
 /// Every op, alphabetical.
 pub const ALL: &[&dyn Op] = &[
+    &advance::Advance,
     &argmax::Argmax,
     &attention_decode::AttentionDecode,
     &attention_prefill::AttentionPrefill,
