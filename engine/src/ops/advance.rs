@@ -9,7 +9,7 @@ pub struct Advance;
 
 static SIGNATURE: Signature = Signature {
     name: "advance",
-    source: "the end of a decode step: token = id, position = length, length + 1, draws + 1, id seen",
+    source: "the end of a decode step: the id is the token at position length; counters go up",
     operands: &[
         Operand::new("id", Class::Ids, &["1"]),
         Operand::new("token", Class::Ids, &["1"]),
