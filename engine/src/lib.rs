@@ -32,7 +32,7 @@
 //! let types = Types { dtype: DType::F32, kv: DType::F32 };
 //! let program = block(&config, types, 1, found)?;
 //! program.check(DType::F32, Sizes { n: 3, m: 0 })?;
-//! let model = CpuModel::load(&program, DType::F32, &weights);
+//! let model = CpuModel::load(&program, DType::F32, &weights, &mut |_| ());
 //! let mut session = CpuSession::open(&model);
 //! for (start, tokens) in [(0, 3), (3, 1)] {
 //!     let positions: Vec<i32> = (start..start + tokens as i32).collect();
@@ -40,7 +40,7 @@
 //!         ("x", Tensor::from_f64(DType::F32, &[tokens, 8], &vec![1.0; tokens * 8])),
 //!         ("positions", Tensor::from_i32(&[tokens], &positions)),
 //!     ]);
-//!     let slots = session.call(&model, &inputs)?;
+//!     let slots = session.call(&model, &inputs, &["out"])?;
 //!     assert_eq!(slots["out"].meta.shape, [tokens, 8]);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -51,10 +51,13 @@ pub mod dtype;
 pub mod error;
 pub mod exec;
 pub mod fuse;
+pub mod generate;
 pub mod model;
 pub mod ops;
 pub mod program;
 pub mod quant;
+pub mod sample;
+pub mod session;
 pub mod shape;
 pub mod tensor;
 

@@ -205,6 +205,13 @@ impl Program {
         self.slots.iter().position(|s| s.name == name).map(Id)
     }
 
+    /// Whether a slot is written by the head.
+    pub fn in_head(&self, slot: Id) -> bool {
+        let writes = |s: &Step| s.results.iter().any(|(_, v)| v.slot == slot);
+        let body = &self.steps[..self.body];
+        !body.iter().any(writes) && self.steps[self.body..].iter().any(writes)
+    }
+
     /// The checked question of a step in a call; `scalar` tells what stands in a slot that an
     /// attribute is read from.
     ///
@@ -255,12 +262,17 @@ impl Program {
                     let (step, slot) = (step.name.clone(), slot.name.clone());
                     return Err(ProgramError::Result { step, slot, found, wanted });
                 }
+                // An op that works in place writes where it read.
+                let in_place = step.operands.iter().any(|(n, v)| n == name && v.slot == view.slot);
                 match slot.kind {
-                    Kind::Value if written[view.slot.0] => {
+                    Kind::Value if written[view.slot.0] && !in_place => {
                         return Err(order(view.slot, "is written twice"));
                     }
-                    Kind::Value | Kind::State => written[view.slot.0] = true,
-                    _ => return Err(order(view.slot, "is nothing that a step may write")),
+                    Kind::Input if !in_place => {
+                        return Err(order(view.slot, "is what a call brings"));
+                    }
+                    Kind::Value | Kind::State | Kind::Input => written[view.slot.0] = true,
+                    Kind::Weight { .. } => return Err(order(view.slot, "is a weight")),
                 }
             }
         }

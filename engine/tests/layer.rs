@@ -70,8 +70,8 @@ fn mixed(x: &Tensor, rows: &[(i32, i32)]) -> CallInputs {
 }
 
 fn on_cpu(program: &Program, dtype: DType, weights: &Weights, inputs: &CallInputs) -> Slots {
-    let model = CpuModel::load(program, dtype, weights);
-    CpuSession::open(&model).call(&model, inputs).expect("a good call")
+    let model = CpuModel::load(program, dtype, weights, &mut |_| ());
+    CpuSession::open(&model).call(&model, inputs, &["out"]).expect("a good call")
 }
 
 fn rows(x: &Tensor, from: usize, count: usize) -> Tensor {
@@ -139,10 +139,10 @@ fn one_token_at_a_time_agrees_with_the_whole_prompt() {
     assert!(decode.steps.iter().any(|s| s.op == "attention_decode"));
     let x = random(&mut StdRng::seed_from_u64(5), DType::F32, &[9, CONFIG.hidden], 2.0);
     let whole = on_cpu(&plain, DType::F32, &weights, &call(&x, 0));
-    let model = CpuModel::load(&decode, DType::F32, &weights);
+    let model = CpuModel::load(&decode, DType::F32, &weights, &mut |_| ());
     let mut session = CpuSession::open(&model);
     for i in 0..9 {
-        let slots = session.call(&model, &call(&rows(&x, i, 1), i)).expect("a good call");
+        let slots = session.call(&model, &call(&rows(&x, i, 1), i), &["out"]).expect("a good call");
         assert!(share(&slots["out"], &rows(&whole["out"], i, 1)) < 1e-6, "token {i}");
     }
 }
@@ -156,15 +156,18 @@ fn sequences_that_share_a_call_do_not_see_each_other() {
     let several = program(DType::F32, &weights, 8);
     let x = random(&mut StdRng::seed_from_u64(6), DType::F32, &[18, CONFIG.hidden], 2.0);
     let decode = fuse(&several, Phase::Decode, &[]);
-    let prompt_model = CpuModel::load(&several, DType::F32, &weights);
-    let step_model = CpuModel::load(&decode, DType::F32, &weights);
+    let prompt_model = CpuModel::load(&several, DType::F32, &weights, &mut |_| ());
+    let step_model = CpuModel::load(&decode, DType::F32, &weights, &mut |_| ());
     let mut session = CpuSession::open(&prompt_model);
     for (sequence, first, count) in PROMPTS {
         let of: Vec<_> = (0..count as i32).map(|p| (sequence, p)).collect();
-        session.call(&prompt_model, &mixed(&rows(&x, first, count), &of)).expect("a good call");
+        session
+            .call(&prompt_model, &mixed(&rows(&x, first, count), &of), &["out"])
+            .expect("a good call");
     }
     let step: Vec<_> = PROMPTS.iter().map(|(s, _, count)| (*s, *count as i32)).collect();
-    let slots = session.call(&step_model, &mixed(&rows(&x, 15, 3), &step)).expect("a good call");
+    let slots =
+        session.call(&step_model, &mixed(&rows(&x, 15, 3), &step), &["out"]).expect("a good call");
     let single = program(DType::F32, &weights, 1);
     for (row, (_, first, count)) in PROMPTS.into_iter().enumerate() {
         let mut own = rows(&x, first, count);

@@ -145,6 +145,10 @@ impl Device {
         })
     }
 
+    pub(super) fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
     /// Facts of the card.
     pub fn card(&self) -> &Card {
         &self.card

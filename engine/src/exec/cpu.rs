@@ -74,23 +74,41 @@ pub struct CpuModel {
 }
 
 impl CpuModel {
-    /// Reads every weight.
-    pub fn load(program: &Program, dtype: DType, source: &dyn Source) -> CpuModel {
+    /// Reads every weight; `progress` is told the bytes so far.
+    pub fn load(
+        program: &Program,
+        dtype: DType,
+        source: &dyn Source,
+        progress: &mut dyn FnMut(usize),
+    ) -> CpuModel {
+        let mut gone = 0;
         let none = Sizes { n: 0, m: 0 };
         let mut weights = HashMap::new();
         for (i, slot) in program.slots.iter().enumerate() {
             if let Kind::Weight { tensor, first } = &slot.kind {
                 let meta = program.slot_meta(Id(i), none);
                 let bytes = source.rows(tensor, *first, meta.shape[0]).into_owned();
+                gone += bytes.len();
+                progress(gone);
                 weights.insert(Id(i), Arc::new(Values::of(&Tensor { meta, bytes })));
             }
         }
         CpuModel { program: program.clone(), dtype, weights }
     }
 
+    /// The same weights under a Program that goes on where this one ends.
+    pub fn extended(&self, program: &Program) -> CpuModel {
+        CpuModel { program: program.clone(), dtype: self.dtype, weights: self.weights.clone() }
+    }
+
     /// What it runs.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The type of activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 }
 
@@ -106,19 +124,34 @@ impl CpuSession {
         let program = &model.program;
         let none = Sizes { n: 0, m: 0 };
         let zeros = |i: usize| {
-            let count = program.slot_meta(Id(i), none).volume().expect("a state has a size");
-            (Id(i), Arc::new(Values::Real(vec![0.0; count])))
+            let meta = program.slot_meta(Id(i), none);
+            let bytes = vec![0; meta.bytes().expect("a state has a size")];
+            (Id(i), Arc::new(Values::of(&Tensor { meta, bytes })))
         };
         let is_state = |i: &usize| program.slots[*i].kind == Kind::State;
         let states = (0..program.slots.len()).filter(is_state).map(zeros).collect();
         CpuSession { states }
     }
 
-    /// Runs one call; every value and state comes back.
+    /// Sets a state.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn set(&mut self, model: &CpuModel, name: &str, tensor: &Tensor) {
+        let slot = model.program.find(name).unwrap_or_else(|| panic!("no state {name}"));
+        self.states.insert(slot, Arc::new(Values::of(tensor)));
+    }
+
+    /// Runs one call; the slots of it that `wanted` names come back.
     ///
     /// # Errors
     /// A call that the Program does not take, or data that an op refuses.
-    pub fn call(&mut self, model: &CpuModel, inputs: &CallInputs) -> Result<Slots, CallError> {
+    pub fn call(
+        &mut self,
+        model: &CpuModel,
+        inputs: &CallInputs,
+        wanted: &[&str],
+    ) -> Result<Slots, CallError> {
         let program = &model.program;
         let sizes = sizes_of(inputs);
         let mut held: HashMap<Id, Arc<Values>> = self.states.clone();
@@ -140,7 +173,8 @@ impl CpuSession {
             let meta = Meta::new(slot.dtype, &concrete(&slot.shape, sizes));
             (slot.name.clone(), stored(&values, &meta))
         };
-        let wanted = |(id, _): &(Id, Arc<Values>)| program.slots[id.0].kind != Kind::Input;
+        let wanted =
+            |(id, _): &(Id, Arc<Values>)| wanted.contains(&program.slots[id.0].name.as_str());
         Ok(held.into_iter().filter(wanted).map(name).collect())
     }
 }

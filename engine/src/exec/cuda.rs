@@ -6,8 +6,10 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::cuda::device::{Graph, Memory};
+use crate::cuda::host::{Event, Pinned};
 use crate::cuda::{Device, DeviceError, Launch};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
@@ -44,8 +46,8 @@ pub struct CudaModel {
     dtype: DType,
     options: Options,
     traced: Vec<Id>,
-    weights: Memory,
-    shelf: Shelf,
+    weights: Arc<Memory>,
+    shelf: Arc<Shelf>,
 }
 
 impl CudaModel {
@@ -81,7 +83,25 @@ impl CudaModel {
             }
         }
         let (plain, traced) = (program.clone(), traced.to_vec());
+        let (weights, shelf) = (Arc::new(weights), Arc::new(shelf));
         Ok(CudaModel { plain, programs, dtype, options, traced, weights, shelf })
+    }
+
+    /// The same weights under a Program that goes on where this one ends.
+    pub fn extended(&self, program: &Program) -> CudaModel {
+        let programs = PHASES.map(|phase| match self.options.fused {
+            true => fuse(program, phase, &self.traced),
+            false => program.clone(),
+        });
+        CudaModel {
+            plain: program.clone(),
+            programs,
+            dtype: self.dtype,
+            options: self.options,
+            traced: self.traced.clone(),
+            weights: Arc::clone(&self.weights),
+            shelf: Arc::clone(&self.shelf),
+        }
     }
 
     /// Bytes of the weights' arena.
@@ -103,6 +123,14 @@ impl CudaModel {
     pub fn dtype(&self) -> DType {
         self.dtype
     }
+}
+
+/// Where the host reads tokens behind the device.
+#[derive(Debug)]
+pub struct Ring {
+    tokens: Vec<Pinned>,
+    faults: Vec<Pinned>,
+    done: Vec<Event>,
 }
 
 /// A step's launches with the address of every slot that they name.
@@ -239,6 +267,20 @@ impl CudaSession {
         inputs: &CallInputs,
     ) -> Result<Sizes, CallError> {
         let sizes = self.begin(device, model, phase, inputs)?;
+        self.enqueue(device, model, phase, sizes)?;
+        device.synchronize()?;
+        self.check_faults(device, phase, sizes)?;
+        Ok(sizes)
+    }
+
+    /// Launches a call whose inputs are on the device already.
+    fn enqueue(
+        &mut self,
+        device: &Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+    ) -> Result<(), DeviceError> {
         let steps = &self.lowered[&(phase, sizes)];
         if phase == Phase::Decode && model.options.graph {
             let graph = match self.graphs.entry(sizes) {
@@ -247,13 +289,70 @@ impl CudaSession {
                     new.insert(device.capture(|d| CudaSession::launch_all(d, steps))?)
                 }
             };
-            device.replay(graph)?;
+            device.replay(graph)
         } else {
-            CudaSession::launch_all(device, steps)?;
+            CudaSession::launch_all(device, steps)
         }
-        device.synchronize()?;
-        self.check_faults(device, phase, sizes)?;
-        Ok(sizes)
+    }
+
+    /// Enqueues a decode step that begins with what the one before sampled, and behind it the copy
+    /// of its token and of the fault words into place `at` of `ring`. Waits for nothing.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn step(
+        &mut self,
+        device: &Device,
+        model: &CudaModel,
+        ring: &mut Ring,
+        at: usize,
+    ) -> Result<(), DeviceError> {
+        self.enqueue(device, model, Phase::Decode, Sizes { n: 1, m: 1 })?;
+        let tokens = model.plain.find("tokens").expect("a model has tokens");
+        let offset = self.room.offsets[1][&tokens];
+        device.fetch(&self.arena, offset, 4, &mut ring.tokens[at])?;
+        device.fetch(&self.arena, self.room.faults, 4 * self.room.steps, &mut ring.faults[at])?;
+        device.record(&ring.done[at])
+    }
+
+    /// Places for the tokens of `count` steps that are under way.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn ring(&self, device: &Device, count: usize) -> Result<Ring, DeviceError> {
+        let pinned = |bytes: usize| (0..count).map(|_| device.pinned(bytes)).collect();
+        let words: Result<Vec<Pinned>, DeviceError> = pinned(4);
+        let faults: Result<Vec<Pinned>, DeviceError> = pinned(4 * self.room.steps);
+        Ok(Ring {
+            tokens: words?,
+            faults: faults?,
+            done: (0..count).map(|_| device.event()).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Waits for the step at a place of the ring: its token.
+    ///
+    /// # Errors
+    /// Data that an op refuses, and the device's.
+    pub fn token(&self, device: &Device, ring: &Ring, at: usize) -> Result<u32, CallError> {
+        ring.done[at].wait()?;
+        self.judge_faults(device, Phase::Decode, Sizes { n: 1, m: 1 }, ring.faults[at].bytes())?;
+        let word = ring.tokens[at].bytes().try_into().expect("four bytes");
+        Ok(u32::from_le_bytes(word))
+    }
+
+    /// Sets a state or an input before the next call.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn set(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        name: &str,
+        tensor: &Tensor,
+    ) -> Result<(), DeviceError> {
+        self.put(device, model, name, tensor)
     }
 
     /// Runs the head again on other rows of the last prefill call.
@@ -314,6 +413,16 @@ impl CudaSession {
     fn check_faults(&self, device: &Device, phase: Phase, sizes: Sizes) -> Result<(), CallError> {
         let mut words = vec![0u8; 4 * self.room.steps];
         device.download(&self.arena, self.room.faults, &mut words)?;
+        self.judge_faults(device, phase, sizes, &words)
+    }
+
+    fn judge_faults(
+        &self,
+        device: &Device,
+        phase: Phase,
+        sizes: Sizes,
+        words: &[u8],
+    ) -> Result<(), CallError> {
         let word = |w: &[u8]| u32::from_le_bytes(w.try_into().expect("four bytes")) as usize;
         let Some(at) = words.chunks_exact(4).position(|w| word(w) != 0) else { return Ok(()) };
         let code = word(&words[4 * at..4 * at + 4]);
@@ -358,7 +467,7 @@ impl CudaSession {
         let meta = model.plain.slot_meta(slot, sizes);
         let mut bytes = vec![0; meta.bytes().expect("checked")];
         let (memory, at) = match model.shelf.offsets.get(&slot) {
-            Some(at) => (&model.weights, *at),
+            Some(at) => (&*model.weights, *at),
             None => (&self.arena, self.room.offsets[index(phase)][&slot]),
         };
         device.download(memory, at, &mut bytes)?;

@@ -77,13 +77,15 @@ impl Layer {
     }
 
     fn model(&self, program: &Program) -> CpuModel {
-        CpuModel::load(program, self.dtype, &self.weights)
+        CpuModel::load(program, self.dtype, &self.weights, &mut |_| ())
     }
 
     /// The output by the definitions, step by step, plain.
     fn defined(&self, x: &Tensor) -> Result<Tensor, String> {
         let model = self.model(&self.program);
-        out(CpuSession::open(&model).call(&model, &call(x, 0)).map_err(|e| e.to_string())?)
+        out(CpuSession::open(&model)
+            .call(&model, &call(x, 0), &["out"])
+            .map_err(|e| e.to_string())?)
     }
 
     fn within(&self, what: &str, got: &Tensor, want: &Tensor) -> Result<(), String> {
@@ -163,7 +165,7 @@ pub fn on_cpu(case: &str) -> Result<(), String> {
         match case {
             "gpt2_agrees_with_its_steps" => {
                 let model = layer.model(&fuse(&layer.program, Phase::Prefill, &[]));
-                let slots = CpuSession::open(&model).call(&model, &call(&layer.x, 0));
+                let slots = CpuSession::open(&model).call(&model, &call(&layer.x, 0), &["out"]);
                 layer.within("fused", &out(slots.map_err(|e| e.to_string())?)?, &want)?;
             }
             "later_token_changes_nothing" => {
@@ -173,7 +175,7 @@ pub fn on_cpu(case: &str) -> Result<(), String> {
                 let model = layer.model(&fuse(&layer.program, Phase::Decode, &[]));
                 let mut session = CpuSession::open(&model);
                 for i in 0..TOKENS {
-                    let slots = session.call(&model, &call(&rows(&layer.x, i, 1), i));
+                    let slots = session.call(&model, &call(&rows(&layer.x, i, 1), i), &["out"]);
                     let got = out(slots.map_err(|e| e.to_string())?)?;
                     layer.within(&format!("token {i}"), &got, &rows(&want, i, 1))?;
                 }
@@ -209,10 +211,11 @@ fn batch_on_cpu(several: &Layer, single: &Layer) -> Result<(), String> {
     let decode = several.model(&fuse(&several.program, Phase::Decode, &[]));
     let mut session = CpuSession::open(&prefill);
     for s in 0..BATCH {
-        session.call(&prefill, &prompt_of(several, s)).map_err(|e| e.to_string())?;
+        session.call(&prefill, &prompt_of(several, s), &["out"]).map_err(|e| e.to_string())?;
     }
     let order: Vec<usize> = (0..BATCH).collect();
-    let got = out(session.call(&decode, &step(several, &order)).map_err(|e| e.to_string())?)?;
+    let got =
+        out(session.call(&decode, &step(several, &order), &["out"]).map_err(|e| e.to_string())?)?;
     for s in 0..BATCH {
         let mut own = rows(&several.x, 0, length(s));
         own.bytes.extend(rows(&several.x, 58 + s, 1).bytes);
