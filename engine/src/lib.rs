@@ -49,6 +49,7 @@ pub mod program;
 pub mod quant;
 pub mod shape;
 pub mod tensor;
+pub mod weights;
 
 pub use dtype::DType;
 pub use error::{Refusal, RefusalKind};
