@@ -60,6 +60,7 @@ pub mod sample;
 pub mod session;
 pub mod shape;
 pub mod tensor;
+pub mod weights;
 
 pub use dtype::DType;
 pub use error::{Refusal, RefusalKind};

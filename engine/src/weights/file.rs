@@ -1,0 +1,107 @@
+//! A model file as bytes: opened without waiting, only if it is a regular file, and mapped.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use memmap2::Mmap;
+use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
+
+use super::refusal::{Code, Malformed};
+
+/// A regular file, mapped for reading.
+///
+/// The bytes may change while they are read (another process writes), and reading may end the
+/// process (another process cuts the file): nothing here is undefined by it, because the bytes are
+/// only ever copied out as integers, and text is checked each time it is read. That a file did not
+/// change is known by [`Mapped::sha256`] before and after.
+#[derive(Debug)]
+pub struct Mapped {
+    path: Box<Path>,
+    map: Option<Mmap>,
+    file: File,
+    modified: Option<SystemTime>,
+}
+
+impl Mapped {
+    /// Opens and maps `path`, following links.
+    ///
+    /// # Errors
+    /// `NOT_REGULAR` for a folder, a pipe, a socket or a device, without waiting for any of them;
+    /// `IO` with the system's number for what cannot be opened.
+    pub fn open(path: &Path) -> Result<Mapped, Malformed> {
+        let io = |e: io::Error| refused(path, &e);
+        // Looked at before it is opened, so that no device is touched; and again after, because it
+        // may have been replaced in between.
+        regular(path, &std::fs::metadata(path).map_err(io)?)?;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(flags.bits().cast_signed()).open(path);
+        let file = file.map_err(io)?;
+        let stat = file.metadata().map_err(io)?;
+        regular(path, &stat)?;
+        // An empty map is no map.
+        let map = if stat.len() == 0 { None } else { Some(map(&file).map_err(io)?) };
+        Ok(Mapped { path: path.into(), map, file, modified: stat.modified().ok() })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The hash of all bytes, read once from front to back.
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self[..]).into()
+    }
+
+    /// Holds the file to what it was when it was opened: length and time of change.
+    ///
+    /// # Errors
+    /// `HASH`, when somebody wrote to it.
+    pub fn unchanged(&self) -> Result<(), Malformed> {
+        let stat = self.file.metadata().map_err(|e| refused(&self.path, &e))?;
+        let modified = stat.modified().ok();
+        if stat.len() == self.len() as u64 && modified == self.modified {
+            return Ok(());
+        }
+        let expected = format!("{} bytes, not written to since it was opened", self.len());
+        let found = format!("{} bytes, written to", stat.len());
+        Err(Malformed::new(Code::Hash, &self.path, "file", found, expected))
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+}
+
+#[expect(unsafe_code, reason = "a map of a file has no safe constructor; see `Mapped`")]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is private to `Mapped`, read-only, and handed out as bytes alone. A file that
+    // changes underneath gives other bytes, or SIGBUS when it is cut, which ends a worker process.
+    unsafe { Mmap::map(file) }
+}
+
+fn regular(path: &Path, stat: &std::fs::Metadata) -> Result<(), Malformed> {
+    if stat.is_file() {
+        return Ok(());
+    }
+    let found = if stat.is_dir() { "a folder" } else { "a pipe, socket or device" };
+    Err(Malformed::new(Code::NotRegular, path, "path", found, "a regular file"))
+}
+
+fn refused(path: &Path, error: &io::Error) -> Malformed {
+    let code = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => Code::NotRegular,
+        _ => Code::Io,
+    };
+    Malformed::new(code, path, "path", error, "a file that can be read")
+}

@@ -1,0 +1,287 @@
+//! Why a model file is refused: one line that names code, file, byte, field, and both values.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+macro_rules! codes {
+    ($($name:ident $text:literal $doc:literal;)*) => {
+        /// What is wrong with a model file. The words are part of the wire and of specs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $(#[doc = $doc] $name),* }
+
+        impl Code {
+            /// Every code, in alphabetical order of the words.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
+            /// The word in messages, on the wire and in specs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text),* }
+            }
+        }
+    };
+}
+
+codes! {
+    Align "ALIGN" "An alignment that is no power of two.";
+    AlignRange "ALIGN_RANGE" "An alignment above 65,536.";
+    AlignType "ALIGN_TYPE" "An alignment that is no u32.";
+    ArchUnknown "ARCH_UNKNOWN" "An architecture that this engine does not run.";
+    ArrLen "ARR_LEN" "An array longer than the rest of the file, or than the limit.";
+    ArrNested "ARR_NESTED" "An array of arrays.";
+    ArrType "ARR_TYPE" "An element type that does not exist.";
+    Block "BLOCK" "A row that is no whole number of quantised blocks.";
+    Bool "BOOL" "A boolean byte other than 0 and 1.";
+    Count "COUNT" "More records than the file can hold, or than the limit.";
+    DataShort "DATA_SHORT" "A tensor whose data end after the file.";
+    DimOverflow "DIM_OVERFLOW" "Dimensions whose product does not fit.";
+    DimRange "DIM_RANGE" "A dimension above 2^63 - 1.";
+    Dtype "DTYPE" "A safetensors type that does not exist.";
+    Endian "ENDIAN" "A big-endian file.";
+    Gap "GAP" "Bytes between two tensors that belong to none.";
+    Hash "HASH" "A file whose bytes are not those that were hashed before.";
+    HeaderFirstByte "HEADER_FIRST_BYTE" "A JSON header that does not begin with a brace.";
+    HeaderLen "HEADER_LEN" "A JSON header longer than the file, or than the limit.";
+    Io "IO" "The system would not open or read the file.";
+    Json "JSON" "Text that is no JSON.";
+    JsonDepth "JSON_DEPTH" "JSON nested deeper than 128.";
+    JsonDup "JSON_DUP" "A key that stands twice in an object.";
+    JsonTrailing "JSON_TRAILING" "Text after the JSON value.";
+    JsonType "JSON_TYPE" "A JSON value of another type than the format has there.";
+    JsonUnknown "JSON_UNKNOWN" "A field that the format does not have.";
+    KeyChars "KEY_CHARS" "A metadata key with control characters, or that is not ASCII.";
+    KeyDup "KEY_DUP" "A metadata key that stands twice.";
+    KeyEmpty "KEY_EMPTY" "An empty metadata key.";
+    KeyLen "KEY_LEN" "A metadata key longer than the rest of the file, or than 65,535 bytes.";
+    KeyUtf8 "KEY_UTF8" "A metadata key that is not UTF-8.";
+    Magic "MAGIC" "A file that does not begin like a model file.";
+    NameChars "NAME_CHARS" "A tensor name with control characters.";
+    NameDup "NAME_DUP" "A tensor name that stands twice.";
+    NameEmpty "NAME_EMPTY" "An empty tensor name.";
+    NameLen "NAME_LEN" "A tensor name longer than the format allows.";
+    Ndims "NDIMS" "More than four dimensions.";
+    NonfiniteScale "NONFINITE_SCALE" "A quantised block whose scale is NaN or infinite.";
+    NotRegular "NOT_REGULAR" "A path that is no regular file.";
+    NoArchitecture "NO_ARCHITECTURE" "A model file that names no architecture.";
+    Offset "OFFSET" "A tensor offset that is neither aligned nor inside the file.";
+    OffsetAlign "OFFSET_ALIGN" "A tensor offset that is no multiple of the alignment.";
+    OffsetOrder "OFFSET_ORDER" "A tensor that ends before it begins.";
+    OffsetRange "OFFSET_RANGE" "A tensor offset after the end of the file.";
+    Overlap "OVERLAP" "Two tensors that share bytes.";
+    Padding "PADDING" "Padding that is not zero.";
+    Param "PARAM" "A hyperparameter that is missing or that no such model has.";
+    ParamType "PARAM_TYPE" "A hyperparameter of another type.";
+    Path "PATH" "A shard name that is no plain file name.";
+    Range "RANGE" "A number outside of its range, or not finite.";
+    Rank "RANK" "More than eight dimensions.";
+    Shape "SHAPE" "A tensor of another shape than the configuration gives it.";
+    Shard "SHARD" "Shards that do not make one checkpoint.";
+    SizeMismatch "SIZE_MISMATCH" "Sizes in one file that disagree.";
+    SizeOverflow "SIZE_OVERFLOW" "A size in bytes that does not fit.";
+    SizeRange "SIZE_RANGE" "A tensor larger than the whole file.";
+    StrLen "STR_LEN" "A string longer than the rest of the file, or than the limit.";
+    Subbyte "SUBBYTE" "A tensor of less-than-byte elements that does not end on a byte.";
+    TemplateUnsupported "TEMPLATE_UNSUPPORTED" "A chat template beyond the language that is run.";
+    TensorExtra "TENSOR_EXTRA" "A tensor that the model does not have.";
+    TensorMissing "TENSOR_MISSING" "A tensor that the model needs.";
+    Trailing "TRAILING" "Bytes after the last tensor.";
+    Truncated "TRUNCATED" "The file ends inside a field.";
+    TypeForUse "TYPE_FOR_USE" "A tensor of a type that is not computed with.";
+    TypeInvalid "TYPE_INVALID" "A tensor type that cannot exist.";
+    TypeRemoved "TYPE_REMOVED" "A tensor type that the format gave up.";
+    TypeUnsupported "TYPE_UNSUPPORTED" "A tensor type newer than this reader.";
+    Utf8 "UTF8" "A string that is not UTF-8.";
+    ValueType "VALUE_TYPE" "A metadata type that does not exist.";
+    Version "VERSION" "A version of the format that is not read.";
+    VocabByte "VOCAB_BYTE" "Byte tokens that are not the 256 bytes.";
+    VocabDup "VOCAB_DUP" "Two tokens of one text.";
+    VocabId "VOCAB_ID" "A special id outside of the vocabulary.";
+    VocabLen "VOCAB_LEN" "Lists of a vocabulary that differ in length.";
+    VocabType "VOCAB_TYPE" "A list of a vocabulary of another type.";
+    WeightNonfinite "WEIGHT_NONFINITE" "A weight that is NaN or infinite.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no [`Code`].
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no code of a refused file")]
+pub struct UnknownCode(pub String);
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(word: &str) -> Result<Code, UnknownCode> {
+        let found = Code::ALL.iter().copied().find(|c| c.as_str() == word);
+        found.ok_or_else(|| UnknownCode(word.to_owned()))
+    }
+}
+
+/// Where in a JSON text something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonPlace {
+    /// From 1.
+    pub line: u32,
+    /// In bytes, from 1.
+    pub column: u32,
+    /// RFC 6901; empty for the whole value.
+    pub pointer: String,
+}
+
+/// A model file that is refused. Displayed as one line without control characters:
+/// `error[CODE] file=… offset=… field=… found=… expected=…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong.
+    pub code: Code,
+    /// The file.
+    pub file: Box<Path>,
+    /// The byte where the field begins.
+    pub offset: Option<u64>,
+    /// The place in a JSON text.
+    pub json: Option<Box<JsonPlace>>,
+    /// The field, dotted.
+    pub field: String,
+    /// What stands there.
+    pub found: String,
+    /// What must stand there.
+    pub expected: String,
+}
+
+impl Malformed {
+    /// A refusal of `field` in `file`.
+    pub fn new(
+        code: Code,
+        file: &Path,
+        field: impl Into<String>,
+        found: impl fmt::Display,
+        expected: impl Into<String>,
+    ) -> Malformed {
+        Malformed {
+            code,
+            file: file.into(),
+            offset: None,
+            json: None,
+            field: field.into(),
+            found: found.to_string(),
+            expected: expected.into(),
+        }
+    }
+
+    /// The same, at a byte of the file.
+    pub fn at(mut self, offset: u64) -> Malformed {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// The same, at a place of a JSON text.
+    pub fn json(mut self, place: JsonPlace) -> Malformed {
+        self.json = Some(Box::new(place));
+        self
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error[{}] file={}", self.code, shown(&self.file.to_string_lossy()))?;
+        if let Some(offset) = self.offset {
+            write!(f, " offset={offset}")?;
+        }
+        if let Some(json) = &self.json {
+            let pointer = shown(&json.pointer);
+            write!(f, " line={} column={} pointer={pointer}", json.line, json.column)?;
+        }
+        let (field, found) = (shown(&self.field), shown(&self.found));
+        write!(f, " field={field} found={found} expected={}", shown(&self.expected))
+    }
+}
+
+/// Text of a file, fit for one line of a message: control characters escaped, nothing else.
+pub fn shown(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
+/// The beginning of a text of a file: at most 64 characters, and that it goes on.
+pub fn begin(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
+        None => text.to_owned(),
+    }
+}
+
+/// What is not an error and must not be silent: odd but legal files, defaults of a format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings(Vec<String>);
+
+impl Warnings {
+    /// Adds one sentence.
+    pub fn add(&mut self, sentence: impl Into<String>) {
+        self.0.push(shown(&sentence.into()));
+    }
+
+    /// Adds what another reader noticed.
+    pub fn join(&mut self, other: Warnings) {
+        self.0.extend(other.0);
+    }
+
+    /// The sentences, in the order in which they came up.
+    pub fn list(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The largest request for memory that a file of `length` bytes may cause: 64 KiB, or twice its
+/// length. Counts that would need more are refused before anything is reserved.
+pub fn budget(length: u64) -> u64 {
+    length.saturating_mul(2).max(64 << 10)
+}
+
+/// The path of a file beside `other`.
+pub fn beside(other: &Path, name: &str) -> PathBuf {
+    other.parent().unwrap_or(Path::new("")).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        let at = Path::new("a\nb.gguf");
+        let line = Malformed::new(Code::NameChars, at, "tensors[0].name", "x\0y", "text").at(70);
+        assert_eq!(
+            line.to_string(),
+            "error[NAME_CHARS] file=a\\nb.gguf offset=70 field=tensors[0].name \
+             found=x\\u{0}y expected=text"
+        );
+    }
+
+    #[test]
+    fn words_go_both_ways_in_order() {
+        let words: Vec<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert!(words.is_sorted());
+        for code in Code::ALL {
+            assert_eq!(code.as_str().parse::<Code>().ok(), Some(*code));
+        }
+        assert!("NOPE".parse::<Code>().is_err());
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        assert_eq!(begin("short"), "short");
+        assert_eq!(begin(&"é".repeat(70)), format!("{}… (140 bytes)", "é".repeat(64)));
+    }
+}
