@@ -52,6 +52,7 @@ pub mod error;
 pub mod exec;
 pub mod fuse;
 pub mod generate;
+pub mod json;
 pub mod model;
 pub mod ops;
 pub mod program;
@@ -60,6 +61,7 @@ pub mod sample;
 pub mod session;
 pub mod shape;
 pub mod tensor;
+pub mod tokenizer;
 pub mod weights;
 
 pub use dtype::DType;

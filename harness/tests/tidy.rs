@@ -17,11 +17,13 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] =
 const ARROWS: &[(&str, &[&str])] = &[
     ("dtype", &[]),
     ("error", &[]),
+    ("json", &[]),
     ("shape", &["dtype"]),
     ("quant", &["dtype"]),
     ("tensor", &["dtype", "quant", "shape"]),
     ("cuda", &["error"]),
     ("ops", &["cuda", "dtype", "error", "quant", "shape", "tensor", "DType"]),
+    ("tokenizer", &["json"]),
     ("program", &["dtype", "error", "ops", "shape"]),
     ("fuse", &["ops", "program"]),
     ("weights", &["dtype"]),

@@ -5,8 +5,8 @@
 use serde_json::json;
 
 use crate::dtype::DType;
+use crate::model::Config as Model;
 use crate::model::build::{Bias, Builder, Capacity, Heads, Rows, Types};
-use crate::model::config::Config as Model;
 use crate::program::{Axis, Id, Program, ProgramError};
 use crate::shape::Meta;
 

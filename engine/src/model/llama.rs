@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::dtype::DType;
 use crate::model::build::{Bias, Builder, Capacity, Heads, Rows, Types};
-use crate::model::config::{Architecture, Config, Rope, Scaling};
+use crate::model::{Architecture, Config, Rope, Scaling};
 use crate::program::{Axis, Id, Program, ProgramError};
 use crate::shape::Meta;
 
@@ -23,9 +23,11 @@ pub fn program(
     let mut b = Builder::new(types, capacity, &found);
     let tokens = b.input("tokens", DType::I32, &[Axis::N]);
     let mut x = b.embedding("embed", tokens, "token_embd.weight", [c.vocabulary, c.hidden]);
+    // Llama 3's scaling comes as divisors, whatever the file: the same bits from each form.
+    let divided = b.has(DIVISORS);
     for l in 0..c.layers {
         (b.slots, b.tensors) = (format!("layer.{l}."), format!("blk.{l}."));
-        x = layer(&mut b, x, c);
+        x = layer(&mut b, x, c, divided);
     }
     (b.slots, b.tensors) = (String::new(), String::new());
     let x = b.rows("final.rows", x);
@@ -35,7 +37,7 @@ pub fn program(
     b.finish()
 }
 
-fn layer(b: &mut Builder<'_>, x: Id, c: &Config) -> Id {
+fn layer(b: &mut Builder<'_>, x: Id, c: &Config, divided: bool) -> Id {
     let heads = Heads { q: c.heads, k: c.kv_heads, d: c.head_size };
     let (wide, narrow) = (heads.q * heads.d, heads.k * heads.d);
     let (qkv_bias, o_bias) = match c.architecture {
@@ -47,8 +49,15 @@ fn layer(b: &mut Builder<'_>, x: Id, c: &Config) -> Id {
     let q = b.linear("attn.q", normed, &Rows::all("attn_q", wide), qkv_bias);
     let k = b.linear("attn.k", normed, &Rows::all("attn_k", narrow), qkv_bias);
     let v = b.linear("attn.v", normed, &Rows::all("attn_v", narrow), qkv_bias);
-    let q = rotated(b, "attn.q_rope", q, (heads.q, heads.d), c.rope.as_ref());
-    let k = rotated(b, "attn.k_rope", k, (heads.k, heads.d), c.rope.as_ref());
+    let (q, k) = match &c.rope {
+        None => (q, k),
+        Some(rope) => {
+            let attributes = attributes(rope);
+            let divisors = divided.then_some((DIVISORS, rope.rotary / 2));
+            let q = b.rope("attn.q_rope", q, (heads.q, heads.d), &attributes, divisors);
+            (q, b.rope("attn.k_rope", k, (heads.k, heads.d), &attributes, divisors))
+        }
+    };
     let attended = b.attention("attn.out", [q, k, v], heads, &json!({}));
     let o = b.linear_f32("attn.o", attended, &Rows::all("attn_output", c.hidden), o_bias);
     let sum = b.residual("attn.sum", x, o);
@@ -61,48 +70,32 @@ fn layer(b: &mut Builder<'_>, x: Id, c: &Config) -> Id {
     b.residual("out", sum, down)
 }
 
-fn rotated(
-    b: &mut Builder<'_>,
-    name: &str,
-    x: Id,
-    heads: (usize, usize),
-    rope: Option<&Rope>,
-) -> Id {
-    let Some(rope) = rope else { return x };
+/// What llama3's scaling divides each frequency by, [rotary / 2] f32.
+pub const DIVISORS: &str = "rope_freqs.weight";
+
+fn attributes(rope: &Rope) -> Value {
     let mut attributes = json!({
         "style": "half",
         "theta": rope.theta,
         "rotary_dim": rope.rotary,
     });
-    // Llama 3's scaling comes as divisors, whatever the file: the same bits from each form.
-    let divisors = match rope.scaling {
-        Some(Scaling::Llama3 { .. }) => Some(("rope_freqs.weight", rope.rotary / 2)),
-        Some(Scaling::Yarn { .. }) => {
-            attributes["scaling"] = yarn(rope);
-            None
-        }
-        None => None,
-    };
-    b.rope(name, x, heads, &attributes, divisors)
-}
-
-fn yarn(rope: &Rope) -> Value {
-    match rope.scaling {
-        Some(Scaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            original_context,
-            truncate,
-            attention_factor,
-        }) => json!({"yarn": {
+    if let Some(Scaling::Yarn {
+        factor,
+        beta_fast,
+        beta_slow,
+        original_context,
+        truncate,
+        attention_factor,
+    }) = rope.scaling
+    {
+        attributes["scaling"] = json!({"yarn": {
             "factor": factor,
             "beta_fast": beta_fast,
             "beta_slow": beta_slow,
             "original_context": original_context,
             "truncate": truncate,
             "attention_factor": attention_factor,
-        }}),
-        _ => Value::Null,
+        }});
     }
+    attributes
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod detect;
 pub mod gpt2;
 pub mod llama;
+pub mod map;
 pub mod tensors;
 
 pub use config::{Config, ConfigError, Experts, Rope, Scaling};
