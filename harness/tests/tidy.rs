@@ -27,8 +27,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("program", &["dtype", "error", "ops", "shape"]),
     ("fuse", &["ops", "program"]),
     ("weights", &["dtype"]),
-    ("model", &["dtype", "program", "shape", "weights"]),
     ("exec", &["cuda", "dtype", "error", "fuse", "ops", "program", "shape", "tensor"]),
+    ("model", &["dtype", "exec", "program", "shape", "tensor", "weights"]),
+    ("sample", &["dtype", "program"]),
+    ("session", &["cuda", "dtype", "exec", "fuse", "ops", "program", "tensor"]),
+    ("generate", &["cuda", "exec", "ops", "sample", "session", "tensor"]),
 ];
 
 /// Ops that are the pages of other ops, one after the other, and have no page of their own.
@@ -177,9 +180,8 @@ fn arrows_point_one_way() {
 }
 
 /// The blocks of `unsafe` outside of engine::cuda, each with its reason.
-const UNSAFE: &[(&str, usize, &str)] = &[
-    ("engine/src/weights/file.rs", 1, "a map of a file has no safe constructor"),
-];
+const UNSAFE: &[(&str, usize, &str)] =
+    &[("engine/src/weights/file.rs", 1, "a map of a file has no safe constructor")];
 
 #[test]
 fn only_the_device_is_unsafe() {

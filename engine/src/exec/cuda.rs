@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::cuda::device::{Graph, Memory};
-use crate::cuda::host::{Event, Pinned};
 use crate::cuda::{Device, DeviceError, Launch};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
@@ -41,7 +40,7 @@ impl Default for Options {
 /// A Program with its weights on a device.
 #[derive(Debug)]
 pub struct CudaModel {
-    plain: Program,
+    pub(super) plain: Program,
     programs: [Program; 2],
     dtype: DType,
     options: Options,
@@ -125,14 +124,6 @@ impl CudaModel {
     }
 }
 
-/// Where the host reads tokens behind the device.
-#[derive(Debug)]
-pub struct Ring {
-    tokens: Vec<Pinned>,
-    faults: Vec<Pinned>,
-    done: Vec<Event>,
-}
-
 /// A step's launches with the address of every slot that they name.
 #[derive(Debug)]
 struct Bound {
@@ -145,8 +136,8 @@ struct Bound {
 /// A session: states and room for calls.
 #[derive(Debug)]
 pub struct CudaSession {
-    arena: Memory,
-    room: Room,
+    pub(super) arena: Memory,
+    pub(super) room: Room,
     largest: Sizes,
     rows: usize,
     lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
@@ -274,7 +265,7 @@ impl CudaSession {
     }
 
     /// Launches a call whose inputs are on the device already.
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         device: &Device,
         model: &CudaModel,
@@ -293,52 +284,6 @@ impl CudaSession {
         } else {
             CudaSession::launch_all(device, steps)
         }
-    }
-
-    /// Enqueues a decode step that begins with what the one before sampled, and behind it the copy
-    /// of its token and of the fault words into place `at` of `ring`. Waits for nothing.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn step(
-        &mut self,
-        device: &Device,
-        model: &CudaModel,
-        ring: &mut Ring,
-        at: usize,
-    ) -> Result<(), DeviceError> {
-        self.enqueue(device, model, Phase::Decode, Sizes { n: 1, m: 1 })?;
-        let tokens = model.plain.find("tokens").expect("a model has tokens");
-        let offset = self.room.offsets[1][&tokens];
-        device.fetch(&self.arena, offset, 4, &mut ring.tokens[at])?;
-        device.fetch(&self.arena, self.room.faults, 4 * self.room.steps, &mut ring.faults[at])?;
-        device.record(&ring.done[at])
-    }
-
-    /// Places for the tokens of `count` steps that are under way.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn ring(&self, device: &Device, count: usize) -> Result<Ring, DeviceError> {
-        let pinned = |bytes: usize| (0..count).map(|_| device.pinned(bytes)).collect();
-        let words: Result<Vec<Pinned>, DeviceError> = pinned(4);
-        let faults: Result<Vec<Pinned>, DeviceError> = pinned(4 * self.room.steps);
-        Ok(Ring {
-            tokens: words?,
-            faults: faults?,
-            done: (0..count).map(|_| device.event()).collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// Waits for the step at a place of the ring: its token.
-    ///
-    /// # Errors
-    /// Data that an op refuses, and the device's.
-    pub fn token(&self, device: &Device, ring: &Ring, at: usize) -> Result<u32, CallError> {
-        ring.done[at].wait()?;
-        self.judge_faults(device, Phase::Decode, Sizes { n: 1, m: 1 }, ring.faults[at].bytes())?;
-        let word = ring.tokens[at].bytes().try_into().expect("four bytes");
-        Ok(u32::from_le_bytes(word))
     }
 
     /// Sets a state or an input before the next call.
@@ -416,7 +361,7 @@ impl CudaSession {
         self.judge_faults(device, phase, sizes, &words)
     }
 
-    fn judge_faults(
+    pub(super) fn judge_faults(
         &self,
         device: &Device,
         phase: Phase,

@@ -1,5 +1,6 @@
 //! Executors: one op's question, or a Program, on the CPU or on a device.
 
+pub mod ahead;
 pub mod bench;
 pub mod cpu;
 pub mod cuda;
