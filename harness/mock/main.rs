@@ -66,7 +66,7 @@ impl Mock {
     }
 
     fn hello(&self) -> Value {
-        let mut hello = serve::Cpu.hello().unwrap_or_default();
+        let mut hello = serve::Cpu::default().hello().unwrap_or_default();
         hello["subject"] = json!({"name": "mock", "version": "1"});
         if matches!(self.fault.as_str(), "slow" | "no_heartbeat") {
             hello["heartbeat_s"] = json!(0.2);
@@ -164,7 +164,7 @@ fn results(frame: &Frame) -> BTreeMap<String, Tensor> {
         tensors: frame.tensors.clone(),
         alias: BTreeMap::new(),
     };
-    serve::Cpu.op(&question).map(|a| a.results).unwrap_or_default()
+    serve::Cpu::default().op(&question).map(|a| a.results).unwrap_or_default()
 }
 
 fn turned((name, mut tensor): (String, Tensor)) -> (String, Tensor) {

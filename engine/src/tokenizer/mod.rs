@@ -139,6 +139,17 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// The tokenizer of a model: a tokenizer.json, or the folder that holds it.
+    ///
+    /// # Errors
+    /// The first rule that the files break.
+    pub fn open(path: &Path) -> Result<Tokenizer, Malformed> {
+        match path.is_dir() {
+            true => Tokenizer::of_json(&path.join("tokenizer.json")),
+            false => Tokenizer::of_json(path),
+        }
+    }
+
     /// Reads a tokenizer.json, and beside it, where they are, tokenizer_config.json and
     /// generation_config.json: beginning and ends of text, and the chat template.
     ///

@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod schema;
 mod show;
+mod tokenize;
 pub mod worker;
 
 use std::io::{self, Write};
@@ -61,6 +62,8 @@ enum Command {
     Schema(schema::Args),
     /// Shows one case in full.
     Show(show::Args),
+    /// Text to ids, or ids to text.
+    Tokenize(tokenize::Args),
     /// Answers the wire on stdin and stdout.
     Worker(worker::Worker),
 }
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
         Command::Worker(args) => return args.run(),
     };
     let exit = outcome.unwrap_or_else(|failure| {

@@ -8,6 +8,7 @@ pub mod perfect;
 pub mod pool;
 pub mod replay;
 pub mod serve;
+pub mod text;
 pub mod worker;
 
 use std::collections::BTreeMap;

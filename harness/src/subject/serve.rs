@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
 use crate::subject::hello::MAX_FRAME;
+use crate::subject::text::Shelf;
 use crate::subject::{OpQuestion, layers, perfect};
 use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
@@ -42,6 +43,14 @@ pub trait Device {
     /// A check that is not offered.
     fn check(&mut self, stem: &str, case: &str) -> Result<Option<String>, NoAnswer> {
         Err(NoAnswer::Unsupported(format!("check {stem}::{case}")))
+    }
+
+    /// `tokenize` and `detokenize`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn text(&mut self, ask: &Value, _: &BTreeMap<String, Tensor>) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Unsupported(format!("call {}", ask["call"])))
     }
 
     /// The `ok` of memory, if it can tell.
@@ -146,6 +155,7 @@ fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
         Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
+        Some("tokenize" | "detokenize") => (said(device.text(ask, &frame.tensors)), false),
         Some(call) => (unsupported(&format!("call {call}")), false),
         None => {
             let message = "a question without a call".to_owned();
@@ -245,13 +255,18 @@ pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value
     })
 }
 
+/// What the CPU answers.
+const CALLS: &[&str] = &["check", "detokenize", "memory", "op", "tokenize"];
+
 /// The definitions of our engine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu;
+#[derive(Debug, Default)]
+pub struct Cpu {
+    shelf: Shelf,
+}
 
 impl Device for Cpu {
     fn hello(&self) -> Result<Value, Trouble> {
-        Ok(hello_of_ours(&json!({"kind": "cpu"}), &["op", "memory", "check"], &["memory"]))
+        Ok(hello_of_ours(&json!({"kind": "cpu"}), CALLS, &["memory"]))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
@@ -267,6 +282,14 @@ impl Device for Cpu {
             "layer" => Ok(layers::on_cpu(case).err()),
             _ => Err(NoAnswer::Unsupported(format!("check {stem}::{case}"))),
         }
+    }
+
+    fn text(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Answer, NoAnswer> {
+        self.shelf.answer(ask, tensors)
     }
 
     fn memory(&self) -> Option<Value> {
