@@ -1,6 +1,8 @@
 //! A run: every planned trial is asked of its subject, judged, and told; nothing is lost.
 
 mod again;
+mod ahead;
+mod definitions;
 pub mod extra;
 pub mod known;
 mod on_trial;
@@ -28,6 +30,7 @@ use crate::report::{Report, Row};
 use crate::subject::SubjectSpec;
 use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
 
+use definitions::Definitions;
 pub use extra::Extra;
 pub use stored::Stored;
 pub use trial::Trial;
@@ -155,6 +158,7 @@ struct Context<'a> {
     options: &'a Options,
     goldens: &'a dyn Goldens,
     known: &'a Known<'a>,
+    definitions: Definitions,
     scratch: PathBuf,
 }
 
@@ -187,7 +191,14 @@ pub fn run(
     sink: &mut dyn FnMut(&Row),
 ) -> Result<Report, RunError> {
     let scratch = tempfile::tempdir().map_err(RunError::Scratch)?;
-    let context = Context { plan, options, goldens, known, scratch: scratch.path().to_path_buf() };
+    let context = Context {
+        plan,
+        options,
+        goldens,
+        known,
+        definitions: Definitions::of(plan),
+        scratch: scratch.path().to_path_buf(),
+    };
     let mut report = Report {
         provenance: Provenance { plan_sha256: plan.hash(), ..options.provenance.clone() },
         planned: plan.names(),
