@@ -105,6 +105,8 @@ impl Session {
         let mut plan = Plan::new(&cases, subjects);
         plan.checks = checks::ALL.to_vec();
         plan.extras = extras(&specs, &plan.subjects, !request.gates.is_empty());
+        let planned = gate::plan(&specs, &checks::planned());
+        plan.unmatched = run::Unmatched::among(&specs.known.known, &planned);
         let whole = plan.names().len();
         let slow = request.slow || !request.gates.is_empty();
         plan.trials.retain(|t| slow || !t.case.slow);
@@ -119,6 +121,7 @@ impl Session {
         let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
         plan.trials.retain(|t| gate(t.case.gate));
         plan.checks.retain(|c| gate(c.gate));
+        plan.unmatched.retain(|u| gate(u.gate()));
         plan.extras.retain(|e| match &e.what {
             What::Check(c) => gate(c.gate),
             What::Bench(b) => gate(b.case.gate),
@@ -126,6 +129,7 @@ impl Session {
         if request.benches_alone {
             plan.trials.clear();
             plan.checks.clear();
+            plan.unmatched.clear();
             plan.extras.retain(|e| matches!(e.what, What::Bench(_)));
         }
         plan.retain(|name| selects(&request.filters, name));
