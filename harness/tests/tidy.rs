@@ -98,6 +98,15 @@ fn files_are_short_and_lines_fit() {
     verdict(&broken);
 }
 
+/// `goldgate check` holds what stands between these lines; without them it would hold nothing.
+#[test]
+fn the_readme_has_a_place_for_the_gates() {
+    let text = std::fs::read_to_string(root().join("README.md")).expect("a README");
+    for mark in [goldgate::cli::generated::BEGIN, goldgate::cli::generated::END] {
+        assert_eq!(text.lines().filter(|l| *l == mark).count(), 1, "{mark}");
+    }
+}
+
 #[test]
 fn functions_are_short() {
     let mut broken = Vec::new();

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod doctor;
 pub mod folders;
+pub mod generated;
 mod golden;
 mod list;
 mod mutate;

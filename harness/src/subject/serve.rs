@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::path::PathBuf;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
@@ -9,9 +10,10 @@ use goldgate_engine::error::{Refusal, RefusalKind};
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
-use crate::subject::hello::MAX_FRAME;
+use crate::subject::hello::{FIRST_FRAME, MAX_FRAME};
 use crate::subject::text::Shelf;
 use crate::subject::{OpQuestion, layers, perfect};
+use crate::wire::attach::{self, AttachError};
 use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
 /// What answers behind a worker's wire.
@@ -120,16 +122,60 @@ pub fn serve(
     mut output: impl Write,
     device: &mut dyn Device,
 ) -> Result<(), FrameError> {
-    while let Some(frame) = read_frame(&mut input, MAX_FRAME)? {
+    let mut link = Link { scratch: None, room: FIRST_FRAME };
+    while let Some(mut frame) = read_frame(&mut input, MAX_FRAME)? {
         let id = frame.json["id"].clone();
-        let (mut reply, last) = answer(&frame, device);
-        reply.json["id"] = id;
+        if frame.json["call"] == "hello" {
+            link.learn(&frame.json);
+        }
+        let (mut reply, last) = match attach::join(&mut frame, link.scratch.as_deref()) {
+            Ok(()) => answer(&frame, device),
+            Err(error) => (failed(&broken(&error)), false),
+        };
+        reply.json["id"] = id.clone();
+        if let Err(error) = link.fit(&mut reply) {
+            reply = failed(&broken(&error));
+            reply.json["id"] = id;
+        }
         write_frame(&mut output, &reply)?;
         if last {
             break;
         }
     }
     Ok(())
+}
+
+/// What hello said of the way back.
+struct Link {
+    scratch: Option<PathBuf>,
+    room: u64,
+}
+
+impl Link {
+    fn learn(&mut self, hello: &Value) {
+        let scratch = hello["scratch"].as_str().filter(|s| !s.is_empty());
+        self.scratch = scratch.map(PathBuf::from);
+        self.room = hello["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME);
+    }
+
+    /// Puts the tensors of a reply that no frame holds into the scratch folder.
+    fn fit(&self, reply: &mut Frame) -> Result<(), AttachError> {
+        // JSON alone is short, and goes as it is.
+        if reply.tensors.is_empty() || reply.length() <= self.room {
+            return Ok(());
+        }
+        let name = format!("answer-{}-{}.safetensors", std::process::id(), reply.json["id"]);
+        let scratch = self.scratch.as_deref().ok_or(AttachError::NoScratch)?;
+        attach::detach(reply, scratch, &name)
+    }
+}
+
+fn broken(error: &AttachError) -> Trouble {
+    let class = match error {
+        AttachError::Io { .. } => "io",
+        _ => "bad_request",
+    };
+    Trouble { class, sticky: false, message: error.to_string() }
 }
 
 /// The reply without its id, and whether it is the last one.
@@ -250,6 +296,7 @@ pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value
         "calls": calls,
         "ops": perfect::offers(),
         "max_frame": MAX_FRAME,
+        "attach": true,
         "claims": ["run", "process", "batch", "chunk"],
         "observes": observes,
     })
@@ -315,5 +362,41 @@ impl Device for NoDevice {
 
     fn op(&mut self, _question: &OpQuestion) -> Result<Answer, NoAnswer> {
         self.hello().map(|_| Answer::default()).map_err(NoAnswer::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A question by file, to a worker whose answers fit into no frame either.
+    #[test]
+    fn large_tensors_travel_by_file_both_ways() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let hello = json!({"id": 0, "call": "hello", "wire": [1], "max_frame": 200,
+                           "scratch": scratch.path().display().to_string()});
+        let half = Tensor::from_f64(DType::F32, &[8, 16], &[0.5; 128]);
+        let tensors = BTreeMap::from([("a".to_owned(), half.clone()), ("b".to_owned(), half)]);
+        let ask = json!({"id": 1, "call": "op", "op": "residual", "dtype": "f32", "attr": {}});
+        let mut question = Frame::with(ask, tensors);
+        attach::detach(&mut question, scratch.path(), "q.safetensors").expect("written");
+        let absent = Frame::new(json!({"id": 2, "call": "op", "attach": "q.safetensors"}));
+        let (mut input, mut output) = (Vec::new(), Vec::new());
+        for frame in [&Frame::new(hello), &question, &absent] {
+            write_frame(&mut input, frame).expect("written");
+        }
+        serve(&input[..], &mut output, &mut Cpu).expect("served");
+
+        let mut output = &output[..];
+        let mut heard = || read_frame(&mut output, MAX_FRAME).expect("whole").expect("an answer");
+        assert_eq!(heard().json["ok"]["attach"], true);
+        let mut answer = heard();
+        assert!(answer.json["ok"].is_object() && answer.tensors.is_empty(), "{}", answer.json);
+        attach::join(&mut answer, Some(scratch.path())).expect("read");
+        let ones = Tensor::from_f64(DType::F32, &[8, 16], &[1.0; 128]);
+        assert_eq!(answer.tensors["y"], ones);
+        let failed = &heard().json["failed"];
+        assert_eq!((&failed["class"], &failed["sticky"]), (&json!("io"), &json!(false)));
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("a folder").count(), 0);
     }
 }
