@@ -6,10 +6,11 @@ use crate::cuda::Device;
 use crate::dtype::DType;
 use crate::exec::cpu::{CallError, CallInputs, CpuModel, CpuSession, Slots, Source};
 use crate::exec::cuda::{CudaModel, CudaSession, Options};
+use crate::exec::local::load;
 use crate::exec::room::{Room, Shelf};
 use crate::fuse::fuse;
 use crate::ops::Phase;
-use crate::program::{Kind, Program, Sizes};
+use crate::program::{Kind, Program, Sizes, Step};
 use crate::tensor::Tensor;
 
 /// Where a model runs.
@@ -267,6 +268,43 @@ impl Session {
         }
         cut_states(&mut output.slots, model.program(), self.length);
         Ok(output)
+    }
+
+    /// How far each step of a call is from its own definition on the operands that it really had, by
+    /// the name of the step; the session stays as it was but for its caches' next rows. Only
+    /// devices have anything to tell.
+    ///
+    /// # Errors
+    /// As [`Session::extend`].
+    pub fn local(
+        &mut self,
+        place: &mut Place<'_>,
+        model: &Model,
+        ids: &[u32],
+        phase: Option<Phase>,
+    ) -> Result<BTreeMap<String, f64>, CallError> {
+        let phase = phase.unwrap_or(if ids.len() == 1 { Phase::Decode } else { Phase::Prefill });
+        let last: Vec<usize> = ids.len().checked_sub(1).into_iter().collect();
+        let inputs = self.inputs(ids, &last);
+        let mut loads = BTreeMap::new();
+        let (State::Cuda(session), Loaded::Cuda(loaded), Place::Cuda(device)) =
+            (&mut self.state, &model.loaded, place)
+        else {
+            return Ok(loads);
+        };
+        let (program, dtype) = (loaded.program_of(phase).clone(), loaded.dtype());
+        let sizes = Sizes { n: ids.len(), m: last.len() };
+        let start = self.length as i64;
+        let look = |step: &Step, before: &Slots, after: &Slots| {
+            let (op, mut question) = program.question(step, dtype, sizes, |_| start)?;
+            question.phase = Some(phase);
+            let refused = |source| CallError::Refused { step: step.name.clone(), source };
+            let load = load(op, &question, before, after).map_err(refused)?;
+            loads.insert(step.name.clone(), load);
+            Ok(())
+        };
+        session.each_step(device, loaded, phase, &inputs, look)?;
+        Ok(loads)
     }
 
     fn inputs(&self, ids: &[u32], rows: &[usize]) -> CallInputs {

@@ -4,9 +4,12 @@ mod bench;
 mod check;
 mod doctor;
 pub mod folders;
+mod generate;
 pub mod generated;
 mod golden;
 mod list;
+mod logits;
+mod model;
 mod mutate;
 mod new;
 mod op;
@@ -43,11 +46,15 @@ enum Command {
     Check(check::Args),
     /// Driver, compiler, device, cache: what is there, what is missing, how to get it.
     Doctor(doctor::Args),
+    /// Goes on from a prompt, token by token.
+    Generate(generate::Args),
     /// Makes goldens by asking the oracle, or verifies them.
     #[command(subcommand)]
     Golden(golden::Golden),
     /// Lists trials.
     List(list::Args),
+    /// Logits and inner values of a model for given tokens.
+    Logits(logits::Args),
     /// Plants each mutant and runs the case that must notice it.
     Mutate(mutate::Args),
     /// Begins a new spec file, or appends a case to one.
@@ -139,8 +146,10 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Op(args) => op::run(args),
         Command::Check(args) => check::run(args),
+        Command::Generate(args) => generate::run(args),
         Command::Golden(args) => golden::run(args),
         Command::List(args) => list::run(args),
+        Command::Logits(args) => logits::run(args),
         Command::Mutate(args) => mutate::run(args),
         Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),

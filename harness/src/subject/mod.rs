@@ -4,11 +4,13 @@ pub mod cuda;
 pub mod hello;
 pub mod launch;
 pub mod layers;
+pub mod models;
 pub mod perfect;
 pub mod pool;
 pub mod replay;
 pub mod serve;
 pub mod text;
+pub mod want;
 pub mod worker;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Workers that are kept warm, and replaced when they can no longer be trusted.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -65,6 +66,13 @@ impl Slot {
                 }
                 Ok(empty.insert(worker))
             }
+        }
+    }
+
+    /// Sends the events of the worker that is there to a channel.
+    pub fn tell(&mut self, events: Sender<Value>) {
+        if let Some(worker) = &mut self.worker {
+            worker.tell(events);
         }
     }
 

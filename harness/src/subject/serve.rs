@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
+use goldgate_engine::session::Place;
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
 use crate::subject::hello::{FIRST_FRAME, MAX_FRAME};
+use crate::subject::models::{self, Models, Tell};
 use crate::subject::text::Shelf;
 use crate::subject::{OpQuestion, layers, perfect};
 use crate::wire::attach::{self, AttachError};
@@ -55,6 +57,19 @@ pub trait Device {
         Err(NoAnswer::Unsupported(format!("call {}", ask["call"])))
     }
 
+    /// One of [`models::CALLS`]; what comes before the answer goes to `tell`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn model(
+        &mut self,
+        ask: &Value,
+        _: &BTreeMap<String, Tensor>,
+        _tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Unsupported(format!("call {}", ask["call"])))
+    }
+
     /// The `ok` of memory, if it can tell.
     fn memory(&self) -> Option<Value> {
         None
@@ -88,6 +103,8 @@ pub struct Trouble {
 pub enum NoAnswer {
     /// The question is malformed.
     Refused(Refusal),
+    /// A file is.
+    File(Box<goldgate_engine::weights::Malformed>),
     /// A fair question that is not offered.
     Unsupported(String),
     /// It tried and could not.
@@ -129,7 +146,20 @@ pub fn serve(
             link.learn(&frame.json);
         }
         let (mut reply, last) = match attach::join(&mut frame, link.scratch.as_deref()) {
-            Ok(()) => answer(&frame, device),
+            Ok(()) => {
+                let mut lost = None;
+                let mut tell = |mut event: Value| {
+                    event["id"] = id.clone();
+                    if let Err(error) = write_frame(&mut output, &Frame::new(event)) {
+                        lost = Some(error);
+                    }
+                };
+                let answer = answer(&frame, device, &mut tell);
+                if let Some(error) = lost {
+                    return Err(error);
+                }
+                answer
+            }
             Err(error) => (failed(&broken(&error)), false),
         };
         reply.json["id"] = id.clone();
@@ -179,7 +209,7 @@ fn broken(error: &AttachError) -> Trouble {
 }
 
 /// The reply without its id, and whether it is the last one.
-fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
+fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, bool) {
     let ask = &frame.json;
     match ask["call"].as_str() {
         Some("hello") => {
@@ -202,6 +232,9 @@ fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
         Some("tokenize" | "detokenize") => (said(device.text(ask, &frame.tensors)), false),
+        Some(call) if models::CALLS.contains(&call) => {
+            (said(device.model(ask, &frame.tensors, tell)), false)
+        }
         Some(call) => (unsupported(&format!("call {call}")), false),
         None => {
             let message = "a question without a call".to_owned();
@@ -269,6 +302,10 @@ fn said(answer: Result<Answer, NoAnswer>) -> Frame {
         }
         Err(NoAnswer::Refused(r)) => Frame::new(json!({"refused": {
             "kind": r.kind.name(), "operand": r.operand, "message": r.message }})),
+        Err(NoAnswer::File(m)) => Frame::new(json!({"refused": {
+            "kind": RefusalKind::Malformed.name(), "operand": m.field, "message": m.to_string(),
+            "code": m.code.to_string(), "file": m.file.display().to_string(), "offset": m.offset,
+            "field": m.field, "found": m.found, "expected": m.expected }})),
         Err(NoAnswer::Unsupported(what)) => unsupported(&what),
         Err(NoAnswer::Failed(trouble)) => failed(&trouble),
     }
@@ -297,6 +334,9 @@ pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value
         "ops": perfect::offers(),
         "max_frame": MAX_FRAME,
         "attach": true,
+        "formats": ["gguf", "safetensors", "tokenizer.json"],
+        "architectures": ["gpt2", "llama", "qwen2"],
+        "trace_mode": ["as_run", "unfused", "local"],
         "claims": ["run", "process", "batch", "chunk"],
         "observes": observes,
     })
@@ -309,11 +349,13 @@ const CALLS: &[&str] = &["check", "detokenize", "memory", "op", "tokenize"];
 #[derive(Debug, Default)]
 pub struct Cpu {
     shelf: Shelf,
+    models: Models,
 }
 
 impl Device for Cpu {
     fn hello(&self) -> Result<Value, Trouble> {
-        Ok(hello_of_ours(&json!({"kind": "cpu"}), CALLS, &["memory"]))
+        let calls = [CALLS, models::CALLS].concat();
+        Ok(hello_of_ours(&json!({"kind": "cpu"}), &calls, &["memory"]))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
@@ -337,6 +379,15 @@ impl Device for Cpu {
         tensors: &BTreeMap<String, Tensor>,
     ) -> Result<Answer, NoAnswer> {
         self.shelf.answer(ask, tensors)
+    }
+
+    fn model(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        self.models.answer(&mut Place::Cpu, ask, tensors, tell)
     }
 
     fn memory(&self) -> Option<Value> {

@@ -96,6 +96,8 @@ pub struct Worker {
     /// Where larger tensors go by file, if it takes them.
     attach: Option<PathBuf>,
     next_id: u64,
+    /// Where its events go.
+    events: Option<Sender<Value>>,
 }
 
 impl std::fmt::Debug for Heard {
@@ -149,6 +151,7 @@ impl Worker {
             room: FIRST_FRAME,
             attach: None,
             next_id: 0,
+            events: None,
         })
     }
 
@@ -249,6 +252,7 @@ impl Worker {
             }
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Heard::Frame(frame)) => {
+                    self.pass_on(&frame);
                     match self.joined(frame).and_then(|f| read_answer(id, f)) {
                         Ok(None) => alive = Instant::now(),
                         Ok(Some(reply)) => return reply,
@@ -290,6 +294,18 @@ impl Worker {
             _ => attach::join(&mut frame, self.attach.as_deref())
                 .map(|()| frame)
                 .map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Sends the events of later questions to a channel too.
+    pub fn tell(&mut self, events: Sender<Value>) {
+        self.events = Some(events);
+    }
+
+    fn pass_on(&self, frame: &Frame) {
+        if let (Some(events), true) = (&self.events, frame.json["event"].is_string()) {
+            // Whoever listened has had enough.
+            let _ = events.send(frame.json.clone());
         }
     }
 
