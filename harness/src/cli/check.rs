@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     problems.extend(generated::problems(&root, &specs.gates));
     problems.extend(questions(&specs));
+    problems.extend(gate::coverage::check(&specs));
     problems.extend(gates(&root, &specs, args.lock)?);
     let pending = match folders.store() {
         Ok(store) => {
