@@ -88,6 +88,14 @@ fn ask(op: &'static str, d: &mut Dice) -> Ask {
     let mut t: Vec<(&str, Tensor)> = Vec::new();
     let mut a = json!({});
     match op {
+        "advance" => {
+            let words = d.upto(300);
+            t.push(("id", d.ids(&[1], 32 * words)));
+            for name in ["token", "position", "length", "draws"] {
+                t.push((name, d.ids(&[1], 1 << 20)));
+            }
+            t.push(("seen", d.ids(&[words], 1 << 30)));
+        }
         "argmax" => t.push(("x", d.reals(p, &[n, h], 3.0))),
         "attention_prefill" => {
             let (kv, group, size) = (d.upto(3), d.upto(4), d.pick(&[3, 5, 64, 80, 96, 128]));
