@@ -2,6 +2,7 @@
 
 mod again;
 pub mod extra;
+mod files;
 pub mod known;
 mod on_trial;
 pub mod own;

@@ -52,7 +52,7 @@ impl Device for Cuda {
             "driver": format!("CUDA {driver}"),
             "runtime": format!("NVRTC {major}.{minor}"),
         });
-        Ok(hello_of_ours(&device, &["op", "memory", "bench", "check"], &OBSERVES))
+        Ok(hello_of_ours(&device, &["op", "memory", "bench", "check", "inspect"], &OBSERVES))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
@@ -69,6 +69,7 @@ impl Device for Cuda {
             route: Some(seen.route),
             peak_bytes: Some(seen.peak_bytes),
             largest_request: None,
+            cpu_us: None,
         };
         Ok(Answer { results, observed, ..Answer::default() })
     }

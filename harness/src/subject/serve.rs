@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::path::Path;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
@@ -9,7 +10,9 @@ use goldgate_engine::error::{Refusal, RefusalKind};
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
+use crate::subject::allocator::Counting;
 use crate::subject::hello::MAX_FRAME;
+use crate::subject::inspect::{Inspected, refusal};
 use crate::subject::{OpQuestion, layers, perfect};
 use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
@@ -146,12 +149,40 @@ fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
         Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
+        Some("inspect") => (inspected(ask), false),
         Some(call) => (unsupported(&format!("call {call}")), false),
         None => {
             let message = "a question without a call".to_owned();
             (failed(&Trouble { class: "bad_request", sticky: false, message }), false)
         }
     }
+}
+
+/// A model file, without a device: what it took to read is counted.
+fn inspected(ask: &Value) -> Frame {
+    let Some(path) = ask["path"].as_str() else {
+        let message = "inspect without a path".to_owned();
+        return failed(&Trouble { class: "bad_request", sticky: false, message });
+    };
+    let clock = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let before = clock();
+    Counting::begin();
+    let opened = Inspected::open(Path::new(path));
+    let asked = Counting::end();
+    let after = clock();
+    let us = (after.tv_sec - before.tv_sec) * 1_000_000 + (after.tv_nsec - before.tv_nsec) / 1000;
+    let observed = Observed {
+        largest_request: asked.map(|a| a.largest_request),
+        peak_bytes: asked.map(|a| a.peak_bytes),
+        cpu_us: u64::try_from(us).ok(),
+        ..Observed::default()
+    };
+    let (key, mut said) = match &opened {
+        Ok(whole) => ("ok", whole.facts()),
+        Err(malformed) => ("refused", refusal(malformed)),
+    };
+    said["observed"] = json!(observed);
+    Frame::new(json!({ key: said }))
 }
 
 fn checked(ask: &Value, device: &mut dyn Device) -> Frame {
@@ -251,7 +282,11 @@ pub struct Cpu;
 
 impl Device for Cpu {
     fn hello(&self) -> Result<Value, Trouble> {
-        Ok(hello_of_ours(&json!({"kind": "cpu"}), &["op", "memory", "check"], &["memory"]))
+        Ok(hello_of_ours(
+            &json!({"kind": "cpu"}),
+            &["op", "memory", "check", "inspect"],
+            &["memory"],
+        ))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
