@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 pub mod folders;
 mod golden;
+mod inspect;
 mod list;
 mod mutate;
 mod new;
@@ -44,6 +45,8 @@ enum Command {
     /// Makes goldens by asking the oracle, or verifies them.
     #[command(subcommand)]
     Golden(golden::Golden),
+    /// Opens a model file: architecture, configuration, tensors, hash.
+    Inspect(inspect::Args),
     /// Lists trials.
     List(list::Args),
     /// Plants each mutant and runs the case that must notice it.
@@ -88,6 +91,9 @@ pub enum Failure {
     /// Files that people write are wrong.
     #[error("{} errors", .0.len())]
     Problems(Vec<Problem>),
+    /// A model file is wrong.
+    #[error(transparent)]
+    Malformed(Box<goldgate_engine::weights::Malformed>),
     /// What was asked for is not there.
     #[error("{0}")]
     Absent(String),
@@ -112,7 +118,7 @@ impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Problems(_) => Exit::BadInput,
+            Failure::Problems(_) | Failure::Malformed(_) => Exit::BadInput,
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
@@ -136,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Op(args) => op::run(args),
         Command::Check(args) => check::run(args),
         Command::Golden(args) => golden::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::List(args) => list::run(args),
         Command::Mutate(args) => mutate::run(args),
         Command::New(args) => new::run(args),
@@ -156,6 +163,8 @@ pub fn main() -> ExitCode {
                 problems.iter().for_each(|problem| eprintln!("{problem}\n"));
                 eprintln!("{failure}");
             }
+            // Its one line begins with error[CODE].
+            Failure::Malformed(malformed) => eprintln!("{malformed}"),
             other => eprintln!("error: {other}"),
         }
         failure.exit()
