@@ -67,7 +67,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Ok(if problems.is_empty() { Exit::Yes } else { Exit::BadInput });
     }
     say(&format!(
-        "{} ops, {} containers, {cases} cases, {benches} benches, {mutants} mutants, {requirements} requirements",
+        "{} ops, {} containers, {cases} cases, {benches} benches, {mutants} mutants, \
+         {requirements} requirements",
         specs.ops.len(),
         specs.containers.len()
     ))?;

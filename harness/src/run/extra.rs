@@ -79,7 +79,8 @@ impl Extra {
         };
         let page = match &verdict {
             Verdict::Fail { kind, message } => Some(format!(
-                "FAIL {}\n  why      {why}\n  failed   {}: {message}\n{}  again    goldgate run {}\n",
+                "FAIL {}\n  why      {why}\n  failed   {}: {message}\n\
+                 {}  again    goldgate run {}\n",
                 self.name,
                 kind.word(),
                 self.written(),
