@@ -47,7 +47,8 @@ struct Row {
     bool ok;
 };
 __device__ __forceinline__ Row row_of(const AttentionDecodeArgs& a, int row, bool speaks) {
-    Row r = {a.sequences ? a.sequences[row] : 0, a.positions ? a.positions[row] : *a.position, true};
+    Row r = {a.sequences ? a.sequences[row] : 0, 0, true};
+    r.position = a.positions ? a.positions[row] : *a.position;
     u32 fault = 0;
     if (r.position < 0 || (!a.ring && r.position >= a.c)) fault = 1;
     if (r.sequence < 0 || r.sequence >= a.caches) fault = 2;

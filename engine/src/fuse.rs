@@ -2,6 +2,8 @@
 //! stands for them. A fused op's definition is the composition of theirs without the roundings in
 //! between, so a rewrite removes slots and never changes the type of one that stays.
 
+use serde_json::{Map, Value};
+
 use crate::ops::Phase;
 use crate::program::{Id, Kind, Program, Step, View};
 
@@ -11,7 +13,8 @@ type Rewrite = fn(&Program, usize) -> Option<(Vec<Step>, usize)>;
 /// Every rewrite with the phases that it is for, in the order they are tried.
 const REWRITES: &[(Rewrite, &[Phase])] = &[
     (ffn_gelu, &[Phase::Prefill, Phase::Decode]),
-    (layernorm_residual, &[Phase::Prefill, Phase::Decode]),
+    (ffn_swiglu, &[Phase::Prefill, Phase::Decode]),
+    (norm_residual, &[Phase::Prefill, Phase::Decode]),
     (attention_decode, &[Phase::Decode]),
 ];
 
@@ -32,7 +35,12 @@ pub fn fuse(program: &Program, phase: Phase, traced: &[Id]) -> Program {
                         .iter()
                         .any(|s| s.operands.iter().any(|(_, v)| v.slot == *id))
                 };
-                if !gone.iter().any(|id| traced.contains(id) || read_later(id)) {
+                // A pattern lies in the body or in the head, never across.
+                let across = at < fused.body && fused.body < at + count;
+                if !across && !gone.iter().any(|id| traced.contains(id) || read_later(id)) {
+                    if at < fused.body {
+                        fused.body = fused.body + steps.len() - count;
+                    }
                     fused.steps.splice(at..at + count, steps);
                 }
             }
@@ -59,30 +67,66 @@ fn result<'a>(step: &'a Step, name: &str) -> Option<&'a View> {
     step.results.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
 }
 
-/// residual, then layernorm of the sum.
-fn layernorm_residual(p: &Program, at: usize) -> Option<(Vec<Step>, usize)> {
+/// residual, then a norm of the sum.
+fn norm_residual(p: &Program, at: usize) -> Option<(Vec<Step>, usize)> {
     let [add, norm] = p.steps.get(at..at + 2)? else { return None };
-    if add.op != "residual" || norm.op != "layernorm" {
-        return None;
-    }
+    let op = match norm.op {
+        "layernorm" => "layernorm_residual",
+        "rmsnorm" => "rmsnorm_residual",
+        _ => return None,
+    };
     let sum = result(add, "y")?;
-    if operand(norm, "x")?.slot != sum.slot {
+    if add.op != "residual" || operand(norm, "x")?.slot != sum.slot {
         return None;
     }
+    let mut operands = vec![
+        ("x", operand(add, "b")?.clone()),
+        ("residual", operand(add, "a")?.clone()),
+        ("gamma", operand(norm, "gamma")?.clone()),
+    ];
+    operands.extend(operand(norm, "beta").map(|beta| ("beta", beta.clone())));
     let fused = Step {
         name: norm.name.clone(),
-        op: "layernorm_residual",
+        op,
         attributes: norm.attributes.clone(),
-        from_position: Vec::new(),
-        operands: vec![
-            ("x", operand(add, "b")?.clone()),
-            ("residual", operand(add, "a")?.clone()),
-            ("gamma", operand(norm, "gamma")?.clone()),
-            ("beta", operand(norm, "beta")?.clone()),
-        ],
+        scalars: Vec::new(),
+        operands,
         results: vec![("y", result(norm, "y")?.clone()), ("sum", sum.clone())],
     };
     Some((vec![fused], 2))
+}
+
+/// Two linear, swiglu, linear, residual.
+fn ffn_swiglu(p: &Program, at: usize) -> Option<(Vec<Step>, usize)> {
+    let [gate, up, act, down, add] = p.steps.get(at..at + 5)? else { return None };
+    let ops = [gate.op, up.op, act.op, down.op, add.op];
+    if ops != ["linear", "linear", "swiglu", "linear", "residual"] {
+        return None;
+    }
+    let chain = operand(act, "gate")?.slot == result(gate, "y")?.slot
+        && operand(act, "up")?.slot == result(up, "y")?.slot
+        && operand(gate, "x")?.slot == operand(up, "x")?.slot
+        && operand(down, "x")?.slot == result(act, "y")?.slot
+        && operand(add, "b")?.slot == result(down, "y")?.slot;
+    let biased = [gate, up, down].iter().any(|s| operand(s, "bias").is_some());
+    if !chain || biased {
+        return None;
+    }
+    let fused = Step {
+        name: add.name.clone(),
+        op: "ffn_swiglu",
+        attributes: Map::from_iter([("to".to_owned(), Value::from("f32"))]),
+        scalars: Vec::new(),
+        operands: vec![
+            ("x", operand(gate, "x")?.clone()),
+            ("w_gate", operand(gate, "w")?.clone()),
+            ("w_up", operand(up, "w")?.clone()),
+            ("w_down", operand(down, "w")?.clone()),
+            ("residual", operand(add, "a")?.clone()),
+        ],
+        results: vec![("y", result(add, "y")?.clone())],
+    };
+    Some((vec![fused], 5))
 }
 
 /// linear, gelu, linear, residual.
@@ -102,7 +146,7 @@ fn ffn_gelu(p: &Program, at: usize) -> Option<(Vec<Step>, usize)> {
         name: add.name.clone(),
         op: "ffn_gelu",
         attributes: act.attributes.clone(),
-        from_position: Vec::new(),
+        scalars: Vec::new(),
         operands: vec![
             ("x", operand(up, "x")?.clone()),
             ("w_up", operand(up, "w")?.clone()),
@@ -126,23 +170,31 @@ fn attention_decode(p: &Program, at: usize) -> Option<(Vec<Step>, usize)> {
     let same = operand(attend, "k")?.slot == caches[0].slot
         && operand(attend, "v")?.slot == caches[1].slot
         && p.slots[caches[0].slot.0].kind == Kind::State;
-    if !same || operand(attend, "sequences").is_some() {
+    if !same {
         return None;
     }
-    // One row: the axis of tokens falls away.
-    let row = |v: &View| View { slot: v.slot, shape: v.shape[1..].to_vec() };
+    // Without positions of their own the call is one row, and the axis of tokens falls away.
+    let several = operand(attend, "positions").is_some();
+    let row = |v: &View| match several {
+        true => v.clone(),
+        false => View { slot: v.slot, shape: v.shape[1..].to_vec() },
+    };
+    let mut operands = vec![
+        ("q", row(operand(attend, "q")?)),
+        ("k_new", row(operand(append, "k")?)),
+        ("v_new", row(operand(append, "v")?)),
+        ("k_cache", caches[0].clone()),
+        ("v_cache", caches[1].clone()),
+    ];
+    for name in ["sinks", "sequences", "positions"] {
+        operands.extend(operand(attend, name).map(|v| (name, v.clone())));
+    }
     let fused = Step {
         name: attend.name.clone(),
         op: "attention_decode",
         attributes: attend.attributes.clone(),
-        from_position: vec!["position"],
-        operands: vec![
-            ("q", row(operand(attend, "q")?)),
-            ("k_new", row(operand(append, "k")?)),
-            ("v_new", row(operand(append, "v")?)),
-            ("k_cache", caches[0].clone()),
-            ("v_cache", caches[1].clone()),
-        ],
+        scalars: attend.scalars.iter().map(|(_, slot)| ("position", *slot)).collect(),
+        operands,
         results: vec![
             ("y", row(result(attend, "y")?)),
             ("k_cache", caches[0].clone()),

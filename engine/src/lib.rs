@@ -6,9 +6,11 @@
 //! ```
 //! use std::collections::BTreeMap;
 //!
-//! use goldgate_engine::exec::cpu::CpuSession;
+//! use goldgate_engine::exec::cpu::{CallInputs, CpuModel, CpuSession};
+//! use goldgate_engine::model::build::Types;
 //! use goldgate_engine::model::gpt2::{Config, block, weights};
 //! use goldgate_engine::ops::{self, Inputs, Question};
+//! use goldgate_engine::program::Sizes;
 //! use goldgate_engine::{DType, Tensor};
 //!
 //! // One op, by its definition.
@@ -27,12 +29,18 @@
 //!     .map(|(name, s)| (name.to_owned(), Tensor::from_f64(DType::F32, &s, &zeros(&s))))
 //!     .collect();
 //! let found = |name: &str| weights.get(name).map(|tensor| tensor.meta.clone());
-//! let program = block(&config, DType::F32, DType::F32, found)?;
-//! program.check(DType::F32, 3)?;
-//! let mut session = CpuSession::open(&program, DType::F32, &weights);
-//! for tokens in [3, 1] {
-//!     let x = Tensor::from_f64(DType::F32, &[tokens, 8], &vec![1.0; tokens * 8]);
-//!     let slots = session.call(&x)?;
+//! let types = Types { dtype: DType::F32, kv: DType::F32 };
+//! let program = block(&config, types, 1, found)?;
+//! program.check(DType::F32, Sizes { n: 3, m: 0 })?;
+//! let model = CpuModel::load(&program, DType::F32, &weights, &mut |_| ());
+//! let mut session = CpuSession::open(&model);
+//! for (start, tokens) in [(0, 3), (3, 1)] {
+//!     let positions: Vec<i32> = (start..start + tokens as i32).collect();
+//!     let inputs = CallInputs::from([
+//!         ("x", Tensor::from_f64(DType::F32, &[tokens, 8], &vec![1.0; tokens * 8])),
+//!         ("positions", Tensor::from_i32(&[tokens], &positions)),
+//!     ]);
+//!     let slots = session.call(&model, &inputs, &["out"])?;
 //!     assert_eq!(slots["out"].meta.shape, [tokens, 8]);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -43,12 +51,17 @@ pub mod dtype;
 pub mod error;
 pub mod exec;
 pub mod fuse;
+pub mod generate;
+pub mod json;
 pub mod model;
 pub mod ops;
 pub mod program;
 pub mod quant;
+pub mod sample;
+pub mod session;
 pub mod shape;
 pub mod tensor;
+pub mod tokenizer;
 pub mod weights;
 
 pub use dtype::DType;

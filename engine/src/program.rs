@@ -1,8 +1,8 @@
 //! A model as a Program: named steps over named slots, built once, at load.
 //!
-//! The one symbol in a shape is `n`, the tokens of a call, so everything is planned once for the
-//! largest. Model files build Programs and contain no launch, no device and no type switch;
-//! executors run them; [`fuse`](crate::fuse) rewrites them.
+//! The only symbols in a shape are `n`, the tokens of a call, and `m`, its rows whose logits are
+//! wanted, so everything is planned once for the largest. Model files build Programs and contain no
+//! launch, no device and no type switch; executors run them; [`fuse`](crate::fuse) rewrites them.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,29 @@ use crate::shape::Meta;
 pub enum Axis {
     /// Tokens of this call.
     N,
+    /// Rows of this call whose logits are wanted.
+    M,
     /// A number known at load.
     Is(usize),
 }
 
-/// The numbers of a shape for a call of `n` tokens.
-pub fn concrete(shape: &[Axis], n: usize) -> Vec<usize> {
-    shape.iter().map(|a| if let Axis::Is(x) = a { *x } else { n }).collect()
+/// The two numbers that a call chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sizes {
+    /// Tokens.
+    pub n: usize,
+    /// Rows whose logits are wanted.
+    pub m: usize,
+}
+
+/// The numbers of a shape in a call.
+pub fn concrete(shape: &[Axis], sizes: Sizes) -> Vec<usize> {
+    let number = |axis: &Axis| match axis {
+        Axis::N => sizes.n,
+        Axis::M => sizes.m,
+        Axis::Is(x) => *x,
+    };
+    shape.iter().map(number).collect()
 }
 
 /// Who writes a slot, and where it lives.
@@ -80,8 +96,8 @@ pub struct Step {
     pub op: &'static str,
     /// Attributes known at load.
     pub attributes: Map<String, Value>,
-    /// Attributes that are the position of the call's first token, in device memory.
-    pub from_position: Vec<&'static str>,
+    /// Attributes that stand in device memory: the first element of an i32 slot.
+    pub scalars: Vec<(&'static str, Id)>,
     /// Operands by name.
     pub operands: Vec<(&'static str, View)>,
     /// Results by name.
@@ -129,6 +145,9 @@ pub enum ProgramError {
         /// What is wrong, with both shapes.
         what: String,
     },
+    /// Several weights that do not fit, all of them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Weights(Vec<ProgramError>),
     /// A configuration that no model has.
     #[error("{field} is {found}, wants {wanted}")]
     Config {
@@ -148,6 +167,8 @@ pub struct Program {
     pub slots: Vec<Slot>,
     /// Every step, in order.
     pub steps: Vec<Step>,
+    /// How many of them work on all tokens; the others, the head, on the rows that are wanted.
+    pub body: usize,
 }
 
 impl Program {
@@ -163,9 +184,20 @@ impl Program {
         View { slot, shape: self.slots[slot.0].shape.clone() }
     }
 
-    /// Type and shape of a view in a call of `n` tokens.
-    pub fn meta(&self, view: &View, n: usize) -> Meta {
-        Meta::new(self.slots[view.slot.0].dtype, &concrete(&view.shape, n))
+    /// Type and shape of a view in a call.
+    pub fn meta(&self, view: &View, sizes: Sizes) -> Meta {
+        Meta::new(self.slots[view.slot.0].dtype, &concrete(&view.shape, sizes))
+    }
+
+    /// Type and shape of a slot in a call.
+    pub fn slot_meta(&self, slot: Id, sizes: Sizes) -> Meta {
+        let slot = &self.slots[slot.0];
+        Meta::new(slot.dtype, &concrete(&slot.shape, sizes))
+    }
+
+    /// The steps that a call of these sizes runs: without wanted rows the body alone.
+    pub fn steps_of(&self, sizes: Sizes) -> &[Step] {
+        if sizes.m == 0 { &self.steps[..self.body] } else { &self.steps }
     }
 
     /// The slot of that name.
@@ -173,7 +205,15 @@ impl Program {
         self.slots.iter().position(|s| s.name == name).map(Id)
     }
 
-    /// The checked question of a step in a call of `n` tokens from `position` on.
+    /// Whether a slot is written by the head.
+    pub fn in_head(&self, slot: Id) -> bool {
+        let writes = |s: &Step| s.results.iter().any(|(_, v)| v.slot == slot);
+        let body = &self.steps[..self.body];
+        !body.iter().any(writes) && self.steps[self.body..].iter().any(writes)
+    }
+
+    /// The checked question of a step in a call; `scalar` tells what stands in a slot that an
+    /// attribute is read from.
     ///
     /// # Errors
     /// What the op refuses.
@@ -181,28 +221,28 @@ impl Program {
         &self,
         step: &Step,
         dtype: DType,
-        n: usize,
-        position: usize,
+        sizes: Sizes,
+        scalar: impl Fn(Id) -> i64,
     ) -> Result<(&'static dyn Op, Question), ProgramError> {
         let op = ops::find(step.op).expect("a model names ops of the vocabulary");
         let mut attributes = step.attributes.clone();
-        for name in &step.from_position {
-            attributes.insert((*name).to_owned(), json!(position));
+        for (name, slot) in &step.scalars {
+            attributes.insert((*name).to_owned(), json!(scalar(*slot)));
         }
-        let metas: BTreeMap<String, Meta> =
-            step.operands.iter().map(|(name, v)| ((*name).to_owned(), self.meta(v, n))).collect();
+        let meta = |(name, v): &(&'static str, View)| ((*name).to_owned(), self.meta(v, sizes));
+        let metas: BTreeMap<String, Meta> = step.operands.iter().map(meta).collect();
         let question = Question::new(op, dtype, &attributes, &metas)
             .map_err(|source| ProgramError::Step { step: step.name.clone(), source })?;
         Ok((op, question))
     }
 
-    /// Holds the Program against its rules for calls of up to `n_max` tokens: every question is
-    /// one that its op takes, values are written once and before they are read, results have the
-    /// types and shapes of their slots.
+    /// Holds the Program against its rules for calls of up to `largest`: every question is one
+    /// that its op takes, values are written once and before they are read, results have the types
+    /// and shapes of their slots.
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn check(&self, dtype: DType, n_max: usize) -> Result<(), ProgramError> {
+    pub fn check(&self, dtype: DType, largest: Sizes) -> Result<(), ProgramError> {
         let mut written: Vec<bool> = self.slots.iter().map(|s| s.kind != Kind::Value).collect();
         for step in &self.steps {
             let order = |slot: Id, what| ProgramError::Order {
@@ -213,21 +253,26 @@ impl Program {
             if let Some((_, v)) = step.operands.iter().find(|(_, v)| !written[v.slot.0]) {
                 return Err(order(v.slot, "is read before it is written"));
             }
-            let (_, question) = self.question(step, dtype, n_max, 0)?;
+            let (_, question) = self.question(step, dtype, largest, |_| 0)?;
             for ((name, view), (result, found)) in step.results.iter().zip(question.results()) {
                 debug_assert_eq!(*name, result, "results in the order of the signature");
                 let slot = &self.slots[view.slot.0];
-                let wanted = self.meta(view, n_max);
+                let wanted = self.meta(view, largest);
                 if found != wanted {
                     let (step, slot) = (step.name.clone(), slot.name.clone());
                     return Err(ProgramError::Result { step, slot, found, wanted });
                 }
+                // An op that works in place writes where it read.
+                let in_place = step.operands.iter().any(|(n, v)| n == name && v.slot == view.slot);
                 match slot.kind {
-                    Kind::Value if written[view.slot.0] => {
+                    Kind::Value if written[view.slot.0] && !in_place => {
                         return Err(order(view.slot, "is written twice"));
                     }
-                    Kind::Value | Kind::State => written[view.slot.0] = true,
-                    _ => return Err(order(view.slot, "is nothing that a step may write")),
+                    Kind::Input if !in_place => {
+                        return Err(order(view.slot, "is what a call brings"));
+                    }
+                    Kind::Value | Kind::State | Kind::Input => written[view.slot.0] = true,
+                    Kind::Weight { .. } => return Err(order(view.slot, "is a weight")),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A tensor in host memory: stored type, logical shape, bytes.
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use crate::dtype::DType;
 use crate::quant;
@@ -49,16 +50,18 @@ impl Tensor {
 
     /// The elements, widened exactly (block types: the exact value of each code, see [`quant`]).
     pub fn to_f64(&self) -> Vec<f64> {
-        let b = &self.bytes;
-        match self.meta.dtype {
-            DType::F64 => words::<8>(b).map(f64::from_le_bytes).collect(),
-            DType::F32 => words::<4>(b).map(|w| f64::from(f32::from_le_bytes(w))).collect(),
-            DType::F16 => words::<2>(b).map(|w| f16::from_le_bytes(w).to_f64()).collect(),
-            DType::BF16 => words::<2>(b).map(|w| bf16::from_le_bytes(w).to_f64()).collect(),
-            DType::I32 => words::<4>(b).map(|w| f64::from(i32::from_le_bytes(w))).collect(),
-            DType::U8 => b.iter().map(|&x| f64::from(x)).collect(),
-            block => quant::decode(block, b),
+        let dtype = self.meta.dtype;
+        let blocks = self.bytes.len() / dtype.bytes();
+        if blocks * dtype.elements() <= CHUNK {
+            return widen(dtype, &self.bytes);
         }
+        let mut values = vec![0.0; blocks * dtype.elements()];
+        // Whole blocks: a block has a power of two of elements, at most 256.
+        let bytes = self.bytes.par_chunks(CHUNK / dtype.elements() * dtype.bytes());
+        values.par_chunks_mut(CHUNK).zip(bytes).for_each(|(values, bytes)| {
+            values.copy_from_slice(&widen(dtype, bytes));
+        });
+        values
     }
 
     /// The elements of an [`DType::I32`] tensor.
@@ -68,6 +71,21 @@ impl Tensor {
     pub fn to_i32(&self) -> Vec<i32> {
         assert_eq!(self.meta.dtype, DType::I32, "ids are i32");
         words::<4>(&self.bytes).map(i32::from_le_bytes).collect()
+    }
+}
+
+/// Elements that one task widens.
+const CHUNK: usize = 1 << 16;
+
+fn widen(dtype: DType, b: &[u8]) -> Vec<f64> {
+    match dtype {
+        DType::F64 => words::<8>(b).map(f64::from_le_bytes).collect(),
+        DType::F32 => words::<4>(b).map(|w| f64::from(f32::from_le_bytes(w))).collect(),
+        DType::F16 => words::<2>(b).map(|w| f16::from_le_bytes(w).to_f64()).collect(),
+        DType::BF16 => words::<2>(b).map(|w| bf16::from_le_bytes(w).to_f64()).collect(),
+        DType::I32 => words::<4>(b).map(|w| f64::from(i32::from_le_bytes(w))).collect(),
+        DType::U8 => b.iter().map(|&x| f64::from(x)).collect(),
+        block => quant::decode(block, b),
     }
 }
 

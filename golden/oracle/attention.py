@@ -1,8 +1,8 @@
 """Causal attention with a cache (Vaswani et al. 2017, eq. 1), grouped heads, windows and sinks.
 
 A row's position is told by `positions`, else start plus the number of earlier rows of the same
-sequence in this call; it sees rows j <= position with position - j < window. Row j of a sequence lies in cache row j, or
-j mod c with `ring`. With rank-3 caches there is one sequence.
+sequence in this call; it sees rows j <= position with position - j < window. Row j of a sequence
+lies in cache row j, or j mod c with `ring`. With rank-3 caches there is one sequence.
 """
 
 import math
@@ -196,7 +196,7 @@ def check_decode(q: Question) -> None:
 
 
 def answer_attention_decode(q: Question) -> Answer:
-    """q [n,q,d], k_new, v_new [n,k,d], caches [s,c,k,d]: append, then attend, one row a sequence."""
+    """q [n,q,d], k_new, v_new [n,k,d], caches [s,c,k,d]: append, attend, one row a sequence."""
     scale = check_heads(q, q.axes["d"])
     check_decode(q)
     rows = [np.array(q[name]).reshape(-1, *q[name].shape[-2:]) for name in ("q", "k_new", "v_new")]

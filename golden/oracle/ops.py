@@ -34,6 +34,7 @@ from stored import FLOATS, narrow
 from wire import Raw, Wire
 
 ANSWERS = {
+    "advance": sampling.answer_advance,
     "argmax": sampling.answer_argmax,
     "attention_decode": attention.answer_attention_decode,
     "attention_prefill": attention.answer_attention_prefill,
@@ -78,9 +79,12 @@ VERSION = "0.1.0"
 
 
 def script_hash() -> str:
-    """SHA-256 over all scripts of the oracle in the order of their names."""
+    """SHA-256 over every script of the oracle that ops need, in the order of their names."""
+    here = Path(__file__).resolve().parent
+    files = (getattr(m, "__file__", None) for m in list(sys.modules.values()))
+    needed = {p for p in (Path(f).resolve() for f in files if f) if p.parent == here}
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(needed | {here / "ops.py", here / "witness.py"}):
         digest.update(path.name.encode() + b"\n" + path.read_bytes())
     return digest.hexdigest()
 

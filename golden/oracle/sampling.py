@@ -142,3 +142,30 @@ def answer_sample(q: Question) -> Answer:
     index, decided = draw(softmax(q["logits"]), u)
     ids, clear = np.array([index], dtype=np.int32), np.array([decided])
     return Answer({"id": Result(ids, "i32", decided=clear)}, True)
+
+
+def advanced(q: Question) -> dict[str, np.ndarray]:
+    """token = id, position = length, length + 1, draws + 1, and bit id of seen set."""
+    i = int(q["id"][0])
+    seen = q["seen"].astype(np.uint32)
+    seen[i // 32] |= np.uint32(1 << i % 32)
+    length = np.array(q["length"])
+    return {
+        "token": np.array([i]),
+        "position": length,
+        "length": length + 1,
+        "draws": np.array(q["draws"]) + 1,
+        "seen": seen.view(np.int32),
+    }
+
+
+def answer_advance(q: Question) -> Answer:
+    """id, token, position, length, draws [1], seen [words]: all but id in place."""
+    limit = 32 * q.axes["words"]
+    if not 0 <= q["id"][0] < limit:
+        raise Refused("IdOutOfRange", "id", f"{q['id'][0]} outside 0..{limit - 1}")
+    clear = {n: np.ones(len(y), dtype=bool) for n, y in advanced(q).items()}
+    results = {
+        n: Result(y.astype(np.int32), "i32", decided=clear[n]) for n, y in advanced(q).items()
+    }
+    return Answer(results, True)

@@ -67,6 +67,7 @@ LOGITS = "logits F32 v"
 # axis `s?` may be absent, `...` is any shape. Classes: D the question's dtype; R D or f32;
 # P and F32 f32; W a weight type; C a cache type; I i32.
 SIGNATURES: dict[str, tuple[str, dict]] = {
+    "advance": ("id I 1; token I 1; position I 1; length I 1; draws I 1; seen I words", {}),
     "argmax": ("x F32 n v", {}),
     "attention_decode": (
         f"q D n? q d; k_new D n? k d; v_new D n? k d; {CACHES}; sinks? P q; {ROWS}",
@@ -164,7 +165,9 @@ class Question:
         if 0 in shape:
             raise Refused("EmptyAxis", name, f"an axis of {list(shape)} is empty")
         for axis, size in zip(axes, shape):
-            bound = self.axes.setdefault(axis.rstrip("?"), size) if axis != "..." else size
+            fixed = int(axis) if axis.isdigit() else size
+            known = axis == "..." or axis.isdigit()
+            bound = fixed if known else self.axes.setdefault(axis.rstrip("?"), size)
             if bound != size:
                 message = f"axis {axis} is {size}, but {bound} elsewhere"
                 raise Refused("ShapeMismatch", name, message)

@@ -40,7 +40,8 @@ def matrix(x, parts, bias, product: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layernorm(x, gamma, beta, y, eps: float, root: float) -> np.ndarray:
-    """|gamma|/σ·(2√K·mean|x| + |mean| + 4|x_0 - mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) + |beta| + |y|.
+    """|gamma|/σ·(2√K·mean|x| + |mean| + 4|x_0 - mean|)
+    + |gamma·x̂|·(√K·v/(v+eps) + 4) + |beta| + |y|.
 
     The kernel sums differences to the row's first element, so where that one is an outlier each
     term and the tree of sums carry its size.

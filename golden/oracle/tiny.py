@@ -1,7 +1,7 @@
 """What the tiny models are: configurations and tokenizers, one place for training and conversion.
 
-Widths differ everywhere (hidden, query width, key width, feed-forward, vocabulary, context), so that
-no swapped axis goes unseen. hidden is 256, a block of the K-quants.
+Widths differ everywhere (hidden, query width, key width, feed-forward, vocabulary, context), so
+that no swapped axis goes unseen. hidden is 256, a block of the K-quants.
 """
 
 import json

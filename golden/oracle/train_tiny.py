@@ -70,7 +70,7 @@ def train(name: str, out: Path, steps: int, device: str) -> None:
         optimizer.zero_grad()
         if step % 200 == 199 or step + 1 == steps:
             away = held_out(model, last, length, device)
-            print(f"{name} step {step + 1}: loss {loss.item():.3f}, held out {away:.3f}", flush=True)
+            print(f"{name} {step + 1}: loss {loss.item():.3f}, held out {away:.3f}", flush=True)
     folder = out / name / "hf"
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}

@@ -330,6 +330,17 @@ def sample(q: Question) -> dict:
     return {"id": torch.searchsorted(running, target, right=True)}
 
 
+def advance(q: Question) -> dict:
+    """The set of seen ids as a mask of bits."""
+    i = int(q["id"][0])
+    words = t(q["seen"].astype(np.int64)) & 0xFFFFFFFF
+    mask = torch.zeros_like(words)
+    mask[i >> 5] = 1 << (i & 31)
+    seen = (words | mask).numpy().astype(np.uint32).view(np.int32)
+    up = {n: t(q[n]) + 1 for n in ("length", "draws")}
+    return {"token": t(q["id"]), "position": t(q["length"]), **up, "seen": t(seen)}
+
+
 def dequantize(q: Question) -> dict:
     """gguf-py's own decoder; where OCP and ggml differ (scale byte 255) as OCP says."""
     raw = q.tensors["w"]
@@ -347,6 +358,7 @@ def dequantize(q: Question) -> dict:
 WITNESSES = {
     f.__name__: f
     for f in (
+        advance,
         argmax,
         attention_decode,
         attention_prefill,

@@ -374,7 +374,8 @@ def decode(
             right = replace(right, last=lambda position, i, c: max(position + shift, 0))
         y = dense(q, x, *seen, of, position, q.attr["position"] or 0, right)
         shape = q["k_cache"].shape
-        return {"y": y.reshape(q["q"].shape), "k_cache": k.reshape(shape), "v_cache": v.reshape(shape)}
+        k, v = k.reshape(shape), v.reshape(shape)
+        return {"y": y.reshape(q["q"].shape), "k_cache": k, "v_cache": v}
 
     return wrong
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from sampling import (
+    advanced,
     bits,
     draw,
     falling,
@@ -134,7 +135,43 @@ def keyed(seed=lambda q: q.attr["seed"], index=lambda q: q.attr["index"]):
     return lambda p, u, q: draw(p, number_below_one(seed(q), index(q)))[0]
 
 
+def stepped(**others):
+    """A wrong advance: other values of some of its results."""
+
+    def wrong(q: Question) -> dict:
+        right = advanced(q)
+        return {**right, **{n: np.asarray(f(q, right), np.int32) for n, f in others.items()}}
+
+    return wrong
+
+
+def flipped(q: Question, right: dict) -> np.ndarray:
+    """The bit of the id turned over."""
+    i = int(q["id"][0])
+    words = q["seen"].astype(np.uint32)
+    words[i // 32] ^= np.uint32(1 << i % 32)
+    return words.view(np.int32)
+
+
+def from_the_other_end(q: Question, right: dict) -> np.ndarray:
+    """The bit counted from the top of its word."""
+    i = int(q["id"][0])
+    words = q["seen"].astype(np.uint32)
+    words[i // 32] |= np.uint32(1 << (31 - i % 32))
+    return words.view(np.int32)
+
+
 WRONG = {
+    "advance": {
+        "bit_flipped": stepped(seen=flipped),
+        "draws_kept": stepped(draws=lambda q, right: q["draws"]),
+        "length_kept": stepped(length=lambda q, right: q["length"]),
+        "not_seen": stepped(seen=lambda q, right: q["seen"]),
+        "other_bit_order": stepped(seen=from_the_other_end),
+        "position_kept": stepped(position=lambda q, right: q["position"]),
+        "position_one_late": stepped(position=lambda q, right: right["position"] + 1),
+        "token_kept": stepped(token=lambda q, right: q["token"]),
+    },
     "argmax": {
         "first_half_alone": chosen(lambda x: x[:, : -(-x.shape[1] // 2)].argmax(-1)),
         "last_left_out": chosen(lambda x: x[:, :-1].argmax(-1) if x.shape[1] > 1 else 0 * x[:, 0]),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use goldgate::subject::serve::Device;
 use goldgate::subject::{OpQuestion, serve};
+use goldgate::wire::attach;
 use goldgate::wire::frame::{Frame, encode, read_frame, write_frame};
 use goldgate_engine::Tensor;
 use serde_json::{Value, json};
@@ -22,10 +23,17 @@ fn main() {
     };
     let mut mock = Mock { fault: fault.clone(), op: op.clone(), scratch: PathBuf::new() };
     let mut stdin = std::io::stdin().lock();
-    while let Ok(Some(frame)) = read_frame(&mut stdin, 1 << 30) {
+    while let Ok(Some(mut frame)) = read_frame(&mut stdin, 1 << 30) {
+        if let Err(error) = attach::join(&mut frame, Some(&mock.scratch)) {
+            eprintln!("{error}");
+            exit(4);
+        }
         mock.answer(&frame);
     }
 }
+
+/// The largest frame of a mock that takes small ones: a question without tensors fits.
+const SMALL: u64 = 400;
 
 struct Mock {
     fault: String,
@@ -60,17 +68,22 @@ impl Mock {
                 say(json!({"id": id, "ok": self.hello()}), BTreeMap::new());
             }
             Some("op") if frame.json["op"] == self.op.as_str() => self.commit(frame),
+            Some("op") if self.fault == "attach" => self.attach(frame),
             Some("op") => say(json!({"id": id, "ok": {}}), results(frame)),
             _ => say(json!({"id": id, "ok": {}}), BTreeMap::new()),
         }
     }
 
     fn hello(&self) -> Value {
-        let mut hello = serve::Cpu.hello().unwrap_or_default();
+        let mut hello = serve::Cpu::default().hello().unwrap_or_default();
         hello["subject"] = json!({"name": "mock", "version": "1"});
         if matches!(self.fault.as_str(), "slow" | "no_heartbeat") {
             hello["heartbeat_s"] = json!(0.2);
         }
+        if matches!(self.fault.as_str(), "attach" | "small_frames") {
+            hello["max_frame"] = json!(SMALL);
+        }
+        hello["attach"] = json!(self.fault.starts_with("attach"));
         hello
     }
 
@@ -128,6 +141,10 @@ impl Mock {
                 say(ok(id), results(frame));
             }
             "flaky" => say(ok(id), self.flaky(frame)),
+            "attach" => self.attach(frame),
+            "attach_path" => say(attached(id, "../answer.safetensors"), BTreeMap::new()),
+            "attach_absent" => say(attached(id, "absent.safetensors"), BTreeMap::new()),
+            "unoffered" => say(attached(id, "answer.safetensors"), BTreeMap::new()),
             other => match other.strip_prefix("signal_") {
                 Some(signal) => kill_myself(signal),
                 None => say(ok(id), results(frame)),
@@ -143,6 +160,15 @@ impl Mock {
         say(json!({"id": id, "failed": failed}), BTreeMap::new());
     }
 
+    /// Answers by file, as small frames demand.
+    fn attach(&self, frame: &Frame) {
+        let mut reply = Frame::with(json!({"id": frame.json["id"], "ok": {}}), results(frame));
+        if attach::detach(&mut reply, &self.scratch, "answer.safetensors").is_err() {
+            exit(4);
+        }
+        say(reply.json, reply.tensors);
+    }
+
     /// Wrong the first time in this scratch folder, right afterwards.
     fn flaky(&self, frame: &Frame) -> BTreeMap<String, Tensor> {
         let mark: &Path = &self.scratch.join("flaky");
@@ -152,6 +178,10 @@ impl Mock {
         let _ = std::fs::write(mark, "");
         results(frame).into_iter().map(doubled).collect()
     }
+}
+
+fn attached(id: u64, name: &str) -> Value {
+    json!({"id": id, "ok": {}, "attach": name})
 }
 
 fn results(frame: &Frame) -> BTreeMap<String, Tensor> {
@@ -164,7 +194,7 @@ fn results(frame: &Frame) -> BTreeMap<String, Tensor> {
         tensors: frame.tensors.clone(),
         alias: BTreeMap::new(),
     };
-    serve::Cpu.op(&question).map(|a| a.results).unwrap_or_default()
+    serve::Cpu::default().op(&question).map(|a| a.results).unwrap_or_default()
 }
 
 fn turned((name, mut tensor): (String, Tensor)) -> (String, Tensor) {

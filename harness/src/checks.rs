@@ -157,7 +157,7 @@ pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
     ),
     subject(
         ("layer", "gpt2_agrees_with_its_steps"),
-        "a GPT-2 layer as one Program gives what its ops give, asked one by one",
+        "a GPT-2 layer as one Program gives what its ops give, each step within its derived bound",
         BOTH,
     ),
     subject(
@@ -168,6 +168,11 @@ pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
     subject(
         ("layer", "prefill_agrees_with_decode"),
         "a prompt at once and token by token agree within the class of the activations",
+        BOTH,
+    ),
+    subject(
+        ("layer", "rows_of_a_batch"),
+        "a row of eight sequences in one call has the bits that it has alone and elsewhere",
         BOTH,
     ),
     subject(

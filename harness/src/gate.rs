@@ -6,6 +6,7 @@
 //!
 //! Everything here is pure. Nothing passes on nothing: what is absent is never met.
 
+pub mod coverage;
 pub mod lock;
 pub mod plan;
 mod tally;

@@ -20,6 +20,7 @@ use crate::mutate::{self, Planted};
 use crate::report::document::Shard;
 use crate::report::provenance::folder_hash;
 use crate::report::publish::publish;
+use crate::report::record;
 use crate::report::summary::conclude;
 use crate::report::{Provenance, Report, Row, Selection};
 use crate::run::extra::What;
@@ -105,6 +106,8 @@ impl Session {
         let mut plan = Plan::new(&cases, subjects);
         plan.checks = checks::ALL.to_vec();
         plan.extras = extras(&specs, &plan.subjects, !request.gates.is_empty());
+        let planned = gate::plan(&specs, &checks::planned());
+        plan.unmatched = run::Unmatched::among(&specs.known.known, &planned);
         let whole = plan.names().len();
         let slow = request.slow || !request.gates.is_empty();
         plan.trials.retain(|t| slow || !t.case.slow);
@@ -119,6 +122,7 @@ impl Session {
         let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
         plan.trials.retain(|t| gate(t.case.gate));
         plan.checks.retain(|c| gate(c.gate));
+        plan.unmatched.retain(|u| gate(u.gate()));
         plan.extras.retain(|e| match &e.what {
             What::Check(c) => gate(c.gate),
             What::Bench(b) => gate(b.case.gate),
@@ -127,6 +131,7 @@ impl Session {
         if request.benches_alone {
             plan.trials.clear();
             plan.checks.clear();
+            plan.unmatched.clear();
             plan.extras.retain(|e| matches!(e.what, What::Bench(_)));
         }
         plan.retain(|name| selects(&request.filters, name));
@@ -167,7 +172,9 @@ impl Session {
         let plan = gate::plan(&self.specs, &checks::planned());
         let weighed = conclude(&mut report, &self.specs, &plan);
         if let Some(folder) = &self.request.reports {
-            publish(folder, &mut report, None)?;
+            let last = self.last_record(&report)?;
+            let last = last.as_ref().map(|(name, record)| (name.as_str(), record));
+            publish(folder, &mut report, last)?;
         }
         Ok(Told { report, mutants, weighed })
     }
@@ -185,13 +192,24 @@ impl Session {
         Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
     }
 
+    /// The record that a report is held beside: one on the same card, else the newest.
+    fn last_record(&self, report: &Report) -> Result<Option<record::Record>, Failure> {
+        let folder = self.root()?.join("reports/record");
+        let mut unread = |why: String| eprintln!("warning: no record to compare with: {why}");
+        Ok(record::last(&folder, report, &mut unread))
+    }
+
+    /// The folder that holds specs/ and docs/.
+    fn root(&self) -> Result<PathBuf, Failure> {
+        let specs = self.request.folders.specs_dir()?.canonicalize()?;
+        Ok(specs.parent().unwrap_or(&specs).to_path_buf())
+    }
+
     /// The documents of every gate, held against what is asked of them.
     fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
-        let specs = self.request.folders.specs_dir()?;
-        let specs = specs.canonicalize()?;
-        let root = specs.parent().unwrap_or(&specs);
+        let root = self.root()?;
         let mut tell = |untrue: &Untrue| eprintln!("{untrue}\n");
-        Ok(documents::all(&self.specs.gates, root, &self.request.program, &mut tell))
+        Ok(documents::all(&self.specs.gates, &root, &self.request.program, &mut tell))
     }
 
     fn kernel_mutants(
@@ -298,27 +316,4 @@ pub fn clock() -> String {
     let of_day = now % 86_400;
     let (h, m, s) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{}T{h:02}:{m:02}:{s:02}Z", Day::of_seconds(now))
-}
-
-/// `Gate 1: cpu MET · cuda NOT RUN (no device) → INCOMPLETE`, a line a gate; of an invalid
-/// report the reasons alone.
-pub fn gate_lines(told: &Told) -> Vec<String> {
-    if !told.weighed.invalid.is_empty() {
-        return told.weighed.invalid.iter().map(|why| format!("INVALID: {why}")).collect();
-    }
-    told.weighed
-        .gates
-        .iter()
-        .map(|gate| {
-            let subjects: Vec<String> = gate
-                .subjects
-                .iter()
-                .map(|(label, state)| match told.report.absent.get(label) {
-                    Some(_) => format!("{label} {} (no device)", state.word()),
-                    None => format!("{label} {}", state.word()),
-                })
-                .collect();
-            format!("Gate {}: {} → {}", gate.gate, subjects.join(" · "), gate.state.word())
-        })
-        .collect()
 }

@@ -13,7 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use goldgate::cli::{Failure, Folders};
 use goldgate::mutate::{Fate, Planted, listed};
 use goldgate::report::Row;
-use goldgate::session::{Request, Session, gate_lines};
+use goldgate::report::publish::gate_lines;
+use goldgate::session::{Request, Session};
 use goldgate::verdict::Verdict;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
     let mut invalid = true;
     match background.join() {
         Ok(Ok(told)) => {
-            gate_lines(&told).iter().for_each(|line| eprintln!("{line}"));
+            gate_lines(&told.report).iter().for_each(|line| eprintln!("{line}"));
             invalid = !told.weighed.invalid.is_empty();
         }
         Ok(Err(failure)) => eprintln!("error: {failure}"),

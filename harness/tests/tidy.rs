@@ -17,16 +17,21 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] =
 const ARROWS: &[(&str, &[&str])] = &[
     ("dtype", &[]),
     ("error", &[]),
+    ("json", &[]),
     ("shape", &["dtype"]),
     ("quant", &["dtype"]),
     ("tensor", &["dtype", "quant", "shape"]),
     ("cuda", &["error"]),
     ("ops", &["cuda", "dtype", "error", "quant", "shape", "tensor", "DType"]),
+    ("tokenizer", &["json"]),
     ("program", &["dtype", "error", "ops", "shape"]),
     ("fuse", &["ops", "program"]),
     ("weights", &["dtype"]),
-    ("model", &["dtype", "program", "shape", "weights"]),
     ("exec", &["cuda", "dtype", "error", "fuse", "ops", "program", "shape", "tensor"]),
+    ("model", &["dtype", "exec", "program", "shape", "tensor", "weights"]),
+    ("sample", &["dtype", "program"]),
+    ("session", &["cuda", "dtype", "exec", "fuse", "ops", "program", "tensor"]),
+    ("generate", &["cuda", "exec", "ops", "sample", "session", "tensor"]),
 ];
 
 /// Ops that are the pages of other ops, one after the other, and have no page of their own.
@@ -91,6 +96,15 @@ fn files_are_short_and_lines_fit() {
         }
     }
     verdict(&broken);
+}
+
+/// `goldgate check` holds what stands between these lines; without them it would hold nothing.
+#[test]
+fn the_readme_has_a_place_for_the_gates() {
+    let text = std::fs::read_to_string(root().join("README.md")).expect("a README");
+    for mark in [goldgate::cli::generated::BEGIN, goldgate::cli::generated::END] {
+        assert_eq!(text.lines().filter(|l| *l == mark).count(), 1, "{mark}");
+    }
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn row<'a>(report: &'a Report, name: &str) -> &'a Row {
 }
 
 /// Fault, verdict, a part of the message.
-const FAULTS: [(&str, &str, &str); 27] = [
+const FAULTS: [(&str, &str, &str); 31] = [
     ("perfect", "pass", ""),
     ("slow", "pass", ""),
     ("silent", "timed_out", "within its limit"),
@@ -181,6 +181,10 @@ const FAULTS: [(&str, &str, &str); 27] = [
     ("exit_0", "crashed", "exit status 0"),
     ("exit_101", "crashed", "exit status 101"),
     ("late_crash", "crashed", "after its answer: exit status 3"),
+    ("attach", "pass", ""),
+    ("attach_path", "protocol", "wants a file name without `/`"),
+    ("attach_absent", "protocol", "absent.safetensors: No such file"),
+    ("unoffered", "protocol", "whose hello says no `attach`"),
     ("signal_SEGV", "crashed", "signal SIGSEGV"),
     ("signal_KILL", "crashed", "signal SIGKILL"),
     ("signal_ABRT", "crashed", "signal SIGABRT"),
@@ -203,6 +207,18 @@ fn each_fault_has_its_verdict_and_the_next_case_is_unharmed() {
         let page = faulty.page.as_deref().unwrap_or_default();
         assert!(want == "pass" || page.contains(&again), "{page}");
     }
+}
+
+#[test]
+fn what_no_frame_holds_is_not_asked_and_costs_no_worker() {
+    let report = told(vec![faulty(), next()], mock("small_frames"), &options(None));
+    for row in &report.rows {
+        assert_eq!(word(row), "too_big", "{:?}", row.verdict);
+        let said = message(row);
+        assert!(said.starts_with("the question has "), "{said}");
+        assert!(said.ends_with("a frame takes 400, and the subject no attachments"), "{said}");
+    }
+    assert_eq!((report.replaced, report.incidents.len()), (0, 0));
 }
 
 #[test]

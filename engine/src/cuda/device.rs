@@ -145,6 +145,10 @@ impl Device {
         })
     }
 
+    pub(super) fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
     /// Facts of the card.
     pub fn card(&self) -> &Card {
         &self.card
@@ -273,6 +277,36 @@ impl Device {
             cu::memcpy_htod_async(to.pointer + offset as u64, bytes, self.stream)
                 .map_err(DeviceError::driver("copying to the device"))?;
         }
+        self.synchronize()
+    }
+
+    /// Sets bytes of device memory to zero and waits.
+    ///
+    /// # Errors
+    /// The driver's.
+    ///
+    /// # Panics
+    /// If there are not so many at `offset`.
+    pub fn clear(&self, memory: &Memory, offset: usize, bytes: usize) -> Result<(), DeviceError> {
+        assert!(offset + bytes <= memory.bytes, "clearing outside of its memory");
+        // SAFETY: the range was checked; the work has ended when the call returns.
+        unsafe { cu::memset_d8_async(memory.pointer + offset as u64, 0, bytes, self.stream) }
+            .map_err(DeviceError::driver("clearing device memory"))?;
+        self.synchronize()
+    }
+
+    /// Copies the first `bytes` of one memory into another and waits.
+    ///
+    /// # Errors
+    /// The driver's.
+    ///
+    /// # Panics
+    /// If either has fewer.
+    pub fn copy(&self, to: &Memory, from: &Memory, bytes: usize) -> Result<(), DeviceError> {
+        assert!(bytes <= to.bytes && bytes <= from.bytes, "copying outside of its memory");
+        // SAFETY: both ranges were checked; the work has ended when the call returns.
+        unsafe { cu::memcpy_dtod_async(to.pointer, from.pointer, bytes, self.stream) }
+            .map_err(DeviceError::driver("copying on the device"))?;
         self.synchronize()
     }
 

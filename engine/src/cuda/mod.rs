@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod device;
 pub mod error;
+pub mod host;
 pub mod launch;
 pub mod library;
 pub mod page;

@@ -1,15 +1,21 @@
 //! The CPU executor: each step by its op's definition, results rounded once to their slots' types.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::dtype::DType;
 use crate::error::Refusal;
-use crate::ops::{self, Inputs};
-use crate::program::{Kind, Program, ProgramError, concrete};
+use crate::ops::{self, Inputs, Values};
+use crate::program::{Id, Kind, Program, ProgramError, Sizes, Step, concrete};
+use crate::shape::Meta;
 use crate::tensor::Tensor;
 
 /// What a call came to: every slot that holds something after it, by name.
 pub type Slots = BTreeMap<String, Tensor>;
+
+/// What a call brings, by the names of the Program's input slots.
+pub type CallInputs = BTreeMap<&'static str, Tensor>;
 
 /// Why a call gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -30,83 +36,174 @@ pub enum CallError {
     Device(#[from] crate::cuda::DeviceError),
 }
 
-/// A Program with its weights and the state of one session, on the CPU.
+/// Where weights come from: the tensors of a model in the form that Programs name.
+pub trait Source {
+    /// Rows `first .. first + rows` of a tensor, as it is stored.
+    ///
+    /// # Panics
+    /// If there is no such tensor or row: the Program was built on what is there.
+    fn rows(&self, tensor: &str, first: usize, rows: usize) -> Cow<'_, [u8]>;
+}
+
+impl Source for BTreeMap<String, Tensor> {
+    fn rows(&self, tensor: &str, first: usize, rows: usize) -> Cow<'_, [u8]> {
+        let tensor = &self[tensor];
+        let row = tensor.bytes.len() / tensor.meta.shape[0];
+        Cow::Borrowed(&tensor.bytes[first * row..(first + rows) * row])
+    }
+}
+
+/// The numbers of a call: how many tokens, how many wanted rows.
+pub(crate) fn sizes_of(inputs: &CallInputs) -> Sizes {
+    let count = |name: &str| inputs.get(name).map_or(0, |t| t.meta.shape[0]);
+    Sizes { n: count("positions"), m: count("out_rows") }
+}
+
+/// What stands first in the input slots that attributes are read from.
+pub(crate) fn scalar(program: &Program, inputs: &CallInputs, slot: Id) -> i64 {
+    let first = |t: &Tensor| i64::from(t.to_i32().first().copied().unwrap_or(0));
+    inputs.get(program.slots[slot.0].name.as_str()).map_or(0, first)
+}
+
+/// A Program with its weights, widened, on the CPU.
 #[derive(Debug)]
-pub struct CpuSession<'a> {
-    program: &'a Program,
+pub struct CpuModel {
+    program: Program,
     dtype: DType,
-    weights: &'a BTreeMap<String, Tensor>,
-    states: Slots,
-    position: usize,
+    weights: HashMap<Id, Arc<Values>>,
 }
 
-/// Rows `first .. first + rows` of a tensor.
-pub(crate) fn rows_of(tensor: &Tensor, first: usize, rows: usize) -> &[u8] {
-    let all = tensor.meta.shape[0];
-    let row = tensor.bytes.len() / all;
-    &tensor.bytes[first * row..(first + rows) * row]
-}
-
-/// A state as a session begins: all zero.
-pub(crate) fn zeroed(program: &Program, slot: usize) -> Tensor {
-    let slot = &program.slots[slot];
-    let meta = crate::shape::Meta::new(slot.dtype, &concrete(&slot.shape, 0));
-    let bytes = vec![0; meta.bytes().expect("a state has a size")];
-    Tensor { meta, bytes }
-}
-
-impl<'a> CpuSession<'a> {
-    /// Opens a session: states are zero, the position is zero.
-    pub fn open(
-        program: &'a Program,
+impl CpuModel {
+    /// Reads every weight; `progress` is told the bytes so far.
+    pub fn load(
+        program: &Program,
         dtype: DType,
-        weights: &'a BTreeMap<String, Tensor>,
-    ) -> CpuSession<'a> {
-        let states = (0..program.slots.len())
-            .filter(|i| program.slots[*i].kind == Kind::State)
-            .map(|i| (program.slots[i].name.clone(), zeroed(program, i)))
-            .collect();
-        CpuSession { program, dtype, weights, states, position: 0 }
+        source: &dyn Source,
+        progress: &mut dyn FnMut(usize),
+    ) -> CpuModel {
+        let mut gone = 0;
+        let none = Sizes { n: 0, m: 0 };
+        let mut weights = HashMap::new();
+        for (i, slot) in program.slots.iter().enumerate() {
+            if let Kind::Weight { tensor, first } = &slot.kind {
+                let meta = program.slot_meta(Id(i), none);
+                let bytes = source.rows(tensor, *first, meta.shape[0]).into_owned();
+                gone += bytes.len();
+                progress(gone);
+                weights.insert(Id(i), Arc::new(Values::of(&Tensor { meta, bytes })));
+            }
+        }
+        CpuModel { program: program.clone(), dtype, weights }
     }
 
-    /// Runs one call on `x` [n, hidden] and moves the position on; every slot comes back.
+    /// The same weights under a Program that goes on where this one ends.
+    pub fn extended(&self, program: &Program) -> CpuModel {
+        CpuModel { program: program.clone(), dtype: self.dtype, weights: self.weights.clone() }
+    }
+
+    /// What it runs.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The type of activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+}
+
+/// The state of one session.
+#[derive(Clone, Debug)]
+pub struct CpuSession {
+    states: HashMap<Id, Arc<Values>>,
+}
+
+impl CpuSession {
+    /// States begin as zeros.
+    pub fn open(model: &CpuModel) -> CpuSession {
+        let program = &model.program;
+        let none = Sizes { n: 0, m: 0 };
+        let zeros = |i: usize| {
+            let meta = program.slot_meta(Id(i), none);
+            let bytes = vec![0; meta.bytes().expect("a state has a size")];
+            (Id(i), Arc::new(Values::of(&Tensor { meta, bytes })))
+        };
+        let is_state = |i: &usize| program.slots[*i].kind == Kind::State;
+        let states = (0..program.slots.len()).filter(is_state).map(zeros).collect();
+        CpuSession { states }
+    }
+
+    /// Sets a state.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn set(&mut self, model: &CpuModel, name: &str, tensor: &Tensor) {
+        let slot = model.program.find(name).unwrap_or_else(|| panic!("no state {name}"));
+        self.states.insert(slot, Arc::new(Values::of(tensor)));
+    }
+
+    /// Runs one call; the slots of it that `wanted` names come back.
     ///
     /// # Errors
     /// A call that the Program does not take, or data that an op refuses.
-    pub fn call(&mut self, x: &Tensor) -> Result<Slots, CallError> {
-        let n = x.meta.shape[0];
-        let mut slots = self.states.clone();
-        slots.insert("x".to_owned(), x.clone());
-        for step in &self.program.steps {
-            let (op, question) = self.program.question(step, self.dtype, n, self.position)?;
-            let tensors: Vec<(&str, Tensor)> = step
-                .operands
-                .iter()
-                .map(|(name, view)| {
-                    let slot = &self.program.slots[view.slot.0];
-                    let meta = self.program.meta(view, n);
-                    let bytes = match &slot.kind {
-                        Kind::Weight { tensor, first } => {
-                            rows_of(&self.weights[tensor], *first, meta.shape[0]).to_vec()
-                        }
-                        _ => slots[&slot.name].bytes.clone(),
-                    };
-                    (*name, Tensor { meta, bytes })
-                })
-                .collect();
-            let inputs = Inputs::of(tensors.iter().map(|(name, t)| (*name, t)));
-            let results = ops::answer(op, &question, &inputs)
-                .map_err(|source| CallError::Refused { step: step.name.clone(), source })?;
-            for ((_, view), mut result) in step.results.iter().zip(results) {
-                let slot = &self.program.slots[view.slot.0];
-                result.meta.shape = concrete(&slot.shape, n);
-                slots.insert(slot.name.clone(), result);
+    pub fn call(
+        &mut self,
+        model: &CpuModel,
+        inputs: &CallInputs,
+        wanted: &[&str],
+    ) -> Result<Slots, CallError> {
+        let program = &model.program;
+        let sizes = sizes_of(inputs);
+        let mut held: HashMap<Id, Arc<Values>> = self.states.clone();
+        for (i, slot) in program.slots.iter().enumerate() {
+            if let (Kind::Input, Some(t)) = (&slot.kind, inputs.get(slot.name.as_str())) {
+                held.insert(Id(i), Arc::new(Values::of(t)));
             }
         }
-        for (name, state) in &mut self.states {
-            state.clone_from(&slots[name]);
+        for step in program.steps_of(sizes) {
+            for (id, values) in run(model, step, inputs, sizes, &held)? {
+                held.insert(id, values);
+            }
         }
-        self.position += n;
-        Ok(slots)
+        for (id, state) in &mut self.states {
+            state.clone_from(&held[id]);
+        }
+        let name = |(id, values): (Id, Arc<Values>)| {
+            let slot = &program.slots[id.0];
+            let meta = Meta::new(slot.dtype, &concrete(&slot.shape, sizes));
+            (slot.name.clone(), stored(&values, &meta))
+        };
+        let wanted =
+            |(id, _): &(Id, Arc<Values>)| wanted.contains(&program.slots[id.0].name.as_str());
+        Ok(held.into_iter().filter(wanted).map(name).collect())
     }
+}
+
+fn stored(values: &Values, meta: &Meta) -> Tensor {
+    match values {
+        Values::Real(x) => Tensor::from_f64(meta.dtype, &meta.shape, x),
+        Values::Ids(x) => Tensor::from_i32(&meta.shape, x),
+    }
+}
+
+/// One step by its definition: its results, rounded to their slots' types.
+fn run(
+    model: &CpuModel,
+    step: &Step,
+    inputs: &CallInputs,
+    sizes: Sizes,
+    held: &HashMap<Id, Arc<Values>>,
+) -> Result<Vec<(Id, Arc<Values>)>, CallError> {
+    let program = &model.program;
+    let scalar = |slot| scalar(program, inputs, slot);
+    let (op, question) = program.question(step, model.dtype, sizes, scalar)?;
+    let mut operands = Inputs::default();
+    for (name, view) in &step.operands {
+        let values = model.weights.get(&view.slot).unwrap_or_else(|| &held[&view.slot]);
+        operands.share(name, Arc::clone(values));
+    }
+    let refused = |source| CallError::Refused { step: step.name.clone(), source };
+    let results = ops::answer(op, &question, &operands).map_err(refused)?;
+    let widened = results.iter().map(|t| Arc::new(Values::of(t)));
+    Ok(step.results.iter().map(|(_, view)| view.slot).zip(widened).collect())
 }

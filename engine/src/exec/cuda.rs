@@ -1,24 +1,26 @@
 //! The CUDA executor: a Program lowered for two phases over the same weights, states and arena.
 //!
-//! After a session is open nothing allocates: one arena holds states, values, workspace and the
-//! call's header. A decode step is a captured graph; the position lives in device memory, so one
-//! graph serves every step.
+//! After a session is open nothing allocates: one arena holds states, inputs, values, workspace and
+//! fault words. A decode step is a captured graph; positions live in device memory, so one graph
+//! serves every step.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::cuda::device::{Graph, Memory};
-use crate::cuda::{Card, Device, DeviceError, Launch};
+use crate::cuda::{Device, DeviceError, Launch};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
-use crate::exec::cpu::{CallError, Slots, rows_of};
-use crate::exec::plan::{ALIGN, Need, plan};
+use crate::exec::cpu::{CallError, CallInputs, Slots, Source, scalar, sizes_of};
+use crate::exec::plan::ALIGN;
+use crate::exec::room::{PHASES, Room, Shelf, index};
 use crate::fuse::fuse;
-use crate::ops::{self, Inputs, Phase};
-use crate::program::{Id, Kind, Program, Step, concrete};
-use crate::shape::Meta;
+use crate::ops::Phase;
+use crate::program::{Id, Kind, Program, Sizes, Step};
 use crate::tensor::Tensor;
 
-/// How a session runs.
+/// How a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Whether patterns are rewritten into fused steps.
@@ -35,6 +37,93 @@ impl Default for Options {
     }
 }
 
+/// A Program with its weights on a device.
+#[derive(Debug)]
+pub struct CudaModel {
+    pub(super) plain: Program,
+    programs: [Program; 2],
+    dtype: DType,
+    options: Options,
+    traced: Vec<Id>,
+    weights: Arc<Memory>,
+    shelf: Arc<Shelf>,
+}
+
+impl CudaModel {
+    /// Puts weights on the device. Slots named in `traced` exist in both phases and keep their
+    /// memory until a call ends; `progress` is told the bytes that have gone over.
+    ///
+    /// # Errors
+    /// Out of memory, and the device's.
+    pub fn load(
+        device: &mut Device,
+        program: &Program,
+        dtype: DType,
+        source: &dyn Source,
+        traced: &[Id],
+        options: Options,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<CudaModel, CallError> {
+        let programs = PHASES.map(|phase| match options.fused {
+            true => fuse(program, phase, traced),
+            false => program.clone(),
+        });
+        let shelf = Shelf::of(program);
+        let weights = device.allocate(shelf.bytes)?;
+        let none = Sizes { n: 0, m: 0 };
+        let mut gone = 0;
+        for (i, slot) in program.slots.iter().enumerate() {
+            if let Kind::Weight { tensor, first } = &slot.kind {
+                let rows = program.slot_meta(Id(i), none).shape[0];
+                let bytes = source.rows(tensor, *first, rows);
+                device.upload(&weights, shelf.offsets[&Id(i)], &bytes)?;
+                gone += bytes.len();
+                progress(gone);
+            }
+        }
+        let (plain, traced) = (program.clone(), traced.to_vec());
+        let (weights, shelf) = (Arc::new(weights), Arc::new(shelf));
+        Ok(CudaModel { plain, programs, dtype, options, traced, weights, shelf })
+    }
+
+    /// The same weights under a Program that goes on where this one ends.
+    pub fn extended(&self, program: &Program) -> CudaModel {
+        let programs = PHASES.map(|phase| match self.options.fused {
+            true => fuse(program, phase, &self.traced),
+            false => program.clone(),
+        });
+        CudaModel {
+            plain: program.clone(),
+            programs,
+            dtype: self.dtype,
+            options: self.options,
+            traced: self.traced.clone(),
+            weights: Arc::clone(&self.weights),
+            shelf: Arc::clone(&self.shelf),
+        }
+    }
+
+    /// Bytes of the weights' arena.
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// The Program before any rewrite.
+    pub fn program(&self) -> &Program {
+        &self.plain
+    }
+
+    /// What a phase runs.
+    pub fn program_of(&self, phase: Phase) -> &Program {
+        &self.programs[index(phase)]
+    }
+
+    /// The types of activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+}
+
 /// A step's launches with the address of every slot that they name.
 #[derive(Debug)]
 struct Bound {
@@ -44,177 +133,83 @@ struct Bound {
     step: String,
 }
 
-/// A Program on a device with the state of one session.
+/// A session: states and room for calls.
 #[derive(Debug)]
-pub struct CudaSession<'d> {
-    device: &'d mut Device,
-    programs: [Program; 2],
-    dtype: DType,
-    options: Options,
-    arena: Memory,
-    room: Room,
-    position: usize,
-    n_max: usize,
-    lowered: HashMap<(Phase, usize), Vec<Bound>>,
-    graph: Option<Graph>,
+pub struct CudaSession {
+    pub(super) arena: Memory,
+    pub(super) room: Room,
+    largest: Sizes,
+    rows: usize,
+    lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
+    graphs: HashMap<Sizes, Graph>,
 }
 
-/// Where everything lies in the arena: one allocation for the life of a session.
-#[derive(Debug)]
-struct Room {
-    /// Each slot's offset, a map a phase; weights, states and inputs are the same in both.
-    offsets: Vec<HashMap<Id, usize>>,
-    /// Scratch of the step that runs.
-    workspace: usize,
-    /// Tables, a region a phase.
-    constants: [usize; 2],
-    /// The position of the call's first token.
-    header: usize,
-    /// The fault word.
-    fault: usize,
-    /// All of it.
-    bytes: usize,
-}
-
-impl Room {
-    fn of(
-        program: &Program,
-        programs: &[Program; 2],
-        dtype: DType,
-        n_max: usize,
-        traced: &[Id],
-        card: &Card,
-    ) -> Result<Room, CallError> {
-        let mut end = 0usize;
-        let mut take = |bytes: usize| {
-            let at = end;
-            end = (end + bytes).next_multiple_of(ALIGN);
-            at
-        };
-        let mut fixed: HashMap<Id, usize> = HashMap::new();
-        for (i, slot) in program.slots.iter().enumerate() {
-            if slot.kind != Kind::Value {
-                let meta = Meta::new(slot.dtype, &concrete(&slot.shape, n_max));
-                fixed.insert(Id(i), take(meta.bytes().expect("checked")));
-            }
-        }
-        let (header, fault) = (take(8), take(4));
-        // Both phases use the same room for values, workspace and constants.
-        let mut offsets = Vec::new();
-        let (mut values, mut workspace, mut constants) = (0usize, 0usize, [0usize; 2]);
-        for (i, (program, n)) in programs.iter().zip([n_max, 1]).enumerate() {
-            let (ids, needs) = lifetimes(program, n, traced);
-            let (places, bytes) = plan(&needs);
-            values = values.max(bytes);
-            offsets.push(ids.into_iter().zip(places).collect::<HashMap<Id, usize>>());
-            for step in &program.steps {
-                let (op, mut question) = program.question(step, dtype, n, 0)?;
-                question.phase = Some([Phase::Prefill, Phase::Decode][i]);
-                let lowered = op.lower(&question, card);
-                let aligned = |bytes: usize| bytes.next_multiple_of(ALIGN);
-                workspace = workspace.max(lowered.workspace.iter().map(|w| aligned(w.1)).sum());
-                constants[i] += lowered.constants.iter().map(|c| aligned(c.1.len())).sum::<usize>();
-            }
-        }
-        let base = take(values);
-        let workspace = take(workspace);
-        let constants = constants.map(&mut take);
-        for places in &mut offsets {
-            places.values_mut().for_each(|at| *at += base);
-            places.extend(fixed.iter().map(|(id, at)| (*id, *at)));
-        }
-        Ok(Room { offsets, workspace, constants, header, fault, bytes: end })
-    }
-}
-
-fn index(phase: Phase) -> usize {
-    usize::from(phase == Phase::Decode)
-}
-
-impl<'d> CudaSession<'d> {
-    /// Puts weights on the device and plans everything for calls of up to `n_max` tokens. Slots
-    /// named in `traced` exist in both phases and keep their memory.
+impl CudaSession {
+    /// Plans and takes everything for prefill calls of up to `largest` and decode calls of up to
+    /// `rows` rows, each of another sequence.
     ///
     /// # Errors
     /// Out of memory, kernels that do not compile.
-    ///
-    /// # Panics
-    /// If the Program was not checked, or a traced name is no slot.
     pub fn open(
-        device: &'d mut Device,
-        program: &Program,
-        dtype: DType,
-        weights: &BTreeMap<String, Tensor>,
-        n_max: usize,
-        traced: &[&str],
-        options: Options,
-    ) -> Result<CudaSession<'d>, CallError> {
-        let traced: Vec<Id> = traced
-            .iter()
-            .map(|name| program.find(name).unwrap_or_else(|| panic!("no slot {name}")))
-            .collect();
-        let programs = [Phase::Prefill, Phase::Decode].map(|phase| match options.fused {
-            true => fuse(program, phase, &traced),
-            false => program.clone(),
-        });
-        let room = Room::of(program, &programs, dtype, n_max, &traced, device.card())?;
+        device: &mut Device,
+        model: &CudaModel,
+        largest: Sizes,
+        rows: usize,
+    ) -> Result<CudaSession, CallError> {
+        let card = device.card().clone();
+        let room = Room::of(&model.programs, model.dtype, largest, rows, &model.traced, &card)?;
         let arena = device.allocate(room.bytes)?;
-        device.upload(&arena, 0, &vec![0; room.bytes])?;
-        for (i, slot) in program.slots.iter().enumerate() {
-            if let Kind::Weight { tensor, first } = &slot.kind {
-                let rows = concrete(&slot.shape, 0)[0];
-                device.upload(
-                    &arena,
-                    room.offsets[0][&Id(i)],
-                    rows_of(&weights[tensor], *first, rows),
-                )?;
-            }
-        }
-        let mut session = CudaSession {
-            device,
-            programs,
-            dtype,
-            options,
-            arena,
-            room,
-            position: 0,
-            n_max,
-            lowered: HashMap::new(),
-            graph: None,
-        };
-        session.lower(Phase::Decode, 1)?;
+        let (lowered, graphs) = (HashMap::new(), HashMap::new());
+        let mut session = CudaSession { arena, room, largest, rows, lowered, graphs };
+        device.clear(&session.arena, 0, session.room.bytes)?;
+        let m = usize::from(largest.m > 0);
+        session.lower(device, model, Phase::Decode, Sizes { n: 1, m })?;
+        session.lower(device, model, Phase::Prefill, Sizes { n: largest.n, m })?;
         Ok(session)
     }
 
-    /// Bytes of the arena: weights, states, values, workspace, header.
+    /// Bytes of the arena.
     pub fn bytes(&self) -> usize {
         self.arena.bytes()
     }
 
-    /// Moves the session back to its first `position` tokens.
-    pub fn rewind(&mut self, position: usize) {
-        self.position = self.position.min(position);
+    /// Copies the states of another session of the same model and sizes.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn copy_states(&mut self, device: &Device, from: &CudaSession) -> Result<(), DeviceError> {
+        device.copy(&self.arena, &from.arena, self.room.states)
     }
 
-    /// Lowers a phase for `n` tokens, once.
-    fn lower(&mut self, phase: Phase, n: usize) -> Result<(), CallError> {
-        if self.lowered.contains_key(&(phase, n)) {
+    /// Lowers a phase for a call's sizes, once.
+    fn lower(
+        &mut self,
+        device: &mut Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+    ) -> Result<(), CallError> {
+        if self.lowered.contains_key(&(phase, sizes)) {
             return Ok(());
         }
-        let program = &self.programs[index(phase)];
+        let program = &model.programs[index(phase)];
         let places = &self.room.offsets[index(phase)];
-        let base = self.arena.address();
+        let (base, weights) = (self.arena.address(), model.weights.address());
+        let address = |slot: &Id| match model.shelf.offsets.get(slot) {
+            Some(at) => weights + *at as u64,
+            None => base + places[slot] as u64,
+        };
         let mut constants = self.room.constants[index(phase)];
         let mut bound = Vec::new();
-        for step in &program.steps {
-            let (op, mut question) = program.question(step, self.dtype, n, 0)?;
+        for (i, step) in program.steps_of(sizes).iter().enumerate() {
+            let (op, mut question) = program.question(step, model.dtype, sizes, |_| 0)?;
             question.phase = Some(phase);
-            let mut lowered = op.lower(&question, self.device.card());
-            lowered.launches.iter_mut().for_each(|l| l.overlap = self.options.overlap);
-            self.device.prepare(&lowered.launches)?;
+            let mut lowered = op.lower(&question, device.card());
+            lowered.launches.iter_mut().for_each(|l| l.overlap = model.options.overlap);
+            device.prepare(&lowered.launches)?;
             let mut addresses: HashMap<String, u64> = HashMap::new();
             for (name, view) in step.operands.iter().chain(&step.results) {
-                addresses.insert((*name).to_owned(), base + places[&view.slot] as u64);
+                addresses.insert((*name).to_owned(), address(&view.slot));
             }
             let mut at = self.room.workspace;
             for (name, bytes) in &lowered.workspace {
@@ -222,19 +217,19 @@ impl<'d> CudaSession<'d> {
                 at = (at + bytes).next_multiple_of(ALIGN);
             }
             for (name, bytes) in &lowered.constants {
-                if step.from_position.contains(name) {
-                    addresses.insert((*name).to_owned(), base + self.room.header as u64);
+                if let Some((_, slot)) = step.scalars.iter().find(|(n, _)| n == name) {
+                    addresses.insert((*name).to_owned(), address(slot));
                     continue;
                 }
-                self.device.upload(&self.arena, constants, bytes)?;
+                device.upload(&self.arena, constants, bytes)?;
                 addresses.insert((*name).to_owned(), base + constants as u64);
                 constants = (constants + bytes.len()).next_multiple_of(ALIGN);
             }
-            addresses.insert("fault".to_owned(), base + self.room.fault as u64);
+            addresses.insert("fault".to_owned(), base + (self.room.faults + 4 * i) as u64);
             let (launches, faults) = (lowered.launches, lowered.faults);
             bound.push(Bound { launches, addresses, faults, step: step.name.clone() });
         }
-        self.lowered.insert((phase, n), bound);
+        self.lowered.insert((phase, sizes), bound);
         Ok(())
     }
 
@@ -247,142 +242,229 @@ impl<'d> CudaSession<'d> {
         Ok(())
     }
 
-    /// Runs one call on `x` [n, hidden]: a decode step for `Phase::Decode` (n is 1), else prefill.
-    /// Returns the slots that `wanted` names; the position moves on.
+    /// Runs one call: prompt tokens by [`Phase::Prefill`], generated tokens, one a sequence, by
+    /// [`Phase::Decode`]. Waits until it is done.
     ///
     /// # Errors
-    /// Data that an op refuses (by the fault word), and the device's errors.
+    /// Data that an op refuses (by the fault words), and the device's errors.
     ///
     /// # Panics
-    /// If n is beyond `n_max`, or a wanted slot is not there in this phase.
-    pub fn call(&mut self, phase: Phase, x: &Tensor, wanted: &[&str]) -> Result<Slots, CallError> {
-        let n = x.meta.shape[0];
-        assert!(n <= self.n_max && (phase == Phase::Prefill || n == 1), "{n} tokens");
-        self.begin(phase, x)?;
-        let steps = &self.lowered[&(phase, n)];
-        if phase == Phase::Decode && self.options.graph {
-            if self.graph.is_none() {
-                self.graph = Some(self.device.capture(|d| CudaSession::launch_all(d, steps))?);
-            }
-            let graph = self.graph.as_ref().expect("captured above");
-            self.device.replay(graph)?;
+    /// If the call is larger than the session was opened for.
+    pub fn call(
+        &mut self,
+        device: &mut Device,
+        model: &CudaModel,
+        phase: Phase,
+        inputs: &CallInputs,
+    ) -> Result<Sizes, CallError> {
+        let sizes = self.begin(device, model, phase, inputs)?;
+        self.enqueue(device, model, phase, sizes)?;
+        device.synchronize()?;
+        self.check_faults(device, phase, sizes)?;
+        Ok(sizes)
+    }
+
+    /// Launches a call whose inputs are on the device already.
+    pub(super) fn enqueue(
+        &mut self,
+        device: &Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+    ) -> Result<(), DeviceError> {
+        let steps = &self.lowered[&(phase, sizes)];
+        if phase == Phase::Decode && model.options.graph {
+            let graph = match self.graphs.entry(sizes) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    new.insert(device.capture(|d| CudaSession::launch_all(d, steps))?)
+                }
+            };
+            device.replay(graph)
         } else {
-            CudaSession::launch_all(self.device, steps)?;
+            CudaSession::launch_all(device, steps)
         }
-        self.device.synchronize()?;
-        self.check_fault(phase, n)?;
-        self.position += n;
-        wanted.iter().map(|name| Ok(((*name).to_owned(), self.read(phase, name, n)?))).collect()
     }
 
-    fn begin(&mut self, phase: Phase, x: &Tensor) -> Result<(), CallError> {
-        let n = x.meta.shape[0];
-        // What the position would make an op refuse is known to the host.
-        for step in &self.programs[index(phase)].steps {
-            self.programs[index(phase)].question(step, self.dtype, n, self.position)?;
-        }
-        self.lower(phase, n)?;
-        let input = self.programs[0].find("x").expect("a block has an input");
-        self.device.upload(&self.arena, self.room.offsets[0][&input], &x.bytes)?;
-        let position = (self.position as i32).to_le_bytes();
-        self.device.upload(&self.arena, self.room.header, &position)?;
-        Ok(())
+    /// Sets a state or an input before the next call.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn set(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        name: &str,
+        tensor: &Tensor,
+    ) -> Result<(), DeviceError> {
+        self.put(device, model, name, tensor)
     }
 
-    fn check_fault(&self, phase: Phase, n: usize) -> Result<(), CallError> {
-        let mut word = [0u8; 4];
-        self.device.download(&self.arena, self.room.fault, &mut word)?;
-        let code = u32::from_le_bytes(word) as usize;
-        if code == 0 {
-            return Ok(());
-        }
-        self.device.upload(&self.arena, self.room.fault, &[0; 4])?;
-        let steps = &self.lowered[&(phase, n)];
-        let step = steps.iter().find(|s| s.faults.len() >= code);
-        let (name, (kind, operand)) = step.map_or_else(
-            || (String::new(), (RefusalKind::NotSupported, "")),
-            |s| (s.step.clone(), s.faults[code - 1]),
-        );
-        let source = Refusal::new(kind, operand, "the data break the rule; seen on the device");
-        Err(CallError::Refused { step: name, source })
-    }
-
-    /// A slot's tensor as it lies in memory.
-    fn read(&self, phase: Phase, name: &str, n: usize) -> Result<Tensor, DeviceError> {
-        let program = &self.programs[index(phase)];
-        let id = program.find(name).unwrap_or_else(|| panic!("no slot {name}"));
-        let slot = &program.slots[id.0];
-        let meta = Meta::new(slot.dtype, &concrete(&slot.shape, n));
-        let mut bytes = vec![0; meta.bytes().expect("checked")];
-        self.device.download(&self.arena, self.room.offsets[index(phase)][&id], &mut bytes)?;
-        Ok(Tensor { meta, bytes })
-    }
-
-    /// Runs one call step by step and holds each step against its own definition on the operands
-    /// that it really had: step name and worst difference as a share of the largest result.
+    /// Runs the head again on other rows of the last prefill call.
     ///
     /// # Errors
     /// As [`CudaSession::call`].
-    pub fn local(&mut self, phase: Phase, x: &Tensor) -> Result<Vec<(String, f64)>, CallError> {
-        let n = x.meta.shape[0];
-        self.begin(phase, x)?;
-        let mut shares = Vec::new();
-        for (i, step) in self.programs[index(phase)].steps.iter().enumerate() {
-            let before = self.operands(phase, step, n)?;
-            let bound = &self.lowered[&(phase, n)][i];
-            CudaSession::launch_all(self.device, std::slice::from_ref(bound))?;
-            self.device.synchronize()?;
-            let program = &self.programs[index(phase)];
-            let (op, question) = program.question(step, self.dtype, n, self.position)?;
-            let inputs = Inputs::of(before.iter().map(|(name, t)| (name.as_str(), t)));
-            let want = ops::answer(op, &question, &inputs)
-                .map_err(|source| CallError::Refused { step: step.name.clone(), source })?;
-            let mut worst = 0.0f64;
-            for ((_, view), want) in step.results.iter().zip(want) {
-                let got = self.read(phase, &program.slots[view.slot.0].name, n)?.to_f64();
-                let want = want.to_f64();
-                let size = want.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(w.abs()));
-                for (g, w) in got.iter().zip(&want) {
-                    worst =
-                        worst.max(if g.is_nan() { f64::INFINITY } else { (g - w).abs() / size });
-                }
-            }
-            shares.push((step.name.clone(), worst));
+    pub fn head(
+        &mut self,
+        device: &mut Device,
+        model: &CudaModel,
+        n: usize,
+        out_rows: &Tensor,
+    ) -> Result<Sizes, CallError> {
+        let sizes = Sizes { n, m: out_rows.meta.shape[0] };
+        assert!(sizes.m <= self.largest.m, "{} rows", sizes.m);
+        self.lower(device, model, Phase::Prefill, sizes)?;
+        self.put(device, model, "out_rows", out_rows)?;
+        let body = model.programs[index(Phase::Prefill)].body;
+        CudaSession::launch_all(device, &self.lowered[&(Phase::Prefill, sizes)][body..])?;
+        device.synchronize()?;
+        self.check_faults(device, Phase::Prefill, sizes)?;
+        Ok(sizes)
+    }
+
+    fn put(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        name: &str,
+        tensor: &Tensor,
+    ) -> Result<(), DeviceError> {
+        let slot = model.plain.find(name).unwrap_or_else(|| panic!("no input {name}"));
+        device.upload(&self.arena, self.room.offsets[0][&slot], &tensor.bytes)
+    }
+
+    fn begin(
+        &mut self,
+        device: &mut Device,
+        model: &CudaModel,
+        phase: Phase,
+        inputs: &CallInputs,
+    ) -> Result<Sizes, CallError> {
+        let sizes = sizes_of(inputs);
+        let most = if phase == Phase::Prefill { self.largest.n } else { self.rows };
+        assert!(sizes.n <= most && sizes.m <= self.largest.m.max(self.rows), "{sizes:?}");
+        // What the position would make an op refuse is known to the host.
+        let program = &model.programs[index(phase)];
+        for step in program.steps_of(sizes).iter().filter(|s| !s.scalars.is_empty()) {
+            program.question(step, model.dtype, sizes, |slot| scalar(program, inputs, slot))?;
         }
-        self.check_fault(phase, n)?;
-        self.position += n;
-        Ok(shares)
+        self.lower(device, model, phase, sizes)?;
+        for (name, tensor) in inputs {
+            self.put(device, model, name, tensor)?;
+        }
+        Ok(sizes)
     }
 
-    fn operands(&self, phase: Phase, step: &Step, n: usize) -> Result<Slots, DeviceError> {
-        let program = &self.programs[index(phase)];
-        step.operands
-            .iter()
-            .map(|(name, view)| {
-                let mut tensor = self.read(phase, &program.slots[view.slot.0].name, n)?;
-                tensor.meta = program.meta(view, n);
-                Ok(((*name).to_owned(), tensor))
-            })
-            .collect()
+    fn check_faults(&self, device: &Device, phase: Phase, sizes: Sizes) -> Result<(), CallError> {
+        let mut words = vec![0u8; 4 * self.room.steps];
+        device.download(&self.arena, self.room.faults, &mut words)?;
+        self.judge_faults(device, phase, sizes, &words)
     }
-}
 
-/// The values of a Program and from which step to which each must exist; traced ones to the end.
-fn lifetimes(program: &Program, n: usize, traced: &[Id]) -> (Vec<Id>, Vec<Need>) {
-    let last_step = program.steps.len();
-    let (mut ids, mut needs) = (Vec::new(), Vec::new());
-    for (i, slot) in program.slots.iter().enumerate().filter(|(_, s)| s.kind == Kind::Value) {
-        let touches = |views: &[(&'static str, crate::program::View)]| {
-            views.iter().any(|(_, v)| v.slot == Id(i))
+    pub(super) fn judge_faults(
+        &self,
+        device: &Device,
+        phase: Phase,
+        sizes: Sizes,
+        words: &[u8],
+    ) -> Result<(), CallError> {
+        let word = |w: &[u8]| u32::from_le_bytes(w.try_into().expect("four bytes")) as usize;
+        let Some(at) = words.chunks_exact(4).position(|w| word(w) != 0) else { return Ok(()) };
+        let code = word(&words[4 * at..4 * at + 4]);
+        device.clear(&self.arena, self.room.faults, words.len())?;
+        let bound = &self.lowered[&(phase, sizes)][at];
+        let (kind, operand) =
+            bound.faults.get(code - 1).copied().unwrap_or((RefusalKind::NotSupported, ""));
+        let source = Refusal::new(kind, operand, "the data break the rule; seen on the device");
+        Err(CallError::Refused { step: bound.step.clone(), source })
+    }
+
+    /// Slots of the last call of these sizes, by name.
+    ///
+    /// # Errors
+    /// The device's.
+    ///
+    /// # Panics
+    /// If a slot is not there in this phase.
+    pub fn read(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+        wanted: &[&str],
+    ) -> Result<Slots, DeviceError> {
+        let one = |name: &&str| {
+            let slot = model.plain.find(name).unwrap_or_else(|| panic!("no slot {name}"));
+            Ok(((*name).to_owned(), self.tensor(device, model, phase, sizes, slot)?))
         };
-        let writes = program.steps.iter().position(|s| touches(&s.results));
-        let Some(first) = writes else { continue };
-        let reads = program.steps.iter().rposition(|s| touches(&s.operands));
-        let is_result = reads.is_none() || traced.contains(&Id(i));
-        let last = if is_result { last_step } else { reads.unwrap_or(first) };
-        let meta = Meta::new(slot.dtype, &concrete(&slot.shape, n));
-        ids.push(Id(i));
-        needs.push(Need { bytes: meta.bytes().expect("checked"), first, last });
+        wanted.iter().map(one).collect()
     }
-    (ids, needs)
+
+    fn tensor(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+        slot: Id,
+    ) -> Result<Tensor, DeviceError> {
+        let meta = model.plain.slot_meta(slot, sizes);
+        let mut bytes = vec![0; meta.bytes().expect("checked")];
+        let (memory, at) = match model.shelf.offsets.get(&slot) {
+            Some(at) => (&*model.weights, *at),
+            None => (&self.arena, self.room.offsets[index(phase)][&slot]),
+        };
+        device.download(memory, at, &mut bytes)?;
+        Ok(Tensor { meta, bytes })
+    }
+
+    /// Runs one call step by step and hands each step with the operands that it really had, and its
+    /// results, to `look`.
+    ///
+    /// # Errors
+    /// As [`CudaSession::call`], and what `look` says.
+    pub fn each_step(
+        &mut self,
+        device: &mut Device,
+        model: &CudaModel,
+        phase: Phase,
+        inputs: &CallInputs,
+        mut look: impl FnMut(&Step, &Slots, &Slots) -> Result<(), CallError>,
+    ) -> Result<Sizes, CallError> {
+        let sizes = self.begin(device, model, phase, inputs)?;
+        let program = &model.programs[index(phase)];
+        for (i, step) in program.steps_of(sizes).iter().enumerate() {
+            let before = self.operands(device, model, phase, sizes, step)?;
+            let bound = &self.lowered[&(phase, sizes)][i];
+            CudaSession::launch_all(device, std::slice::from_ref(bound))?;
+            device.synchronize()?;
+            self.check_faults(device, phase, sizes)?;
+            let mut after = BTreeMap::new();
+            for (name, view) in &step.results {
+                let mut tensor = self.tensor(device, model, phase, sizes, view.slot)?;
+                tensor.meta = program.meta(view, sizes);
+                after.insert((*name).to_owned(), tensor);
+            }
+            look(step, &before, &after)?;
+        }
+        Ok(sizes)
+    }
+
+    fn operands(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+        step: &Step,
+    ) -> Result<Slots, DeviceError> {
+        let program = &model.programs[index(phase)];
+        let one = |(name, view): &(&'static str, crate::program::View)| {
+            let mut tensor = self.tensor(device, model, phase, sizes, view.slot)?;
+            tensor.meta = program.meta(view, sizes);
+            Ok(((*name).to_owned(), tensor))
+        };
+        step.operands.iter().map(one).collect()
+    }
 }

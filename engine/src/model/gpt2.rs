@@ -1,10 +1,13 @@
-//! One block of GPT-2: layernorm, attention over a cache, residual; layernorm, feed-forward,
-//! residual (Radford et al. 2019; the pre-norm order of the published code).
+//! GPT-2: token and position embeddings; blocks of layernorm, attention over a cache, residual,
+//! layernorm, feed-forward, residual; a last norm and the head (Radford et al. 2019; the pre-norm
+//! order of the published code).
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::dtype::DType;
-use crate::program::{Axis, Id, Kind, Program, ProgramError, View};
+use crate::model::Config as Model;
+use crate::model::build::{Bias, Builder, Capacity, Heads, Rows, Types};
+use crate::program::{Axis, Id, Program, ProgramError};
 use crate::shape::Meta;
 
 /// The numbers of a block.
@@ -73,155 +76,74 @@ pub fn weights(c: &Config) -> Vec<(&'static str, Vec<usize>)> {
     ]
 }
 
-/// Builds the block: `x` [n, hidden] f32 in, `out` [n, hidden] f32 out, caches of type `kv`.
-/// `found` tells type and shape of each tensor of the file.
+/// Builds one block: `x` [n, hidden] f32 in, `out` [n, hidden] f32 out. `found` tells type and
+/// shape of each tensor of the file.
 ///
 /// # Errors
-/// A configuration or a weight that does not fit, by name, with both shapes.
+/// A configuration or weights that do not fit, by name, with both shapes.
 pub fn block(
     c: &Config,
-    dtype: DType,
-    kv: DType,
+    types: Types,
+    sequences: usize,
     found: impl Fn(&str) -> Option<Meta>,
 ) -> Result<Program, ProgramError> {
     c.check()?;
-    for (tensor, shape) in weights(c) {
-        let refuse = |what: String| ProgramError::Weight { tensor: tensor.to_owned(), what };
-        let meta = found(tensor).ok_or_else(|| refuse("is missing".into()))?;
-        if meta.shape != shape {
-            return Err(refuse(format!("is {:?}, wants {shape:?}", meta.shape)));
-        }
-        if shape.len() == 1 && meta.dtype != DType::F32 {
-            return Err(refuse(format!("is {}, vectors are f32", meta.dtype)));
-        }
-    }
-    let mut b = Builder { p: Program::default(), c: *c, dtype, found: &found };
-    let x = b.p.slot("x", Kind::Input, DType::F32, &[Axis::N, Axis::Is(c.hidden)]);
+    let capacity = Capacity { context: c.context, sequences };
+    let mut b = Builder::new(types, capacity, &found);
+    let x = b.input("x", DType::F32, &[Axis::N, Axis::Is(c.hidden)]);
+    layer(&mut b, x, c);
+    b.finish()
+}
 
-    let normed = b.layernorm("attn.norm", x, "attn_norm");
-    let q = b.linear("attn.q", normed, "attn_qkv", 0..c.hidden, dtype);
-    let k = b.linear("attn.k", normed, "attn_qkv", c.hidden..2 * c.hidden, dtype);
-    let v = b.linear("attn.v", normed, "attn_qkv", 2 * c.hidden..3 * c.hidden, dtype);
-    let attended = b.attention("attn.out", q, k, v, kv);
-    let o = b.linear("attn.o", attended, "attn_output", 0..c.hidden, DType::F32);
+/// Builds the model: `tokens` [n] in, `logits` [m, vocabulary] f32 out.
+///
+/// # Errors
+/// Every weight that does not fit, by name, with both shapes.
+pub fn program(
+    c: &Model,
+    types: Types,
+    capacity: Capacity,
+    found: impl Fn(&str) -> Option<Meta>,
+) -> Result<Program, ProgramError> {
+    let mut b = Builder::new(types, capacity, &found);
+    let tokens = b.input("tokens", DType::I32, &[Axis::N]);
+    let x = b.embedding("embed.tokens", tokens, "token_embd.weight", [c.vocabulary, c.hidden]);
+    let mut x = b.positional("embed", x, "position_embd.weight", c.context);
+    let one = Config {
+        hidden: c.hidden,
+        heads: c.heads,
+        ffn: c.feed_forward,
+        context: capacity.context,
+        eps: c.norm_eps,
+    };
+    for l in 0..c.layers {
+        (b.slots, b.tensors) = (format!("layer.{l}."), format!("blk.{l}."));
+        x = layer(&mut b, x, &one);
+    }
+    (b.slots, b.tensors) = (String::new(), String::new());
+    let x = b.rows("final.rows", x);
+    let x = b.layernorm("final.norm", x, "output_norm", c.norm_eps);
+    let head = if c.tied { "token_embd" } else { "output" };
+    b.linear_f32("logits", x, &Rows::all(head, c.vocabulary), Bias::None);
+    b.finish()
+}
+
+fn layer(b: &mut Builder<'_>, x: Id, c: &Config) -> Id {
+    let h = c.hidden;
+    let qkv = |i: usize| Rows { tensor: "attn_qkv", of: 3 * h, part: i * h..(i + 1) * h };
+    let heads = Heads { q: c.heads, k: c.heads, d: h / c.heads };
+
+    let normed = b.layernorm("attn.norm", x, "attn_norm", c.eps);
+    let q = b.linear("attn.q", normed, &qkv(0), Bias::Must);
+    let k = b.linear("attn.k", normed, &qkv(1), Bias::Must);
+    let v = b.linear("attn.v", normed, &qkv(2), Bias::Must);
+    let attended = b.attention("attn.out", [q, k, v], heads, &json!({}));
+    let o = b.linear_f32("attn.o", attended, &Rows::all("attn_output", h), Bias::Must);
     let sum = b.residual("attn.sum", x, o);
 
-    let normed = b.layernorm("ffn.norm", sum, "ffn_norm");
-    let up = b.linear("ffn.up", normed, "ffn_up", 0..c.ffn, dtype);
-    let act = b.gelu("ffn.act", up);
-    let down = b.linear("ffn.down", act, "ffn_down", 0..c.hidden, DType::F32);
-    b.residual("out", sum, down);
-    Ok(b.p)
-}
-
-struct Builder<'a> {
-    p: Program,
-    c: Config,
-    dtype: DType,
-    found: &'a dyn Fn(&str) -> Option<Meta>,
-}
-
-impl Builder<'_> {
-    fn weight(&mut self, name: &str, tensor: &str, shape: &[usize], first: usize) -> View {
-        let dtype = (self.found)(tensor).map_or(DType::F32, |m| m.dtype);
-        let shape: Vec<Axis> = shape.iter().map(|x| Axis::Is(*x)).collect();
-        let kind = Kind::Weight { tensor: tensor.to_owned(), first };
-        let id = self.p.slot(name, kind, dtype, &shape);
-        self.p.whole(id)
-    }
-
-    fn step(
-        &mut self,
-        op: &'static str,
-        attributes: Value,
-        operands: Vec<(&'static str, View)>,
-        results: Vec<(&'static str, View)>,
-    ) {
-        let name = self.p.slots[results[0].1.slot.0].name.clone();
-        let attributes = attributes.as_object().cloned().unwrap_or_else(Map::new);
-        let from_position = Vec::new();
-        self.p.steps.push(crate::program::Step {
-            name,
-            op,
-            attributes,
-            from_position,
-            operands,
-            results,
-        });
-    }
-
-    fn value(&mut self, name: &str, dtype: DType, width: usize) -> View {
-        let id = self.p.slot(name, Kind::Value, dtype, &[Axis::N, Axis::Is(width)]);
-        self.p.whole(id)
-    }
-
-    fn layernorm(&mut self, name: &str, x: Id, tensor: &str) -> Id {
-        let h = self.c.hidden;
-        let gamma = self.weight(&format!("{name}.gamma"), &format!("{tensor}.weight"), &[h], 0);
-        let beta = self.weight(&format!("{name}.beta"), &format!("{tensor}.bias"), &[h], 0);
-        let y = self.value(name, self.dtype, h);
-        let operands = vec![("x", self.p.whole(x)), ("gamma", gamma), ("beta", beta)];
-        let attributes = json!({"eps": self.c.eps, "to": "D"});
-        self.step("layernorm", attributes, operands, vec![("y", y.clone())]);
-        y.slot
-    }
-
-    /// Rows `rows` of a tensor: a fused projection is three.
-    fn linear(
-        &mut self,
-        name: &str,
-        x: Id,
-        tensor: &str,
-        rows: std::ops::Range<usize>,
-        to: DType,
-    ) -> Id {
-        let (first, count) = (rows.start, rows.len());
-        let width = match self.p.slots[x.0].shape.last() {
-            Some(Axis::Is(width)) => *width,
-            _ => self.c.hidden,
-        };
-        let w = format!("{tensor}.weight");
-        let w = self.weight(&format!("{name}.w"), &w, &[count, width], first);
-        let bias = format!("{tensor}.bias");
-        let bias = self.weight(&format!("{name}.bias"), &bias, &[count], first);
-        let y = self.value(name, to, count);
-        let operands = vec![("x", self.p.whole(x)), ("w", w), ("bias", bias)];
-        let to = if to == self.dtype { "D" } else { "f32" };
-        self.step("linear", json!({ "to": to }), operands, vec![("y", y.clone())]);
-        y.slot
-    }
-
-    fn attention(&mut self, name: &str, q: Id, k: Id, v: Id, kv: DType) -> Id {
-        let (heads, d) = (self.c.heads, self.c.hidden / self.c.heads);
-        let cache = [Axis::Is(self.c.context), Axis::Is(heads), Axis::Is(d)];
-        let k_cache = self.p.slot("kv.k", Kind::State, kv, &cache);
-        let v_cache = self.p.slot("kv.v", Kind::State, kv, &cache);
-        let [k_cache, v_cache] = [k_cache, v_cache].map(|id| self.p.whole(id));
-        let by_head = |slot: Id| View { slot, shape: vec![Axis::N, Axis::Is(heads), Axis::Is(d)] };
-        let caches = vec![("k_cache", k_cache.clone()), ("v_cache", v_cache.clone())];
-        let mut operands = vec![("k", by_head(k)), ("v", by_head(v))];
-        operands.extend(caches.clone());
-        self.step("kv_append", json!({}), operands, caches);
-        let y = self.value(name, self.dtype, self.c.hidden);
-        let operands = vec![("q", by_head(q)), ("k", k_cache), ("v", v_cache)];
-        self.step("attention_prefill", json!({}), operands, vec![("y", by_head(y.slot))]);
-        for step in self.p.steps.iter_mut().rev().take(2) {
-            step.from_position = vec!["start"];
-        }
-        y.slot
-    }
-
-    fn residual(&mut self, name: &str, a: Id, b: Id) -> Id {
-        let y = self.value(name, DType::F32, self.c.hidden);
-        let operands = vec![("a", self.p.whole(a)), ("b", self.p.whole(b))];
-        self.step("residual", json!({}), operands, vec![("y", y.clone())]);
-        y.slot
-    }
-
-    fn gelu(&mut self, name: &str, x: Id) -> Id {
-        let y = self.value(name, self.dtype, self.c.ffn);
-        let operands = vec![("x", self.p.whole(x))];
-        self.step("gelu", json!({"approximate": "tanh"}), operands, vec![("y", y.clone())]);
-        y.slot
-    }
+    let normed = b.layernorm("ffn.norm", sum, "ffn_norm", c.eps);
+    let up = b.linear("ffn.up", normed, &Rows::all("ffn_up", c.ffn), Bias::Must);
+    let act = b.gelu_tanh("ffn.act", up);
+    let down = b.linear_f32("ffn.down", act, &Rows::all("ffn_down", h), Bias::Must);
+    b.residual("out", sum, down)
 }

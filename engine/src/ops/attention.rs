@@ -154,6 +154,7 @@ pub(crate) fn attention_slack(
     let top = scores.iter().copied().chain(x.sink).fold(f64::NEG_INFINITY, f64::max);
     let sum = scores.iter().chain(&x.sink).map(|s| (s - top).exp()).sum::<f64>();
     let share = |s: f64| (s - top).exp() / sum;
+    let shares: Vec<f64> = scores.iter().map(|s| share(*s)).collect();
     let error = |s: f64| 2.0 * s.abs() + 2.0 * (s - top).abs() + 4.0;
     let allowed: Vec<f64> = seen
         .iter()
@@ -164,11 +165,10 @@ pub(crate) fn attention_slack(
     let sink = x.sink.map_or(0.0, |s| share(s) * error(s));
     let (mut slack, mut kept) = (Vec::with_capacity(d), Vec::with_capacity(d));
     for (i, y) in y.iter().enumerate() {
-        let weighted = || seen.iter().zip(&scores).map(|(at, s)| share(*s) * x.v[at + i]);
+        let weighted = || seen.iter().zip(&shares).map(|(at, p)| p * x.v[at + i]);
         let (m, q) = extent(weighted());
-        let spread: f64 = (0..seen.len())
-            .map(|j| share(scores[j]) * allowed[j] * (x.v[seen[j] + i] - y).abs())
-            .sum();
+        let spread: f64 =
+            (0..seen.len()).map(|j| shares[j] * allowed[j] * (x.v[seen[j] + i] - y).abs()).sum();
         let lost: f64 = seen.iter().map(|at| x.v[at + i].abs()).sum::<f64>() * UNDERFLOW;
         let size = (2.0 * tiles + 8.0 + sink) * y.abs();
         slack.push(spread + sums.product(seen.len()) * m + size + lost);

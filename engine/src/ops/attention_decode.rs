@@ -1,5 +1,7 @@
 //! attention_decode: appends one token's key and value, then attends with its query.
 
+use rayon::prelude::*;
+
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::attention::{
@@ -228,7 +230,7 @@ impl Op for AttentionDecode {
             let row = |j: usize| cache_row(sequence, j, c, ring);
             attention_slack(&query, &y[i * d..(i + 1) * d], row, asked.sums)
         };
-        let (slack, kept): (Vec<_>, Vec<_>) = (0..rows.len() * q).map(one).unzip();
+        let (slack, kept): (Vec<_>, Vec<_>) = (0..rows.len() * q).into_par_iter().map(one).unzip();
         let exact = |x: &[f64]| Slack::of(vec![0.0; x.len()]);
         vec![Slack::of(slack.concat()).keep("p", &kept.concat()), exact(keys), exact(cached)]
     }

@@ -105,7 +105,9 @@ impl Op for FfnGelu {
         let [h, f] = dims(&asked.question.dims, ["h", "f"]);
         let activate = activation(asked.question.attributes.word("approximate"));
         let [up, down] = ["w_up", "w_down"].map(|name| &asked.tensors[name]);
-        let [up_parts, down_parts] = [up, down].map(slack::parts);
+        let parts = [("w_up", up), ("w_down", down)]
+            .map(|(name, w)| slack::parts(w, asked.inputs.real(name)));
+        let [up_parts, down_parts] = [0, 1].map(|i| slack::slice(&parts[i], 0..h * f));
         let (b_up, b_down) = (asked.inputs.find_real("b_up"), asked.inputs.find_real("b_down"));
         let (mut slack, mut kept) = (Vec::new(), Vec::new());
         for x in asked.inputs.real("x").chunks_exact(h) {

@@ -102,8 +102,10 @@ impl Op for FfnSwiglu {
 
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
         let [h, f] = dims(&asked.question.dims, ["h", "f"]);
-        let tensors = ["w_gate", "w_up", "w_down"].map(|name| &asked.tensors[name]);
-        let parts = tensors.map(slack::parts);
+        let names = ["w_gate", "w_up", "w_down"];
+        let tensors = names.map(|name| &asked.tensors[name]);
+        let parts = names.map(|n| slack::parts(&asked.tensors[n], asked.inputs.real(n)));
+        let parts = [0, 1, 2].map(|i| slack::slice(&parts[i], 0..h * f));
         let (mut slack, mut kept) = (Vec::new(), Vec::new());
         for x in asked.inputs.real("x").chunks_exact(h) {
             let [gate, up] = ["w_gate", "w_up"].map(|w| matmul(x, asked.inputs.real(w), h));

@@ -184,7 +184,9 @@ impl Op for Linear {
     fn slack(&self, asked: &Asked, _values: &[Values]) -> Vec<Slack> {
         let (k, w) = (asked.question.dims.get("in"), &asked.tensors["w"]);
         let (x, bias) = (asked.inputs.real("x"), asked.inputs.find_real("bias"));
-        let parts = slack::parts(w);
+        let whole = asked.inputs.real("w");
+        let parts = slack::parts(w, whole);
+        let parts = slack::slice(&parts, 0..whole.len());
         let (slack, q) = slack::matmul(x, &parts, w.meta.dtype, bias, k, asked.sums);
         vec![Slack::of(slack).keep("w", &q)]
     }

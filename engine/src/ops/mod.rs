@@ -1,5 +1,6 @@
 //! The op vocabulary: each op is a signature, a definition, launches and a cost.
 
+pub mod advance;
 pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
@@ -39,10 +40,10 @@ pub mod top_k;
 pub mod top_p;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::cuda::page::Variant;
 use crate::cuda::{Card, Lowered, Page};
-use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
@@ -133,20 +134,22 @@ pub enum Values {
 
 /// The operands of one question, widened, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Inputs(BTreeMap<String, Values>);
+pub struct Inputs(BTreeMap<String, Arc<Values>>);
 
 impl Inputs {
     /// Widens tensors.
     pub fn of<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Inputs {
-        let widen = |t: &Tensor| match t.meta.dtype {
-            DType::I32 => Values::Ids(t.to_i32()),
-            _ => Values::Real(t.to_f64()),
-        };
-        Inputs(tensors.into_iter().map(|(name, t)| (name.to_owned(), widen(t))).collect())
+        let widen = |(name, t): (&str, &Tensor)| (name.to_owned(), Arc::new(Values::of(t)));
+        Inputs(tensors.into_iter().map(widen).collect())
     }
 
     /// Adds or replaces an operand.
     pub fn set(&mut self, name: &str, values: Values) {
+        self.share(name, Arc::new(values));
+    }
+
+    /// Adds or replaces an operand that others hold too.
+    pub fn share(&mut self, name: &str, values: Arc<Values>) {
         self.0.insert(name.to_owned(), values);
     }
 
@@ -165,7 +168,7 @@ impl Inputs {
 
     /// The numbers of an optional operand.
     pub fn find_real(&self, name: &str) -> Option<&[f64]> {
-        match self.0.get(name) {
+        match self.0.get(name).map(|v| &**v) {
             Some(Values::Real(x)) => Some(x),
             _ => None,
         }
@@ -181,7 +184,7 @@ impl Inputs {
 
     /// The ids of an optional operand.
     pub fn find_ids(&self, name: &str) -> Option<&[i32]> {
-        match self.0.get(name) {
+        match self.0.get(name).map(|v| &**v) {
             Some(Values::Ids(x)) => Some(x),
             _ => None,
         }
@@ -190,6 +193,7 @@ impl Inputs {
 
 /// Every op, alphabetical.
 pub const ALL: &[&dyn Op] = &[
+    &advance::Advance,
     &argmax::Argmax,
     &attention_decode::AttentionDecode,
     &attention_prefill::AttentionPrefill,

@@ -170,26 +170,20 @@ impl Op for MoeFfn {
     fn slack(&self, asked: &Asked, _values: &[Values]) -> Vec<Slack> {
         let [n, h, f, t] = dims(&asked.question.dims, ["n", "h", "f", "t"]);
         let names = ["w_gate", "w_up", "w_down"];
-        let parts = names.map(|name| slack::parts(&asked.tensors[name]));
+        let parts = names.map(|name| slack::parts(&asked.tensors[name], asked.inputs.real(name)));
         let dtype = asked.question.type_of("w_gate");
         let [alpha, limit] = ["alpha", "limit"].map(|name| asked.question.attributes.real(name));
         let bias = |name: &str, id: usize, size: usize| {
             asked.inputs.find_real(name).map(|b| &b[id * size..(id + 1) * size])
-        };
-        let of = |i: usize, id: usize| -> Vec<Vec<f64>> {
-            parts[i].iter().map(|p| p[id * h * f..(id + 1) * h * f].to_vec()).collect()
         };
         let (mut slack, mut kept) = (vec![0.0; n * h], vec![0.0; n * h]);
         for (pair, id) in asked.inputs.ids("ids").iter().enumerate() {
             let (token, id) = (pair / t, *id as usize);
             let weight = asked.inputs.real("weights")[pair].abs();
             let x = &asked.inputs.real("x")[token * h..(token + 1) * h];
-            let ws = [0, 1, 2].map(|i| of(i, id));
-            let sum = |ps: &[Vec<f64>]| -> Vec<f64> {
-                (0..h * f).map(|i| ps.iter().map(|p| p[i]).sum()).collect()
-            };
+            let ws = [0, 1, 2].map(|i| slack::slice(&parts[i], id * h * f..(id + 1) * h * f));
             let inner = |i: usize, b: &str| {
-                let y = linear(x, &sum(&ws[i]), bias(b, id, f), h);
+                let y = linear(x, &slack::whole(&ws[i]), bias(b, id, f), h);
                 (y, slack::matmul(x, &ws[i], dtype, bias(b, id, f), h, asked.sums).0)
             };
             let ((gate, a_gate), (up, a_up)) = (inner(0, "b_gate"), inner(1, "b_up"));
@@ -208,7 +202,7 @@ impl Op for MoeFfn {
             ];
             let b_down = bias("b_down", id, h);
             let (s, q) = slack::down(&hidden, &ws[2], dtype, b_down, &errors, asked.sums);
-            let y = linear(&hidden, &sum(&ws[2]), b_down, f);
+            let y = linear(&hidden, &slack::whole(&ws[2]), b_down, f);
             for i in 0..h {
                 slack[token * h + i] += weight * (s[i] + 16.0 * y[i].abs());
                 kept[token * h + i] += (weight * q[i]).powi(2);

@@ -9,6 +9,7 @@ use crate::error::{Refusal, RefusalKind as Kind};
 use crate::ops::attributes::Attributes;
 use crate::ops::{Op, Phase, Values};
 use crate::shape::{Dims, Meta};
+use crate::tensor::Tensor;
 
 /// Which stored types an operand or a result may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -411,6 +412,14 @@ fn bind_shape(operand: &Operand, meta: &Meta, dims: &mut Dims) -> Result<(), Ref
 }
 
 impl Values {
+    /// The elements of a tensor, widened.
+    pub fn of(tensor: &Tensor) -> Values {
+        match tensor.meta.dtype {
+            DType::I32 => Values::Ids(tensor.to_i32()),
+            _ => Values::Real(tensor.to_f64()),
+        }
+    }
+
     /// The numbers.
     ///
     /// # Panics

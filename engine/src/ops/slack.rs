@@ -2,7 +2,11 @@
 //! goldens carry their own, by the oracle; this one serves where the definition answers in a
 //! golden's place, and beside numbers written by hand.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use crate::dtype::DType;
 use crate::quant;
@@ -71,15 +75,28 @@ pub fn extent(terms: impl Iterator<Item = f64>) -> (f64, f64) {
     (largest.max(square.sqrt()), square.sqrt())
 }
 
-/// A weight's parts that count apart in M: for q4_k and q5_k d·scale·q and dmin·min.
-pub fn parts(weight: &Tensor) -> Vec<Vec<f64>> {
-    let whole = weight.to_f64();
+/// A weight's parts that count apart in M: for q4_k and q5_k d·scale·q and dmin·min, else `whole`,
+/// its numbers as they are.
+pub fn parts<'w>(weight: &Tensor, whole: &'w [f64]) -> Vec<Cow<'w, [f64]>> {
     match quant::minima(weight.meta.dtype, &weight.bytes) {
-        None => vec![whole],
+        None => vec![Cow::Borrowed(whole)],
         Some(minima) => {
             let first = whole.iter().zip(&minima).map(|(w, m)| w + m).collect();
-            vec![first, minima.into_iter().map(|m| -m).collect()]
+            vec![Cow::Owned(first), Cow::Owned(minima.into_iter().map(|m| -m).collect())]
         }
+    }
+}
+
+/// The same elements of every part.
+pub fn slice<'p>(parts: &'p [Cow<'_, [f64]>], range: Range<usize>) -> Vec<&'p [f64]> {
+    parts.iter().map(|part| &part[range.clone()]).collect()
+}
+
+/// The weight whose parts these are.
+pub fn whole<'p>(parts: &[&'p [f64]]) -> Cow<'p, [f64]> {
+    match parts {
+        [one] => Cow::Borrowed(one),
+        _ => (0..parts[0].len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect(),
     }
 }
 
@@ -87,7 +104,7 @@ pub fn parts(weight: &Tensor) -> Vec<Vec<f64>> {
 /// 3·√(K/32)·M more for block types.
 pub fn matmul(
     x: &[f64],
-    parts: &[Vec<f64>],
+    parts: &[&[f64]],
     dtype: DType,
     bias: Option<&[f64]>,
     k: usize,
@@ -96,18 +113,15 @@ pub fn matmul(
     let blocks = if dtype.is_block() { 3.0 * (k as f64 / 32.0).sqrt() } else { 0.0 };
     let factor = sums.product(k) + 6.0 + blocks;
     let outputs = parts[0].len() / k;
-    let (mut slack, mut q) = (Vec::new(), Vec::new());
-    for x in x.chunks_exact(k) {
-        for o in 0..outputs {
-            let row = |p: &'_ Vec<f64>| p[o * k..(o + 1) * k].to_vec();
-            let m: f64 =
-                parts.iter().map(|p| extent(x.iter().zip(row(p)).map(|(x, w)| x * w)).0).sum();
-            slack.push(factor * m + bias.map_or(0.0, |b| b[o].abs()));
-            let whole = |i: usize| parts.iter().map(|p| p[o * k + i]).sum::<f64>();
-            q.push(extent((0..k).map(|i| x[i] * whole(i))).1);
-        }
-    }
-    (slack, q)
+    let one = |at: usize| {
+        let (x, o) = (&x[at / outputs * k..][..k], at % outputs);
+        let rows = || parts.iter().map(|part| &part[o * k..(o + 1) * k]);
+        let m: f64 = rows().map(|row| extent(x.iter().zip(row).map(|(x, w)| x * w)).0).sum();
+        let whole = |i: usize| rows().map(|row| row[i]).sum::<f64>();
+        let q = extent((0..k).map(|i| x[i] * whole(i))).1;
+        (factor * m + bias.map_or(0.0, |b| b[o].abs()), q)
+    };
+    (0..x.len() / k * outputs).into_par_iter().with_min_len(16).map(one).unzip()
 }
 
 /// layernorm: |gamma|/σ·(2√K·mean|x| + |mean| + 4|x₀ − mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) +
@@ -158,7 +172,7 @@ pub fn gelu(x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
     x.iter().zip(y).map(|(x, y)| 4.0 * y.abs() + 2.0 * (scale * x).abs()).collect()
 }
 
-/// swiglu: |y|·(8 + |gate|) + 2^-102·|gate·up|; with a slope 2·|slope·gate|: that product rounds too.
+/// swiglu: |y|·(8 + |gate|) + 2^-102·|gate·up|; with a slope 2·|slope·gate|, a product that rounds.
 pub fn swiglu(gate: f64, up: f64, y: f64, slope: Option<f64>) -> f64 {
     let exponent = slope.map_or(gate.abs(), |slope| 2.0 * (slope * gate).abs());
     y.abs() * (8.0 + exponent) + UNDERFLOW * (gate * up).abs()
@@ -167,21 +181,21 @@ pub fn swiglu(gate: f64, up: f64, y: f64, slope: Option<f64>) -> f64 {
 /// √Σ_f (w_f · error_f)² for each row of a weight [o, f]: errors of a hidden value add as squares.
 fn spread(weight: &[f64], errors: &[f64]) -> Vec<f64> {
     let square = |row: &[f64]| row.iter().zip(errors).map(|(w, e)| (w * e).powi(2)).sum::<f64>();
-    weight.chunks_exact(errors.len()).map(|row| square(row).sqrt()).collect()
+    weight.par_chunks_exact(errors.len()).map(|row| square(row).sqrt()).collect()
 }
 
 /// The down projection of one token: its own slack plus what each of `inner` (errors of the hidden
 /// value [f]) adds; and Q of the kept hidden value.
 pub fn down(
     hidden: &[f64],
-    parts: &[Vec<f64>],
+    parts: &[&[f64]],
     dtype: DType,
     bias: Option<&[f64]>,
     inner: &[Vec<f64>],
     sums: Sums,
 ) -> (Vec<f64>, Vec<f64>) {
     let (mut slack, q) = matmul(hidden, parts, dtype, bias, hidden.len(), sums);
-    let whole: Vec<f64> = (0..parts[0].len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect();
+    let whole = whole(parts);
     for errors in inner {
         slack.iter_mut().zip(spread(&whole, errors)).for_each(|(s, e)| *s += e);
     }

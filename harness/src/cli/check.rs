@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::checks;
 use crate::cli::folders::Folders;
-use crate::cli::{Exit, Failure, problems_json, say, say_json};
+use crate::cli::{Exit, Failure, generated, problems_json, say, say_json};
 use crate::gate::{self, lock::Lock};
 use crate::golden::manifest::replace;
 use crate::golden::{ask, store::Store, store::written};
-use crate::spec::{Problem, Specs, schema};
+use crate::spec::{Problem, Specs};
 
 /// Runs nothing. Example: goldgate check
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub struct Args {
     dir: Option<PathBuf>,
     #[command(flatten)]
     folders: Folders,
-    /// Writes the generated parts: schema.json.
+    /// Writes the generated parts: schema.json, and the table of gates in README.md.
     #[arg(long)]
     write: bool,
     /// Renews gates.lock: the trials that each requirement rests on.
@@ -37,11 +37,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     folders.specs = folders.specs.or_else(|| args.dir.clone());
     let root = folders.specs_dir()?;
     if args.write {
-        replace(&root.join("schema.json"), schema::text().as_bytes())?;
+        generated::write_schema(&root)?;
     }
     let (specs, mut problems) = folders.read()?;
-    problems.extend(generated(&root));
+    if args.write && problems.is_empty() {
+        generated::write_table(&root, &specs.gates)?;
+    }
+    problems.extend(generated::problems(&root, &specs.gates));
     problems.extend(questions(&specs));
+    problems.extend(gate::coverage::check(&specs));
     problems.extend(gates(&root, &specs, args.lock)?);
     let pending = match folders.store() {
         Ok(store) => {
@@ -109,21 +113,6 @@ fn gates(root: &Path, specs: &Specs, renew: bool) -> Result<Vec<Problem>, Failur
     }
     problems.extend(gone);
     Ok(problems)
-}
-
-/// Generated files are what the program generates.
-fn generated(root: &Path) -> Vec<Problem> {
-    match fs::read_to_string(root.join("schema.json")) {
-        Ok(text) if text == schema::text() => Vec::new(),
-        Ok(_) => {
-            let expected = "the schema of this program: goldgate check --write";
-            vec![Problem::of_file("GENERATED", "schema.json", "another text", expected)]
-        }
-        Err(_) => {
-            let expected = "goldgate check --write";
-            vec![Problem::of_file("GENERATED", "schema.json", "no file", expected)]
-        }
-    }
 }
 
 /// Every case that awaits an answer asks a question that the op takes.

@@ -74,6 +74,7 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
         say_json(&json!({
             "written": made.written,
             "kept": made.kept,
+            "recorded": made.recorded,
             "removed": made.removed,
             "not_exact": made.not_exact,
             "problems": problems_json(&made.problems),
@@ -81,6 +82,9 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
     } else {
         for path in &made.written {
             say(&format!("written  {path}"))?;
+        }
+        for path in &made.recorded {
+            say(&format!("recorded {path}"))?;
         }
         for path in &made.removed {
             say(&format!("removed  {path}"))?;

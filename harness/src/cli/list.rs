@@ -6,6 +6,7 @@ use crate::case::{Case, Expect, GoldenSource};
 use crate::cli::folders::{Folders, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::{Awaits, ContainerCase};
+use crate::gate::coverage::{Coverage, coverage};
 use crate::golden::store::Store;
 
 /// Example: goldgate list layernorm --json
@@ -15,6 +16,9 @@ pub struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     folders: Folders,
+    /// How many cases each op has, by type and family, and its faults.
+    #[arg(long, conflicts_with = "filter")]
+    coverage: bool,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
@@ -25,6 +29,9 @@ pub const SUBJECTS: [&str; 2] = ["cpu", "cuda"];
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
+    if args.coverage {
+        return covered(&coverage(&specs), args.json);
+    }
     let store = args.folders.store()?;
     let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
     rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
@@ -48,6 +55,33 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         say(&format!("{:<72} {:<5} {}{slow}", text("name"), text("kind"), text("golden")))?;
     }
     say(&format!("{} cases, those of ops on {} each", rows.len(), SUBJECTS.join(" and ")))?;
+    Ok(Exit::Yes)
+}
+
+/// A block an op: a line a type, the reasons of empty cells, the faults.
+fn covered(table: &[Coverage], json: bool) -> Result<Exit, Failure> {
+    if json {
+        say_json(&json!(table))?;
+        return Ok(Exit::Yes);
+    }
+    for op in table {
+        say(&op.op)?;
+        for line in &op.lines {
+            let [exact, rough, refused] = line.cases.map(|n| match n {
+                0 => "-".to_owned(),
+                n => n.to_string(),
+            });
+            let stored = &line.stored;
+            say(&format!(
+                "  {stored:<9} exact {exact:>4}  rough {rough:>4}  refused {refused:>4}"
+            ))?;
+        }
+        for (family, reason) in &op.without {
+            let word = format!("{family:?}").to_lowercase();
+            say(&format!("  no {word} case where it says -: {reason}"))?;
+        }
+        say(&format!("  {} faults: {}", op.faults.len(), op.faults.join(", ")))?;
+    }
     Ok(Exit::Yes)
 }
 

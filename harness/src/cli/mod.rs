@@ -4,9 +4,13 @@ mod bench;
 mod check;
 mod doctor;
 pub mod folders;
+mod generate;
+pub mod generated;
 mod golden;
 mod inspect;
 mod list;
+mod logits;
+mod model;
 mod mutate;
 mod new;
 mod op;
@@ -14,6 +18,7 @@ mod report;
 mod run;
 mod schema;
 mod show;
+mod tokenize;
 pub mod worker;
 
 use std::io::{self, Write};
@@ -42,6 +47,8 @@ enum Command {
     Check(check::Args),
     /// Driver, compiler, device, cache: what is there, what is missing, how to get it.
     Doctor(doctor::Args),
+    /// Goes on from a prompt, token by token.
+    Generate(generate::Args),
     /// Makes goldens by asking the oracle, or verifies them.
     #[command(subcommand)]
     Golden(golden::Golden),
@@ -49,6 +56,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Lists trials.
     List(list::Args),
+    /// Logits and inner values of a model for given tokens.
+    Logits(logits::Args),
     /// Plants each mutant and runs the case that must notice it.
     Mutate(mutate::Args),
     /// Begins a new spec file, or appends a case to one.
@@ -64,6 +73,8 @@ enum Command {
     Schema(schema::Args),
     /// Shows one case in full.
     Show(show::Args),
+    /// Text to ids, or ids to text.
+    Tokenize(tokenize::Args),
     /// Answers the wire on stdin and stdout.
     Worker(worker::Worker),
 }
@@ -141,15 +152,18 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Op(args) => op::run(args),
         Command::Check(args) => check::run(args),
+        Command::Generate(args) => generate::run(args),
         Command::Golden(args) => golden::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::List(args) => list::run(args),
+        Command::Logits(args) => logits::run(args),
         Command::Mutate(args) => mutate::run(args),
         Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),
         Command::Report(args) => report::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
         Command::Worker(args) => return args.run(),
     };
     let exit = outcome.unwrap_or_else(|failure| {

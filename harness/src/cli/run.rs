@@ -13,7 +13,8 @@ use crate::cli::{Exit, Failure, say, say_json};
 use crate::gate::State;
 use crate::mutate::Fate;
 use crate::report::Row;
-use crate::session::{Request, Session, Told, gate_lines};
+use crate::report::publish::gate_lines;
+use crate::session::{Request, Session, Told};
 use crate::verdict::Verdict;
 
 /// Example: goldgate run layernorm --on cuda:0
@@ -156,7 +157,7 @@ fn summary(told: &Told) -> Result<(), Failure> {
     for known in told.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
         say(&format!("KNOWN {}", known.name))?;
     }
-    for line in gate_lines(told) {
+    for line in gate_lines(&told.report) {
         say(&line)?;
     }
     Ok(())

@@ -1,16 +1,22 @@
 //! `goldgate show`
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
-use crate::case::{Case, Expect};
+use crate::case::{Case, Expect, Fill, Grid};
 use crate::cli::folders::Folders;
 use crate::cli::list::golden;
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::ContainerCase;
 use crate::fill;
 use crate::golden::{ask, make::wrong_of, store::Store};
+use crate::page::{awaited, number};
 use crate::report::provenance::hex;
 use crate::spec::Specs;
+
+/// Written values that a page shows.
+const SHOWN: usize = 8;
 
 /// Example: goldgate show gate1::layernorm::ragged::f16
 #[derive(Debug, clap::Args)]
@@ -44,7 +50,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.json {
         say_json(&facts)?;
     } else {
-        print(case, &facts)?;
+        say(&page(case, &facts))?;
     }
     Ok(Exit::Yes)
 }
@@ -104,7 +110,11 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
                 "name": input.name,
                 "type": input.meta.dtype.name(),
                 "shape": input.meta.shape,
-                "fill": format!("{:?}", input.fill),
+                "fill": words(&input.fill),
+                "grid": match input.grid {
+                    Grid::Common => "common",
+                    Grid::Full => "full",
+                },
                 "sha256": fill::hash(&tensor),
             });
             // Block types are shown by their bytes alone: decoding them is the engine's business.
@@ -114,11 +124,13 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
             facts
         })
         .collect();
-    let awaited = match &case.expect {
+    let expect = match &case.expect {
         Expect::Refusal { kind, operand } => json!({"refusal": kind.name(), "operand": operand}),
-        Expect::Answer { tolerance, .. } => {
-            json!({"golden": golden(case, store), "tolerance": format!("{tolerance:?}")})
-        }
+        Expect::Answer { tolerance, .. } => json!({
+            "golden": golden(case, store),
+            "tolerance": awaited(case),
+            "because": tolerance.because,
+        }),
     };
     let mut facts = json!({
         "name": case.full_name(),
@@ -129,7 +141,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
         "dtype": case.ask.dtype.name(),
         "attributes": case.ask.attributes,
         "operands": operands,
-        "awaited": awaited,
+        "awaited": expect,
         "repeat": case.repeat,
         "timeout_s": case.timeout.as_secs(),
     });
@@ -164,24 +176,158 @@ fn statistics(x: &[f64]) -> Value {
     })
 }
 
-fn print(case: &Case, facts: &Value) -> Result<(), Failure> {
-    say(&case.full_name())?;
-    say(&format!("  why      {}", case.why))?;
-    say(&format!("  source   {}", case.source))?;
-    say(&format!("  written  {}", facts["file"].as_str().unwrap_or_default()))?;
-    say(&format!("  asked    {} {} {}", case.ask.op, case.ask.dtype, facts["attributes"]))?;
-    for operand in facts["operands"].as_array().into_iter().flatten() {
-        let text = |key: &str| operand[key].as_str().unwrap_or_default().to_owned();
-        say(&format!("  operand  {} {} {}", text("name"), text("type"), operand["shape"]))?;
-        say(&format!("           {}", text("fill")))?;
-        if let Some(statistics) = operand.get("statistics") {
-            say(&format!("           {statistics}"))?;
+/// A fill as a spec writes it.
+fn words(fill: &Fill) -> String {
+    let n = |x: &f64| number(*x);
+    match fill {
+        Fill::Uniform(lo, hi) => format!("uniform: [{}, {}]", n(lo), n(hi)),
+        Fill::Normal(mean, std) => format!("normal: [{}, {}]", n(mean), n(std)),
+        Fill::Integers(lo, hi) => format!("integers: [{lo}, {hi}]"),
+        Fill::Powers(lo, hi) => format!("powers: [{lo}, {hi}]"),
+        Fill::Outliers { std, every, times } => {
+            format!("outliers: {{ std: {}, every: {every}, times: {} }}", n(std), n(times))
         }
-        say(&format!("           sha256 {}", text("sha256")))?;
+        Fill::Ramp(from, to) => format!("ramp: [{}, {}]", n(from), n(to)),
+        Fill::Constant(c) => format!("constant: {}", n(c)),
+        Fill::OneHotLast => "one_hot: last".to_owned(),
+        Fill::Values(values) => {
+            let shown: Vec<String> = values.iter().take(SHOWN).map(n).collect();
+            let more = if values.len() > SHOWN { ", …" } else { "" };
+            format!("values: [{}{more}]", shown.join(", "))
+        }
+        Fill::Ids(lo, hi) => format!("ids: [{lo}, {hi}]"),
+        Fill::Blocks(lo, hi) => format!("blocks: {{ scale: [{}, {}] }}", n(lo), n(hi)),
+        Fill::EveryCode => "blocks: every_code".to_owned(),
     }
-    say(&format!("  awaited  {}", facts["awaited"]))?;
-    if let Some(provenance) = facts.get("provenance") {
-        say(&format!("  golden   {provenance}"))?;
+}
+
+/// Statistics in words.
+fn in_words(statistics: &Value) -> String {
+    let n = |key: &str| number(statistics[key].as_f64().unwrap_or(f64::NAN));
+    let first = statistics["first"].as_array().into_iter().flatten();
+    let first: Vec<String> = first.filter_map(Value::as_f64).map(number).collect();
+    let nonfinite = match statistics["nonfinite"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(count) => format!(", {count} of them not finite"),
+    };
+    let count = n("count");
+    if first.is_empty() {
+        return format!("{count} elements{nonfinite}");
     }
-    Ok(())
+    let (smallest, largest) = (n("smallest"), n("largest"));
+    let (mean, deviation, first) = (n("mean"), n("deviation"), first.join(", "));
+    format!(
+        "{count} elements{nonfinite}, {smallest} to {largest}, mean {mean}, deviation {deviation}; \
+         first {first}"
+    )
+}
+
+/// An attribute, a shape or a list as YAML.
+fn yaml(value: &Value) -> String {
+    match value {
+        Value::Object(map) if map.is_empty() => "{}".to_owned(),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}: {}", yaml(v))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        Value::Array(list) => {
+            format!("[{}]", list.iter().map(yaml).collect::<Vec<_>>().join(", "))
+        }
+        // Attributes have been rounded to f32: its digits are those that were written.
+        Value::Number(x) if x.is_f64() => match x.as_f64().unwrap_or(f64::NAN) {
+            x if f64::from(x as f32) == x => format!("{:?}", x as f32),
+            x => number(x),
+        },
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A witness: its name, version and date.
+fn said(witness: &Value) -> String {
+    let [name, version, date] = ["name", "version", "date"].map(|key| yaml(&witness[key]));
+    format!("{name}, {version}, {date}")
+}
+
+/// The page of a case.
+fn page(case: &Case, facts: &Value) -> String {
+    let mut page = case.full_name();
+    let mut field = |name: &str, text: &str| {
+        // Writing into a string cannot fail.
+        let _ = write!(page, "\n  {name:<8} {text}");
+    };
+    let text = |value: &Value, key: &str| yaml(&value[key]);
+    field("why", &case.why);
+    field("source", &case.source);
+    field("written", &text(facts, "file"));
+    field("family", &text(facts, "family"));
+    let (op, dtype, attributes) = (&case.ask.op, case.ask.dtype, text(facts, "attributes"));
+    field("asked", &format!("{op} {dtype} {attributes}"));
+    for operand in facts["operands"].as_array().into_iter().flatten() {
+        let (name, dtype, shape) =
+            (text(operand, "name"), text(operand, "type"), text(operand, "shape"));
+        field("operand", &format!("{name} {dtype} {shape}"));
+        field("", &format!("fill {}, grid {}", text(operand, "fill"), text(operand, "grid")));
+        if let Some(statistics) = operand.get("statistics") {
+            field("", &in_words(statistics));
+        }
+        field("", &format!("sha256 {}", text(operand, "sha256")));
+    }
+    field("awaited", &awaited(case));
+    if let Some(because) = facts["awaited"]["because"].as_str() {
+        field("because", because);
+    }
+    if let Some(golden) = facts["awaited"]["golden"].as_str() {
+        field("golden", golden);
+    }
+    for (key, value) in facts["provenance"].as_object().into_iter().flatten() {
+        let each = value.as_array().filter(|l| l.iter().any(Value::is_object));
+        match each {
+            Some(list) => list.iter().for_each(|v| field("", &format!("by {}", said(v)))),
+            None => field("", &format!("{key}: {}", yaml(value))),
+        }
+    }
+    field("repeat", &text(facts, "repeat"));
+    field("timeout", &format!("{} s", text(facts, "timeout_s")));
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The printed page of a case whose golden is written, so that no new golden changes it.
+    #[test]
+    fn the_page_is_readable() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        let folders =
+            Folders { specs: Some(root.join("specs")), golden: Some(root.join("golden")) };
+        let specs = folders.read_all().unwrap_or_else(|_| panic!("specs that can be read"));
+        let store = folders.store().unwrap_or_else(|_| panic!("goldens that can be read"));
+        let name = "gate1::layernorm::one_to_four::f32";
+        let case = specs.cases().find(|c| c.full_name() == name).expect("the worked example");
+        let page = page(case, &facts(case, &specs, &store));
+        // Its line moves with the file above it.
+        let lines = page.lines().filter(|l| !l.starts_with("  written "));
+        let page: String = lines.map(|l| format!("{l}\n")).collect();
+        assert_eq!(page, include_str!("../../tests/pages/show.txt"), "\n{page}");
+    }
+
+    #[test]
+    fn fills_read_as_they_are_written() {
+        for (fill, want) in [
+            (Fill::Uniform(0.5, 1.5), "uniform: [0.5, 1.5]"),
+            (
+                Fill::Outliers { std: 1.0, every: 97, times: 200.0 },
+                "outliers: { std: 1, every: 97, times: 200 }",
+            ),
+            (Fill::Blocks(0.01, 0.1), "blocks: { scale: [0.01, 0.1] }"),
+            (Fill::Values(vec![1.0; 9]), "values: [1, 1, 1, 1, 1, 1, 1, 1, …]"),
+        ] {
+            assert_eq!(words(&fill), want);
+        }
+        assert_eq!(in_words(&statistics(&[f64::NAN])), "1 elements, 1 of them not finite");
+    }
 }

@@ -73,7 +73,7 @@ impl Worker {
         }
         let spec = SubjectSpec::parse(on).map_err(|e| e.to_string())?;
         match spec.how {
-            How::Cpu => Ok(Box::new(Cpu)),
+            How::Cpu => Ok(Box::<Cpu>::default()),
             How::Cuda(cards) => Ok(match cards[..] {
                 [card] => match Cuda::open(&settings(self.cuda.clone()), card) {
                     Ok(cuda) => Box::new(cuda),

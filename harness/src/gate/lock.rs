@@ -1,8 +1,10 @@
 //! `specs/gates.lock`: the trials that each requirement rests on. One that goes away needs a
 //! reason.
 //!
-//! One line a name, sorted: `G1.02 gate1::layernorm::ragged::f16`. A name that went away has
-//! `removed: gate1::layernorm::ragged::f16, why`. Lines that begin with `#` are for people.
+//! One line a case and requirement, sorted, with the variants of its trials: `G1.02
+//! gate1::layernorm::ragged bf16 f16 f32`. So two people who add cases meet in no line. A name that
+//! went away has `removed: gate1::layernorm::ragged::f16, why`. Lines that begin with `#` are for
+//! people.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +45,7 @@ impl Lock {
                     "LOCK",
                     "gates.lock",
                     line,
-                    "`REQUIREMENT NAME`, or `removed: NAME, reason`",
+                    "`REQUIREMENT CASE VARIANT…`, or `removed: NAME, reason`",
                 );
                 (p.place.line, p.place.column) = (i as u32 + 1, 1);
                 p
@@ -59,12 +61,14 @@ impl Lock {
                 lock.removed.insert(name.to_owned(), reason.trim().to_owned());
                 continue;
             }
-            match line.split_once(' ') {
-                Some((id, name)) if name.starts_with("gate") && !name.contains(' ') => {
-                    lock.names.insert((id.to_owned(), name.to_owned()));
-                }
-                _ => return Err(bad()),
+            let mut words = line.split(' ');
+            let (Some(id), Some(case)) = (words.next(), words.next()) else { return Err(bad()) };
+            let variants: Vec<&str> = words.collect();
+            if !case.starts_with("gate") || variants.is_empty() || variants.contains(&"") {
+                return Err(bad());
             }
+            let name = |variant: &&str| (id.to_owned(), format!("{case}::{variant}"));
+            lock.names.extend(variants.iter().map(name));
         }
         Ok(lock)
     }
@@ -74,8 +78,13 @@ impl Lock {
         let mut text = String::from(
             "# The trials that each requirement rests on; written by `goldgate check --lock`.\n",
         );
+        let mut cases: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for (id, name) in &self.names {
-            text += &format!("{id} {name}\n");
+            let (case, variant) = name.rsplit_once("::").unwrap_or((name, ""));
+            cases.entry((id, case)).or_default().push(variant);
+        }
+        for ((id, case), variants) in cases {
+            text += &format!("{id} {case} {}\n", variants.join(" "));
         }
         for (name, reason) in &self.removed {
             text += &format!("removed: {name}, {reason}\n");

@@ -447,7 +447,16 @@ fn a_locked_name_goes_away_with_a_reason_only() {
     assert!(problems[0].found.contains("G1.02 gate1::layernorm::one::f16"));
     let text = format!("{}removed: gate1::layernorm::one::f16, twice the same\n", lock.text());
     assert_eq!(Lock::parse(&text).expect("read").problems(gates, &fewer), []);
-    for bad in ["removed: gate1::a", "removed: gate1::a, ", "G1.02", "G1.02 x"] {
+    assert!(lock.text().contains("\nG1.02 gate1::layernorm::one f16 f32\n"), "{}", lock.text());
+    let malformed = [
+        "removed: gate1::a",
+        "removed: gate1::a, ",
+        "G1.02",
+        "G1.02 x f16",
+        "G1.02 gate1::layernorm::one::f16",
+        "G1.02 gate1::layernorm::one  f16",
+    ];
+    for bad in malformed {
         assert_eq!(Lock::parse(bad).expect_err("malformed").code, "LOCK", "{bad}");
     }
 }

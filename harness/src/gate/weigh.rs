@@ -151,7 +151,9 @@ pub fn weigh(
     let names: BTreeSet<&str> = plan.iter().map(|p| p.name.as_str()).collect();
     for row in rows {
         let base = row.name.rsplit_once("::").map_or("", |(base, _)| base);
-        if !names.contains(base) && row.kind != "required" {
+        // An entry of known.yaml that awaits no trial is a row of its own; it proves nothing.
+        let of_a_trial = !["known", "required"].contains(&row.kind.as_str());
+        if !names.contains(base) && of_a_trial {
             invalid.push(format!("{} is in no plan", row.name));
         }
     }

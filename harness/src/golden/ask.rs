@@ -67,8 +67,8 @@ pub fn question(case: &Case, wrong: &[String]) -> Asked {
     Asked { json, tensors, inputs, hash }
 }
 
-/// Whether the golden depends on the case's types.
-fn own_type(case: &Case) -> bool {
+/// Whether the golden depends on the case's types; if not, all its float types share one.
+pub fn own_type(case: &Case) -> bool {
     let rounds = ops::find(&case.ask.op).is_some_and(|op| op.signature().rounds_inside);
     rounds || case.ask.operands.iter().any(|input| input.grid == Grid::Full)
 }

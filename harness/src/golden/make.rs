@@ -155,6 +155,8 @@ pub struct Made {
     pub written: Vec<String>,
     /// Goldens whose question has not changed.
     pub kept: usize,
+    /// Models, vocabularies and texts whose line in the manifest is new.
+    pub recorded: Vec<String>,
     /// Goldens that no case asks for any more.
     pub removed: Vec<String>,
     /// Cases of exact inputs whose sums are not exact: they count as rough.
@@ -250,6 +252,7 @@ pub fn make(
     if options.remove_unclaimed {
         remove_unclaimed(store, &orders, &mut made);
     }
+    record_given(store, &mut made);
     if let Err(e) = store.manifest.write(&store.root) {
         made.problems.push(Problem::of_file("IO", super::manifest::NAME, e.to_string(), "a file"));
     }
@@ -340,11 +343,23 @@ fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
     }
 }
 
+/// Lines for the files that goldens are made with, as they are now.
+fn record_given(store: &mut Store, made: &mut Made) {
+    let files = store.given_files();
+    store.manifest.0.retain(|path, _| !super::manifest::is_given(path) || files.contains(path));
+    for path in files {
+        let Ok(entry) = store.entry(&path) else { continue };
+        if store.manifest.0.insert(path.clone(), entry.clone()) != Some(entry) {
+            made.recorded.push(path);
+        }
+    }
+}
+
 fn remove_unclaimed(store: &mut Store, orders: &[Order<'_>], made: &mut Made) {
     let claimed = |path: &String| orders.iter().any(|o| o.path == *path);
     let known: Vec<String> = store.manifest.0.keys().cloned().chain(store.files()).collect();
     for path in known {
-        if claimed(&path) {
+        if claimed(&path) || super::manifest::is_given(&path) {
             continue;
         }
         store.manifest.0.remove(&path);

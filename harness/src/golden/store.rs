@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use goldgate_engine::Tensor;
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::case::{Case, Expect, Family, GoldenSource, Written};
 use crate::fill;
 use crate::golden::ask::{self, Asked};
-use crate::golden::manifest::{Entry, Manifest};
+use crate::golden::manifest::{self, Entry, Manifest};
 use crate::golden::{Golden, GoldenResult, Numbers, Witness, strength};
 use crate::spec::problem::Problem;
 use crate::wire::frame::{self, Buffer};
@@ -64,7 +65,19 @@ impl Store {
                 note("UNCLAIMED", file, "no case", "a case that asks for it");
             }
         }
-        for path in self.manifest.0.keys().filter(|path| !files.contains(*path)) {
+        let given = self.given_files();
+        for file in &given {
+            match (self.manifest.0.get(file), self.entry(file)) {
+                (None, _) => note("MANIFEST_MISSING", file, "no line", "a line in MANIFEST.json"),
+                (Some(line), Ok(entry)) if *line == entry => {}
+                (Some(line), Ok(entry)) => {
+                    note("GOLDEN_HASH", file, &entry.sha256, &line.sha256);
+                }
+                (_, Err(e)) => note("IO", file, &e.to_string(), "a readable file"),
+            }
+        }
+        let there = |path: &&String| !files.contains(*path) && !given.contains(*path);
+        for path in self.manifest.0.keys().filter(there) {
             note("MANIFEST_STALE", path, "no file", "the file that MANIFEST.json lists");
         }
         problems
@@ -72,8 +85,26 @@ impl Store {
 
     /// Every golden file below the folder, but those in oracle/ and local/.
     pub fn files(&self) -> BTreeSet<String> {
+        self.walk("", |path| path.ends_with(".safetensors") && !manifest::is_given(path))
+    }
+
+    /// Every file that is not a golden but what goldens are made with: models, vocabularies, texts.
+    pub fn given_files(&self) -> BTreeSet<String> {
+        manifest::GIVEN.iter().flat_map(|room| self.walk(room, |_| true)).collect()
+    }
+
+    /// Size and hash of a file as it is.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn entry(&self, path: &str) -> io::Result<Entry> {
+        let bytes = fs::read(self.root.join(path))?;
+        Ok(Entry { bytes: bytes.len() as u64, sha256: fill::hex(&Sha256::digest(&bytes)) })
+    }
+
+    fn walk(&self, from: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
         let mut files = BTreeSet::new();
-        let mut folders = vec![String::new()];
+        let mut folders = vec![from.to_owned()];
         while let Some(folder) = folders.pop() {
             let Ok(entries) = fs::read_dir(self.root.join(&folder)) else { continue };
             for entry in entries.flatten() {
@@ -83,7 +114,7 @@ impl Store {
                     Ok(t) if t.is_dir() && !matches!(path.as_str(), "oracle" | "local") => {
                         folders.push(path);
                     }
-                    Ok(_) if path.ends_with(".safetensors") => {
+                    Ok(_) if wanted(&path) => {
                         files.insert(path);
                     }
                     _ => {}

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::distance::AROUND;
 use crate::report::blocks::again;
-use crate::report::markdown::{device, not_for_release};
+use crate::report::markdown::{Last, against, device, not_for_release};
 use crate::report::summary::{Figure, GateSummary};
 use crate::report::text::{kind_and_message, line, lines, number, status};
 use crate::report::{Report, Row, Worst};
@@ -34,6 +34,7 @@ struct Page<'a> {
     invalid: Vec<String>,
     incomplete: Option<String>,
     gates: Vec<Gate>,
+    against: Vec<String>,
     origin: Vec<(String, String)>,
     css: &'static str,
     js: &'static str,
@@ -65,7 +66,7 @@ struct Line {
 ///
 /// # Errors
 /// Those of the template.
-pub fn html(report: &Report) -> askama::Result<String> {
+pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
     let p = &report.provenance;
     let count = |word: &'static str| {
         (word, report.rows.iter().filter(|row| status(&row.verdict) == word).count())
@@ -83,6 +84,7 @@ pub fn html(report: &Report) -> askama::Result<String> {
             true => report.gates.iter().map(|gate| told(report, gate)).collect(),
             false => Vec::new(),
         },
+        against: against(report, last),
         origin: origin(report),
         css: CSS,
         js: JS,
@@ -284,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_page_needs_nothing_beside_itself() {
-        let page = html(&samples::report()).expect("rendered");
+        let page = html(&samples::report(), None).expect("rendered");
         for outside in ["http:", "https:", "src=", "@import", "url("] {
             let own = page.replace("http://www.w3.org/2000/svg", "");
             assert!(!own.contains(outside), "{outside}");
@@ -301,7 +303,7 @@ mod tests {
         report.rows[0].page = Some(evil.into());
         report.gates[0].title = evil.into();
         report.provenance.host = evil.into();
-        let page = html(&report).expect("rendered");
+        let page = html(&report, None).expect("rendered");
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<!--"));
         let said = data_of(&page)["rows"][0][9]["page"].clone();
@@ -321,7 +323,7 @@ mod tests {
     fn an_invalid_report_shows_no_gate() {
         let mut report = samples::report();
         report.invalid = vec!["a row twice".into()];
-        let page = html(&report).expect("rendered");
+        let page = html(&report, None).expect("rendered");
         assert!(page.contains("INVALID") && page.contains("a row twice"));
         assert!(!page.contains("Gate 1:"));
     }

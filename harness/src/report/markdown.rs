@@ -338,7 +338,8 @@ fn closest(report: &Report, gate: &GateSummary) -> Vec<String> {
     all.into_iter().map(|(_, line)| line).collect()
 }
 
-fn against(report: &Report, last: Last<'_>) -> Vec<String> {
+/// What a report says beside an earlier record: a line each.
+pub(super) fn against(report: &Report, last: Last<'_>) -> Vec<String> {
     let Some((name, last)) = last else { return vec!["There is no earlier record.".to_owned()] };
     let diff = diff(last, report);
     let mut lines = vec![format!("{}: {}", code(name), markdown(&diff.count_line()))];

@@ -14,6 +14,7 @@ pub mod markdown;
 pub mod merge;
 pub mod provenance;
 pub mod publish;
+pub mod record;
 #[cfg(test)]
 pub mod samples;
 pub mod summary;

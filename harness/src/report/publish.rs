@@ -53,7 +53,7 @@ pub fn publish(folder: &Path, report: &mut Report, last: Last<'_>) -> Result<(),
     for (name, page) in pages {
         replace(&folder.join(name), page.as_bytes())?;
     }
-    replace(&folder.join("report.html"), html(report)?.as_bytes())?;
+    replace(&folder.join("report.html"), html(report, last)?.as_bytes())?;
     Ok(())
 }
 
@@ -83,8 +83,7 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
     }
     let said = |gate: &crate::report::summary::GateSummary| {
         let subjects = gate.subjects.iter().map(|(subject, state)| {
-            let why = report.absent.get(subject).filter(|_| state.word() == "NOT RUN");
-            let why = why.map(|why| format!(" ({})", line(why))).unwrap_or_default();
+            let why = if report.absent.contains_key(subject) { " (no device)" } else { "" };
             format!("{} {}{why}", line(subject), state.word())
         });
         let subjects = subjects.collect::<Vec<_>>().join(" · ");
@@ -133,7 +132,7 @@ mod tests {
     #[test]
     fn the_last_lines_say_each_gate() {
         let mut report = samples::report();
-        let want = "Gate 1: cpu NOT MET · cuda NOT RUN (no CUDA driver) → NOT MET";
+        let want = "Gate 1: cpu NOT MET · cuda NOT RUN (no device) → NOT MET";
         assert_eq!(gate_lines(&report), [want]);
         report.invalid = vec!["a\nb".into()];
         assert_eq!(gate_lines(&report), ["INVALID: a\\nb"]);

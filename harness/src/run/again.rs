@@ -1,7 +1,8 @@
 //! Failing rows are asked again, alone, in fresh processes: a pass is FLAKY, never a pass.
 
 use crate::report::Row;
-use crate::run::slots::{guarded, launch};
+use crate::run::slots::{guarded, judged, launch};
+use crate::run::trial::prepare;
 use crate::run::{Context, Teller};
 use crate::subject::pool::Slot;
 use crate::verdict::Verdict;
@@ -39,7 +40,8 @@ fn again(context: &Context<'_>, name: &str, teller: &Teller<'_>) -> Option<Row> 
     let mut bits = vec![teller.bits.get(name).cloned()];
     for _ in 0..TIMES {
         let Ok(mut slot) = Slot::open(launch(context, trial.subject)) else { break };
-        let (again, hash) = guarded(context, trial, &mut slot);
+        let ready = guarded(|| prepare(context, trial));
+        let (again, hash) = judged(context, trial, ready, &mut slot);
         slot.finish();
         said.push(again.verdict);
         bits.push(hash);

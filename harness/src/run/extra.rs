@@ -207,6 +207,8 @@ fn verdict(
         Ok(Reply::Protocol(what) | Reply::Stale(what) | Reply::Gone(what)) => {
             fail(FailKind::Protocol, &what)
         }
+        Ok(Reply::TooBig(message)) => Verdict::NotRun { kind: NotRun::TooBig, message },
+        Ok(Reply::Unsent(what)) => fail(FailKind::Internal, &what),
         Err(absent) => Verdict::NotRun { kind: NotRun::DeviceLost, message: absent.message },
     }
 }

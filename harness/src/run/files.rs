@@ -119,6 +119,11 @@ fn answer(
         }
         Reply::Crashed(how) => fail(FailKind::Crashed, how),
         Reply::TimedOut => fail(FailKind::TimedOut, "no answer in 10 s"),
+        Reply::TooBig(message) => {
+            let message = message.clone();
+            (Verdict::NotRun { kind: NotRun::TooBig, message }, Vec::new())
+        }
+        Reply::Unsent(what) => fail(FailKind::Internal, what),
         Reply::Protocol(what) | Reply::Stale(what) | Reply::Gone(what) => {
             fail(FailKind::Protocol, what)
         }

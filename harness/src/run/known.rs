@@ -1,14 +1,31 @@
 //! What known.yaml makes of a row: an awaited failure is KNOWN, an unawaited pass UNEXPECTED.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::case::Family;
+use crate::execution::Observed;
+use crate::gate::plan::Planned;
 use crate::report::Row;
 use crate::spec::known::{Day, KnownFailure};
+use crate::subject::launch::TAKEN;
 use crate::verdict::Verdict;
 
 /// The row as the entries of known.yaml leave it. It never becomes a pass.
 pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Row {
-    let here =
-        |e: &&KnownFailure| e.case.value == row.name && (e.device == "*" || e.device == device);
-    let Some(entry) = entries.iter().find(here) else { return row };
+    let unrun = matches!(row.verdict, Verdict::NotRun { .. });
+    // Which device it would have been is not known where nothing ran.
+    let device_fits = |e: &KnownFailure| unrun || e.device == "*" || e.device == device;
+    let mut here = entries.iter().filter(|e| e.case.value == row.name && device_fits(e));
+    if unrun {
+        return match here.find(|e| e.expired(today)) {
+            Some(entry) => {
+                let message = format!("known until {}, and did not run since", entry.expires);
+                Row { verdict: Verdict::Unexpected { message }, ..row }
+            }
+            None => row,
+        };
+    }
+    let Some(entry) = here.next() else { return row };
     let verdict = match &row.verdict {
         Verdict::Pass => Verdict::Unexpected {
             message: format!("passes, though known.yaml awaits {}", entry.fails.word()),
@@ -31,8 +48,157 @@ pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Ro
     Row { verdict, ..row }
 }
 
-/// Entries that no planned trial has: they await nothing.
-pub fn unmatched<'k>(entries: &'k [KnownFailure], planned: &[String]) -> Vec<&'k str> {
-    let names = entries.iter().map(|e| e.case.value.as_str());
-    names.filter(|name| planned.binary_search_by(|p| p.as_str().cmp(name)).is_err()).collect()
+/// An entry of known.yaml that awaits the failure of no trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmatched {
+    /// The name that it gives.
+    pub name: String,
+}
+
+impl Unmatched {
+    /// Those among `entries`, by the trials that the specs plan.
+    pub fn among(entries: &[KnownFailure], planned: &[Planned]) -> Vec<Unmatched> {
+        let matches = |name: &str| {
+            let (base, label) = name.rsplit_once("::").unwrap_or((name, ""));
+            // A subject of somebody else's is asked every case.
+            let foreign = !TAKEN.contains(&label);
+            let asked = |p: &Planned| foreign || p.subjects.iter().any(|s| s == label);
+            planned.iter().any(|p| p.name == base && asked(p))
+        };
+        let names = entries.iter().map(|e| &e.case.value).filter(|name| !matches(name));
+        let names: BTreeSet<&String> = names.collect();
+        names.into_iter().map(|name| Unmatched { name: name.clone() }).collect()
+    }
+
+    /// Its gate, as its name says.
+    pub fn gate(&self) -> u8 {
+        let (gate, _) = self.name.split_once("::").unwrap_or_default();
+        gate.strip_prefix("gate").and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
+    /// The row that turns the run red.
+    pub fn row(&self) -> Row {
+        let message = "stands in known.yaml, and no trial has this name".to_owned();
+        let mut parts = self.name.split("::");
+        let page = format!("UNEXPECTED {}\n  failed   {message}\n", self.name);
+        Row {
+            name: self.name.clone(),
+            verdict: Verdict::Unexpected { message },
+            gate: self.gate(),
+            stem: parts.nth(1).unwrap_or_default().to_owned(),
+            kind: "known".to_owned(),
+            subject: parts.last().unwrap_or_default().to_owned(),
+            family: Family::Rough,
+            load: None,
+            compared: 0,
+            faults: (0, 0),
+            time_ms: 0.0,
+            observed: Observed::default(),
+            page: Some(page),
+            worst: None,
+            figures: BTreeMap::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::plan::TrialKind;
+    use crate::spec::read::At;
+    use crate::verdict::{FailKind, NotRun};
+
+    fn day(text: &str) -> Day {
+        Day::parse(text).expect("a day")
+    }
+
+    fn entry(name: &str, device: &str) -> KnownFailure {
+        KnownFailure {
+            case: At { value: name.into(), line: 1, column: 1 },
+            fails: FailKind::Load,
+            at_most: Some(4.0),
+            device: device.into(),
+            reason: "r".into(),
+            owner: "o".into(),
+            since: day("2026-11-20"),
+            expires: day("2026-12-20"),
+        }
+    }
+
+    fn told(verdict: Verdict, load: Option<f64>) -> Row {
+        let name = "gate1::a::b::f16::cuda".to_owned();
+        Row { verdict, load, ..Unmatched { name }.row() }
+    }
+
+    fn failure() -> Verdict {
+        Verdict::Fail { kind: FailKind::Load, message: "m".into() }
+    }
+
+    fn status(entries: &[KnownFailure], today: &str, row: Row) -> &'static str {
+        match apply(entries, day(today), row, "A").verdict {
+            Verdict::Pass => "pass",
+            Verdict::Fail { .. } => "fail",
+            Verdict::Known { .. } => "known",
+            Verdict::Unexpected { .. } => "unexpected",
+            _ => "not run",
+        }
+    }
+
+    #[test]
+    fn what_passes_or_has_expired_is_unexpected() {
+        let unrun = || Verdict::NotRun { kind: NotRun::NoDevice, message: "none".into() };
+        let name = "gate1::a::b::f16::cuda";
+        let (any, other) = ([entry(name, "*")], [entry(name, "B")]);
+        let (before, after) = ("2026-12-19", "2026-12-20");
+        for (entries, today, row, want) in [
+            (&any, before, told(failure(), Some(2.0)), "known"),
+            (&any, before, told(failure(), Some(9.0)), "fail"),
+            (&any, before, told(Verdict::Pass, None), "unexpected"),
+            (&any, before, told(unrun(), None), "not run"),
+            (&any, after, told(failure(), Some(2.0)), "unexpected"),
+            (&any, after, told(Verdict::Pass, None), "unexpected"),
+            (&any, after, told(unrun(), None), "unexpected"),
+            (&other, after, told(failure(), Some(2.0)), "fail"),
+            (&other, after, told(unrun(), None), "unexpected"),
+        ] {
+            assert_eq!(status(entries, today, row.clone()), want, "{today} {:?}", row.verdict);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_no_trial_has_is_a_red_row() {
+        let planned = |name: &str, subjects: &[&str]| {
+            let mut parts = name.split("::").skip(1).map(str::to_owned);
+            let mut part = || parts.next().expect("four parts");
+            Planned {
+                name: name.into(),
+                kind: TrialKind::Case,
+                gate: 1,
+                stem: part(),
+                case: part(),
+                variant: part(),
+                family: Family::Rough,
+                dtype: None,
+                golden: None,
+                definition: false,
+                subjects: subjects.iter().map(|s| (*s).to_owned()).collect(),
+            }
+        };
+        let plan =
+            [planned("gate1::a::b::f16", &["cpu", "cuda"]), planned("gate1::a::c::f16", &["cuda"])];
+        let entries = [
+            entry("gate1::a::b::f16::cuda", "*"),
+            entry("gate1::a::c::f16::cpu", "A"),
+            entry("gate1::a::c::f16::cpu", "B"),
+            entry("gate1::a::c::f16::mine", "*"),
+            entry("gate2::a::gone::f16::cuda", "*"),
+        ];
+        let found = Unmatched::among(&entries, &plan);
+        let names: Vec<&str> = found.iter().map(|u| u.name.as_str()).collect();
+        assert_eq!(names, ["gate1::a::c::f16::cpu", "gate2::a::gone::f16::cuda"]);
+        let row = found[1].row();
+        assert!(crate::session::Session::is_red(&row));
+        assert_eq!((row.gate, row.stem.as_str(), row.subject.as_str()), (2, "a", "cuda"));
+    }
 }

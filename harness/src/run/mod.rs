@@ -1,6 +1,8 @@
 //! A run: every planned trial is asked of its subject, judged, and told; nothing is lost.
 
 mod again;
+mod ahead;
+mod definitions;
 pub mod extra;
 mod files;
 pub mod known;
@@ -29,7 +31,9 @@ use crate::report::{Report, Row};
 use crate::subject::SubjectSpec;
 use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
 
+use definitions::Definitions;
 pub use extra::Extra;
+pub use known::Unmatched;
 pub use stored::Stored;
 pub use trial::Trial;
 
@@ -44,6 +48,8 @@ pub struct Plan {
     pub checks: Vec<HarnessCheck>,
     /// Checks of subjects as a whole, and benches.
     pub extras: Vec<Extra>,
+    /// Entries of known.yaml that await no trial.
+    pub unmatched: Vec<Unmatched>,
 }
 
 impl Plan {
@@ -61,7 +67,7 @@ impl Plan {
         trials.sort_by(|a, b| {
             (a.subject, a.case.gate, &a.name).cmp(&(b.subject, b.case.gate, &b.name))
         });
-        Plan { subjects, trials, checks: Vec::new(), extras: Vec::new() }
+        Plan { subjects, trials, ..Plan::default() }
     }
 
     /// Keeps the trials whose names pass.
@@ -69,6 +75,7 @@ impl Plan {
         self.trials.retain(|trial| keep(&trial.name));
         self.checks.retain(|check| keep(&own::name(check)));
         self.extras.retain(|extra| keep(&extra.name));
+        self.unmatched.retain(|entry| keep(&entry.name));
     }
 
     /// Every trial's name, sorted.
@@ -76,7 +83,8 @@ impl Plan {
         let trials = self.trials.iter().map(|t| t.name.clone());
         let extras = self.extras.iter().map(|e| e.name.clone());
         let checks = self.checks.iter().map(own::name);
-        let names: BTreeSet<String> = trials.chain(checks).chain(extras).collect();
+        let unmatched = self.unmatched.iter().map(|u| u.name.clone());
+        let names: BTreeSet<String> = trials.chain(checks).chain(extras).chain(unmatched).collect();
         names.into_iter().collect()
     }
 
@@ -156,6 +164,7 @@ struct Context<'a> {
     options: &'a Options,
     goldens: &'a dyn Goldens,
     known: &'a Known<'a>,
+    definitions: Definitions,
     scratch: PathBuf,
 }
 
@@ -188,7 +197,14 @@ pub fn run(
     sink: &mut dyn FnMut(&Row),
 ) -> Result<Report, RunError> {
     let scratch = tempfile::tempdir().map_err(RunError::Scratch)?;
-    let context = Context { plan, options, goldens, known, scratch: scratch.path().to_path_buf() };
+    let context = Context {
+        plan,
+        options,
+        goldens,
+        known,
+        definitions: Definitions::of(plan),
+        scratch: scratch.path().to_path_buf(),
+    };
     let mut report = Report {
         provenance: Provenance { plan_sha256: plan.hash(), ..options.provenance.clone() },
         planned: plan.names(),
@@ -281,6 +297,9 @@ fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>, report: &mut Report) 
         drop(news_to);
         for item in news {
             match item {
+                News::Row(row, bits) if matches!(row.verdict, Verdict::NotRun { .. }) => {
+                    teller.first((context.known)(*row, ""), bits);
+                }
                 News::Row(row, bits) => teller.first(*row, bits),
                 News::Hello(subject, hello) => {
                     let label = context.plan.subjects[subject].label.clone();

@@ -16,6 +16,10 @@ pub fn name(check: &HarnessCheck) -> String {
 }
 
 pub(super) fn check_all(context: &Context<'_>, news: &Sender<News>) {
+    for entry in &context.plan.unmatched {
+        // Whoever listens outlives every check.
+        let _ = news.send(News::Row(Box::new(entry.row()), None));
+    }
     for check in &context.plan.checks {
         let start = Instant::now();
         let verdict = if context.stopped() {
@@ -27,7 +31,6 @@ pub(super) fn check_all(context: &Context<'_>, news: &Sender<News>) {
             }
         };
         let row = row(check, verdict, start.elapsed().as_secs_f64() * 1e3);
-        // Whoever listens outlives every check.
         let _ = news.send(News::Row(Box::new(row), None));
     }
 }

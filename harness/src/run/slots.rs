@@ -6,8 +6,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
-use crate::run::trial::{self, Trial};
-use crate::run::{Context, News};
+use crate::report::Row;
+use crate::run::trial::{self, Prepared, Trial, prepare};
+use crate::run::{Context, News, ahead};
 use crate::subject::pool::Slot;
 use crate::subject::{How, Launch, Subject};
 use crate::verdict::{BrokenKind, NotRun, Verdict};
@@ -48,51 +49,83 @@ fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<
     // Whoever listens outlives every slot.
     let tell = |item: News| drop(news.send(item));
     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let not_run = |trial: &Trial, kind: NotRun, message: &str| {
-        let row = trial::row(trial, Verdict::NotRun { kind, message: message.to_owned() });
-        tell(News::Row(Box::new(row), None));
-    };
-    let Some(mut next) = take() else { return };
-    let mut slot = match Slot::open(launch(context, subject)) {
+    let Some(first) = take() else { return };
+    let slot = match Slot::open(launch(context, subject)) {
         Ok(slot) => slot,
         Err(absent) => {
             tell(News::Absent(subject, absent.message.clone()));
-            let mut left = Some(next);
-            while let Some(trial) = left {
-                not_run(trial, NotRun::NoDevice, &absent.message);
-                left = take();
+            for trial in std::iter::once(first).chain(std::iter::from_fn(take)) {
+                tell(not_run(trial, NotRun::NoDevice, &absent.message));
             }
             return;
         }
     };
     tell(News::Hello(subject, slot.hello().json().clone()));
-    let mut last = None;
-    loop {
-        if context.stopped() {
-            not_run(next, NotRun::Stopped, "the run was stopped");
-        } else {
-            let (row, bits) = guarded(context, next, &mut slot);
-            last = Some(next.name.clone());
-            tell(News::Row(Box::new(row), bits));
-        }
-        match take() {
-            Some(trial) => next = trial,
-            None => break,
+    let mut asker = Asker { context, slot, tell: &tell, last: None };
+    let trials = std::iter::once(first).chain(std::iter::from_fn(take));
+    match context.plan.subjects[subject].how {
+        // All cores are at work already.
+        How::Cpu => trials.for_each(|trial| asker.ask(trial, guarded(|| prepare(context, trial)))),
+        How::Cuda(_) | How::Command(_) => {
+            let trials: Vec<&Trial> = trials.collect();
+            ahead::each(context, &trials, |trial, prepared| asker.ask(trial, prepared));
         }
     }
-    tell(News::Finished(subject, slot.finish(), last));
+    tell(News::Finished(subject, asker.slot.finish(), asker.last));
 }
 
+fn not_run(trial: &Trial, kind: NotRun, message: &str) -> News {
+    let row = trial::row(trial, Verdict::NotRun { kind, message: message.to_owned() });
+    News::Row(Box::new(row), None)
+}
+
+/// One worker, and what it was asked last.
+struct Asker<'a> {
+    context: &'a Context<'a>,
+    slot: Slot,
+    tell: &'a dyn Fn(News),
+    last: Option<String>,
+}
+
+impl Asker<'_> {
+    fn ask(&mut self, trial: &Trial, ready: Guarded<Ready>) {
+        if self.context.stopped() {
+            (self.tell)(not_run(trial, NotRun::Stopped, "the run was stopped"));
+            return;
+        }
+        let (row, bits) = judged(self.context, trial, ready, &mut self.slot);
+        self.last = Some(trial.name.clone());
+        (self.tell)(News::Row(Box::new(row), bits));
+    }
+}
+
+/// What came of preparing a trial: the question, or its row already.
+pub(super) type Ready = Result<Prepared, Box<Row>>;
+
+/// A result, or what a panic said.
+pub(super) type Guarded<T> = Result<T, String>;
+
 /// A trial whose judging panics is our own fault, and costs one row.
-pub(super) fn guarded(
-    context: &Context<'_>,
-    trial: &Trial,
-    slot: &mut Slot,
-) -> (crate::report::Row, Option<String>) {
-    catch_unwind(AssertUnwindSafe(|| trial::run(context, trial, slot))).unwrap_or_else(|panic| {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Guarded<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        let message = format!("judging it panicked: {}", text.unwrap_or("without a word"));
+        format!("judging it panicked: {}", text.unwrap_or("without a word"))
+    })
+}
+
+/// Asks a trial that is ready; its row, and a hash of the answer's bits.
+pub(super) fn judged(
+    context: &Context<'_>,
+    trial: &Trial,
+    ready: Guarded<Ready>,
+    slot: &mut Slot,
+) -> (Row, Option<String>) {
+    let asked = ready.and_then(|ready| match ready {
+        Ok(prepared) => guarded(|| trial::ask(context, trial, &prepared, slot)),
+        Err(row) => Ok((*row, None)),
+    });
+    asked.unwrap_or_else(|message| {
         (trial::row(trial, Verdict::Broken { kind: BrokenKind::Harness, message }), None)
     })
 }

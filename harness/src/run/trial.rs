@@ -71,36 +71,70 @@ pub fn row(trial: &Trial, verdict: Verdict) -> Row {
     }
 }
 
+/// A trial whose question is filled, whose golden is read or defined, and on which the judge stood
+/// its own trial: what is left to do is to ask.
+pub(super) struct Prepared {
+    question: OpQuestion,
+    golden: Arc<Golden>,
+    rulers: Vec<Ruler>,
+}
+
+impl Prepared {
+    /// About how much memory it holds, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let operands: usize = self.question.tensors.values().map(|t| t.bytes.len()).sum();
+        let results: usize = self.rulers.iter().map(Ruler::len).sum();
+        (operands + 64 * results) as u64
+    }
+}
+
+/// About how much memory the preparation of a case takes, in bytes: its operands as stored, and
+/// widened twice where a definition answers.
+pub(super) fn bytes_to_prepare(case: &Case) -> u64 {
+    let wide = if by_definition(case) { 16 } else { 8 };
+    let operand = |input: &crate::case::Input| {
+        input.meta.bytes().unwrap_or(0) + wide * input.meta.volume().unwrap_or(0)
+    };
+    case.ask.operands.iter().map(|input| operand(input) as u64).sum()
+}
+
+/// Fills the question, reads or defines the golden, puts the judge on trial.
+///
+/// # Errors
+/// The row of a trial that cannot be judged.
+pub(super) fn prepare(context: &Context<'_>, trial: &Trial) -> Result<Prepared, Box<Row>> {
+    let case = &*trial.case;
+    let question = OpQuestion::of(case, fill);
+    let golden = golden(context, case, &question).map_err(|withheld| {
+        Box::new(match withheld {
+            Withheld::Broken(kind, message) => broken(trial, kind, message),
+            Withheld::NotRun(kind, message) => row(trial, Verdict::NotRun { kind, message }),
+        })
+    })?;
+    let rulers = rulers(case, &golden);
+    self_check(&case.expect, &rulers)
+        .map_err(|message| Box::new(broken(trial, BrokenKind::SelfCheck, message)))?;
+    Ok(Prepared { question, golden, rulers })
+}
+
 /// Asks and judges one trial; the row, and a hash of the answer's bits.
-pub(super) fn run(
+pub(super) fn ask(
     context: &Context<'_>,
     trial: &Trial,
+    prepared: &Prepared,
     subject: &mut dyn Subject,
 ) -> (Row, Option<String>) {
     let case = &*trial.case;
-    let question = OpQuestion::of(case, fill);
-    let golden = match golden(context, case, &question) {
-        Ok(golden) => golden,
-        Err(Withheld::Broken(kind, message)) => {
-            return (broken(trial, kind, message), None);
-        }
-        Err(Withheld::NotRun(kind, message)) => {
-            return (row(trial, Verdict::NotRun { kind, message }), None);
-        }
-    };
-    let rulers = rulers(case, &golden);
-    if let Err(message) = self_check(&case.expect, &rulers) {
-        return (broken(trial, BrokenKind::SelfCheck, message), None);
-    }
+    let Prepared { question, golden, rulers } = prepared;
     if let Some(message) = too_big(case, subject) {
         return (row(trial, Verdict::NotRun { kind: NotRun::TooBig, message }), None);
     }
     let limit = context.options.timeout.unwrap_or(case.timeout);
-    let execution = subject.op(&question, limit);
+    let execution = subject.op(question, limit);
     let asked = asked(context, trial, subject);
-    let mut judgement = judge(&case.expect, &rulers, &execution.outcome, &asked);
+    let mut judgement = judge(&case.expect, rulers, &execution.outcome, &asked);
     if judgement.passed()
-        && let Some(verdict) = same::judge(case, &question, &execution, subject, limit)
+        && let Some(verdict) = same::judge(case, question, &execution, subject, limit)
     {
         judgement.verdict = verdict;
     }
@@ -108,7 +142,7 @@ pub(super) fn run(
         judgement.notes.push("judged by the CPU definition".to_owned());
     }
     let bits = bits(&execution.outcome);
-    let mut told = told(trial, &golden, &rulers, &execution, judgement);
+    let mut told = told(trial, golden, rulers, &execution, judgement);
     told = (context.known)(told, subject.hello().device_name());
     (told, bits)
 }
@@ -175,12 +209,17 @@ fn too_big(case: &Case, subject: &dyn Subject) -> Option<String> {
 }
 
 /// The golden, or for `judge: definition` what the definition says, unrounded.
-fn golden(context: &Context<'_>, case: &Case, question: &OpQuestion) -> Result<Golden, Withheld> {
+fn golden(
+    context: &Context<'_>,
+    case: &Case,
+    question: &OpQuestion,
+) -> Result<Arc<Golden>, Withheld> {
     match &case.expect {
-        Expect::Refusal { .. } => Ok(Golden::default()),
-        Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
-            defined(question, tolerance).map_err(|m| Withheld::Broken(BrokenKind::Harness, m))
-        }
+        Expect::Refusal { .. } => Ok(Arc::default()),
+        Expect::Answer { golden: GoldenSource::Definition, tolerance } => context
+            .definitions
+            .of_case(case, || defined(question, tolerance).map(Arc::new))
+            .map_err(|m| Withheld::Broken(BrokenKind::Harness, m)),
         // Numbers written by hand: half a unit of their last digit, besides the derived bound.
         Expect::Answer { golden: GoldenSource::Written(_), tolerance } => {
             let mut golden = context.goldens.golden(case)?;
@@ -192,9 +231,9 @@ fn golden(context: &Context<'_>, case: &Case, question: &OpQuestion) -> Result<G
                     result.keeps.clone_from(&derived.results[name].keeps);
                 }
             }
-            Ok(golden)
+            Ok(Arc::new(golden))
         }
-        Expect::Answer { .. } => context.goldens.golden(case),
+        Expect::Answer { .. } => context.goldens.golden(case).map(Arc::new),
     }
 }
 

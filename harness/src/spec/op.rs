@@ -7,7 +7,7 @@ use goldgate_engine::error::RefusalKind;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
-use crate::case::{Accumulate, Fill, Grid, Written};
+use crate::case::{Accumulate, Family, Fill, Grid, Written};
 use crate::spec::forms;
 use crate::spec::read::{At, Table};
 
@@ -44,12 +44,42 @@ pub struct OpFile {
     /// Values inside the op → the type that a legal engine may round them to.
     #[schemars(with = "Option<BTreeMap<String, forms::Kept>>")]
     pub keeps: Option<BTreeMap<String, Kept>>,
+    /// Families that some of its types have no case of, each with the reason.
+    #[schemars(default)]
+    pub without: Without,
     /// The cases.
     #[schemars(default)]
     pub cases: Vec<CaseSpec>,
     /// What is timed.
     #[schemars(default)]
     pub bench: Vec<BenchSpec>,
+}
+
+/// Why a family has no case for some dtype or weight type: an empty cell of the table that
+/// `goldgate list --coverage` prints.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Without {
+    /// Why no case of whole numbers or powers of two.
+    #[schemars(with = "Option<String>")]
+    pub exact: Option<At<String>>,
+    /// Why no case of other numbers.
+    #[schemars(with = "Option<String>")]
+    pub rough: Option<At<String>>,
+    /// Why no case that must be refused.
+    #[schemars(with = "Option<String>")]
+    pub refused: Option<At<String>>,
+}
+
+impl Without {
+    /// The reason for a family.
+    pub fn reason(&self, family: Family) -> Option<&At<String>> {
+        match family {
+            Family::Exact => self.exact.as_ref(),
+            Family::Rough => self.rough.as_ref(),
+            Family::Refused => self.refused.as_ref(),
+        }
+    }
 }
 
 /// An operand.

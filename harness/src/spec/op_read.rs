@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::case::{Accumulate, Grid};
 use crate::spec::op::{
     Against, BenchSpec, CaseSpec, InputSpec, Kept, Needs, OpFile, Refuses, Rule, SameBitsSpec, Sum,
-    ToleranceSpec, TypeWord,
+    ToleranceSpec, TypeWord, Without,
 };
 use crate::spec::read::{At, Reader};
 use crate::spec::values;
@@ -32,6 +32,7 @@ pub fn op_file(r: &Reader<'_>, node: &Node) -> Option<OpFile> {
     let tolerance = f.may("tolerance", tolerance);
     let accumulate = f.may("accumulate", accumulate);
     let keeps = f.may("keeps", keeps);
+    let without = f.may("without", without);
     let cases = f.may("cases", |r, n, p| r.list(n, p, case));
     let bench = f.may("bench", |r, n, p| r.list(n, p, bench));
     f.done();
@@ -47,6 +48,7 @@ pub fn op_file(r: &Reader<'_>, node: &Node) -> Option<OpFile> {
         tolerance,
         accumulate,
         keeps,
+        without: without.unwrap_or_default(),
         cases: cases.unwrap_or_default(),
         bench: bench.unwrap_or_default(),
     })
@@ -120,6 +122,16 @@ fn kept(r: &Reader<'_>, node: &Node, path: &str) -> Option<Kept> {
 fn keeps(r: &Reader<'_>, node: &Node, path: &str) -> Option<BTreeMap<String, Kept>> {
     let table = r.table(node, path, kept)?;
     Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
+}
+
+fn without(r: &Reader<'_>, node: &Node, path: &str) -> Option<Without> {
+    let mut f = r.fields(node, path)?;
+    let reason = |r: &Reader<'_>, n: &Node, p: &str| Some(At::new(n, r.text(n, p)?));
+    let exact = f.may("exact", reason);
+    let rough = f.may("rough", reason);
+    let refused = f.may("refused", reason);
+    f.done();
+    Some(Without { exact, rough, refused })
 }
 
 fn accumulate(r: &Reader<'_>, node: &Node, path: &str) -> Option<Accumulate> {

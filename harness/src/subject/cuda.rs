@@ -1,13 +1,17 @@
 //! Our engine on a card, behind the wire. Only a worker process opens it.
 
+use std::collections::BTreeMap;
+
 use goldgate_engine::cuda::{Device as Card, DeviceError, Settings};
 use goldgate_engine::exec::bench;
 use goldgate_engine::exec::op::{self, OpError};
 use goldgate_engine::ops;
+use goldgate_engine::session::Place;
 use goldgate_engine::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
+use crate::subject::models::{self, Models, Tell};
 use crate::subject::serve::{Answer, Bench, Device, NoAnswer, Trouble, hello_of_ours, resident};
 use crate::subject::{OpQuestion, layers, perfect};
 
@@ -17,6 +21,7 @@ const OBSERVES: [&str; 5] = ["guards", "inputs", "poison", "route", "memory"];
 /// An open card.
 #[derive(Debug)]
 pub struct Cuda {
+    models: Models,
     card: Card,
     settings: Settings,
 }
@@ -34,7 +39,7 @@ impl Cuda {
         if cores >= 8 {
             card.warm(&ops::pages())?;
         }
-        Ok(Cuda { card, settings: settings.clone() })
+        Ok(Cuda { models: Models::default(), card, settings: settings.clone() })
     }
 }
 
@@ -52,7 +57,8 @@ impl Device for Cuda {
             "driver": format!("CUDA {driver}"),
             "runtime": format!("NVRTC {major}.{minor}"),
         });
-        Ok(hello_of_ours(&device, &["op", "memory", "bench", "check", "inspect"], &OBSERVES))
+        let calls = [&["op", "memory", "bench", "check", "inspect"][..], models::CALLS].concat();
+        Ok(hello_of_ours(&device, &calls, &OBSERVES))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
@@ -106,6 +112,15 @@ impl Device for Cuda {
             "streams" => Ok(layers::streams(&self.settings, self.card.card().index).err()),
             _ => Err(NoAnswer::Unsupported(format!("check {stem}::{case}"))),
         }
+    }
+
+    fn model(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        self.models.answer(&mut Place::Cuda(&mut self.card), ask, tensors, tell)
     }
 
     fn memory(&self) -> Option<Value> {

@@ -100,6 +100,11 @@ impl Hello {
         self.0["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME)
     }
 
+    /// Whether it takes by file what a frame does not hold.
+    pub fn attaches(&self) -> bool {
+        self.0["attach"].as_bool().unwrap_or(false)
+    }
+
     /// Its heartbeat in seconds, if it has one.
     pub fn heartbeat(&self) -> Option<f64> {
         self.0["heartbeat_s"].as_f64().filter(|h| h.is_finite() && *h > 0.0)

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use goldgate_engine::cuda::{Device as Card, Settings};
-use goldgate_engine::exec::cpu::CpuSession;
-use goldgate_engine::exec::cuda::{CudaSession, Options};
+use goldgate_engine::exec::cpu::{CallInputs, CpuModel, CpuSession, Slots};
+use goldgate_engine::exec::cuda::{CudaModel, CudaSession, Options};
+use goldgate_engine::exec::local::load;
 use goldgate_engine::fuse::fuse;
+use goldgate_engine::model::build::Types;
 use goldgate_engine::model::gpt2::{Config, block, weights};
 use goldgate_engine::ops::Phase;
-use goldgate_engine::program::Program;
+use goldgate_engine::program::{Program, Sizes};
 use goldgate_engine::shape::Meta;
 use goldgate_engine::{DType, Tensor};
 use serde_json::json;
@@ -25,9 +27,12 @@ const CONFIG: Config = Config { hidden: 192, heads: 3, ffn: 320, context: 96, ep
 /// Tokens of the prompt: more than one split of keys, and no multiple of anything.
 const TOKENS: usize = 67;
 
-/// The worst difference that a layer may show against its definition, as a share of the largest
-/// number: the class of its activations (f32: 24 bits through some ten sums; f16, bf16: a few
-/// roundings of the type).
+/// Sequences of a batch.
+const BATCH: usize = 8;
+
+/// The worst difference that the output of a whole layer may show against its definitions, as a
+/// share of the largest number. Each step is held to its derived bound by itself; this one only
+/// sees that they are put together, so it is a class: some ten sums of 24 bits, a few roundings.
 fn limit(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 4e-3,
@@ -55,7 +60,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(dtype: DType) -> Result<Layer, String> {
+    fn new(dtype: DType, sequences: usize) -> Result<Layer, String> {
         let weights: BTreeMap<String, Tensor> = weights(&CONFIG)
             .into_iter()
             .map(|(name, shape)| {
@@ -64,22 +69,23 @@ impl Layer {
             })
             .collect();
         let found = |name: &str| weights.get(name).map(|t| t.meta.clone());
-        let program = block(&CONFIG, dtype, dtype, found).map_err(|e| e.to_string())?;
-        program.check(dtype, TOKENS).map_err(|e| e.to_string())?;
+        let types = Types { dtype, kv: dtype };
+        let program = block(&CONFIG, types, sequences, found).map_err(|e| e.to_string())?;
+        program.check(dtype, Sizes { n: TOKENS, m: 0 }).map_err(|e| e.to_string())?;
         let x = tensor("x", DType::F32, &[TOKENS, CONFIG.hidden], 1.0);
         Ok(Layer { dtype, program, weights, x })
     }
 
-    fn open<'c>(&self, card: &'c mut Card, options: Options) -> Result<CudaSession<'c>, String> {
-        CudaSession::open(card, &self.program, self.dtype, &self.weights, TOKENS, &[], options)
-            .map_err(|e| e.to_string())
+    fn model(&self, program: &Program) -> CpuModel {
+        CpuModel::load(program, self.dtype, &self.weights, &mut |_| ())
     }
 
     /// The output by the definitions, step by step, plain.
     fn defined(&self, x: &Tensor) -> Result<Tensor, String> {
-        let mut session = CpuSession::open(&self.program, self.dtype, &self.weights);
-        let mut slots = session.call(x).map_err(|e| e.to_string())?;
-        slots.remove("out").ok_or_else(|| "no slot out".to_owned())
+        let model = self.model(&self.program);
+        out(CpuSession::open(&model)
+            .call(&model, &call(x, 0), &["out"])
+            .map_err(|e| e.to_string())?)
     }
 
     fn within(&self, what: &str, got: &Tensor, want: &Tensor) -> Result<(), String> {
@@ -106,6 +112,26 @@ fn rows(x: &Tensor, from: usize, count: usize) -> Tensor {
     Tensor::new(x.meta.dtype, &shape, x.bytes[from * row..(from + count) * row].to_vec())
 }
 
+/// A call of rows of one sequence from `position` on.
+fn call(x: &Tensor, position: usize) -> CallInputs {
+    let n = x.meta.shape[0];
+    let positions: Vec<i32> = (position..position + n).map(|p| p as i32).collect();
+    CallInputs::from([("x", x.clone()), ("positions", Tensor::from_i32(&[n], &positions))])
+}
+
+/// A call of rows of several sequences: sequence and position of each.
+fn mixed(x: &Tensor, rows: &[(i32, i32)]) -> CallInputs {
+    let of = |pick: fn(&(i32, i32)) -> i32| {
+        Tensor::from_i32(&[rows.len()], &rows.iter().map(pick).collect::<Vec<_>>())
+    };
+    let (sequences, positions) = (of(|r| r.0), of(|r| r.1));
+    CallInputs::from([("x", x.clone()), ("positions", positions), ("sequences", sequences)])
+}
+
+fn out(mut slots: Slots) -> Result<Tensor, String> {
+    slots.remove("out").ok_or_else(|| "no slot out".to_owned())
+}
+
 /// The prompt with another last token.
 fn other_end(x: &Tensor) -> Tensor {
     let mut y = x.clone();
@@ -130,30 +156,122 @@ fn earlier_rows(a: &Tensor, b: &Tensor) -> Result<(), String> {
 /// What does not hold.
 pub fn on_cpu(case: &str) -> Result<(), String> {
     for dtype in DType::ACTIVATIONS {
-        let layer = Layer::new(dtype)?;
+        if case == "rows_of_a_batch" {
+            batch_on_cpu(&Layer::new(dtype, BATCH)?, &Layer::new(dtype, 1)?)?;
+            continue;
+        }
+        let layer = Layer::new(dtype, 1)?;
         let want = layer.defined(&layer.x)?;
         match case {
             "gpt2_agrees_with_its_steps" => {
-                let fused = fuse(&layer.program, Phase::Prefill, &[]);
-                let mut session = CpuSession::open(&fused, dtype, &layer.weights);
-                let slots = session.call(&layer.x).map_err(|e| e.to_string())?;
-                layer.within("fused", &slots["out"], &want)?;
+                let model = layer.model(&fuse(&layer.program, Phase::Prefill, &[]));
+                let slots = CpuSession::open(&model).call(&model, &call(&layer.x, 0), &["out"]);
+                layer.within("fused", &out(slots.map_err(|e| e.to_string())?)?, &want)?;
             }
             "later_token_changes_nothing" => {
                 earlier_rows(&want, &layer.defined(&other_end(&layer.x))?)?;
             }
             "prefill_agrees_with_decode" => {
-                let decode = fuse(&layer.program, Phase::Decode, &[]);
-                let mut session = CpuSession::open(&decode, dtype, &layer.weights);
+                let model = layer.model(&fuse(&layer.program, Phase::Decode, &[]));
+                let mut session = CpuSession::open(&model);
                 for i in 0..TOKENS {
-                    let slots = session.call(&rows(&layer.x, i, 1)).map_err(|e| e.to_string())?;
-                    layer.within(&format!("token {i}"), &slots["out"], &rows(&want, i, 1))?;
+                    let slots = session.call(&model, &call(&rows(&layer.x, i, 1), i), &["out"]);
+                    let got = out(slots.map_err(|e| e.to_string())?)?;
+                    layer.within(&format!("token {i}"), &got, &rows(&want, i, 1))?;
                 }
             }
             other => return Err(format!("no check layer::{other}")),
         }
     }
     Ok(())
+}
+
+/// Prompt tokens of a sequence of the batch: lengths differ, one crosses a split of keys.
+fn length(sequence: usize) -> usize {
+    9 * sequence + 2
+}
+
+/// The decode step of some sequences of the batch, in this order.
+fn step(layer: &Layer, order: &[usize]) -> CallInputs {
+    let row = |s: &usize| rows(&layer.x, 58 + s, 1).bytes;
+    let mut x = rows(&layer.x, 0, 1);
+    (x.bytes, x.meta.shape[0]) = (order.iter().flat_map(row).collect(), order.len());
+    let of: Vec<_> = order.iter().map(|s| (*s as i32, length(*s) as i32)).collect();
+    mixed(&x, &of)
+}
+
+fn prompt_of(layer: &Layer, sequence: usize) -> CallInputs {
+    let of: Vec<_> = (0..length(sequence) as i32).map(|p| (sequence as i32, p)).collect();
+    mixed(&rows(&layer.x, 0, of.len()), &of)
+}
+
+/// Rows of eight sequences in one call agree with each sequence by itself.
+fn batch_on_cpu(several: &Layer, single: &Layer) -> Result<(), String> {
+    let prefill = several.model(&several.program);
+    let decode = several.model(&fuse(&several.program, Phase::Decode, &[]));
+    let mut session = CpuSession::open(&prefill);
+    for s in 0..BATCH {
+        session.call(&prefill, &prompt_of(several, s), &["out"]).map_err(|e| e.to_string())?;
+    }
+    let order: Vec<usize> = (0..BATCH).collect();
+    let got =
+        out(session.call(&decode, &step(several, &order), &["out"]).map_err(|e| e.to_string())?)?;
+    for s in 0..BATCH {
+        let mut own = rows(&several.x, 0, length(s));
+        own.bytes.extend(rows(&several.x, 58 + s, 1).bytes);
+        own.meta.shape[0] += 1;
+        let want = rows(&single.defined(&own)?, length(s), 1);
+        several.within(&format!("sequence {s} of a batch"), &rows(&got, s, 1), &want)?;
+    }
+    Ok(())
+}
+
+/// A layer's session on a card.
+struct Run<'c> {
+    card: &'c mut Card,
+    model: CudaModel,
+    session: CudaSession,
+}
+
+impl<'c> Run<'c> {
+    fn open(card: &'c mut Card, layer: &Layer, options: Options) -> Result<Run<'c>, String> {
+        let (program, weights) = (&layer.program, &layer.weights);
+        let silent = &mut |_| ();
+        let model = CudaModel::load(card, program, layer.dtype, weights, &[], options, silent)
+            .map_err(|e| e.to_string())?;
+        let session = CudaSession::open(card, &model, Sizes { n: TOKENS, m: 0 }, BATCH)
+            .map_err(|e| e.to_string())?;
+        Ok(Run { card, model, session })
+    }
+
+    fn call(&mut self, phase: Phase, inputs: &CallInputs) -> Result<Tensor, String> {
+        let Run { card, model, session } = self;
+        let sizes = session.call(card, model, phase, inputs).map_err(|e| e.to_string())?;
+        let slots = session.read(card, model, phase, sizes, &["out"]);
+        out(slots.map_err(|e| e.to_string())?)
+    }
+
+    /// Each step, on the operands that it really had, within its own derived bound.
+    fn steps_hold(&mut self, phase: Phase, inputs: &CallInputs) -> Result<(), String> {
+        let Run { card, model, session } = self;
+        let (program, dtype) = (model.program_of(phase).clone(), model.dtype());
+        let positions = inputs["positions"].to_i32();
+        let sizes = Sizes { n: positions.len(), m: 0 };
+        let mut wrong = None;
+        let look = |step: &goldgate_engine::program::Step, before: &Slots, after: &Slots| {
+            let first = |_| i64::from(positions[0]);
+            let (op, mut question) = program.question(step, dtype, sizes, first)?;
+            question.phase = Some(phase);
+            match load(op, &question, before, after) {
+                Ok(load) if load <= 1.0 => {}
+                Ok(load) => wrong = wrong.take().or(Some(format!("{}: load {load:.2}", step.name))),
+                Err(refusal) => wrong = wrong.take().or(Some(format!("{}: {refusal}", step.name))),
+            }
+            Ok(())
+        };
+        session.each_step(card, model, phase, inputs, look).map_err(|e| e.to_string())?;
+        wrong.map_or(Ok(()), |what| Err(format!("{dtype} {phase:?} step {what}")))
+    }
 }
 
 /// The checks of a layer on a card.
@@ -161,42 +279,41 @@ pub fn on_cpu(case: &str) -> Result<(), String> {
 /// # Errors
 /// What does not hold.
 pub fn on_card(card: &mut Card, case: &str) -> Result<(), String> {
+    let all = Options::default();
     for dtype in DType::ACTIVATIONS {
-        let layer = Layer::new(dtype)?;
-        let prompt = |session: &mut CudaSession<'_>, x: &Tensor| {
-            session.rewind(0);
-            let mut slots = session.call(Phase::Prefill, x, &["out"]).map_err(|e| e.to_string())?;
-            slots.remove("out").ok_or_else(|| "no slot out".to_owned())
-        };
+        if case == "rows_of_a_batch" {
+            let layer = Layer::new(dtype, BATCH)?;
+            for fused in [true, false] {
+                batch_on_card(&layer, &mut Run::open(card, &layer, Options { fused, ..all })?)?;
+            }
+            continue;
+        }
+        let layer = Layer::new(dtype, 1)?;
         let want = layer.defined(&layer.x)?;
-        let all = Options::default();
+        let whole = call(&layer.x, 0);
         match case {
             "gpt2_agrees_with_its_steps" => {
                 for fused in [true, false] {
-                    let mut session = layer.open(card, Options { fused, ..all })?;
-                    layer.within("prompt", &prompt(&mut session, &layer.x)?, &want)?;
-                    session.rewind(0);
-                    let steps =
-                        session.local(Phase::Prefill, &layer.x).map_err(|e| e.to_string())?;
-                    if let Some((step, worst)) = steps.iter().find(|(_, w)| *w > limit(dtype)) {
-                        return Err(format!("{dtype} step {step} is off by {worst:.2e}"));
-                    }
+                    let mut run = Run::open(card, &layer, Options { fused, ..all })?;
+                    layer.within("prompt", &run.call(Phase::Prefill, &whole)?, &want)?;
+                    run.steps_hold(Phase::Prefill, &whole)?;
+                    run.steps_hold(Phase::Decode, &call(&rows(&layer.x, 3, 1), 66))?;
                 }
             }
             "later_token_changes_nothing" => {
-                let mut session = layer.open(card, all)?;
-                let first = prompt(&mut session, &layer.x)?;
-                earlier_rows(&first, &prompt(&mut session, &other_end(&layer.x))?)?;
+                let mut run = Run::open(card, &layer, all)?;
+                let first = run.call(Phase::Prefill, &whole)?;
+                let other = run.call(Phase::Prefill, &call(&other_end(&layer.x), 0))?;
+                earlier_rows(&first, &other)?;
                 for size in [1, 7, 64] {
-                    in_chunks(&mut session, &layer.x, size, &first)?;
+                    in_chunks(&mut run, &layer.x, size, &first)?;
                 }
             }
             "prefill_agrees_with_decode" => {
-                let mut session = layer.open(card, all)?;
+                let mut run = Run::open(card, &layer, all)?;
                 for i in 0..TOKENS {
-                    let slots = session.call(Phase::Decode, &rows(&layer.x, i, 1), &["out"]);
-                    let out = slots.map_err(|e| e.to_string())?;
-                    layer.within(&format!("token {i}"), &out["out"], &rows(&want, i, 1))?;
+                    let got = run.call(Phase::Decode, &call(&rows(&layer.x, i, 1), i))?;
+                    layer.within(&format!("token {i}"), &got, &rows(&want, i, 1))?;
                 }
             }
             other => return Err(format!("no check layer::{other}")),
@@ -205,19 +322,32 @@ pub fn on_card(card: &mut Card, case: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A row of a decode step has the bits that it has alone, among eight, and at another place.
+fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
+    for s in 0..BATCH {
+        run.call(Phase::Prefill, &prompt_of(layer, s))?;
+    }
+    let order: Vec<usize> = (0..BATCH).collect();
+    let whole = run.call(Phase::Decode, &step(layer, &order))?;
+    run.steps_hold(Phase::Decode, &step(layer, &order))?;
+    let moved = [5, 2, 7, 0, 3, 6, 1, 4];
+    let other = run.call(Phase::Decode, &step(layer, &moved))?;
+    for (place, s) in moved.into_iter().enumerate() {
+        let alone = run.call(Phase::Decode, &step(layer, &[s]))?;
+        let same = rows(&whole, s, 1);
+        if alone != same || rows(&other, place, 1) != same {
+            return Err(format!("{}: sequence {s} has other bits in a batch", layer.dtype));
+        }
+    }
+    Ok(())
+}
+
 /// A prompt in chunks has the bits of the whole.
-fn in_chunks(
-    session: &mut CudaSession<'_>,
-    x: &Tensor,
-    size: usize,
-    whole: &Tensor,
-) -> Result<(), String> {
-    session.rewind(0);
+fn in_chunks(run: &mut Run<'_>, x: &Tensor, size: usize, whole: &Tensor) -> Result<(), String> {
     let mut bytes = Vec::new();
     for at in (0..TOKENS).step_by(size) {
         let chunk = rows(x, at, size.min(TOKENS - at));
-        let slots = session.call(Phase::Prefill, &chunk, &["out"]).map_err(|e| e.to_string())?;
-        bytes.extend_from_slice(&slots["out"].bytes);
+        bytes.extend(run.call(Phase::Prefill, &call(&chunk, at))?.bytes);
     }
     match bytes == whole.bytes {
         true => Ok(()),

@@ -6,10 +6,13 @@ pub mod hello;
 pub mod inspect;
 pub mod launch;
 pub mod layers;
+pub mod models;
 pub mod perfect;
 pub mod pool;
 pub mod replay;
 pub mod serve;
+pub mod text;
+pub mod want;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
+use goldgate_engine::shape::Meta;
 use serde_json::{Map, Value, json};
 
 use crate::case::Case;
@@ -95,8 +99,11 @@ impl OpQuestion {
         ask
     }
 
-    /// Bytes of all operands.
-    pub fn bytes(&self) -> u64 {
-        self.tensors.values().map(|t| t.bytes.len() as u64).sum()
+    /// Bytes of all results of a correct answer; 0 where it is a refusal.
+    pub fn answer_bytes(&self) -> u64 {
+        let checked = goldgate_engine::ops::find(&self.op).map(|op| perfect::check(self, op));
+        let results = checked.and_then(Result::ok).map(|checked| checked.results());
+        let bytes = |(_, meta): (&str, Meta)| meta.bytes().unwrap_or(usize::MAX) as u64;
+        results.into_iter().flatten().map(bytes).fold(0, u64::saturating_add)
     }
 }

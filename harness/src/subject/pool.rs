@@ -1,6 +1,7 @@
 //! Workers that are kept warm, and replaced when they can no longer be trusted.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::execution::{Execution, Observed, Outcome};
 use crate::subject::hello::Hello;
 use crate::subject::launch::Launch;
-use crate::subject::worker::{Reply, Worker};
+use crate::subject::worker::{Reply, Worker, too_big};
 use crate::subject::{OpQuestion, Subject};
 use crate::verdict::NotRun;
 
@@ -68,6 +69,13 @@ impl Slot {
         }
     }
 
+    /// Sends the events of the worker that is there to a channel.
+    pub fn tell(&mut self, events: Sender<Value>) {
+        if let Some(worker) = &mut self.worker {
+            worker.tell(events);
+        }
+    }
+
     /// Ends the worker, so that the next question meets a fresh process.
     pub fn renew(&mut self) {
         if let Some(worker) = self.worker.take() {
@@ -111,7 +119,7 @@ impl Slot {
             let stderr = worker.stderr();
             let sticky = match &reply {
                 Reply::Answer { key: "failed", body, .. } => body["sticky"].as_bool() == Some(true),
-                Reply::Answer { .. } => false,
+                Reply::Answer { .. } | Reply::TooBig(_) | Reply::Unsent(_) => false,
                 _ => true,
             };
             if sticky {
@@ -147,8 +155,7 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let program = launch.program.display();
     let mut worker = Worker::start(launch)
         .map_err(|e| Absent { message: format!("could not start {program}: {e}") })?;
-    let scratch = launch.scratch.display().to_string();
-    let said = worker.hello(&scratch);
+    let said = worker.hello(&launch.scratch);
     let stderr = worker.stderr();
     let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     let why = match said {
@@ -160,7 +167,13 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
         Err(Reply::Crashed(how)) if last.is_empty() => how,
         Err(Reply::Crashed(how)) => format!("{how}: {last}"),
         Err(Reply::TimedOut) => "said no hello within 60 s".to_owned(),
-        Err(Reply::Protocol(what) | Reply::Stale(what) | Reply::Gone(what)) => what,
+        Err(
+            Reply::Protocol(what)
+            | Reply::Stale(what)
+            | Reply::Gone(what)
+            | Reply::TooBig(what)
+            | Reply::Unsent(what),
+        ) => what,
     };
     worker.kill();
     Err(Absent { message: why })
@@ -175,7 +188,7 @@ fn settle(worker: &mut Worker, reply: Reply, limit: Duration) -> Reply {
             Reply::Crashed(format!("after its answer: {how}"))
         }
         Reply::TimedOut => Reply::TimedOut,
-        Reply::Protocol(what) | Reply::Stale(what) => {
+        Reply::Protocol(what) | Reply::Stale(what) | Reply::TooBig(what) | Reply::Unsent(what) => {
             Reply::Protocol(format!("after its answer: {what}"))
         }
     }
@@ -190,10 +203,9 @@ impl Subject for Slot {
         if let Some(what) = self.hello.lacks(question) {
             return not_asked(NotRun::Unsupported, format!("does not offer {what}"));
         }
-        let room = self.hello.max_frame().saturating_sub(1 << 20);
-        if question.bytes() > room {
-            let said = format!("{} bytes of operands, a frame takes {room}", question.bytes());
-            return not_asked(NotRun::TooBig, said);
+        let (room, answer) = (self.hello.max_frame(), question.answer_bytes());
+        if answer > room && !self.hello.attaches() {
+            return not_asked(NotRun::TooBig, too_big("the answer", answer, room));
         }
         match self.call(&question.json(limit), &question.tensors, limit) {
             Ok(Heard { reply, time, stderr }) => {
@@ -217,6 +229,8 @@ fn outcome(reply: Reply, promised: bool) -> Outcome {
         Reply::Crashed(how) | Reply::Gone(how) => return Outcome::Crashed { how },
         Reply::TimedOut => return Outcome::TimedOut,
         Reply::Protocol(what) | Reply::Stale(what) => return Outcome::Protocol { what },
+        Reply::TooBig(what) => return Outcome::NotAsked(NotRun::TooBig, what),
+        Reply::Unsent(message) => return Outcome::Failed { class: "io".to_owned(), message },
     };
     let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
     match key {

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
+use goldgate_engine::session::Place;
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
 use crate::subject::allocator::Counting;
-use crate::subject::hello::MAX_FRAME;
+use crate::subject::hello::{FIRST_FRAME, MAX_FRAME};
 use crate::subject::inspect::{Inspected, refusal};
+use crate::subject::models::{self, Models, Tell};
+use crate::subject::text::Shelf;
 use crate::subject::{OpQuestion, layers, perfect};
+use crate::wire::attach::{self, AttachError};
 use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
 /// What answers behind a worker's wire.
@@ -45,6 +49,27 @@ pub trait Device {
     /// A check that is not offered.
     fn check(&mut self, stem: &str, case: &str) -> Result<Option<String>, NoAnswer> {
         Err(NoAnswer::Unsupported(format!("check {stem}::{case}")))
+    }
+
+    /// `tokenize` and `detokenize`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn text(&mut self, ask: &Value, _: &BTreeMap<String, Tensor>) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Unsupported(format!("call {}", ask["call"])))
+    }
+
+    /// One of [`models::CALLS`]; what comes before the answer goes to `tell`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn model(
+        &mut self,
+        ask: &Value,
+        _: &BTreeMap<String, Tensor>,
+        _tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Unsupported(format!("call {}", ask["call"])))
     }
 
     /// The `ok` of memory, if it can tell.
@@ -80,6 +105,8 @@ pub struct Trouble {
 pub enum NoAnswer {
     /// The question is malformed.
     Refused(Refusal),
+    /// A file is.
+    File(Box<goldgate_engine::weights::Malformed>),
     /// A fair question that is not offered.
     Unsupported(String),
     /// It tried and could not.
@@ -114,10 +141,34 @@ pub fn serve(
     mut output: impl Write,
     device: &mut dyn Device,
 ) -> Result<(), FrameError> {
-    while let Some(frame) = read_frame(&mut input, MAX_FRAME)? {
+    let mut link = Link { scratch: None, room: FIRST_FRAME };
+    while let Some(mut frame) = read_frame(&mut input, MAX_FRAME)? {
         let id = frame.json["id"].clone();
-        let (mut reply, last) = answer(&frame, device);
-        reply.json["id"] = id;
+        if frame.json["call"] == "hello" {
+            link.learn(&frame.json);
+        }
+        let (mut reply, last) = match attach::join(&mut frame, link.scratch.as_deref()) {
+            Ok(()) => {
+                let mut lost = None;
+                let mut tell = |mut event: Value| {
+                    event["id"] = id.clone();
+                    if let Err(error) = write_frame(&mut output, &Frame::new(event)) {
+                        lost = Some(error);
+                    }
+                };
+                let answer = answer(&frame, device, &mut tell);
+                if let Some(error) = lost {
+                    return Err(error);
+                }
+                answer
+            }
+            Err(error) => (failed(&broken(&error)), false),
+        };
+        reply.json["id"] = id.clone();
+        if let Err(error) = link.fit(&mut reply) {
+            reply = failed(&broken(&error));
+            reply.json["id"] = id;
+        }
         write_frame(&mut output, &reply)?;
         if last {
             break;
@@ -126,8 +177,41 @@ pub fn serve(
     Ok(())
 }
 
+/// What hello said of the way back.
+struct Link {
+    scratch: Option<PathBuf>,
+    room: u64,
+}
+
+impl Link {
+    fn learn(&mut self, hello: &Value) {
+        let scratch = hello["scratch"].as_str().filter(|s| !s.is_empty());
+        self.scratch = scratch.map(PathBuf::from);
+        self.room = hello["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME);
+    }
+
+    /// Puts the tensors of a reply that no frame holds into the scratch folder.
+    fn fit(&self, reply: &mut Frame) -> Result<(), AttachError> {
+        // JSON alone is short, and goes as it is.
+        if reply.tensors.is_empty() || reply.length() <= self.room {
+            return Ok(());
+        }
+        let name = format!("answer-{}-{}.safetensors", std::process::id(), reply.json["id"]);
+        let scratch = self.scratch.as_deref().ok_or(AttachError::NoScratch)?;
+        attach::detach(reply, scratch, &name)
+    }
+}
+
+fn broken(error: &AttachError) -> Trouble {
+    let class = match error {
+        AttachError::Io { .. } => "io",
+        _ => "bad_request",
+    };
+    Trouble { class, sticky: false, message: error.to_string() }
+}
+
 /// The reply without its id, and whether it is the last one.
-fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
+fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, bool) {
     let ask = &frame.json;
     match ask["call"].as_str() {
         Some("hello") => {
@@ -150,6 +234,10 @@ fn answer(frame: &Frame, device: &mut dyn Device) -> (Frame, bool) {
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
         Some("inspect") => (inspected(ask), false),
+        Some("tokenize" | "detokenize") => (said(device.text(ask, &frame.tensors)), false),
+        Some(call) if models::CALLS.contains(&call) => {
+            (said(device.model(ask, &frame.tensors, tell)), false)
+        }
         Some(call) => (unsupported(&format!("call {call}")), false),
         None => {
             let message = "a question without a call".to_owned();
@@ -244,6 +332,10 @@ fn said(answer: Result<Answer, NoAnswer>) -> Frame {
         }
         Err(NoAnswer::Refused(r)) => Frame::new(json!({"refused": {
             "kind": r.kind.name(), "operand": r.operand, "message": r.message }})),
+        Err(NoAnswer::File(m)) => Frame::new(json!({"refused": {
+            "kind": RefusalKind::Malformed.name(), "operand": m.field, "message": m.to_string(),
+            "code": m.code.to_string(), "file": m.file.display().to_string(), "offset": m.offset,
+            "field": m.field, "found": m.found, "expected": m.expected }})),
         Err(NoAnswer::Unsupported(what)) => unsupported(&what),
         Err(NoAnswer::Failed(trouble)) => failed(&trouble),
     }
@@ -271,22 +363,29 @@ pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value
         "calls": calls,
         "ops": perfect::offers(),
         "max_frame": MAX_FRAME,
+        "attach": true,
+        "formats": ["gguf", "safetensors", "tokenizer.json"],
+        "architectures": ["gpt2", "llama", "qwen2"],
+        "trace_mode": ["as_run", "unfused", "local"],
         "claims": ["run", "process", "batch", "chunk"],
         "observes": observes,
     })
 }
 
+/// What the CPU answers.
+const CALLS: &[&str] = &["check", "detokenize", "inspect", "memory", "op", "tokenize"];
+
 /// The definitions of our engine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu;
+#[derive(Debug, Default)]
+pub struct Cpu {
+    shelf: Shelf,
+    models: Models,
+}
 
 impl Device for Cpu {
     fn hello(&self) -> Result<Value, Trouble> {
-        Ok(hello_of_ours(
-            &json!({"kind": "cpu"}),
-            &["op", "memory", "check", "inspect"],
-            &["memory"],
-        ))
+        let calls = [CALLS, models::CALLS].concat();
+        Ok(hello_of_ours(&json!({"kind": "cpu"}), &calls, &["memory"]))
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {
@@ -302,6 +401,23 @@ impl Device for Cpu {
             "layer" => Ok(layers::on_cpu(case).err()),
             _ => Err(NoAnswer::Unsupported(format!("check {stem}::{case}"))),
         }
+    }
+
+    fn text(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Answer, NoAnswer> {
+        self.shelf.answer(ask, tensors)
+    }
+
+    fn model(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        self.models.answer(&mut Place::Cpu, ask, tensors, tell)
     }
 
     fn memory(&self) -> Option<Value> {
@@ -327,5 +443,41 @@ impl Device for NoDevice {
 
     fn op(&mut self, _question: &OpQuestion) -> Result<Answer, NoAnswer> {
         self.hello().map(|_| Answer::default()).map_err(NoAnswer::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A question by file, to a worker whose answers fit into no frame either.
+    #[test]
+    fn large_tensors_travel_by_file_both_ways() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let hello = json!({"id": 0, "call": "hello", "wire": [1], "max_frame": 200,
+                           "scratch": scratch.path().display().to_string()});
+        let half = Tensor::from_f64(DType::F32, &[8, 16], &[0.5; 128]);
+        let tensors = BTreeMap::from([("a".to_owned(), half.clone()), ("b".to_owned(), half)]);
+        let ask = json!({"id": 1, "call": "op", "op": "residual", "dtype": "f32", "attr": {}});
+        let mut question = Frame::with(ask, tensors);
+        attach::detach(&mut question, scratch.path(), "q.safetensors").expect("written");
+        let absent = Frame::new(json!({"id": 2, "call": "op", "attach": "q.safetensors"}));
+        let (mut input, mut output) = (Vec::new(), Vec::new());
+        for frame in [&Frame::new(hello), &question, &absent] {
+            write_frame(&mut input, frame).expect("written");
+        }
+        serve(&input[..], &mut output, &mut Cpu::default()).expect("served");
+
+        let mut output = &output[..];
+        let mut heard = || read_frame(&mut output, MAX_FRAME).expect("whole").expect("an answer");
+        assert_eq!(heard().json["ok"]["attach"], true);
+        let mut answer = heard();
+        assert!(answer.json["ok"].is_object() && answer.tensors.is_empty(), "{}", answer.json);
+        attach::join(&mut answer, Some(scratch.path())).expect("read");
+        let ones = Tensor::from_f64(DType::F32, &[8, 16], &[1.0; 128]);
+        assert_eq!(answer.tensors["y"], ones);
+        let failed = &heard().json["failed"];
+        assert_eq!((&failed["class"], &failed["sticky"]), (&json!("io"), &json!(false)));
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("a folder").count(), 0);
     }
 }

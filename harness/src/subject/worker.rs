@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::subject::hello::{FIRST_FRAME, Hello};
 use crate::subject::launch::Launch;
+use crate::wire::attach;
 use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
 /// How much of stderr is kept.
@@ -62,6 +64,10 @@ pub enum Reply {
     Stale(String),
     /// It had ended before it was asked; the question did not go out.
     Gone(String),
+    /// A frame does not hold the question, and it takes no attachments; it did not go out.
+    TooBig(String),
+    /// The attachment could not be written; the question did not go out.
+    Unsent(String),
 }
 
 /// How a worker ended.
@@ -85,7 +91,13 @@ pub struct Worker {
     /// Hangs up when stderr has ended.
     drained: Receiver<()>,
     heartbeat: Option<Duration>,
+    /// The largest frame that both sides take.
+    room: u64,
+    /// Where larger tensors go by file, if it takes them.
+    attach: Option<PathBuf>,
     next_id: u64,
+    /// Where its events go.
+    events: Option<Sender<Value>>,
 }
 
 impl std::fmt::Debug for Heard {
@@ -136,7 +148,10 @@ impl Worker {
             stderr: tail,
             drained,
             heartbeat: None,
+            room: FIRST_FRAME,
+            attach: None,
             next_id: 0,
+            events: None,
         })
     }
 
@@ -144,12 +159,12 @@ impl Worker {
     ///
     /// # Errors
     /// The reply that is no hello.
-    pub fn hello(&mut self, scratch: &str) -> Result<Hello, Reply> {
+    pub fn hello(&mut self, scratch: &Path) -> Result<Hello, Reply> {
         let ask = json!({
             "call": "hello",
             "wire": [1],
             "harness": concat!("goldgate ", env!("CARGO_PKG_VERSION")),
-            "scratch": scratch,
+            "scratch": scratch.display().to_string(),
             "max_frame": super::hello::MAX_FRAME,
         });
         match self.ask(ask, BTreeMap::new(), HELLO_LIMIT) {
@@ -158,6 +173,8 @@ impl Worker {
                 // A listener that is gone has told why.
                 let _ = self.max_frame.send(hello.max_frame());
                 self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
+                self.room = hello.max_frame();
+                self.attach = hello.attaches().then(|| scratch.to_path_buf());
                 Ok(hello)
             }
             other => Err(other),
@@ -189,11 +206,38 @@ impl Worker {
         if let (Some(ask), Some(rest)) = (ask.as_object_mut(), question.as_object_mut()) {
             ask.append(rest);
         }
+        let mut frame = Frame::with(ask, tensors);
+        let attached = match self.fit(&mut frame, id) {
+            Ok(attached) => attached,
+            Err(reply) => {
+                self.next_id = id;
+                return reply;
+            }
+        };
         if let Some(writer) = &self.writer {
             // A worker that no longer reads is noticed by its silence or its end.
-            let _ = writer.send(Frame::with(ask, tensors));
+            let _ = writer.send(frame);
         }
-        self.wait(id, limit)
+        let reply = self.wait(id, limit);
+        if let Some(path) = attached {
+            // The reader has deleted it, unless it came to no reading.
+            let _ = std::fs::remove_file(path);
+        }
+        reply
+    }
+
+    /// Makes a question fit into a frame; the file that holds its tensors where they do not.
+    fn fit(&self, frame: &mut Frame, id: u64) -> Result<Option<PathBuf>, Reply> {
+        let length = frame.length();
+        if length <= self.room || frame.tensors.is_empty() {
+            return Ok(None);
+        }
+        let Some(scratch) = &self.attach else {
+            return Err(Reply::TooBig(too_big("the question", length, self.room)));
+        };
+        let name = format!("question-{}-{id}.safetensors", self.child.id());
+        attach::detach(frame, scratch, &name).map_err(|e| Reply::Unsent(e.to_string()))?;
+        Ok(Some(scratch.join(name)))
     }
 
     fn wait(&mut self, id: u64, limit: Duration) -> Reply {
@@ -207,11 +251,14 @@ impl Worker {
                 return Reply::TimedOut;
             }
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
-                Ok(Heard::Frame(frame)) => match read_answer(id, frame) {
-                    Ok(None) => alive = Instant::now(),
-                    Ok(Some(reply)) => return reply,
-                    Err(what) => return Reply::Protocol(what),
-                },
+                Ok(Heard::Frame(frame)) => {
+                    self.pass_on(&frame);
+                    match self.joined(frame).and_then(|f| read_answer(id, f)) {
+                        Ok(None) => alive = Instant::now(),
+                        Ok(Some(reply)) => return reply,
+                        Err(what) => return Reply::Protocol(what),
+                    }
+                }
                 Ok(Heard::Bad(FrameError::Cut { have, want })) => {
                     let how = self.how_it_ended();
                     return Reply::Crashed(format!(
@@ -235,6 +282,30 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// A message with its tensors, by frame or by file.
+    fn joined(&self, mut frame: Frame) -> Result<Frame, String> {
+        match frame.json.get(attach::KEY) {
+            Some(_) if self.attach.is_none() => {
+                Err("an attachment from a subject whose hello says no `attach`".to_owned())
+            }
+            _ => attach::join(&mut frame, self.attach.as_deref())
+                .map(|()| frame)
+                .map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Sends the events of later questions to a channel too.
+    pub fn tell(&mut self, events: Sender<Value>) {
+        self.events = Some(events);
+    }
+
+    fn pass_on(&self, frame: &Frame) {
+        if let (Some(events), true) = (&self.events, frame.json["event"].is_string()) {
+            // Whoever listened has had enough.
+            let _ = events.send(frame.json.clone());
         }
     }
 
@@ -317,6 +388,11 @@ impl Drop for Worker {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Why a message does not go: its size, and what a frame takes.
+pub fn too_big(what: &str, length: u64, room: u64) -> String {
+    format!("{what} has {length} bytes, a frame takes {room}, and the subject no attachments")
 }
 
 /// `Ok(None)` for an event, the answer, or what is wrong with the message.

@@ -42,6 +42,12 @@ impl Frame {
     pub fn with(json: Value, tensors: BTreeMap<String, Tensor>) -> Frame {
         Frame { json, tensors }
     }
+
+    /// The N of its length, in bytes: header and tensors.
+    pub fn length(&self) -> u64 {
+        let metadata = BTreeMap::from([(KEY.to_owned(), self.json.to_string())]);
+        length(&header(&metadata, &self.tensors), &self.tensors)
+    }
 }
 
 /// What is wrong with a frame.
@@ -135,16 +141,50 @@ pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameEr
         return Err(FrameError::Json(format!("has {} bytes, at most {MAX_JSON}", text.len())));
     }
     let metadata = BTreeMap::from([(KEY.to_owned(), text)]);
-    let bytes = encode(&metadata, &frame.tensors);
-    stream.write_all(&(bytes.len() as u64).to_le_bytes())?;
-    stream.write_all(&bytes)?;
+    let header = header(&metadata, &frame.tensors);
+    stream.write_all(&length(&header, &frame.tensors).to_le_bytes())?;
+    write_buffer(stream, &header, &frame.tensors)?;
     stream.flush()?;
     Ok(())
 }
 
-/// Writes a safetensors buffer: tensors in the order of their names, without holes, the header
-/// padded with spaces to a multiple of 8.
+/// A safetensors buffer: tensors in the order of their names, without holes, the header padded with
+/// spaces to a multiple of 8.
 pub fn encode(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, Tensor>) -> Vec<u8> {
+    let mut bytes = header(metadata, tensors);
+    for tensor in tensors.values() {
+        bytes.extend_from_slice(&tensor.bytes);
+    }
+    bytes
+}
+
+/// Writes the buffer of these tensors, tensor by tensor: a large one is not held twice.
+///
+/// # Errors
+/// A stream that fails.
+pub fn write_tensors(
+    stream: &mut impl Write,
+    tensors: &BTreeMap<String, Tensor>,
+) -> io::Result<()> {
+    write_buffer(stream, &header(&BTreeMap::new(), tensors), tensors)
+}
+
+fn write_buffer(
+    stream: &mut impl Write,
+    header: &[u8],
+    tensors: &BTreeMap<String, Tensor>,
+) -> io::Result<()> {
+    stream.write_all(header)?;
+    tensors.values().try_for_each(|tensor| stream.write_all(&tensor.bytes))
+}
+
+/// Bytes of the buffer that this header begins.
+fn length(header: &[u8], tensors: &BTreeMap<String, Tensor>) -> u64 {
+    header.len() as u64 + tensors.values().map(|t| t.bytes.len() as u64).sum::<u64>()
+}
+
+/// What stands before the tensors: the length of the header, and the header.
+fn header(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, Tensor>) -> Vec<u8> {
     let mut notes: Map<String, Value> =
         metadata.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
     let mut entries = Map::new();
@@ -167,12 +207,8 @@ pub fn encode(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, Te
     header.append(&mut entries);
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut bytes = Vec::with_capacity(8 + header.len() + end);
-    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.append(&mut header);
-    for tensor in tensors.values() {
-        bytes.extend_from_slice(&tensor.bytes);
-    }
     bytes
 }
 

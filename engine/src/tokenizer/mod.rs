@@ -1,0 +1,346 @@
+//! Text into ids and back, byte for byte: from tokenizer.json, or from the vocabulary of a GGUF.
+//!
+//! Bytes that are no UTF-8 are text like any other: each stretch of them is a piece of its own.
+//! Whatever [`Tokenizer::encode`] takes, [`Tokenizer::decode`] gives back, but for what the model's
+//! publisher normalises.
+
+pub mod alphabet;
+pub mod bpe;
+pub mod gguf;
+pub mod hf;
+pub mod malformed;
+pub mod markup;
+pub mod split;
+pub mod texts;
+pub mod utf8;
+
+use std::path::Path;
+
+use crate::tokenizer::bpe::Merges;
+use crate::tokenizer::gguf::Vocabulary;
+use crate::tokenizer::malformed::{Code, Malformed};
+use crate::tokenizer::markup::{Finder, Mark};
+use crate::tokenizer::split::Split;
+use crate::tokenizer::texts::{Order, Texts};
+use crate::tokenizer::utf8::Decoder;
+
+/// How special tokens are treated where one word says it all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Special {
+    /// None is added, and what looks like one is text.
+    #[default]
+    None,
+    /// The model's policy adds them at the ends; what looks like one is text.
+    Add,
+    /// None is added; those written in the text are taken as such.
+    Parse,
+}
+
+impl Special {
+    /// The three, in the order of their names.
+    pub const ALL: [Special; 3] = [Special::Add, Special::None, Special::Parse];
+
+    /// As specs and the command line spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Special::Add => "add",
+            Special::None => "none",
+            Special::Parse => "parse",
+        }
+    }
+
+    /// `add_special` and `parse_special`.
+    pub const fn flags(self) -> (bool, bool) {
+        (matches!(self, Special::Add), matches!(self, Special::Parse))
+    }
+}
+
+/// Why there are no ids, or no text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// An id that no token has.
+    #[error("id {id} has no token, of {len} in the vocabulary")]
+    NoToken {
+        /// The id.
+        id: u32,
+        /// Ids of the vocabulary.
+        len: usize,
+    },
+    /// The library gave up on a text.
+    #[error("tokenizers 0.23 gave up on a piece of {bytes} bytes: {reason}")]
+    Library {
+        /// Length of the piece.
+        bytes: usize,
+        /// In its words.
+        reason: String,
+    },
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An id without a token.
+    Absent,
+    /// It steers the model, and is no text.
+    Control,
+    /// A piece of text.
+    Normal,
+    /// A text that the model's publisher added, always taken whole.
+    Own,
+}
+
+/// Text of tokens by id, and what they are for.
+#[derive(Clone, Debug, Default)]
+struct Tokens {
+    bytes: Texts,
+    kinds: Vec<Kind>,
+}
+
+/// What begins and ends a text, and ends a generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Policy {
+    before: Vec<u32>,
+    after: Vec<u32>,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+}
+
+/// Byte-level BPE of our own.
+#[derive(Clone, Debug)]
+struct Bytes {
+    split: Split,
+    /// Canonical composition first, where the publisher asks for it.
+    nfc: bool,
+    /// Id of each byte.
+    letters: [u32; 256],
+    merges: Merges,
+    /// Tokens by their bytes, where a piece that is a token is taken whole.
+    whole: Option<Order>,
+}
+
+/// What makes ids of text without markup.
+#[derive(Debug)]
+enum Words {
+    Gguf(Box<Bytes>),
+    Hf(Box<hf::Library>),
+}
+
+/// A vocabulary with its rules. It is shared freely between threads.
+#[derive(Debug)]
+pub struct Tokenizer {
+    tokens: Tokens,
+    words: Words,
+    /// Finds tokens that are always taken whole.
+    own: Finder,
+    /// Finds control tokens too.
+    every: Finder,
+    policy: Policy,
+    template: Option<String>,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a model: a tokenizer.json, or the folder that holds it.
+    ///
+    /// # Errors
+    /// The first rule that the files break.
+    pub fn open(path: &Path) -> Result<Tokenizer, Malformed> {
+        match path.is_dir() {
+            true => Tokenizer::of_json(&path.join("tokenizer.json")),
+            false => Tokenizer::of_json(path),
+        }
+    }
+
+    /// Reads a tokenizer.json, and beside it, where they are, tokenizer_config.json and
+    /// generation_config.json: beginning and ends of text, and the chat template.
+    ///
+    /// # Errors
+    /// The first rule that the files break.
+    pub fn of_json(path: &Path) -> Result<Tokenizer, Malformed> {
+        hf::open(path)
+    }
+
+    /// The tokenizer of a GGUF file.
+    ///
+    /// # Errors
+    /// The first rule that the vocabulary breaks.
+    pub fn of_vocabulary(vocabulary: Vocabulary) -> Result<Tokenizer, Malformed> {
+        gguf::build(vocabulary)
+    }
+
+    fn new(
+        tokens: Tokens,
+        words: Words,
+        marks: Vec<Mark>,
+        policy: Policy,
+        template: Option<String>,
+    ) -> Tokenizer {
+        let own = Finder::new(marks.iter().filter(|m| !m.control).cloned().collect());
+        let every = Finder::new(marks);
+        Tokenizer { tokens, words, own, every, policy, template }
+    }
+
+    /// The ids of a text.
+    ///
+    /// `add_special` adds what the model's policy puts at the ends; `parse_special` takes control
+    /// tokens written in the text as such. Without it no text can steer the model.
+    ///
+    /// # Errors
+    /// A text that the library gives up on; none is known.
+    pub fn encode(
+        &self,
+        text: &[u8],
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<u32>, Fault> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        if add_special {
+            ids.extend_from_slice(&self.policy.before);
+        }
+        let finder = if parse_special { &self.every } else { &self.own };
+        let mut at = 0;
+        for (id, range) in finder.all(text) {
+            self.plain(&text[at..range.start], &mut ids)?;
+            ids.push(id);
+            at = range.end;
+        }
+        self.plain(&text[at..], &mut ids)?;
+        if add_special {
+            ids.extend_from_slice(&self.policy.after);
+        }
+        Ok(ids)
+    }
+
+    /// Text without markup: UTF-8 by the words' rules, each stretch of other bytes as one piece.
+    fn plain(&self, text: &[u8], ids: &mut Vec<u32>) -> Result<(), Fault> {
+        let mut other = Vec::new();
+        for chunk in text.utf8_chunks() {
+            if !chunk.valid().is_empty() {
+                self.piece(&std::mem::take(&mut other), ids)?;
+                match &self.words {
+                    Words::Gguf(bytes) => bytes.text(chunk.valid(), &self.tokens, ids),
+                    Words::Hf(library) => library.text(chunk.valid(), ids)?,
+                }
+            }
+            other.extend_from_slice(chunk.invalid());
+        }
+        self.piece(&other, ids)
+    }
+
+    fn piece(&self, bytes: &[u8], ids: &mut Vec<u32>) -> Result<(), Fault> {
+        match &self.words {
+            _ if bytes.is_empty() => Ok(()),
+            Words::Gguf(ours) => {
+                ours.piece(bytes, &self.tokens, ids);
+                Ok(())
+            }
+            Words::Hf(library) => library.piece(bytes, ids),
+        }
+    }
+
+    /// The text of ids, byte for byte; `skip_special` leaves control tokens out.
+    ///
+    /// # Errors
+    /// An id without a token.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<Vec<u8>, Fault> {
+        let mut text = Vec::with_capacity(ids.len() * 4);
+        for id in ids {
+            text.extend_from_slice(self.bytes(*id, skip_special)?);
+        }
+        Ok(text)
+    }
+
+    /// Decodes ids as they come, control tokens left out.
+    pub fn stream(&self) -> Decoder<'_> {
+        Decoder::new(self, true)
+    }
+
+    /// Decodes ids as they come; `skip_special` leaves control tokens out.
+    pub fn stream_of(&self, skip_special: bool) -> Decoder<'_> {
+        Decoder::new(self, skip_special)
+    }
+
+    /// The bytes of one token.
+    fn bytes(&self, id: u32, skip_special: bool) -> Result<&[u8], Fault> {
+        match self.kind_of(id) {
+            Kind::Absent => Err(Fault::NoToken { id, len: self.len() }),
+            Kind::Control if skip_special => Ok(&[]),
+            _ => Ok(self.tokens.bytes.get(id as usize)),
+        }
+    }
+
+    /// What the token of an id is for.
+    pub fn kind_of(&self, id: u32) -> Kind {
+        self.tokens.kinds.get(id as usize).copied().unwrap_or(Kind::Absent)
+    }
+
+    /// One more than the largest id.
+    pub fn len(&self) -> usize {
+        self.tokens.kinds.len()
+    }
+
+    /// Never: a vocabulary without tokens is refused.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.kinds.is_empty()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.policy.bos
+    }
+
+    /// Every token that ends a generation.
+    pub fn eos(&self) -> &[u32] {
+        &self.policy.eos
+    }
+
+    /// `hf-json` or `gguf-bpe`.
+    pub fn kind(&self) -> &'static str {
+        match self.words {
+            Words::Gguf(_) => "gguf-bpe",
+            Words::Hf(_) => "hf-json",
+        }
+    }
+
+    /// The chat template as it is written. It is a program, and nothing here runs it.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    /// Holds the vocabulary against the rows of the model's embedding. Models may have more rows
+    /// than tokens (Qwen2 has), never fewer.
+    ///
+    /// # Errors
+    /// `VOCAB_SIZE` with both figures.
+    pub fn fits(&self, rows: usize, file: &Path) -> Result<(), Malformed> {
+        if self.len() <= rows {
+            return Ok(());
+        }
+        let (found, expected) = (self.len().to_string(), format!("at most {rows} rows"));
+        Err(Malformed::new(Code::VocabSize, file, "tokens", &found, &expected))
+    }
+
+    /// Holds two vocabularies of one model against each other.
+    ///
+    /// # Errors
+    /// `VOCAB_DIFF` with the first five ids that differ.
+    pub fn same(&self, other: &Tokenizer, file: &Path) -> Result<(), Malformed> {
+        let text = |t: &Tokenizer, id: u32| match t.bytes(id, false) {
+            Ok(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
+            Err(_) => "none".to_owned(),
+        };
+        let ids = 0..u32::try_from(self.len().max(other.len())).unwrap_or(u32::MAX);
+        let differs = |id: &u32| self.bytes(*id, false).ok() != other.bytes(*id, false).ok();
+        let first: Vec<u32> = ids.filter(differs).take(5).collect();
+        if first.is_empty() {
+            return Ok(());
+        }
+        let list = |t: &Tokenizer| {
+            let each: Vec<String> = first.iter().map(|i| format!("{i}: {}", text(t, *i))).collect();
+            each.join(", ")
+        };
+        Err(Malformed::new(Code::VocabDiff, file, "tokens", list(self), list(other)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

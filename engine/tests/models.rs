@@ -1,0 +1,188 @@
+//! The tiny trained models, from file to tokens, on the CPU; and on a device, where there is one.
+
+use std::path::PathBuf;
+
+use goldgate_engine::DType;
+use goldgate_engine::cuda::library::usual_folders;
+use goldgate_engine::cuda::{self as device, Device, DeviceError};
+use goldgate_engine::exec::cuda::Options;
+use goldgate_engine::generate::{Request, generate};
+use goldgate_engine::model::build::{Capacity, Types};
+use goldgate_engine::model::map::Map;
+use goldgate_engine::model::{self, Config};
+use goldgate_engine::ops::Phase;
+use goldgate_engine::sample::Sampling;
+use goldgate_engine::session::{Model, Place, Session, Settings, Want};
+use goldgate_engine::weights::Checkpoint;
+
+/// A model's file, below the repository's root: cargo runs tests in the package's folder.
+fn path(model: &str, form: &str) -> PathBuf {
+    let root =
+        ["golden/models", "../golden/models"].into_iter().find(|p| PathBuf::from(p).exists());
+    let folder = PathBuf::from(root.expect("golden/models is there")).join(model);
+    folder.join(if form == "hf" { "hf".to_owned() } else { format!("{form}.gguf") })
+}
+
+fn load(place: &mut Place<'_>, model: &str, form: &str, dtype: DType) -> (Model, Config) {
+    let checkpoint = Checkpoint::open(&path(model, form)).expect("a good file");
+    let (config, _) = Config::of(&checkpoint).expect("a good configuration");
+    let map = Map::of(&config, &checkpoint);
+    let types = Types { dtype, kv: dtype };
+    let capacity = Capacity { context: 128, sequences: 1 };
+    let program = model::program(&config, types, capacity, |name| map.meta(name)).expect("fits");
+    let settings =
+        Settings { dtype, context: 128, chunk: 64, trace: Vec::new(), options: Options::default() };
+    (Model::load(place, &program, &settings, &map, &mut |_| ()).expect("loads"), config)
+}
+
+const PROMPT: [u32; 7] = [46, 77, 303, 12, 289, 258, 5];
+
+fn logits(place: &mut Place<'_>, model: &Model, ids: &[u32]) -> Vec<f64> {
+    let mut session = Session::open(place, model).expect("opens");
+    let want = Want { rows: vec![ids.len() - 1], ..Want::default() };
+    let output = session.extend(place, model, ids, &want).expect("extends");
+    output.slots["logits"].to_f64()
+}
+
+#[test]
+fn each_form_of_a_model_says_the_same() {
+    for name in ["gpt2-tiny", "llama-tiny", "qwen2-tiny"] {
+        let of = |form| {
+            let (model, _) = load(&mut Place::Cpu, name, form, DType::F32);
+            logits(&mut Place::Cpu, &model, &PROMPT)
+        };
+        let (hf, f16) = (of("hf"), of("f16"));
+        assert_eq!(hf, f16, "{name}: the same weights, the same bits");
+        for quantised in ["q8_0", "q4_k_m"] {
+            let other = of(quantised);
+            let distance: f64 = hf.iter().zip(&other).map(|(a, b)| (a - b).powi(2)).sum();
+            let size: f64 = hf.iter().map(|a| a.powi(2)).sum();
+            let share = (distance / size).sqrt();
+            println!("{name} {quantised}: {share:.4}");
+            assert!(share > 0.0 && share < 0.3, "{name} {quantised}: {share}");
+        }
+    }
+}
+
+#[test]
+fn greedy_text_is_the_most_likely_next_token_each_time() {
+    for name in ["gpt2-tiny", "llama-tiny", "qwen2-tiny"] {
+        let (model, config) = load(&mut Place::Cpu, name, "f16", DType::F32);
+        let mut ids = PROMPT.to_vec();
+        let request =
+            Request { ids: &PROMPT, max_tokens: 12, sampling: Sampling::default(), stop_ids: &[] };
+        let mut told = Vec::new();
+        let mut take = |id| {
+            told.push(id);
+            true
+        };
+        let place = &mut Place::Cpu;
+        generate(place, &model, config.vocabulary, &request, &mut take).expect("generates");
+        for token in &told {
+            let row = logits(&mut Place::Cpu, &model, &ids);
+            let best = (0..row.len()).fold(0, |b, i| if row[i] > row[b] { i } else { b });
+            assert_eq!(*token as usize, best, "{name} after {ids:?}");
+            ids.push(*token);
+        }
+        println!("{name}: {told:?}");
+    }
+}
+
+fn device() -> Option<Device> {
+    let prefixes = ["/usr/local", "/usr"].map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let cache = home.map(|h| h.join(".cache/goldgate"));
+    let settings =
+        device::Settings { search: usual_folders(&prefixes), cache, ..Default::default() };
+    match Device::open(&settings, 0) {
+        Ok(device) => Some(device),
+        Err(e @ (DeviceError::NoDriver | DeviceError::NoDevice { .. })) => {
+            println!("nothing ran: {e}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// rms of the difference over the standard deviation of the right logits.
+fn relative(got: &[f64], want: &[f64]) -> f64 {
+    let n = want.len() as f64;
+    let mean = want.iter().sum::<f64>() / n;
+    let variance = want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    let error = got.iter().zip(want).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / n;
+    (error / variance).sqrt()
+}
+
+/// A prompt of 90 tokens, in calls of at most `size`; the logits of every row.
+fn every_row(place: &mut Place<'_>, model: &Model, size: usize, phase: Phase) -> Vec<f64> {
+    let ids: Vec<u32> = (0..90u32).map(|i| (i * i * 31 + 7 * i + 11) % 400).collect();
+    let mut session = Session::open(place, model).expect("opens");
+    let mut all = Vec::new();
+    for ids in ids.chunks(size) {
+        let want = Want { rows: (0..ids.len()).collect(), phase: Some(phase), ..Want::default() };
+        let output = session.extend(place, model, ids, &want).expect("extends");
+        all.extend(output.slots["logits"].to_f64());
+    }
+    all
+}
+
+#[test]
+fn on_a_device_logits_agree_and_chunks_change_no_bit() {
+    let Some(mut device) = device() else { return };
+    for name in ["gpt2-tiny", "llama-tiny", "qwen2-tiny"] {
+        for form in ["hf", "f16", "q8_0", "q4_k_m"] {
+            let (right, config) = load(&mut Place::Cpu, name, form, DType::F32);
+            let want = every_row(&mut Place::Cpu, &right, 90, Phase::Prefill);
+            for (dtype, limit) in [(DType::F32, 1e-4), (DType::F16, 1e-2), (DType::BF16, 1e-1)] {
+                let place = &mut Place::Cuda(&mut device);
+                let (model, _) = load(place, name, form, dtype);
+                let whole = every_row(place, &model, 90, Phase::Prefill);
+                let distances = |got: &[f64]| -> f64 {
+                    let rows = got.chunks(config.vocabulary).zip(want.chunks(config.vocabulary));
+                    rows.map(|(a, b)| relative(a, b)).fold(0.0, f64::max)
+                };
+                for size in [1, 7, 64] {
+                    let other = every_row(place, &model, size, Phase::Prefill);
+                    assert!(whole == other, "{name} {form} {dtype} in chunks of {size}");
+                }
+                let decoded = every_row(place, &model, 1, Phase::Decode);
+                let (a, b) = (distances(&whole), distances(&decoded));
+                println!("{name} {form} {dtype}: prefill {a:.1e}, decode {b:.1e}");
+                assert!(a < limit && b < limit, "{name} {form} {dtype}: {a:e} {b:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn on_a_device_a_hundred_runs_give_one_text() {
+    let Some(mut device) = device() else { return };
+    for name in ["gpt2-tiny", "llama-tiny", "qwen2-tiny"] {
+        let place = &mut Place::Cuda(&mut device);
+        let (model, config) = load(place, name, "q4_k_m", DType::F16);
+        let seeded = Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.01,
+            repetition_penalty: 1.1,
+            seed: 42,
+        };
+        for sampling in [Sampling::default(), seeded] {
+            let mut texts = std::collections::BTreeSet::new();
+            for _ in 0..100 {
+                let request = Request { ids: &PROMPT, max_tokens: 40, sampling, stop_ids: &[] };
+                let mut told = Vec::new();
+                let mut take = |id| {
+                    told.push(id);
+                    true
+                };
+                generate(place, &model, config.vocabulary, &request, &mut take).expect("generates");
+                assert_eq!(told.len(), 40);
+                texts.insert(told);
+            }
+            println!("{name}: {:?}", texts.first().expect("a text"));
+            assert_eq!(texts.len(), 1, "{name}");
+        }
+    }
+}

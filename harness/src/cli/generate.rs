@@ -1,0 +1,175 @@
+//! `goldgate generate`
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::mpsc;
+
+use goldgate_engine::Tensor;
+use goldgate_engine::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+
+use crate::cli::model::{Loaded, ModelArgs, Said};
+use crate::cli::{Exit, Failure, say_json};
+
+/// Example: goldgate generate --model tiny.gguf --prompt 'Once upon a time' --max-tokens 50
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text that goes on.
+    #[arg(long, value_name = "T", group = "what")]
+    prompt: Option<String>,
+    /// The same as ids.
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "what")]
+    ids: Option<Vec<u32>>,
+    /// The most tokens.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_tokens: u64,
+    /// 0 is greedy; up to 2.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// The most likely tokens that stay; 0: all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u64,
+    /// The least mass that stays.
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// The least share of the most likely token's mass that stays.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f64,
+    /// What seen tokens' logits are divided by.
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Key of the generator.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Text that ends it, at most four.
+    #[arg(long, value_name = "T")]
+    stop: Vec<String>,
+    /// Go on behind the end of a text.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Ids, text, why it ended and times as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Most texts that may end a generation.
+const STOPS: usize = 4;
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.stop.len() > STOPS || args.stop.iter().any(String::is_empty) {
+        let message = format!("--stop: {} texts, at most {STOPS}, none empty", args.stop.len());
+        return Err(Failure::Usage(message));
+    }
+    let tokenizer = match (Tokenizer::open(&args.model.model), &args.prompt) {
+        (Ok(tokenizer), _) => Some(tokenizer),
+        // Ids need no vocabulary.
+        (Err(_), None) => None,
+        (Err(malformed), Some(_)) => {
+            eprintln!("{malformed}");
+            return Ok(Exit::BadInput);
+        }
+    };
+    let ids = match (&args.prompt, &args.ids, &tokenizer) {
+        (Some(prompt), _, Some(tokenizer)) => tokenizer
+            .encode(prompt.as_bytes(), true, false)
+            .map_err(|e| Failure::Usage(format!("--prompt: {e}")))?,
+        (_, Some(ids), _) => ids.clone(),
+        _ => return Err(Failure::Usage("a prompt, or ids".to_owned())),
+    };
+    let mut loaded = match args.model.load(&json!({}), args.json)? {
+        Ok(loaded) => loaded,
+        Err(exit) => return Ok(exit),
+    };
+    let (events, heard) = mpsc::channel();
+    loaded.tell(events);
+    let (said, facts, (text, stopped)) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
+        let said = ask(&mut loaded, args, &ids, tokenizer.as_ref());
+        let facts = loaded.facts.clone();
+        loaded.finish();
+        (said, facts, reader.join().unwrap_or_default())
+    });
+    let Said::Ok(body, tensors) = said? else { return Ok(Exit::BadInput) };
+    if args.json {
+        let ids = tensors.get("ids").map(Tensor::to_i32).unwrap_or_default();
+        let stop = if stopped { json!("stop") } else { body["stop"].clone() };
+        let per_token = body["total_ms"].as_f64().map(|ms| ms / ids.len().max(1) as f64);
+        say_json(&json!({
+            "ids": ids, "text": text, "stop": stop,
+            "times": {
+                "load_ms": facts["load_ms"], "first_token_ms": body["first_token_ms"],
+                "total_ms": body["total_ms"], "per_token_ms": per_token,
+            },
+            "load": facts,
+        }))?;
+    }
+    Ok(Exit::Yes)
+}
+
+fn ask(
+    loaded: &mut Loaded,
+    args: &Args,
+    ids: &[u32],
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Said, Failure> {
+    let ends: Vec<u32> = tokenizer.map(|t| t.eos().to_vec()).unwrap_or_default();
+    let ask = json!({
+        "call": "generate", "model": loaded.handle, "max_tokens": args.max_tokens,
+        "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p,
+        "min_p": args.min_p, "repetition_penalty": args.repetition_penalty, "seed": args.seed,
+        "stop_ids": ends, "ignore_eos": args.ignore_eos,
+    });
+    let ids: Vec<i32> = ids.iter().map(|id| i32::try_from(*id).unwrap_or(-1)).collect();
+    let tensors = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], &ids))]);
+    loaded.ask(&ask, &tensors, args.json)
+}
+
+/// Reads tokens as they come, and prints text where it streams: the text, cut at the first stop,
+/// and whether there was one.
+fn read(
+    events: mpsc::Receiver<Value>,
+    tokenizer: Option<&Tokenizer>,
+    stops: &[String],
+    stream: bool,
+) -> (String, bool) {
+    let mut decoder = tokenizer.map(Tokenizer::stream);
+    let (mut bytes, mut shown) = (Vec::new(), 0);
+    let mut end = None;
+    let show = |bytes: &[u8], from: usize, to: usize| {
+        if stream && from < to {
+            let mut out = std::io::stdout();
+            // A reader that has gone is no reason to stop.
+            let _ = out.write_all(&bytes[from..to]).and_then(|()| out.flush());
+        }
+        to.max(from)
+    };
+    // Text that may still become a stop is kept back.
+    let longest = stops.iter().map(String::len).max().unwrap_or(1) - 1;
+    for event in events {
+        let Some(token) = event["token"].as_u64() else { continue };
+        match &mut decoder {
+            Some(decoder) => bytes.extend(decoder.push(token as u32).unwrap_or_default()),
+            None => bytes.extend(format!("{token} ").into_bytes()),
+        }
+        if end.is_none() {
+            end = stops.iter().filter_map(|s| find(&bytes, s.as_bytes())).min();
+            shown = show(&bytes, shown, end.unwrap_or(bytes.len().saturating_sub(longest)));
+        }
+    }
+    if let Some(decoder) = decoder {
+        bytes.extend(decoder.finish());
+    }
+    let to = end.unwrap_or(bytes.len());
+    show(&bytes, shown, to);
+    if stream {
+        println!();
+    }
+    (String::from_utf8_lossy(&bytes[..to]).into_owned(), end.is_some())
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|w| w == part)
+}

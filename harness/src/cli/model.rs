@@ -1,0 +1,160 @@
+//! What commands that load a model share: the options of `load`, and a subject that has loaded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use goldgate_engine::Tensor;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Exit, Failure, say_json};
+use crate::subject::pool::Slot;
+use crate::subject::worker::Reply;
+use crate::subject::{Launch, SubjectSpec};
+
+/// How a model is loaded, and where.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// A GGUF file, or a folder with config.json and safetensors.
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// `cpu`, `cuda:0`, or a command.
+    #[arg(long, value_name = "SUBJECT", default_value = "cpu")]
+    on: String,
+    /// Type of activations: f32, f16 or bf16; without it the subject's own.
+    #[arg(long, value_name = "D")]
+    dtype: Option<String>,
+    /// Type of the cache: f16, bf16 or f32.
+    #[arg(long, value_name = "C")]
+    kv: Option<String>,
+    /// Positions of a session.
+    #[arg(long, value_name = "N")]
+    context: Option<u64>,
+    /// Prompt tokens of one call.
+    #[arg(long, value_name = "N")]
+    chunk: Option<u64>,
+    /// Refuse a model that needs more.
+    #[arg(long, value_name = "BYTES")]
+    vram_budget: Option<u64>,
+    /// `plain`: without rewrites.
+    #[arg(long, value_name = "PLAN", value_parser = ["fused", "plain"], default_value = "fused")]
+    plan: String,
+    /// `off`: launches one by one.
+    #[arg(long, value_name = "GRAPH", value_parser = ["on", "off"], default_value = "on")]
+    graph: String,
+}
+
+/// A subject with a model in it.
+pub struct Loaded {
+    slot: Slot,
+    _scratch: tempfile::TempDir,
+    /// The model's handle.
+    pub handle: u64,
+    /// The `ok` of `load`.
+    pub facts: Value,
+}
+
+/// What a question came to.
+pub enum Said {
+    /// `ok`, and its tensors.
+    Ok(Value, BTreeMap<String, Tensor>),
+    /// How the command ends: what was refused has been told.
+    End(Exit),
+}
+
+/// Longest that loading and generating may take.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+impl ModelArgs {
+    /// Starts the subject and loads the model; a refusal is told here.
+    ///
+    /// # Errors
+    /// A subject that is not there.
+    pub fn load(&self, more: &Value, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
+        let spec = SubjectSpec::parse(&self.on).map_err(|e| Failure::Usage(e.to_string()))?;
+        let scratch = tempfile::tempdir()?;
+        let folder = scratch.path().to_path_buf();
+        let launch = Launch::new(std::env::current_exe()?, spec, folder);
+        let mut slot = Slot::open(launch).map_err(|absent| Failure::Absent(absent.message))?;
+        let mut ask = Map::new();
+        let given = json!({
+            "call": "load", "path": absolute(&self.model), "activations": self.dtype,
+            "kv": self.kv, "context": self.context, "chunk": self.chunk,
+            "budget_bytes": self.vram_budget, "plan": self.plan, "graph": self.graph == "on",
+        });
+        for (key, value) in [&given, more].into_iter().filter_map(Value::as_object).flatten() {
+            if !value.is_null() {
+                ask.insert(key.clone(), value.clone());
+            }
+        }
+        match ask_slot(&mut slot, &Value::Object(ask), &BTreeMap::new(), json_out)? {
+            Said::End(exit) => Ok(Err(exit)),
+            Said::Ok(facts, _) => {
+                let handle = facts["model"].as_u64().unwrap_or_default();
+                Ok(Ok(Loaded { slot, _scratch: scratch, handle, facts }))
+            }
+        }
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}
+
+impl Loaded {
+    /// One more question about the model.
+    ///
+    /// # Errors
+    /// A subject that is gone.
+    pub fn ask(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+        json_out: bool,
+    ) -> Result<Said, Failure> {
+        ask_slot(&mut self.slot, ask, tensors, json_out)
+    }
+
+    /// Sends the events of later questions to a channel.
+    pub fn tell(&mut self, events: std::sync::mpsc::Sender<Value>) {
+        self.slot.tell(events);
+    }
+
+    /// Ends the subject.
+    pub fn finish(self) {
+        self.slot.finish();
+    }
+}
+
+fn ask_slot(
+    slot: &mut Slot,
+    ask: &Value,
+    tensors: &BTreeMap<String, Tensor>,
+    json_out: bool,
+) -> Result<Said, Failure> {
+    let heard = slot.call(ask, tensors, LIMIT).map_err(|absent| Failure::Absent(absent.message))?;
+    let (key, body, tensors) = match heard.reply {
+        Reply::Answer { key, body, tensors } => (key, body, tensors),
+        other => return Err(Failure::Absent(format!("{other:?}\n{}", heard.stderr))),
+    };
+    let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+    match key {
+        "ok" => Ok(Said::Ok(body, tensors)),
+        "refused" => {
+            let line = match body["code"].is_string() {
+                true => word("message"),
+                false => {
+                    let (kind, field) = (word("kind"), word("operand"));
+                    format!("error[{kind}] field={field} found={:?}", word("message"))
+                }
+            };
+            match json_out {
+                true => say_json(&json!({ "refused": body }))?,
+                false => eprintln!("{line}"),
+            }
+            Ok(Said::End(Exit::BadInput))
+        }
+        "unsupported" => Err(Failure::Absent(format!("not offered: {}", word("what")))),
+        _ => Err(Failure::Absent(word("message"))),
+    }
+}

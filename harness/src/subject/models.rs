@@ -1,0 +1,437 @@
+//! Models and sessions of our worker: load, unload, open, extend, fork, close, generate.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use goldgate_engine::cuda::Card;
+use goldgate_engine::dtype::DType;
+use goldgate_engine::error::{Refusal, RefusalKind};
+use goldgate_engine::exec::cpu::CallError;
+use goldgate_engine::exec::cuda::Options;
+use goldgate_engine::fuse::fuse;
+use goldgate_engine::generate::{Request, Stop, generate};
+use goldgate_engine::model::build::{Capacity, Types};
+use goldgate_engine::model::map::Map as Weights;
+use goldgate_engine::model::{self, Config, tensors};
+use goldgate_engine::ops::Phase;
+use goldgate_engine::program::{Kind, Program, ProgramError};
+use goldgate_engine::sample::Sampling;
+use goldgate_engine::session::{Model, Place, Session, Settings, Want, need};
+use goldgate_engine::weights::Checkpoint;
+use goldgate_engine::{Tensor, weights};
+use serde_json::{Map, Value, json};
+
+use crate::subject::serve::{Answer, NoAnswer, Trouble};
+use crate::subject::want::{compact, matches, rows, words};
+
+/// The calls that are answered here.
+pub const CALLS: &[&str] = &["close", "extend", "fork", "generate", "load", "open", "unload"];
+
+/// Positions of a session where nobody says how many.
+const CONTEXT: usize = 4096;
+
+/// Prompt tokens of one call where nobody says how many.
+const CHUNK: usize = 512;
+
+/// Tokens that came out of generation go this way before the answer.
+pub type Tell<'a> = &'a mut dyn FnMut(Value);
+
+#[derive(Debug)]
+struct Loaded {
+    model: Model,
+    config: Config,
+    local: bool,
+}
+
+/// What a worker holds.
+#[derive(Debug, Default)]
+pub struct Models {
+    next: u64,
+    models: BTreeMap<u64, Loaded>,
+    sessions: BTreeMap<u64, (u64, Session)>,
+}
+
+impl Models {
+    /// Answers one of [`CALLS`].
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn answer(
+        &mut self,
+        place: &mut Place<'_>,
+        ask: &Value,
+        operands: &BTreeMap<String, Tensor>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        match ask["call"].as_str() {
+            Some("load") => self.load(place, ask),
+            Some("unload") => {
+                let handle = number(ask, "model")?;
+                self.sessions.retain(|_, (model, _)| *model != handle);
+                self.models.remove(&handle).map(|_| Answer::default()).ok_or_else(|| none("model"))
+            }
+            Some("open") => {
+                let handle = number(ask, "model")?;
+                let loaded = self.models.get(&handle).ok_or_else(|| none("model"))?;
+                let session = Session::open(place, &loaded.model).map_err(no_answer)?;
+                Ok(fields(json!({"session": self.keep(handle, session)})))
+            }
+            Some("extend") => self.extend(place, ask, operands),
+            Some("fork") => {
+                let (handle, loaded, session) = self.session(ask)?;
+                let keep = number(ask, "keep")? as usize;
+                let new = session.fork(place, &loaded.model, keep).map_err(no_answer)?;
+                Ok(fields(json!({"session": self.keep(handle, new)})))
+            }
+            Some("close") => {
+                let session = number(ask, "session")?;
+                let gone = self.sessions.remove(&session);
+                gone.map(|_| Answer::default()).ok_or_else(|| none("session"))
+            }
+            Some("generate") => self.generate(place, ask, operands, tell),
+            _ => Err(NoAnswer::Unsupported(format!("call {}", ask["call"]))),
+        }
+    }
+
+    fn keep(&mut self, model: u64, session: Session) -> u64 {
+        self.next += 1;
+        self.sessions.insert(self.next, (model, session));
+        self.next
+    }
+
+    fn session(&mut self, ask: &Value) -> Result<(u64, &Loaded, &mut Session), NoAnswer> {
+        let handle = number(ask, "session")?;
+        let (model, session) = self.sessions.get_mut(&handle).ok_or_else(|| none("session"))?;
+        let loaded = self.models.get(model).ok_or_else(|| none("model"))?;
+        Ok((*model, loaded, session))
+    }
+
+    fn load(&mut self, place: &mut Place<'_>, ask: &Value) -> Result<Answer, NoAnswer> {
+        let begin = Instant::now();
+        let path = ask["path"].as_str().ok_or_else(|| bad("path is missing"))?;
+        let checkpoint = Checkpoint::open(Path::new(path)).map_err(file)?;
+        let (config, mut warnings) = Config::of(&checkpoint).map_err(file)?;
+        warnings.join(tensors::check(&config, &checkpoint).map_err(file)?);
+        let map = Weights::of(&config, &checkpoint);
+        let plan = Plan::of(place, ask, &config, &map)?;
+        let sizes = need(&plan.program, &plan.settings, &card(place)).map_err(no_answer)?;
+        let driver = fits(place, ask, sizes.weights + sizes.session)?;
+        let model = Model::load(place, &plan.program, &plan.settings, &map, &mut |_| ())
+            .map_err(no_answer)?;
+        self.next += 1;
+        let handle = self.next;
+        let answer = fields(json!({
+            "model": handle,
+            "architecture": config.architecture.name(),
+            "config": facts(&config),
+            "activations": plan.settings.dtype.name(),
+            "kv": plan.kv.name(),
+            "context": plan.settings.context,
+            "chunk": plan.settings.chunk,
+            "plan": if plan.settings.options.fused { "fused" } else { "plain" },
+            "graph": plan.settings.options.graph,
+            "trace": plan.settings.trace,
+            "bytes_weights": sizes.weights,
+            "bytes_arena": sizes.weights + sizes.session,
+            "bytes_driver": driver,
+            "load_ms": begin.elapsed().as_secs_f64() * 1e3,
+            "warnings": warnings.list(),
+        }));
+        self.models.insert(handle, Loaded { model, config, local: plan.local });
+        Ok(answer)
+    }
+
+    fn extend(
+        &mut self,
+        place: &mut Place<'_>,
+        ask: &Value,
+        operands: &BTreeMap<String, Tensor>,
+    ) -> Result<Answer, NoAnswer> {
+        let ids = ids(operands)?;
+        let (_, loaded, session) = self.session(ask)?;
+        let model = &loaded.model;
+        let context = model.settings().context;
+        if session.length() + ids.len() > context {
+            let message = format!("{} + {} tokens, context {context}", session.length(), ids.len());
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
+        }
+        let want = &ask["want"];
+        let rows = rows(want, ids.len())?;
+        let globs = words(&want["trace"]);
+        let slots = model.settings().trace.iter().filter(|s| matches(&globs, s)).cloned().collect();
+        let phase = match ask["phase"].as_str() {
+            Some("prefill") => Some(Phase::Prefill),
+            Some("decode") => Some(Phase::Decode),
+            _ => None,
+        };
+        let wanted = Want { rows: rows.clone(), slots, phase };
+        let mut extra = BTreeMap::new();
+        if loaded.local && ids.len() > model.settings().chunk {
+            let message = format!("{} tokens, a local trace takes one chunk", ids.len());
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
+        }
+        if loaded.local {
+            let loads = session.local(place, model, &ids, phase).map_err(no_answer)?;
+            let one = |load: f64| Tensor::from_f64(DType::F32, &[1], &[load]);
+            extra
+                .extend(loads.into_iter().map(|(name, load)| (format!("{name}.local"), one(load))));
+        }
+        let mut output = session.extend(place, model, &ids, &wanted).map_err(no_answer)?;
+        let mut results = BTreeMap::new();
+        if let Some(logits) = output.slots.remove("logits") {
+            if want["logits"] == "compact" {
+                results.extend(compact(&logits, &rows, &ids));
+            } else {
+                results.insert("logits".to_owned(), logits);
+            }
+        }
+        let mut types = Map::new();
+        for (name, tensor) in output.slots {
+            types.insert(name.clone(), tensor.meta.dtype.name().into());
+            let wide = Tensor::from_f64(DType::F32, &tensor.meta.shape, &tensor.to_f64());
+            results.insert(name, wide);
+        }
+        results.extend(extra);
+        let mut answer = fields(json!({"types": types, "length": session.length()}));
+        answer.results = results;
+        Ok(answer)
+    }
+
+    fn generate(
+        &mut self,
+        place: &mut Place<'_>,
+        ask: &Value,
+        operands: &BTreeMap<String, Tensor>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        let handle = number(ask, "model")?;
+        let loaded = self.models.get(&handle).ok_or_else(|| none("model"))?;
+        let ids = ids(operands)?;
+        let context = loaded.model.settings().context;
+        if ids.is_empty() || ids.len() > context {
+            let message = format!("{} tokens, wants 1 to {context}", ids.len());
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
+        }
+        let request = Request {
+            ids: &ids,
+            max_tokens: ask["max_tokens"].as_u64().unwrap_or(128) as usize,
+            sampling: sampling(ask)?,
+            stop_ids: &stop_ids(ask)?,
+        };
+        let begin = Instant::now();
+        let (mut told, mut times) = (Vec::new(), Vec::new());
+        let mut take = |id: u32| {
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+            let ms = times.last().copied();
+            tell(json!({"event": "token", "index": told.len(), "token": id, "ms": ms}));
+            told.push(id as i32);
+            true
+        };
+        let rows = loaded.config.vocabulary;
+        let stop = generate(place, &loaded.model, rows, &request, &mut take).map_err(no_answer)?;
+        let mut answer = fields(json!({
+            "stop": match stop {
+                Stop::Token => "eos",
+                Stop::Caller => "stop",
+                Stop::Length => "length",
+                Stop::Context => "context",
+            },
+            "first_token_ms": times.first(),
+            "total_ms": begin.elapsed().as_secs_f64() * 1e3,
+        }));
+        answer.results.insert("ids".to_owned(), Tensor::from_i32(&[told.len()], &told));
+        Ok(answer)
+    }
+}
+
+/// What `load` decides before anything is read.
+struct Plan {
+    program: Program,
+    settings: Settings,
+    kv: DType,
+    local: bool,
+}
+
+impl Plan {
+    fn of(
+        place: &Place<'_>,
+        ask: &Value,
+        config: &Config,
+        map: &Weights<'_>,
+    ) -> Result<Plan, NoAnswer> {
+        let kind = |key: &str| match ask[key].as_str() {
+            None => Ok(None),
+            Some(word) => match word.parse::<DType>() {
+                Ok(t) if DType::ACTIVATIONS.contains(&t) => Ok(Some(t)),
+                _ => Err(bad(&format!("{key} is {word}, wants f32, f16 or bf16"))),
+            },
+        };
+        let usual = if matches!(place, Place::Cpu) { DType::F32 } else { map.activations() };
+        let dtype = kind("activations")?.unwrap_or(usual);
+        let cache = if dtype == DType::F32 { DType::F32 } else { DType::F16 };
+        let kv = kind("kv")?.unwrap_or(cache);
+        let count = |key: &str, usual: usize| match &ask[key] {
+            Value::Null => Ok(usual),
+            given => match given.as_u64() {
+                Some(n) if n > 0 => Ok(n as usize),
+                _ => Err(bad(&format!("{key} is {given}, wants a whole number above 0"))),
+            },
+        };
+        let context = count("context", config.context.min(CONTEXT))?;
+        if context > config.context {
+            let message = format!("is {context}, the model was made for {}", config.context);
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "context", message).into());
+        }
+        let chunk = count("chunk", CHUNK)?.min(context);
+        let capacity = Capacity { context, sequences: 1 };
+        let types = Types { dtype, kv };
+        let program = model::program(config, types, capacity, |name| map.meta(name))
+            .map_err(|e| no_answer(CallError::Program(e)))?;
+        let mode = ask["trace_mode"].as_str().unwrap_or("as_run");
+        if !["as_run", "unfused", "local"].contains(&mode) {
+            return Err(bad(&format!("trace_mode is {mode}")));
+        }
+        let fused = mode != "unfused" && ask["plan"] != "plain";
+        let options = Options { fused, graph: ask["graph"] != false, ..Options::default() };
+        let trace = traced(&program, &words(&ask["trace"]), fused);
+        let settings = Settings { dtype, context, chunk, trace, options };
+        Ok(Plan { program, settings, kv, local: mode == "local" })
+    }
+}
+
+/// The slots that exist in what runs and that a glob names.
+fn traced(program: &Program, globs: &[String], fused: bool) -> Vec<String> {
+    let phases = [Phase::Prefill, Phase::Decode];
+    let runs = phases.map(|phase| match fused {
+        true => fuse(program, phase, &[]),
+        false => program.clone(),
+    });
+    let written = |p: &Program, i: usize| {
+        p.steps.iter().any(|s| s.results.iter().any(|(_, v)| v.slot.0 == i))
+    };
+    let there = |i: usize| {
+        let slot = &program.slots[i];
+        slot.kind == Kind::State || slot.kind == Kind::Value && runs.iter().all(|p| written(p, i))
+    };
+    let names = (0..program.slots.len()).filter(|i| there(*i));
+    names.map(|i| program.slots[i].name.clone()).filter(|name| matches(globs, name)).collect()
+}
+
+fn sampling(ask: &Value) -> Result<Sampling, NoAnswer> {
+    let usual = Sampling::default();
+    let real = |key: &str, usual: f64, low: f64, high: f64| match &ask[key] {
+        Value::Null => Ok(usual),
+        given => match given.as_f64() {
+            Some(x) if (low..=high).contains(&x) => Ok(x),
+            _ => {
+                let message = format!("is {given}, wants {low} to {high}");
+                Err(NoAnswer::from(Refusal::new(RefusalKind::AttributeOutOfRange, key, message)))
+            }
+        },
+    };
+    Ok(Sampling {
+        temperature: real("temperature", usual.temperature, 0.0, 2.0)?,
+        top_k: ask["top_k"].as_u64().unwrap_or(0) as usize,
+        top_p: real("top_p", usual.top_p, 0.0, 1.0)?,
+        min_p: real("min_p", usual.min_p, 0.0, 1.0)?,
+        repetition_penalty: real("repetition_penalty", 1.0, f64::MIN_POSITIVE, 2.0)?,
+        seed: ask["seed"].as_u64().unwrap_or(0),
+    })
+}
+
+fn stop_ids(ask: &Value) -> Result<Vec<u32>, NoAnswer> {
+    if ask["ignore_eos"] == true {
+        return Ok(Vec::new());
+    }
+    let list = ask["stop_ids"].as_array().into_iter().flatten();
+    let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+    list.map(|v| id(v).ok_or_else(|| bad("stop_ids wants ids"))).collect()
+}
+
+fn ids(operands: &BTreeMap<String, Tensor>) -> Result<Vec<u32>, NoAnswer> {
+    match operands.get("ids") {
+        Some(t) if t.meta.dtype == DType::I32 && t.meta.shape.len() == 1 => {
+            // A negative id is out of every range, and the op says so.
+            Ok(t.to_i32().into_iter().map(|id| u32::try_from(id).unwrap_or(u32::MAX)).collect())
+        }
+        Some(t) => {
+            let message = format!("is {}, wants i32 [n]", t.meta);
+            Err(Refusal::new(RefusalKind::DtypeMismatch, "ids", message).into())
+        }
+        None => Err(Refusal::new(RefusalKind::OperandMissing, "ids", "is missing").into()),
+    }
+}
+
+fn card(place: &Place<'_>) -> Card {
+    match place {
+        Place::Cpu => Card::h200(),
+        Place::Cuda(device) => device.card().clone(),
+    }
+}
+
+/// Refuses what is beyond the budget or the card; the driver's part of the memory.
+fn fits(place: &Place<'_>, ask: &Value, bytes: usize) -> Result<Value, NoAnswer> {
+    let refuse = |message: String| {
+        Err(NoAnswer::from(Refusal::new(RefusalKind::CapacityExceeded, "path", message)))
+    };
+    if let Some(budget) = ask["budget_bytes"].as_u64().filter(|b| (bytes as u64) > *b) {
+        return refuse(format!("needs {bytes} bytes, the budget is {budget}"));
+    }
+    let Place::Cuda(device) = place else { return Ok(Value::Null) };
+    let (free, total) = device.memory_info().map_err(|e| no_answer(e.into()))?;
+    if bytes > free {
+        return refuse(format!("needs {bytes} bytes, {free} of {total} are free"));
+    }
+    Ok(json!(total - free))
+}
+
+fn facts(c: &Config) -> Value {
+    json!({
+        "context": c.context, "vocabulary": c.vocabulary, "hidden": c.hidden, "layers": c.layers,
+        "heads": c.heads, "kv_heads": c.kv_heads, "head_size": c.head_size,
+        "feed_forward": c.feed_forward, "norm_eps": c.norm_eps, "tied": c.tied,
+    })
+}
+
+fn number(ask: &Value, key: &str) -> Result<u64, NoAnswer> {
+    ask[key].as_u64().ok_or_else(|| bad(&format!("{key} is {}, wants a number", ask[key])))
+}
+
+fn fields(ok: Value) -> Answer {
+    Answer { fields: ok.as_object().cloned().unwrap_or_default(), ..Answer::default() }
+}
+
+fn bad(message: &str) -> NoAnswer {
+    let message = message.to_owned();
+    NoAnswer::Failed(Trouble { class: "bad_request", sticky: false, message })
+}
+
+fn none(what: &str) -> NoAnswer {
+    bad(&format!("there is no such {what}"))
+}
+
+fn file(malformed: weights::Malformed) -> NoAnswer {
+    NoAnswer::File(Box::new(malformed))
+}
+
+fn no_answer(error: CallError) -> NoAnswer {
+    match error {
+        CallError::Refused { step, source } => {
+            let Refusal { kind, operand, message } = source;
+            NoAnswer::Refused(Refusal::new(kind, &operand, format!("step {step}: {message}")))
+        }
+        CallError::Program(ProgramError::Config { field, found, wanted }) => {
+            let message = format!("is {found}, wants {wanted}");
+            NoAnswer::Refused(Refusal::new(RefusalKind::NotSupported, field, message))
+        }
+        CallError::Program(error) => {
+            NoAnswer::Refused(Refusal::new(RefusalKind::Malformed, "tensors", error.to_string()))
+        }
+        CallError::Device(e) => NoAnswer::Failed(Trouble {
+            class: e.class(),
+            sticky: e.is_sticky(),
+            message: e.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,135 @@
+//! What a call of a model is to give: rows of logits, whole or compact, and slots by globs.
+
+use std::collections::BTreeMap;
+
+use goldgate_engine::Tensor;
+use goldgate_engine::dtype::DType;
+use goldgate_engine::error::{Refusal, RefusalKind};
+use serde_json::Value;
+
+use crate::subject::serve::{NoAnswer, Trouble};
+
+/// Whether a name is meant by one of the globs; `*` stands for anything inside a part.
+pub fn matches(globs: &[String], name: &str) -> bool {
+    let part = |glob: &str, part: &str| {
+        let mut rest = part;
+        let mut pieces = glob.split('*');
+        let first = pieces.next().unwrap_or_default();
+        let Some(after) = rest.strip_prefix(first) else { return false };
+        rest = after;
+        let pieces: Vec<&str> = pieces.collect();
+        for (i, piece) in pieces.iter().enumerate() {
+            if i + 1 == pieces.len() {
+                return rest.ends_with(piece);
+            }
+            let Some(at) = rest.find(piece) else { return false };
+            rest = &rest[at + piece.len()..];
+        }
+        rest.is_empty()
+    };
+    globs.iter().any(|glob| {
+        let (globs, parts): (Vec<&str>, Vec<&str>) =
+            (glob.split('.').collect(), name.split('.').collect());
+        let open = globs.last() == Some(&"*") && parts.len() >= globs.len();
+        let same = globs.len() == parts.len();
+        (same || open) && globs.iter().zip(&parts).all(|(g, p)| part(g, p))
+    })
+}
+
+/// The words of a list.
+pub fn words(value: &Value) -> Vec<String> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(|w| w.as_str().map(str::to_owned)).collect()
+}
+
+/// The rows of a call whose logits are wanted.
+///
+/// # Errors
+/// A row that the call has not, a word that is none.
+pub fn rows(want: &Value, count: usize) -> Result<Vec<usize>, NoAnswer> {
+    let all = || (0..count).collect::<Vec<_>>();
+    let given = || -> Option<Vec<usize>> {
+        let list = want["rows"].as_array()?;
+        list.iter().map(|r| r.as_u64().map(|r| r as usize)).collect()
+    };
+    let rows = match want["logits"].as_str() {
+        None | Some("none") => Vec::new(),
+        Some("last") => vec![count.saturating_sub(1)],
+        Some("all" | "compact") => given().unwrap_or_else(all),
+        Some(other) => return Err(refused(&format!("logits is {other}"))),
+    };
+    match rows.iter().find(|r| **r >= count) {
+        Some(row) => {
+            let message = format!("row {row} of {count} tokens");
+            Err(Refusal::new(RefusalKind::IdOutOfRange, "rows", message).into())
+        }
+        None => Ok(rows),
+    }
+}
+
+/// The most likely tokens that a compact row names.
+const TOP: usize = 64;
+
+/// Rows of logits as top ids with their log-probabilities, the log of the mass outside, the entropy,
+/// and the log-probability of the token that follows.
+pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String, Tensor> {
+    let vocabulary = logits.meta.shape[1];
+    let top = TOP.min(vocabulary);
+    let (mut top_ids, mut top_logprobs) = (Vec::new(), Vec::new());
+    let (mut tail, mut entropy, mut next) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, at) in logits.to_f64().chunks(vocabulary).zip(rows) {
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|l| (l - most).exp()).sum();
+        let log = |l: f64| l - most - sum.ln();
+        let mut order: Vec<usize> = (0..vocabulary).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
+        let outside: f64 = order[top..].iter().map(|i| log(row[*i]).exp()).sum();
+        top_ids.extend(order[..top].iter().map(|i| *i as i32));
+        top_logprobs.extend(order[..top].iter().map(|i| log(row[*i])));
+        tail.push(outside.ln());
+        let part = |l: &f64| log(*l).exp() * log(*l);
+        entropy.push(-row.iter().map(part).filter(|x| !x.is_nan()).sum::<f64>());
+        let follows = ids.get(at + 1).and_then(|id| row.get(*id as usize));
+        next.push(follows.map_or(f64::NAN, |l| log(*l)));
+    }
+    let count = rows.len();
+    let real = |shape: &[usize], x: &[f64]| Tensor::from_f64(DType::F32, shape, x);
+    BTreeMap::from([
+        ("top_ids".to_owned(), Tensor::from_i32(&[count, top], &top_ids)),
+        ("top_logprobs".to_owned(), real(&[count, top], &top_logprobs)),
+        ("tail".to_owned(), real(&[count], &tail)),
+        ("entropy".to_owned(), real(&[count], &entropy)),
+        ("next_logprob".to_owned(), real(&[count], &next)),
+    ])
+}
+
+fn refused(message: &str) -> NoAnswer {
+    NoAnswer::Failed(Trouble { class: "bad_request", sticky: false, message: message.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_of_slots() {
+        let glob = |g: &str, name: &str| matches(&[g.to_owned()], name);
+        assert!(glob("layer.*.attn.q", "layer.12.attn.q"));
+        assert!(!glob("layer.*.attn.q", "layer.12.attn.q_rope"));
+        assert!(glob("layer.0.*", "layer.0.attn.norm"));
+        assert!(!glob("layer.0.*", "layer.1.attn.norm"));
+        assert!(glob("layer.0.attn.q*", "layer.0.attn.q_rope"));
+        assert!(glob("logits", "logits"));
+        assert!(glob("*", "embed"));
+    }
+
+    #[test]
+    fn a_compact_row_has_the_mass_of_all() {
+        let logits = Tensor::from_f64(DType::F32, &[1, 3], &[0.0, 1.0, 2.0]);
+        let row = compact(&logits, &[0], &[7, 1]);
+        assert_eq!(row["top_ids"].to_i32(), [2, 1, 0]);
+        let mass: f64 = row["top_logprobs"].to_f64().iter().map(|l| l.exp()).sum();
+        approx::assert_relative_eq!(mass, 1.0, epsilon = 1e-6);
+        assert_eq!(row["next_logprob"].to_f64()[0], row["top_logprobs"].to_f64()[1]);
+    }
+}

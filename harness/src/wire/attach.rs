@@ -1,0 +1,129 @@
+//! What a frame does not hold goes by a file in the scratch folder; whoever reads it deletes it.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::wire::frame::{Frame, FrameError, decode, write_tensors};
+
+/// The key of a message that names its file.
+pub const KEY: &str = "attach";
+
+/// What is wrong with an attachment.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The name is no name of a file in the scratch folder.
+    #[error("`attach` is {0}, wants a file name without `/`")]
+    Name(String),
+    /// No scratch folder was named.
+    #[error("`attach` without a scratch folder in hello")]
+    NoScratch,
+    /// The message has tensors of its own too.
+    #[error("`attach` {0} beside tensors in the frame")]
+    Both(String),
+    /// The file could not be read, written or deleted.
+    #[error("attachment {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no safetensors buffer.
+    #[error("attachment {path}: {source}")]
+    Buffer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FrameError,
+    },
+}
+
+/// Moves a frame's tensors into the file `name` of the scratch folder; the frame names it.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn detach(frame: &mut Frame, scratch: &Path, name: &str) -> Result<(), AttachError> {
+    let path = scratch.join(name);
+    let write = || {
+        let mut file = BufWriter::new(File::create(&path)?);
+        write_tensors(&mut file, &frame.tensors)?;
+        file.flush()
+    };
+    write().map_err(|source| AttachError::Io { path, source })?;
+    frame.tensors.clear();
+    frame.json[KEY] = name.into();
+    Ok(())
+}
+
+/// Gives a frame the tensors of the file that it names, if it names one, and deletes the file.
+///
+/// # Errors
+/// A name that leaves the folder, a file that cannot be read or is no buffer, tensors in the frame.
+pub fn join(frame: &mut Frame, scratch: Option<&Path>) -> Result<(), AttachError> {
+    let Some(said) = frame.json.get(KEY) else { return Ok(()) };
+    let name = said.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\0']) && *n != "..");
+    let name = name.ok_or_else(|| AttachError::Name(said.to_string()))?;
+    if !frame.tensors.is_empty() {
+        return Err(AttachError::Both(name.to_owned()));
+    }
+    let path = scratch.ok_or(AttachError::NoScratch)?.join(name);
+    let io = |source| AttachError::Io { path: path.clone(), source };
+    let bytes = fs::read(&path).map_err(io)?;
+    fs::remove_file(&path).map_err(io)?;
+    let (_, tensors) =
+        decode(&bytes).map_err(|source| AttachError::Buffer { path: path.clone(), source })?;
+    frame.tensors = tensors;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use goldgate_engine::{DType, Tensor};
+    use serde_json::json;
+
+    use super::*;
+
+    fn frame() -> Frame {
+        let x = Tensor::from_f64(DType::F16, &[2, 1], &[1.0, -2.5]);
+        let w = Tensor::new(DType::Q4_0, &[2, 32], vec![7; 2 * 18]);
+        let tensors = BTreeMap::from([("x".to_owned(), x), ("w".to_owned(), w)]);
+        Frame::with(json!({"id": 3, "call": "op"}), tensors)
+    }
+
+    #[test]
+    fn tensors_come_back_and_the_file_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut sent = frame();
+        detach(&mut sent, folder.path(), "question.safetensors").expect("written");
+        assert_eq!(
+            (sent.tensors.len(), sent.json[KEY].as_str()),
+            (0, Some("question.safetensors"))
+        );
+        join(&mut sent, Some(folder.path())).expect("read");
+        assert_eq!(sent.tensors, frame().tensors);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_attachment_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("text"), "no buffer").expect("written");
+        let refused = |said: serde_json::Value, scratch: Option<&Path>| {
+            let mut frame = Frame::new(json!({"id": 0, "attach": said}));
+            join(&mut frame, scratch).expect_err("refused").to_string()
+        };
+        let here = Some(folder.path());
+        for name in [json!("a/b"), json!("/etc/passwd"), json!(".."), json!(""), json!(7)] {
+            assert!(refused(name.clone(), here).contains("wants a file name"), "{name}");
+        }
+        assert!(refused(json!("absent"), here).contains("absent: No such file"));
+        assert!(refused(json!("text"), here).contains("text: no safetensors buffer"));
+        assert!(refused(json!("text"), None).contains("without a scratch folder"));
+        let mut both = frame();
+        both.json[KEY] = json!("text");
+        assert!(join(&mut both, here).expect_err("refused").to_string().contains("beside tensors"));
+    }
+}
