@@ -120,4 +120,21 @@ mod tests {
         // Whole numbers are always finite, whatever their bits.
         assert_eq!(refused(26, &[1], &[255; 4]), None);
     }
+
+    #[test]
+    fn scales_of_a_published_checkpoint_are_bytes_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let header = r#"{"w_blocks":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},
+            "w_scales":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([255, 255, 0, 255]);
+        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("written");
+        std::fs::write(folder.path().join("config.json"), "{}").expect("written");
+        let checkpoint = Checkpoint::open(folder.path()).expect("a good folder");
+        let scan = |name: &str| finite(&checkpoint, checkpoint.tensor(name).expect("named"));
+        scan("w_blocks").expect("codes may have any bits");
+        let refusal = scan("w_scales").expect_err("a NaN");
+        assert_eq!((refusal.code, &*refusal.field), (Code::NonfiniteScale, "w_scales.block[1]"));
+    }
 }
