@@ -80,10 +80,13 @@ pub struct Observed {
     /// Kernel entries that ran.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub route: Option<Vec<String>>,
-    /// Most device bytes held.
+    /// Most bytes held: of the device by an op, of the host by a file beyond those before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_bytes: Option<u64>,
     /// Largest single host allocation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub largest_request: Option<u64>,
+    /// Processor time that a file took, µs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu_us: Option<u64>,
 }

@@ -6,6 +6,7 @@
 pub mod case;
 pub mod checks;
 pub mod cli;
+pub mod container;
 pub mod distance;
 pub mod documents;
 pub mod execution;

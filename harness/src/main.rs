@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use goldgate::subject::allocator::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
 fn main() -> ExitCode {
     goldgate::cli::main()
 }

@@ -126,6 +126,7 @@ impl Session {
         plan.extras.retain(|e| match &e.what {
             What::Check(c) => gate(c.gate),
             What::Bench(b) => gate(b.case.gate),
+            What::Files(c) => gate(c.gate),
         });
         if request.benches_alone {
             plan.trials.clear();
@@ -280,6 +281,11 @@ fn extras(specs: &Specs, subjects: &[SubjectSpec], benches: bool) -> Vec<Extra> 
         let checks =
             checks::SUBJECT_CHECKS.iter().filter(|c| c.subjects.contains(&&*subject.label));
         extras.extend(checks.map(|c| Extra::check(c, at, &subject.label)));
+        // A file is opened without a device: the card has nothing to add to the CPU.
+        if subject.label != "cuda" {
+            let all = specs.files().cloned().map(Arc::new);
+            extras.extend(all.map(|c| Extra::files(c, at, &subject.label)));
+        }
         if benches && subject.label == "cuda" {
             let all = specs.benches().cloned().map(Arc::new);
             extras.extend(all.map(|b| Extra::bench(b, at, &subject.label)));

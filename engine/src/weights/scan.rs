@@ -57,3 +57,84 @@ fn first(dtype: DType, bytes: &[u8]) -> Option<(usize, usize, String)> {
         DType::I32 | DType::U8 => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::gguf::tests::{Builder, in_memory};
+
+    /// Code, offset in the tensor and field of the refusal of a tensor of type `id`.
+    fn refused(id: u32, dims: &[u64], data: &[u8]) -> Option<(Code, u64, String)> {
+        let builder = Builder::default().string("general.architecture", "llama");
+        let bytes = builder.tensor("w", dims, id, data).bytes();
+        let (_kept, path) = in_memory(&bytes);
+        let checkpoint = Checkpoint::open(&path).expect("a good file");
+        let tensor = checkpoint.tensor("w").expect("w").clone();
+        let refusal = finite(&checkpoint, &tensor).err()?;
+        let offset = refusal.offset.expect("a byte") - tensor.offset;
+        Some((refusal.code, offset, refusal.field))
+    }
+
+    #[test]
+    fn scales_that_are_not_finite_are_found_in_every_block_format() {
+        let nan = [0x00, 0x7e];
+        for (id, places) in [
+            (2, &[0][..]),
+            (6, &[0]),
+            (8, &[0]),
+            (12, &[0, 2]),
+            (13, &[0, 2]),
+            (14, &[208]),
+            (39, &[0]),
+        ] {
+            let stored = crate::weights::Stored::of_gguf(id).expect("a type");
+            let (row, size) = (stored.elements(), stored.bytes() as usize);
+            assert_eq!(refused(id, &[row, 3], &vec![0; 3 * size]), None, "{stored}");
+            for place in places {
+                let mut data = vec![0; 3 * size];
+                let at = size + place;
+                match id {
+                    39 => data[at] = 255,
+                    _ => data[at..at + 2].copy_from_slice(&nan),
+                }
+                let found = refused(id, &[row, 3], &data).expect("a refusal");
+                let wanted = (Code::NonfiniteScale, at as u64, "w.block[1]".to_owned());
+                assert_eq!(found, wanted, "{stored}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_found() {
+        for (id, bytes) in [
+            (0, f32::NAN.to_le_bytes().to_vec()),
+            (0, f32::NEG_INFINITY.to_le_bytes().to_vec()),
+            (1, f16::INFINITY.to_le_bytes().to_vec()),
+            (30, bf16::NAN.to_le_bytes().to_vec()),
+        ] {
+            let mut data = vec![0; bytes.len()];
+            data.extend(&bytes);
+            let wanted = (Code::WeightNonfinite, bytes.len() as u64, "w.element[1]".to_owned());
+            assert_eq!(refused(id, &[2], &data), Some(wanted));
+        }
+        // Whole numbers are always finite, whatever their bits.
+        assert_eq!(refused(26, &[1], &[255; 4]), None);
+    }
+
+    #[test]
+    fn scales_of_a_published_checkpoint_are_bytes_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let header = r#"{"w_blocks":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},
+            "w_scales":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([255, 255, 0, 255]);
+        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("written");
+        std::fs::write(folder.path().join("config.json"), "{}").expect("written");
+        let checkpoint = Checkpoint::open(folder.path()).expect("a good folder");
+        let scan = |name: &str| finite(&checkpoint, checkpoint.tensor(name).expect("named"));
+        scan("w_blocks").expect("codes may have any bits");
+        let refusal = scan("w_scales").expect_err("a NaN");
+        assert_eq!((refusal.code, &*refusal.field), (Code::NonfiniteScale, "w_scales.block[1]"));
+    }
+}

@@ -58,7 +58,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         Err(other) => return Err(other),
     };
-    let (cases, benches) = (specs.cases().count(), specs.benches().count());
+    let cases = specs.cases().count() + specs.files().count();
+    let benches = specs.benches().count();
     let mutants: usize = specs.mutants.iter().map(|m| m.list.len()).sum();
     let requirements: usize = specs.gates.gates.iter().map(|g| g.requirements.len()).sum();
     if args.json {
@@ -70,8 +71,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Ok(if problems.is_empty() { Exit::Yes } else { Exit::BadInput });
     }
     say(&format!(
-        "{} ops, {cases} cases, {benches} benches, {mutants} mutants, {requirements} requirements",
-        specs.ops.len()
+        "{} ops, {} containers, {cases} cases, {benches} benches, {mutants} mutants, \
+         {requirements} requirements",
+        specs.ops.len(),
+        specs.containers.len()
     ))?;
     if pending > 0 {
         say(&format!("golden pending: {pending}"))?;

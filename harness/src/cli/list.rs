@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::case::{Case, Expect, GoldenSource};
 use crate::cli::folders::{Folders, selects};
 use crate::cli::{Exit, Failure, say, say_json};
+use crate::container::{Awaits, ContainerCase};
 use crate::gate::coverage::{Coverage, coverage};
 use crate::golden::store::Store;
 
@@ -23,7 +24,7 @@ pub struct Args {
     json: bool,
 }
 
-/// The subjects that every trial is listed for.
+/// The subjects that every trial of an op is listed for.
 pub const SUBJECTS: [&str; 2] = ["cpu", "cuda"];
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -34,9 +35,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let store = args.folders.store()?;
     let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
     rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
+    rows.extend(specs.files().map(of_files));
     rows.retain(|row| {
         let base = row["name"].as_str().unwrap_or_default();
-        SUBJECTS.iter().any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
+        let subjects = row["subjects"].as_array().into_iter().flatten();
+        let mut subjects = subjects.filter_map(Value::as_str);
+        subjects.any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
     });
     if rows.is_empty() {
         return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
@@ -50,7 +54,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let slow = if row["slow"] == true { " slow" } else { "" };
         say(&format!("{:<72} {:<5} {}{slow}", text("name"), text("kind"), text("golden")))?;
     }
-    say(&format!("{} cases, each on {}", rows.len(), SUBJECTS.join(" and ")))?;
+    say(&format!("{} cases, those of ops on {} each", rows.len(), SUBJECTS.join(" and ")))?;
     Ok(Exit::Yes)
 }
 
@@ -90,6 +94,23 @@ fn row(case: &Case, kind: &str, store: &Store) -> Value {
         "subjects": SUBJECTS,
         "golden": golden(case, store),
         "slow": case.slow,
+        "why": case.why,
+    })
+}
+
+fn of_files(case: &ContainerCase) -> Value {
+    let golden = match &case.awaits {
+        Awaits::Refused { .. } => "refusal",
+        Awaits::Opened { .. } => "opened",
+    };
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": "container",
+        "family": case.family(),
+        "subjects": ["cpu"],
+        "golden": golden,
+        "slow": false,
         "why": case.why,
     })
 }

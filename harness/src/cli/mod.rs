@@ -7,6 +7,7 @@ pub mod folders;
 mod generate;
 pub mod generated;
 mod golden;
+mod inspect;
 mod list;
 mod logits;
 mod model;
@@ -51,6 +52,8 @@ enum Command {
     /// Makes goldens by asking the oracle, or verifies them.
     #[command(subcommand)]
     Golden(golden::Golden),
+    /// Opens a model file: architecture, configuration, tensors, hash.
+    Inspect(inspect::Args),
     /// Lists trials.
     List(list::Args),
     /// Logits and inner values of a model for given tokens.
@@ -99,6 +102,9 @@ pub enum Failure {
     /// Files that people write are wrong.
     #[error("{} errors", .0.len())]
     Problems(Vec<Problem>),
+    /// A model file is wrong.
+    #[error(transparent)]
+    Malformed(Box<goldgate_engine::weights::Malformed>),
     /// What was asked for is not there.
     #[error("{0}")]
     Absent(String),
@@ -123,7 +129,7 @@ impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Problems(_) => Exit::BadInput,
+            Failure::Problems(_) | Failure::Malformed(_) => Exit::BadInput,
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
@@ -148,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Golden(args) => golden::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::List(args) => list::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Mutate(args) => mutate::run(args),
@@ -170,6 +177,8 @@ pub fn main() -> ExitCode {
                 problems.iter().for_each(|problem| eprintln!("{problem}\n"));
                 eprintln!("{failure}");
             }
+            // Its one line begins with error[CODE].
+            Failure::Malformed(malformed) => eprintln!("{malformed}"),
             other => eprintln!("error: {other}"),
         }
         failure.exit()

@@ -13,7 +13,7 @@ use crate::spec::read::is_id;
 /// Examples: goldgate new op layernorm; goldgate new case layernorm::wide_rows
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// op writes a commented file; case, bench and mutant append to one.
+    /// op and container write a commented file; case, bench and mutant append to one.
     #[arg(value_enum)]
     kind: Kind,
     /// The op's name, or STEM::NAME for what is appended.
@@ -25,6 +25,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
     Op,
+    Container,
     Case,
     Bench,
     Mutant,
@@ -32,12 +33,18 @@ enum Kind {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let root = args.folders.specs_dir()?;
-    if args.kind == Kind::Op {
-        let path = root.join("ops").join(format!("{}.yaml", args.name));
+    if matches!(args.kind, Kind::Op | Kind::Container) {
+        let folder = if args.kind == Kind::Op { "ops" } else { "containers" };
+        let path = root.join(folder).join(format!("{}.yaml", args.name));
         if path.exists() {
             return Err(Failure::Usage(format!("{} is there already", path.display())));
         }
-        replace(&path, op_file(&args.name)?.as_bytes())?;
+        let text = match args.kind {
+            Kind::Container => container_file(&args.name)?,
+            _ => op_file(&args.name)?,
+        };
+        std::fs::create_dir_all(root.join(folder))?;
+        replace(&path, text.as_bytes())?;
         say(&format!("written {}", path.display()))?;
         return Ok(Exit::Yes);
     }
@@ -55,6 +62,9 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
     let (folder, list, text) = match kind {
         Kind::Mutant => ("mutants", "list:", mutant_text(name)),
         Kind::Bench => ("ops", "bench:", bench_text(name)),
+        _ if root.join("containers").join(format!("{stem}.yaml")).exists() => {
+            ("containers", "cases:", file_case_text(name))
+        }
         _ => ("ops", "cases:", case_text(name)),
     };
     let path = root.join(folder).join(format!("{stem}.yaml"));
@@ -90,6 +100,29 @@ fn case_text(name: &str) -> String {
          # sizes: {{ a number for each axis }}\n    \
          # fill: {{ an operand: {{ normal: [0, 1] }} }}, where it is not the file's\n"
     )
+}
+
+fn file_case_text(name: &str) -> String {
+    format!(
+        "  - name: {name}\n    # why: what goes wrong in a reader that lets it through\n    \
+         edits: [{{ field: version, u32: 4 }}]\n    \
+         refuses: {{ code: VERSION, offset: 4, field: version }}\n"
+    )
+}
+
+fn container_file(name: &str) -> Result<String, Failure> {
+    if !is_id(name) {
+        return Err(Failure::Usage(format!("{name:?} is no name of a file of cases")));
+    }
+    Ok(format!(
+        "# yaml-language-server: $schema=../schema.json\nformat: 1\ncontainer: {name}\ngate: 2\n\
+         source: GGUF version 3, docs/gguf.md of ggml\n\n# The file before the edits. For \
+         safetensors: config and tensors; for one JSON file: file and json.\nbase:\n  \
+         metadata:\n    - {{ key: general.architecture, string: llama }}\n  tensors:\n    \
+         - {{ name: token_embd.weight, type: f32, shape: [4, 3], fill: {{ ramp: [0, 1] }} }}\n\n\
+         cases:\n{}",
+        file_case_text("another_version")
+    ))
 }
 
 fn bench_text(name: &str) -> String {

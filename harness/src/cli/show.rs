@@ -8,9 +8,11 @@ use crate::case::{Case, Expect, Fill, Grid};
 use crate::cli::folders::Folders;
 use crate::cli::list::golden;
 use crate::cli::{Exit, Failure, say, say_json};
+use crate::container::ContainerCase;
 use crate::fill;
 use crate::golden::{ask, make::wrong_of, store::Store};
 use crate::page::{awaited, number};
+use crate::report::provenance::hex;
 use crate::spec::Specs;
 
 /// Written values that a page shows.
@@ -33,9 +35,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let store = args.folders.store()?;
     let parts: Vec<&str> = args.trial.split("::").collect();
     let base = parts[..parts.len().min(4)].join("::");
+    if let Some(case) = specs.files().find(|case| case.full_name() == base) {
+        return show_files(case, args.json);
+    }
     let benches = specs.benches().map(|b| &b.case);
     let Some(case) = specs.cases().chain(benches).find(|c| c.full_name() == base) else {
-        let near = specs.cases().map(Case::full_name).collect::<Vec<_>>();
+        let files = specs.files().map(ContainerCase::full_name);
+        let near = specs.cases().map(Case::full_name).chain(files).collect::<Vec<_>>();
         let guess = crate::spec::problem::nearest(&base, near.iter().map(String::as_str));
         let guess = guess.map(|g| format!("; did you mean {g}?")).unwrap_or_default();
         return Err(Failure::Usage(format!("{:?} is no trial{guess}", args.trial)));
@@ -47,6 +53,50 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         say(&page(case, &facts))?;
     }
     Ok(Exit::Yes)
+}
+
+/// The first file of a case, byte for byte, and what is awaited of it.
+fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
+    let files = case.make(0).map_err(Failure::Usage)?;
+    let bytes: Vec<(&str, Vec<u8>)> = files.bytes();
+    let written = format!("{}:{}:{}", case.place.file, case.place.line, case.place.column);
+    let awaited = format!("{:?}", case.awaits);
+    if as_json {
+        let files: Vec<Value> = bytes
+            .iter()
+            .map(|(name, bytes)| json!({"name": name, "bytes": bytes.len(), "hex": hex(bytes)}))
+            .collect();
+        say_json(&json!({
+            "name": case.full_name(), "why": case.why, "source": case.source, "file": written,
+            "variants": case.variants(), "files": files, "awaited": awaited,
+        }))?;
+        return Ok(Exit::Yes);
+    }
+    say(&case.full_name())?;
+    say(&format!("  why      {}", case.why))?;
+    say(&format!("  source   {}", case.source))?;
+    say(&format!("  written  {written}"))?;
+    say(&format!("  files    {}, all awaited alike; the first:", case.variants()))?;
+    for (name, bytes) in &bytes {
+        say(&format!("           {name}, {} bytes", bytes.len()))?;
+        for (line, chunk) in bytes.chunks(16).enumerate().take(SHOWN_LINES) {
+            let text: String = chunk.iter().map(|b| printable(*b)).collect();
+            say(&format!("           {:6}  {:47}  {text}", line * 16, spaced(chunk)))?;
+        }
+    }
+    say(&format!("  awaited  {awaited}"))?;
+    Ok(Exit::Yes)
+}
+
+/// How many lines of sixteen bytes a file is shown by.
+const SHOWN_LINES: usize = 24;
+
+fn printable(byte: u8) -> char {
+    if byte.is_ascii_graphic() || byte == b' ' { byte.into() } else { '.' }
+}
+
+fn spaced(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {

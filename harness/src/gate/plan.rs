@@ -3,12 +3,13 @@
 use goldgate_engine::dtype::DType;
 
 use crate::case::{Case, Expect, Family, GoldenSource};
+use crate::container::ContainerCase;
 use crate::spec::Specs;
 
 /// What a trial is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrialKind {
-    /// A case of an op.
+    /// A case of an op, or files.
     Case,
     /// A question that is timed.
     Bench,
@@ -60,7 +61,8 @@ pub struct Check {
 pub fn plan(specs: &Specs, checks: &[Check]) -> Vec<Planned> {
     let cases = specs.cases().map(|case| of_case(case, TrialKind::Case));
     let benches = specs.benches().map(|bench| of_case(&bench.case, TrialKind::Bench));
-    let mut plan: Vec<Planned> = cases.chain(benches).collect();
+    let files = specs.files().map(of_file);
+    let mut plan: Vec<Planned> = cases.chain(benches).chain(files).collect();
     plan.extend(checks.iter().map(|check| Planned {
         name: format!("gate{}::{}::{}::self", check.gate, check.stem, check.case),
         kind: TrialKind::Check,
@@ -76,6 +78,23 @@ pub fn plan(specs: &Specs, checks: &[Check]) -> Vec<Planned> {
     }));
     plan.sort_by(|a, b| a.name.cmp(&b.name));
     plan
+}
+
+/// A file is opened without a device, so it is asked of the CPU alone.
+fn of_file(case: &ContainerCase) -> Planned {
+    Planned {
+        name: case.full_name(),
+        kind: TrialKind::Case,
+        gate: case.gate,
+        stem: case.stem.clone(),
+        case: case.name.clone(),
+        variant: "file".into(),
+        family: case.family(),
+        dtype: None,
+        golden: None,
+        definition: false,
+        subjects: vec!["cpu".to_owned()],
+    }
 }
 
 fn of_case(case: &Case, kind: TrialKind) -> Planned {

@@ -8,16 +8,17 @@ use serde_json::{Value, json};
 
 use crate::case::Family;
 use crate::checks::SubjectCheck;
+use crate::container::ContainerCase;
 use crate::execution::Observed;
 use crate::fill::fill;
 use crate::report::Row;
 use crate::run::slots::launch;
-use crate::run::{Context, Teller};
+use crate::run::{Context, Teller, files};
 use crate::spec::Bench;
 use crate::spec::op::Against;
-use crate::subject::OpQuestion;
 use crate::subject::pool::{Heard, Slot};
 use crate::subject::worker::Reply;
+use crate::subject::{How, OpQuestion};
 use crate::verdict::{FailKind, NotRun, Verdict};
 
 /// How long a check or a bench may take.
@@ -33,6 +34,8 @@ pub enum What {
     Check(&'static SubjectCheck),
     /// The time of one question.
     Bench(Arc<Bench>),
+    /// Files that are refused or opened.
+    Files(Arc<ContainerCase>),
 }
 
 /// Something asked of one subject beside its cases.
@@ -62,16 +65,25 @@ impl Extra {
         Extra { name, what: What::Bench(bench), subject, label: label.to_owned() }
     }
 
+    /// Files before a subject.
+    pub fn files(case: Arc<ContainerCase>, subject: usize, label: &str) -> Extra {
+        let name = format!("{}::{label}", case.full_name());
+        Extra { name, what: What::Files(case), subject, label: label.to_owned() }
+    }
+
     fn row(&self, verdict: Verdict) -> Row {
         let (gate, stem, kind, why) = match &self.what {
             What::Check(c) => (c.gate, c.stem.to_owned(), "self", c.why),
             What::Bench(b) => (b.case.gate, b.case.stem.clone(), "bench", b.case.why.as_str()),
+            What::Files(c) => (c.gate, c.stem.clone(), "container", c.why.as_str()),
         };
         let page = match &verdict {
             Verdict::Fail { kind, message } => Some(format!(
-                "FAIL {}\n  why      {why}\n  failed   {}: {message}\n  again    goldgate run {}\n",
+                "FAIL {}\n  why      {why}\n  failed   {}: {message}\n\
+                 {}  again    goldgate run {}\n",
                 self.name,
                 kind.word(),
+                self.written(),
                 self.name,
             )),
             _ => None,
@@ -83,7 +95,10 @@ impl Extra {
             stem,
             kind: kind.to_owned(),
             subject: self.label.clone(),
-            family: Family::Rough,
+            family: match &self.what {
+                What::Files(case) => case.family(),
+                What::Check(_) | What::Bench(_) => Family::Rough,
+            },
             load: None,
             compared: 0,
             faults: (0, 0),
@@ -93,6 +108,22 @@ impl Extra {
             worst: None,
             figures: BTreeMap::new(),
             notes: Vec::new(),
+        }
+    }
+}
+
+impl Extra {
+    /// Where a case was written, for its page.
+    fn written(&self) -> String {
+        match &self.what {
+            What::Files(case) => {
+                let (source, place) = (&case.source, &case.place);
+                format!(
+                    "  source   {source}\n  written  {}:{}:{}\n",
+                    place.file, place.line, place.column
+                )
+            }
+            What::Check(_) | What::Bench(_) => String::new(),
         }
     }
 }
@@ -121,7 +152,7 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
                 let message = "the run was stopped".to_owned();
                 extra.row(Verdict::NotRun { kind: NotRun::Stopped, message })
             } else {
-                ask(extra, &mut slot, &mut limits)
+                ask(context, extra, &mut slot, &mut limits)
             };
             teller.tell(row);
         }
@@ -129,7 +160,7 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
     }
 }
 
-fn ask(extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
+fn ask(context: &Context<'_>, extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
     match &extra.what {
         What::Check(check) => {
             let ask = json!({"call": "check", "stem": check.stem, "case": check.case});
@@ -142,6 +173,17 @@ fn ask(extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
             Row { time_ms: time, ..extra.row(verdict) }
         }
         What::Bench(bench) => time(extra, bench, slot, limits),
+        What::Files(case) => {
+            let ours = !matches!(context.plan.subjects[extra.subject].how, How::Command(_));
+            let told = files::ask(case, slot, &context.scratch, ours);
+            let observed = Observed {
+                largest_request: told.largest_request,
+                peak_bytes: told.peak_bytes,
+                ..Observed::default()
+            };
+            let (compared, time_ms, notes) = (told.files, told.time_ms, told.notes);
+            Row { compared, time_ms, notes, observed, ..extra.row(told.verdict) }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod again;
 mod ahead;
 mod definitions;
 pub mod extra;
+mod files;
 pub mod known;
 mod on_trial;
 pub mod own;

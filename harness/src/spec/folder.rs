@@ -6,6 +6,8 @@ use std::path::Path;
 use goldgate_engine::ops::signature::Signature;
 
 use crate::case::Case;
+use crate::container::ContainerCase;
+use crate::spec::container::{ContainerFile, container_file};
 use crate::spec::expand::{Bench, expand};
 use crate::spec::gates::{GatesFile, gates_file};
 use crate::spec::known::{KnownFile, known_file};
@@ -40,6 +42,8 @@ pub struct Specs {
     pub gates_source: Option<Source>,
     /// Known failures.
     pub known: KnownFile,
+    /// Files to be refused or opened, by stem.
+    pub containers: Vec<ContainerFile>,
 }
 
 /// One op's file and what it asks.
@@ -61,6 +65,11 @@ impl Specs {
         self.ops.iter().flat_map(|op| &op.cases)
     }
 
+    /// Every case of a container.
+    pub fn files(&self) -> impl Iterator<Item = &ContainerCase> {
+        self.containers.iter().flat_map(|file| &file.cases)
+    }
+
     /// Every bench.
     pub fn benches(&self) -> impl Iterator<Item = &Bench> {
         self.ops.iter().flat_map(|op| &op.benches)
@@ -80,6 +89,7 @@ pub fn read_folder(root: &Path, vocabulary: &Vocabulary<'_>) -> (Specs, Vec<Prob
         }
     }
     specs.ops.sort_by(|a, b| a.file.op.value.cmp(&b.file.op.value));
+    specs.containers.sort_by(|a, b| a.container.value.cmp(&b.container.value));
     specs.mutants.sort_by(|a, b| a.mutants.value.cmp(&b.mutants.value));
     check_mutants(&specs, &mut problems);
     (specs, problems)
@@ -158,19 +168,26 @@ pub fn read_file(
                 specs.mutants.push(mutants);
             }
         }
+        ("containers", _) => {
+            if let Some(container) = container_file(&reader, &node) {
+                same_stem(&reader, &node, "container", stem, &container.container.value);
+                specs.containers.push(container);
+            }
+        }
         ("", "gates") => {
             specs.gates = gates_file(&reader, &node).unwrap_or_default();
             specs.gates_source = Some(source.clone());
         }
         ("", "known") => specs.known = known_file(&reader, &node).unwrap_or_default(),
-        ("models" | "tokenizers" | "containers" | "stages", _) => {
-            let expected = "op, mutants, gates or known; this version reads no other kind yet";
+        ("models" | "tokenizers" | "stages", _) => {
+            let expected =
+                "op, container, mutants, gates or known; this version reads no other kind yet";
             reader.note(&node, "NOT_SUPPORTED", folder, expected);
         }
         _ => {
-            let folders = ["ops", "mutants"];
+            let folders = ["containers", "mutants", "ops"];
             let guess = nearest(folder, folders).map(|g| format!("; did you mean {g}/?"));
-            let expected = format!("ops/ or mutants/{}", guess.unwrap_or_default());
+            let expected = format!("containers/, mutants/ or ops/{}", guess.unwrap_or_default());
             reader.push(Problem::of_file("UNCLAIMED", file, folder, expected));
         }
     }

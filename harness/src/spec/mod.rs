@@ -5,6 +5,7 @@
 //! ```
 
 mod awaited;
+pub mod container;
 pub mod expand;
 pub mod folder;
 pub mod forms;

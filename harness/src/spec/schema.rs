@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::spec::container::ContainerFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
 use crate::spec::mutants::MutantsFile;
@@ -13,6 +14,7 @@ pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let kinds = [
         ("op", generator.subschema_for::<OpFile>()),
+        ("container", generator.subschema_for::<ContainerFile>()),
         ("mutants", generator.subschema_for::<MutantsFile>()),
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
@@ -27,7 +29,7 @@ pub fn schema() -> Value {
         })
         .collect();
     let keys: Vec<Value> =
-        ["op", "mutants", "gates", "known"].map(|k| json!({"required": [k]})).into();
+        ["op", "container", "mutants", "gates", "known"].map(|k| json!({"required": [k]})).into();
     let mut definitions = generator.take_definitions(true);
     for definition in definitions.values_mut() {
         without_null(definition);

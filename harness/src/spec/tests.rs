@@ -265,7 +265,7 @@ fn kinds_of_later_gates_and_unclaimed_files_are_named() {
     for (file, want) in [
         ("models/x.yaml", "NOT_SUPPORTED"),
         ("tokenizers/x.yaml", "NOT_SUPPORTED"),
-        ("containers/x.yaml", "NOT_SUPPORTED"),
+        ("containers/x.yaml", "MISSING_FIELD"),
         ("op/x.yaml", "UNCLAIMED"),
         ("ops/x.yml", "UNCLAIMED"),
         ("notes.txt", "UNCLAIMED"),

@@ -57,7 +57,7 @@ impl Device for Cuda {
             "driver": format!("CUDA {driver}"),
             "runtime": format!("NVRTC {major}.{minor}"),
         });
-        let calls = [&["op", "memory", "bench", "check"][..], models::CALLS].concat();
+        let calls = [&["op", "memory", "bench", "check", "inspect"][..], models::CALLS].concat();
         Ok(hello_of_ours(&device, &calls, &OBSERVES))
     }
 
@@ -75,6 +75,7 @@ impl Device for Cuda {
             route: Some(seen.route),
             peak_bytes: Some(seen.peak_bytes),
             largest_request: None,
+            cpu_us: None,
         };
         Ok(Answer { results, observed, ..Answer::default() })
     }

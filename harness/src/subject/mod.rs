@@ -1,7 +1,9 @@
 //! Subjects: whatever is being asked, in worker processes over the wire (docs/wire.md).
 
+pub mod allocator;
 pub mod cuda;
 pub mod hello;
+pub mod inspect;
 pub mod launch;
 pub mod layers;
 pub mod models;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
@@ -11,7 +11,9 @@ use goldgate_engine::session::Place;
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
+use crate::subject::allocator::Counting;
 use crate::subject::hello::{FIRST_FRAME, MAX_FRAME};
+use crate::subject::inspect::{Inspected, refusal};
 use crate::subject::models::{self, Models, Tell};
 use crate::subject::text::Shelf;
 use crate::subject::{OpQuestion, layers, perfect};
@@ -231,6 +233,7 @@ fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, boo
         Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
+        Some("inspect") => (inspected(ask), false),
         Some("tokenize" | "detokenize") => (said(device.text(ask, &frame.tensors)), false),
         Some(call) if models::CALLS.contains(&call) => {
             (said(device.model(ask, &frame.tensors, tell)), false)
@@ -241,6 +244,33 @@ fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, boo
             (failed(&Trouble { class: "bad_request", sticky: false, message }), false)
         }
     }
+}
+
+/// A model file, without a device: what it took to read is counted.
+fn inspected(ask: &Value) -> Frame {
+    let Some(path) = ask["path"].as_str() else {
+        let message = "inspect without a path".to_owned();
+        return failed(&Trouble { class: "bad_request", sticky: false, message });
+    };
+    let clock = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let before = clock();
+    Counting::begin();
+    let opened = Inspected::open(Path::new(path));
+    let asked = Counting::end();
+    let after = clock();
+    let us = (after.tv_sec - before.tv_sec) * 1_000_000 + (after.tv_nsec - before.tv_nsec) / 1000;
+    let observed = Observed {
+        largest_request: asked.map(|a| a.largest_request),
+        peak_bytes: asked.map(|a| a.peak_bytes),
+        cpu_us: u64::try_from(us).ok(),
+        ..Observed::default()
+    };
+    let (key, mut said) = match &opened {
+        Ok(whole) => ("ok", whole.facts()),
+        Err(malformed) => ("refused", refusal(malformed)),
+    };
+    said["observed"] = json!(observed);
+    Frame::new(json!({ key: said }))
 }
 
 fn checked(ask: &Value, device: &mut dyn Device) -> Frame {
@@ -343,7 +373,7 @@ pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value
 }
 
 /// What the CPU answers.
-const CALLS: &[&str] = &["check", "detokenize", "memory", "op", "tokenize"];
+const CALLS: &[&str] = &["check", "detokenize", "inspect", "memory", "op", "tokenize"];
 
 /// The definitions of our engine.
 #[derive(Debug, Default)]
@@ -436,7 +466,7 @@ mod tests {
         for frame in [&Frame::new(hello), &question, &absent] {
             write_frame(&mut input, frame).expect("written");
         }
-        serve(&input[..], &mut output, &mut Cpu).expect("served");
+        serve(&input[..], &mut output, &mut Cpu::default()).expect("served");
 
         let mut output = &output[..];
         let mut heard = || read_frame(&mut output, MAX_FRAME).expect("whole").expect("an answer");

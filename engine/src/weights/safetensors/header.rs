@@ -299,6 +299,11 @@ fn tile(
     text: Text<'_>,
     (start, data): (u64, u64),
 ) -> Result<(), Malformed> {
+    if let Some(Entry { info, at }) = entries.iter().find(|entry| entry.info.offset > data) {
+        let pointer = format!("{}/data_offsets", below("", &begin(&info.name)));
+        let expected = format!("inside {data} bytes of data");
+        return Err(text.refuse(Code::OffsetRange, *at, pointer, info.offset, expected));
+    }
     let mut order: Vec<u32> = (0..entries.len() as u32).collect();
     order.sort_by_key(|&i| {
         let info = &entries[i as usize].info;
@@ -311,10 +316,6 @@ fn tile(
         let refuse = |code, found: String, expected: String| {
             Err(text.refuse(code, *at, &pointer, found, expected))
         };
-        if info.offset > data {
-            let expected = format!("inside {data} bytes of data");
-            return refuse(Code::OffsetRange, info.offset.to_string(), expected);
-        }
         if info.offset < end {
             let found = format!("{} inside {before}", begin(&info.name));
             return refuse(Code::Overlap, found, format!("{end}"));
