@@ -24,6 +24,7 @@ SPACES = [
     "    indented", "\tdef f():", "x\xa0\xa0y",
 ]
 LINES = [
+    "a/\n/\nb", "x/\n/\n/\n",
     "\n", "\n\n", "\n\n\n", "\r\n", "\r\n\r\n", "\r", "a\nb", "a\n\nb", "a\r\nb", " \n", "\n ",
     "\n  a", "a \n b", "a\n \nb", "  \n  \n  ", "x\n\n\n\ny", "a;\n", "a;\n\n", "}\n\n}\n",
     "!\n?", "/\n/", "//\n", "...\r\n...", "\t\n\t\n", "line one\nline two\n", "\n\r\n\r",

@@ -7,6 +7,7 @@ use crate::cli::folders::{Folders, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::gate::coverage::{Coverage, coverage};
 use crate::golden::store::Store;
+use crate::tokens::TokenCase;
 
 /// Example: goldgate list layernorm --json
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let store = args.folders.store()?;
     let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
     rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
+    rows.extend(specs.tokens.iter().map(tokens));
     rows.retain(|row| {
         let base = row["name"].as_str().unwrap_or_default();
         SUBJECTS.iter().any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
@@ -90,6 +92,19 @@ fn row(case: &Case, kind: &str, store: &Store) -> Value {
         "subjects": SUBJECTS,
         "golden": golden(case, store),
         "slow": case.slow,
+        "why": case.why,
+    })
+}
+
+fn tokens(case: &TokenCase) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": "tokenizer",
+        "family": crate::case::Family::Exact,
+        "subjects": ["cpu"],
+        "golden": "written",
+        "slow": false,
         "why": case.why,
     })
 }

@@ -4,6 +4,7 @@ use goldgate_engine::dtype::DType;
 
 use crate::case::{Case, Expect, Family, GoldenSource};
 use crate::spec::Specs;
+use crate::tokens::TokenCase;
 
 /// What a trial is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,7 @@ pub fn plan(specs: &Specs, checks: &[Check]) -> Vec<Planned> {
     let cases = specs.cases().map(|case| of_case(case, TrialKind::Case));
     let benches = specs.benches().map(|bench| of_case(&bench.case, TrialKind::Bench));
     let mut plan: Vec<Planned> = cases.chain(benches).collect();
+    plan.extend(specs.tokens.iter().map(of_tokens));
     plan.extend(checks.iter().map(|check| Planned {
         name: format!("gate{}::{}::{}::self", check.gate, check.stem, check.case),
         kind: TrialKind::Check,
@@ -101,6 +103,22 @@ fn of_case(case: &Case, kind: TrialKind) -> Planned {
         golden,
         definition: definition && kind == TrialKind::Case,
         subjects: subjects.iter().map(|&s| s.to_owned()).collect(),
+    }
+}
+
+fn of_tokens(case: &TokenCase) -> Planned {
+    Planned {
+        name: case.full_name(),
+        kind: TrialKind::Case,
+        gate: case.gate,
+        stem: case.stem.clone(),
+        case: case.name.clone(),
+        variant: case.variant.clone(),
+        family: Family::Exact,
+        dtype: None,
+        golden: Some(format!("written {}::{}", case.stem, case.name)),
+        definition: false,
+        subjects: vec!["cpu".to_owned()],
     }
 }
 

@@ -15,9 +15,10 @@ use crate::run::slots::launch;
 use crate::run::{Context, Teller};
 use crate::spec::Bench;
 use crate::spec::op::Against;
-use crate::subject::OpQuestion;
 use crate::subject::pool::{Heard, Slot};
 use crate::subject::worker::Reply;
+use crate::subject::{OpQuestion, Subject};
+use crate::tokens::{TokenCase, ask as tokens};
 use crate::verdict::{FailKind, NotRun, Verdict};
 
 /// How long a check or a bench may take.
@@ -33,6 +34,8 @@ pub enum What {
     Check(&'static SubjectCheck),
     /// The time of one question.
     Bench(Arc<Bench>),
+    /// A list of texts.
+    Tokens(Arc<TokenCase>),
 }
 
 /// Something asked of one subject beside its cases.
@@ -62,8 +65,15 @@ impl Extra {
         Extra { name, what: What::Bench(bench), subject, label: label.to_owned() }
     }
 
+    /// A list of texts on a subject.
+    pub fn tokens(case: Arc<TokenCase>, subject: usize, label: &str) -> Extra {
+        let name = format!("{}::{label}", case.full_name());
+        Extra { name, what: What::Tokens(case), subject, label: label.to_owned() }
+    }
+
     fn row(&self, verdict: Verdict) -> Row {
         let (gate, stem, kind, why) = match &self.what {
+            What::Tokens(case) => return tokens::row(case, &self.label, verdict),
             What::Check(c) => (c.gate, c.stem.to_owned(), "self", c.why),
             What::Bench(b) => (b.case.gate, b.case.stem.clone(), "bench", b.case.why.as_str()),
         };
@@ -121,7 +131,7 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
                 let message = "the run was stopped".to_owned();
                 extra.row(Verdict::NotRun { kind: NotRun::Stopped, message })
             } else {
-                ask(extra, &mut slot, &mut limits)
+                ask(context, extra, &mut slot, &mut limits)
             };
             teller.tell(row);
         }
@@ -129,8 +139,12 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
     }
 }
 
-fn ask(extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
+fn ask(context: &Context<'_>, extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
     match &extra.what {
+        What::Tokens(case) => {
+            let row = tokens::ask(case, &extra.label, context.goldens.folder(), slot);
+            (context.known)(row, slot.hello().device_name())
+        }
         What::Check(check) => {
             let ask = json!({"call": "check", "stem": check.stem, "case": check.case});
             let heard = slot.call(&ask, &BTreeMap::new(), LIMIT);

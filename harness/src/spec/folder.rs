@@ -15,6 +15,8 @@ use crate::spec::op_read::op_file;
 use crate::spec::problem::{Problem, nearest};
 use crate::spec::read::Reader;
 use crate::spec::yaml::{Kind, Node, Source, parse};
+use crate::tokens::TokenCase;
+use crate::tokens::spec::{expand as expand_tokens, tokenizer_file};
 
 /// The most files that are looked at.
 pub const MAX_FILES: usize = 10_000;
@@ -32,6 +34,8 @@ pub fn vocabulary(name: &str) -> Option<&'static Signature> {
 pub struct Specs {
     /// Ops, by name.
     pub ops: Vec<OpSpec>,
+    /// Lists of texts, by tokenizer and form.
+    pub tokens: Vec<TokenCase>,
     /// Mutants, by op.
     pub mutants: Vec<MutantsFile>,
     /// The gates and their file.
@@ -158,19 +162,26 @@ pub fn read_file(
                 specs.mutants.push(mutants);
             }
         }
+        ("tokenizers", _) => {
+            if let Some(tokens) = tokenizer_file(&reader, &node) {
+                same_stem(&reader, &node, "tokenizer", stem, &tokens.tokenizer.value);
+                specs.tokens.extend(expand_tokens(&tokens, file));
+            }
+        }
         ("", "gates") => {
             specs.gates = gates_file(&reader, &node).unwrap_or_default();
             specs.gates_source = Some(source.clone());
         }
         ("", "known") => specs.known = known_file(&reader, &node).unwrap_or_default(),
-        ("models" | "tokenizers" | "containers" | "stages", _) => {
-            let expected = "op, mutants, gates or known; this version reads no other kind yet";
+        ("models" | "containers" | "stages", _) => {
+            let expected =
+                "op, tokenizer, mutants, gates or known; this version reads no other kind yet";
             reader.note(&node, "NOT_SUPPORTED", folder, expected);
         }
         _ => {
-            let folders = ["ops", "mutants"];
+            let folders = ["ops", "mutants", "tokenizers"];
             let guess = nearest(folder, folders).map(|g| format!("; did you mean {g}/?"));
-            let expected = format!("ops/ or mutants/{}", guess.unwrap_or_default());
+            let expected = format!("ops/, mutants/ or tokenizers/{}", guess.unwrap_or_default());
             reader.push(Problem::of_file("UNCLAIMED", file, folder, expected));
         }
     }
@@ -220,8 +231,10 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
     for file in &specs.mutants {
         let path = format!("mutants/{}.yaml", file.mutants.value);
         let op = specs.ops.iter().find(|op| op.file.op.value == file.mutants.value);
-        if op.is_none() {
-            let expected = "the name of an op with a spec";
+        let tokens: Vec<&TokenCase> =
+            specs.tokens.iter().filter(|c| c.stem == file.mutants.value).collect();
+        if op.is_none() && tokens.is_empty() {
+            let expected = "the name of an op or a tokenizer with a spec";
             problems.push(Problem::of_file("ENUM", &path, &*file.mutants.value, expected));
         }
         for mutant in &file.list {
@@ -230,6 +243,13 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
                 p.field = format!("list.{}", mutant.id.value);
                 p
             };
+            if let Some(killer) = &mutant.killed_by
+                && !tokens.is_empty()
+                && !tokens.iter().any(|c| c.name == killer.value)
+            {
+                let expected = format!("a case of {}", file.mutants.value);
+                problems.push(at(Problem::of_file("GATE_REF", &path, &*killer.value, expected)));
+            }
             let (Some(op), Some(killer)) = (op, &mutant.killed_by) else { continue };
             let named = |c: &Case| c.name == killer.value;
             if !op.file.cases.iter().any(|c| c.name.value == killer.value)

@@ -7,12 +7,14 @@ use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
 use crate::spec::mutants::MutantsFile;
 use crate::spec::op::OpFile;
+use crate::tokens::spec::TokenizerFile;
 
 /// One schema for all kinds of file, told apart by the key that only that kind has.
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let kinds = [
         ("op", generator.subschema_for::<OpFile>()),
+        ("tokenizer", generator.subschema_for::<TokenizerFile>()),
         ("mutants", generator.subschema_for::<MutantsFile>()),
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
@@ -27,7 +29,7 @@ pub fn schema() -> Value {
         })
         .collect();
     let keys: Vec<Value> =
-        ["op", "mutants", "gates", "known"].map(|k| json!({"required": [k]})).into();
+        ["op", "tokenizer", "mutants", "gates", "known"].map(|k| json!({"required": [k]})).into();
     let mut definitions = generator.take_definitions(true);
     for definition in definitions.values_mut() {
         without_null(definition);

@@ -436,7 +436,7 @@ mod tests {
         for frame in [&Frame::new(hello), &question, &absent] {
             write_frame(&mut input, frame).expect("written");
         }
-        serve(&input[..], &mut output, &mut Cpu).expect("served");
+        serve(&input[..], &mut output, &mut Cpu::default()).expect("served");
 
         let mut output = &output[..];
         let mut heard = || read_frame(&mut output, MAX_FRAME).expect("whole").expect("an answer");

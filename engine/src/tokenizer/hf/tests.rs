@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::check::parts;
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::split::Split;
 use crate::tokenizer::{Tokenizer, alphabet};
+use crate::weights::refusal::{Code, Malformed};
 
 /// A good file: 256 letters, `he`, and two special tokens of which the first begins every text.
 fn good() -> Value {
