@@ -35,8 +35,8 @@ O200K = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + AHEAD
 )
 
-# The split of the training: words with what follows them. A vocabulary that was trained with its own
-# pattern has no token across a border of it, and then a wrong border costs nothing.
+# The split of the training: words with what follows them. A vocabulary that was trained with its
+# own pattern has no token across a border of it, and then a wrong border costs nothing.
 LOOSE = r" ?\S+[\r\n/]*|\s+"
 
 # name: pre-tokenizer, pattern, special tokens (the first ends a text, but for Llama's: it begins

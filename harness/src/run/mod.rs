@@ -133,8 +133,10 @@ pub trait Goldens: Sync {
     /// Why there is none to judge by.
     fn golden(&self, case: &Case) -> Result<Golden, Withheld>;
 
-    /// The folder, where files that cases name are looked for.
-    fn folder(&self) -> &Path;
+    /// The folder below which files that cases name are looked for.
+    fn folder(&self) -> &Path {
+        Path::new("")
+    }
 }
 
 /// Why there is no golden to judge by.

@@ -1,5 +1,5 @@
-//! Planted faults: our tokenizer is asked another text, by another rule, or with another vocabulary,
-//! and the case must notice.
+//! Planted faults: our tokenizer is asked another text, by another rule, or with another
+//! vocabulary, and the case must notice.
 
 use std::path::Path;
 

@@ -151,17 +151,21 @@ fn vector(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vector> {
         r.list(n, p, |r, n, p| u32::try_from(r.int(n, p, 0, i64::from(i32::MAX))?).ok())
     });
     f.done();
-    match (text, bytes) {
-        (Some(bytes), None) | (None, Some(bytes)) => Some(Vector { bytes, ids: ids? }),
-        _ => r.fail(node, "MISSING_FIELD", path, "exactly one of `text` and `bytes`"),
+    let has = |name: &str| match &node.kind {
+        Kind::Map(entries) => entries.iter().any(|(key, _)| key.text() == Some(name)),
+        _ => false,
+    };
+    if has("text") == has("bytes") {
+        return r.fail(node, "MISSING_FIELD", path, "exactly one of `text` and `bytes`");
     }
+    Some(Vector { bytes: text.or(bytes)?, ids: ids? })
 }
 
 /// Bytes of pairs of digits, with or without spaces between them.
 fn hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
     let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
-    let whole = digits.len() % 2 == 0 && digits.iter().all(u8::is_ascii_hexdigit);
+    let whole = digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit);
     whole.then(|| digits.chunks(2).map(pair).collect::<Option<_>>()).flatten()
 }
 

@@ -71,7 +71,7 @@ fn what_is_wrong_in_a_file_is_named() {
     assert_eq!(with("\"a é\"", "a"), ["TYPE"]);
     assert_eq!(with("ff fe 41", "ff f"), ["TYPE"]);
     assert_eq!(with("{ text: \"a é\", ", "{ "), ["MISSING_FIELD"]);
-    assert_eq!(with("checks: [encode]", "checks: [guess]"), ["ENUM"]);
+    assert_eq!(with("checks: [encode]", "checks: [encode, guess]"), ["ENUM"]);
     assert_eq!(with("special: add", "special: both"), ["ENUM"]);
     assert_eq!(with("name: added", "name: words"), ["ID_DUP"]);
     assert_eq!(with("tokenizers/tiny/vocab.gguf", "../vocab.gguf"), ["PATH"]);
