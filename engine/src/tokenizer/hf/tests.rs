@@ -304,3 +304,26 @@ fn a_file_beyond_the_cap_is_not_read() {
     assert_eq!((t.eos(), t.chat_template()), (&[258][..], Some("{{ messages }}")));
     std::fs::remove_dir_all(&folder).expect("cleaned");
 }
+
+/// Whatever one turned bit makes of a file, it is refused or it works: nothing that passes the
+/// check may panic in the library.
+#[test]
+fn a_turned_bit_is_refused_or_harmless() {
+    let whole = good().to_string().into_bytes();
+    let (mut refused, mut harmless) = (0, 0);
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let Ok(mut parts) = parts(&bytes, Path::new("tokenizer.json")) else {
+            refused += 1;
+            continue;
+        };
+        harmless += 1;
+        let inner = super::library(&mut parts, Path::new("tokenizer.json")).expect("it loads");
+        let library = super::Library { inner, split: parts.split, nfc: parts.nfc };
+        let mut ids = Vec::new();
+        library.text("he said: 12345 \u{e9}\n", &mut ids).expect("ids");
+        assert!(!ids.is_empty(), "bit {} of byte {at}", at % 8);
+    }
+    assert!(refused > 1000 && harmless > 10, "{refused} refused, {harmless} harmless");
+}
