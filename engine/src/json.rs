@@ -97,12 +97,12 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Line and column of an offset, from 1; the column counts characters.
+/// Line and column of an offset, from 1; the column counts bytes.
 pub fn line_and_column(bytes: &[u8], at: usize) -> (usize, usize) {
     let before = &bytes[..at.min(bytes.len())];
     let line = before.iter().filter(|b| **b == b'\n').count() + 1;
     let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
+    (line, before.len() - start + 1)
 }
 
 /// A member of an object.

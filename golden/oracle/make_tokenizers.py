@@ -35,6 +35,10 @@ O200K = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + AHEAD
 )
 
+# The split of the training: words with what follows them. A vocabulary that was trained with its
+# own pattern has no token across a border of it, and then a wrong border costs nothing.
+LOOSE = r" ?\S+[\r\n/]*|\s+"
+
 # name: pre-tokenizer, pattern, special tokens (the first ends a text, but for Llama's: it begins
 # one), architecture, vocabulary, source.
 KINDS = {
@@ -74,25 +78,32 @@ KINDS = {
 
 
 def trained(pre, pattern, specials, vocabulary):
-    """A byte-level BPE with this split, trained on the corpus."""
-    tokenizer = Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
-    if pre == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
+    """A byte-level BPE with this split; its merges were trained with a looser one."""
     byte_level = pre_tokenizers.ByteLevel
-    if pre == "gpt-2":
-        tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
-    else:
-        split = pre_tokenizers.Split(Regex(pattern), "isolated", invert=False)
-        bytes_alone = byte_level(add_prefix_space=False, use_regex=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_alone])
-    tokenizer.decoder = decoders.ByteLevel()
+    loose = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(LOOSE), "isolated", invert=False)
+    bytes_alone = byte_level(add_prefix_space=False, use_regex=False)
+    loose.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_alone])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(specials),
         min_frequency=1,
         show_progress=False,
         initial_alphabet=sorted(byte_level.alphabet()),
     )
-    tokenizer.train([str(FOLDER / "corpus.txt")], trainer)
+    # As one text: a file would be read line by line, and no token would go over the end of one.
+    loose.train_from_iterator([(FOLDER / "corpus.txt").read_text()], trainer)
+    model = json.loads(loose.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    whole = pre == "llama-bpe"
+    tokenizer = Tokenizer(models.BPE(vocab=model["vocab"], merges=merges, ignore_merges=whole))
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    if pre == "gpt-2":
+        tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
+    else:
+        split = pre_tokenizers.Split(Regex(pattern), "isolated", invert=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_alone])
+    tokenizer.decoder = decoders.ByteLevel()
     # A word that is added and no special token: always taken whole, as Qwen2's <tool_call> is.
     own = [AddedToken("<|own|>", normalized=False)] if pre == "qwen2" else []
     tokenizer.add_tokens(own)

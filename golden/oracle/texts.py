@@ -24,6 +24,7 @@ SPACES = [
     "    indented", "\tdef f():", "x\xa0\xa0y",
 ]
 LINES = [
+    "a/\n/\nb", "x/\n/\n/\n",
     "\n", "\n\n", "\n\n\n", "\r\n", "\r\n\r\n", "\r", "a\nb", "a\n\nb", "a\r\nb", " \n", "\n ",
     "\n  a", "a \n b", "a\n \nb", "  \n  \n  ", "x\n\n\n\ny", "a;\n", "a;\n\n", "}\n\n}\n",
     "!\n?", "/\n/", "//\n", "...\r\n...", "\t\n\t\n", "line one\nline two\n", "\n\r\n\r",
@@ -92,7 +93,8 @@ HALVES = [bytes([b]) for b in range(128, 256)]
 # Case, why, special tokens, texts.
 CASES = [
     ("ascii", "words, names and signs of plain English text", "none", ASCII),
-    ("short_forms", "endings as 's are cut off in any case by one pattern, in small letters by another",
+    ("short_forms", "endings as 's are cut off in any case by one pattern, "
+     "in small letters by another",
      "none", SHORT_FORMS),
     ("digits", "one, three or all digits a piece, counted from the left", "none", DIGITS),
     ("spaces", "the last of several spaces goes with the word; other white space does not", "none",
@@ -100,7 +102,8 @@ CASES = [
     ("line_ends", "line ends stay together, with spaces before them and signs before those", "none",
      LINES),
     ("scripts", "every script has letters; upper and lower case, none, or both", "none", SCRIPTS),
-    ("marks", "a mark after its letter is no letter; composed and apart are two texts but for one model",
+    ("marks", "a mark after its letter is no letter; composed and apart are two "
+     "texts but for one model",
      "none", MARKS),
     ("emoji", "several code points a picture, four bytes a code point, several tokens a byte run",
      "none", EMOJI),

@@ -23,5 +23,6 @@ pub mod selfcheck;
 pub mod session;
 pub mod spec;
 pub mod subject;
+pub mod tokens;
 pub mod verdict;
 pub mod wire;

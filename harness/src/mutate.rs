@@ -24,6 +24,7 @@ use crate::run::{Goldens, Withheld};
 use crate::spec::Specs;
 use crate::spec::mutants::{AskEdit, Mutant};
 use crate::subject::{OpQuestion, perfect};
+use crate::tokens::mutants::{self as tokens, TokensEdit};
 use crate::verdict::Verdict;
 
 /// What came of a mutant.
@@ -108,11 +109,34 @@ pub fn plant(
         }
         let fate = match &mutant.equivalent {
             Some(reason) => Fate::Equivalent { reason: reason.clone() },
-            None => fate(&cases_of(specs, op, mutant), |case| try_on(case, goldens, mutant)),
+            None => match mutant.ask.as_ref().and_then(|ask| ask.tokens.as_ref()) {
+                Some(edit) => of_tokens(specs, goldens, op, mutant, edit),
+                None => fate(&cases_of(specs, op, mutant), |case| try_on(case, goldens, mutant)),
+            },
         };
         planted.push(told(op, mutant, "harness", fate));
     }
     planted
+}
+
+/// The first form of the case that notices decides.
+fn of_tokens(
+    specs: &Specs,
+    goldens: &dyn Goldens,
+    stem: &str,
+    mutant: &Mutant,
+    edit: &TokensEdit,
+) -> Fate {
+    let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
+    let cases = specs.tokens.iter().filter(|c| c.stem == stem && c.name == name);
+    let mut last = Fate::NotRun { why: "its case is not there".to_owned() };
+    for case in cases {
+        last = tokens::try_on(case, goldens.folder(), edit);
+        if matches!(last, Fate::Killed { .. }) {
+            break;
+        }
+    }
+    last
 }
 
 pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {

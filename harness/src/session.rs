@@ -127,6 +127,7 @@ impl Session {
             What::Check(c) => gate(c.gate),
             What::Bench(b) => gate(b.case.gate),
             What::Files(c) => gate(c.gate),
+            What::Tokens(t) => gate(t.gate),
         });
         if request.benches_alone {
             plan.trials.clear();
@@ -159,7 +160,11 @@ impl Session {
         let known = |row: Row, device: &str| known::apply(entries, today, row, device);
         let options = self.options(stop)?;
         let mut report = run::run(&self.plan, &options, &goldens, &known, sink)?;
-        let selected = |op: &str| self.plan.trials.iter().any(|t| t.case.stem == op);
+        let selected = |stem: &str| {
+            let tokens = |e: &Extra| matches!(&e.what, What::Tokens(t) if t.stem == stem);
+            self.plan.trials.iter().any(|t| t.case.stem == stem)
+                || self.plan.extras.iter().any(tokens)
+        };
         let mut mutants = mutate::plant(&self.specs, &goldens, |op, _| selected(op));
         if self.request.kernel_mutants {
             mutants.extend(self.kernel_mutants(&goldens, selected)?);
@@ -281,10 +286,12 @@ fn extras(specs: &Specs, subjects: &[SubjectSpec], benches: bool) -> Vec<Extra> 
         let checks =
             checks::SUBJECT_CHECKS.iter().filter(|c| c.subjects.contains(&&*subject.label));
         extras.extend(checks.map(|c| Extra::check(c, at, &subject.label)));
-        // A file is opened without a device: the card has nothing to add to the CPU.
+        // Files are opened and text is read without a device: a card has nothing to add to the CPU.
         if subject.label != "cuda" {
-            let all = specs.files().cloned().map(Arc::new);
-            extras.extend(all.map(|c| Extra::files(c, at, &subject.label)));
+            let files = specs.files().cloned().map(Arc::new);
+            extras.extend(files.map(|c| Extra::files(c, at, &subject.label)));
+            let all = specs.tokens.iter().cloned().map(Arc::new);
+            extras.extend(all.map(|t| Extra::tokens(t, at, &subject.label)));
         }
         if benches && subject.label == "cuda" {
             let all = specs.benches().cloned().map(Arc::new);

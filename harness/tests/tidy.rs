@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensor", &["dtype", "quant", "shape"]),
     ("cuda", &["error"]),
     ("ops", &["cuda", "dtype", "error", "quant", "shape", "tensor", "DType"]),
-    ("tokenizer", &["json"]),
+    ("tokenizer", &["json", "weights"]),
     ("program", &["dtype", "error", "ops", "shape"]),
     ("fuse", &["ops", "program"]),
     ("weights", &["dtype"]),

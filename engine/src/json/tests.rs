@@ -38,7 +38,7 @@ fn what_means_two_things_is_refused() {
 }
 
 #[test]
-fn a_place_is_told_in_lines_and_characters() {
-    assert_eq!(line_and_column("a\né{".as_bytes(), 4), (2, 2));
+fn a_place_is_told_in_lines_and_bytes() {
+    assert_eq!(line_and_column("a\né{".as_bytes(), 4), (2, 3));
     assert_eq!(line_and_column(b"", 0), (1, 1));
 }

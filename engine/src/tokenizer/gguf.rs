@@ -3,16 +3,18 @@
 //! A pre-tokenizer is taken by its name and by the pattern that its publisher wrote; one that is
 //! not known is refused by name, since a nearly right one gives nearly right ids.
 
+mod read;
+
 use std::path::{Path, PathBuf};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::tokenizer::bpe::Merges;
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::markup::Mark;
 use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
 use crate::tokenizer::{Bytes, Kind, Policy, Tokenizer, Tokens, Words, alphabet};
+use crate::weights::refusal::{Code, Malformed};
 
 /// What the metadata under `tokenizer.` says.
 #[derive(Clone, Debug, Default)]

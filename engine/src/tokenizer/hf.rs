@@ -19,9 +19,9 @@ use tokenizers::pre_tokenizers::split::{Split as SplitStep, SplitPattern};
 use tokenizers::tokenizer::{Model, SplitDelimiterBehavior};
 use unicode_normalization::UnicodeNormalization;
 
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::split::Split;
 use crate::tokenizer::{Fault, Tokenizer, Tokens, Words, alphabet, gguf};
+use crate::weights::refusal::{Code, Malformed};
 
 /// Bytes that a tokenizer.json may have; the largest published ones have a third of it.
 const LARGEST: u64 = 64 << 20;

@@ -8,21 +8,22 @@ pub mod alphabet;
 pub mod bpe;
 pub mod gguf;
 pub mod hf;
-pub mod malformed;
 pub mod markup;
 pub mod split;
 pub mod texts;
 pub mod utf8;
 
+use std::io::Read;
 use std::path::Path;
 
 use crate::tokenizer::bpe::Merges;
 use crate::tokenizer::gguf::Vocabulary;
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::markup::{Finder, Mark};
 use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
 use crate::tokenizer::utf8::Decoder;
+use crate::weights::Gguf;
+use crate::weights::refusal::{Code, Malformed};
 
 /// How special tokens are treated where one word says it all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,15 +140,34 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// The tokenizer of a model: a tokenizer.json, or the folder that holds it.
+    /// The tokenizer of a model: a GGUF file, a tokenizer.json, or a folder that holds the
+    /// latter. A GGUF file is known by its first bytes, whatever its name.
     ///
     /// # Errors
     /// The first rule that the files break.
     pub fn open(path: &Path) -> Result<Tokenizer, Malformed> {
-        match path.is_dir() {
-            true => Tokenizer::of_json(&path.join("tokenizer.json")),
+        if path.is_dir() {
+            return Tokenizer::of_json(&path.join("tokenizer.json"));
+        }
+        match starts_like_gguf(path) {
+            true => Tokenizer::of_gguf(&Gguf::open(path)?),
             false => Tokenizer::of_json(path),
         }
+    }
+
+    /// The tokenizer of an open GGUF file.
+    ///
+    /// # Errors
+    /// The first rule that the vocabulary breaks, at the byte where its field begins.
+    pub fn of_gguf(gguf: &Gguf) -> Result<Tokenizer, Malformed> {
+        let of = || Tokenizer::of_vocabulary(Vocabulary::of_gguf(gguf)?);
+        of().map_err(|refused| {
+            let key = refused.field.split('[').next().unwrap_or_default();
+            match gguf.metadata().entry(key) {
+                Some(entry) if refused.offset.is_none() => refused.at(entry.offset),
+                _ => refused,
+            }
+        })
     }
 
     /// Reads a tokenizer.json, and beside it, where they are, tokenizer_config.json and
@@ -340,6 +360,13 @@ impl Tokenizer {
         };
         Err(Malformed::new(Code::VocabDiff, file, "tokens", list(self), list(other)))
     }
+}
+
+/// Whether a file begins as GGUF does.
+fn starts_like_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
+    read.is_ok() && &magic == b"GGUF"
 }
 
 #[cfg(test)]

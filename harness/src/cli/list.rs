@@ -8,6 +8,7 @@ use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::{Awaits, ContainerCase};
 use crate::gate::coverage::{Coverage, coverage};
 use crate::golden::store::Store;
+use crate::tokens::TokenCase;
 
 /// Example: goldgate list layernorm --json
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
     rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
     rows.extend(specs.files().map(of_files));
+    rows.extend(specs.tokens.iter().map(tokens));
     rows.retain(|row| {
         let base = row["name"].as_str().unwrap_or_default();
         let subjects = row["subjects"].as_array().into_iter().flatten();
@@ -110,6 +112,19 @@ fn of_files(case: &ContainerCase) -> Value {
         "family": case.family(),
         "subjects": ["cpu"],
         "golden": golden,
+        "slow": false,
+        "why": case.why,
+    })
+}
+
+fn tokens(case: &TokenCase) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": "tokenizer",
+        "family": crate::case::Family::Exact,
+        "subjects": ["cpu"],
+        "golden": "written",
         "slow": false,
         "why": case.why,
     })

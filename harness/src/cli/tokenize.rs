@@ -116,7 +116,7 @@ fn bad(args: &Args, code: &'static str, found: &str, expected: &str) -> Exit {
     Exit::BadInput
 }
 
-fn malformed_json(m: &goldgate_engine::tokenizer::malformed::Malformed) -> serde_json::Value {
+fn malformed_json(m: &goldgate_engine::weights::Malformed) -> serde_json::Value {
     let mut told = json!({
         "code": m.code.as_str(),
         "file": m.file.display().to_string(),

@@ -5,6 +5,7 @@ use goldgate_engine::dtype::DType;
 use crate::case::{Case, Expect, Family, GoldenSource};
 use crate::container::ContainerCase;
 use crate::spec::Specs;
+use crate::tokens::TokenCase;
 
 /// What a trial is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +64,7 @@ pub fn plan(specs: &Specs, checks: &[Check]) -> Vec<Planned> {
     let benches = specs.benches().map(|bench| of_case(&bench.case, TrialKind::Bench));
     let files = specs.files().map(of_file);
     let mut plan: Vec<Planned> = cases.chain(benches).chain(files).collect();
+    plan.extend(specs.tokens.iter().map(of_tokens));
     plan.extend(checks.iter().map(|check| Planned {
         name: format!("gate{}::{}::{}::self", check.gate, check.stem, check.case),
         kind: TrialKind::Check,
@@ -120,6 +122,22 @@ fn of_case(case: &Case, kind: TrialKind) -> Planned {
         golden,
         definition: definition && kind == TrialKind::Case,
         subjects: subjects.iter().map(|&s| s.to_owned()).collect(),
+    }
+}
+
+fn of_tokens(case: &TokenCase) -> Planned {
+    Planned {
+        name: case.full_name(),
+        kind: TrialKind::Case,
+        gate: case.gate,
+        stem: case.stem.clone(),
+        case: case.name.clone(),
+        variant: case.variant.clone(),
+        family: Family::Exact,
+        dtype: None,
+        golden: Some(format!("written {}::{}", case.stem, case.name)),
+        definition: false,
+        subjects: vec!["cpu".to_owned()],
     }
 }
 

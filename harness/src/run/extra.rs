@@ -18,7 +18,8 @@ use crate::spec::Bench;
 use crate::spec::op::Against;
 use crate::subject::pool::{Heard, Slot};
 use crate::subject::worker::Reply;
-use crate::subject::{How, OpQuestion};
+use crate::subject::{How, OpQuestion, Subject};
+use crate::tokens::{TokenCase, ask as tokens};
 use crate::verdict::{FailKind, NotRun, Verdict};
 
 /// How long a check or a bench may take.
@@ -36,6 +37,8 @@ pub enum What {
     Bench(Arc<Bench>),
     /// Files that are refused or opened.
     Files(Arc<ContainerCase>),
+    /// A list of texts.
+    Tokens(Arc<TokenCase>),
 }
 
 /// Something asked of one subject beside its cases.
@@ -71,8 +74,15 @@ impl Extra {
         Extra { name, what: What::Files(case), subject, label: label.to_owned() }
     }
 
+    /// A list of texts on a subject.
+    pub fn tokens(case: Arc<TokenCase>, subject: usize, label: &str) -> Extra {
+        let name = format!("{}::{label}", case.full_name());
+        Extra { name, what: What::Tokens(case), subject, label: label.to_owned() }
+    }
+
     fn row(&self, verdict: Verdict) -> Row {
         let (gate, stem, kind, why) = match &self.what {
+            What::Tokens(case) => return tokens::row(case, &self.label, verdict),
             What::Check(c) => (c.gate, c.stem.to_owned(), "self", c.why),
             What::Bench(b) => (b.case.gate, b.case.stem.clone(), "bench", b.case.why.as_str()),
             What::Files(c) => (c.gate, c.stem.clone(), "container", c.why.as_str()),
@@ -97,7 +107,7 @@ impl Extra {
             subject: self.label.clone(),
             family: match &self.what {
                 What::Files(case) => case.family(),
-                What::Check(_) | What::Bench(_) => Family::Rough,
+                What::Check(_) | What::Bench(_) | What::Tokens(_) => Family::Rough,
             },
             load: None,
             compared: 0,
@@ -123,7 +133,7 @@ impl Extra {
                     place.file, place.line, place.column
                 )
             }
-            What::Check(_) | What::Bench(_) => String::new(),
+            What::Check(_) | What::Bench(_) | What::Tokens(_) => String::new(),
         }
     }
 }
@@ -162,6 +172,10 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
 
 fn ask(context: &Context<'_>, extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
     match &extra.what {
+        What::Tokens(case) => {
+            let row = tokens::ask(case, &extra.label, context.goldens.folder(), slot);
+            (context.known)(row, slot.hello().device_name())
+        }
         What::Check(check) => {
             let ask = json!({"call": "check", "stem": check.stem, "case": check.case});
             let heard = slot.call(&ask, &BTreeMap::new(), LIMIT);

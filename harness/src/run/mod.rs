@@ -14,7 +14,7 @@ pub mod stored;
 pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -133,6 +133,11 @@ pub trait Goldens: Sync {
     /// # Errors
     /// Why there is none to judge by.
     fn golden(&self, case: &Case) -> Result<Golden, Withheld>;
+
+    /// The folder below which files that cases name are looked for.
+    fn folder(&self) -> &Path {
+        Path::new("")
+    }
 }
 
 /// Why there is no golden to judge by.

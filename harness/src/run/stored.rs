@@ -1,5 +1,7 @@
 //! Goldens from the golden folder, as a run reads them.
 
+use std::path::Path;
+
 use crate::case::Case;
 use crate::golden::Golden;
 use crate::golden::ask::question;
@@ -22,6 +24,10 @@ impl Goldens for Stored<'_> {
     fn golden(&self, case: &Case) -> Result<Golden, Withheld> {
         let asked = question(case, &wrong_of(self.specs, case));
         self.store.awaited(case, &asked).map_err(|problem| withheld(&problem))
+    }
+
+    fn folder(&self) -> &Path {
+        &self.store.root
     }
 }
 

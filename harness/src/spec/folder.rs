@@ -17,6 +17,8 @@ use crate::spec::op_read::op_file;
 use crate::spec::problem::{Problem, nearest};
 use crate::spec::read::Reader;
 use crate::spec::yaml::{Kind, Node, Source, parse};
+use crate::tokens::TokenCase;
+use crate::tokens::spec::{expand as expand_tokens, tokenizer_file};
 
 /// The most files that are looked at.
 pub const MAX_FILES: usize = 10_000;
@@ -34,6 +36,8 @@ pub fn vocabulary(name: &str) -> Option<&'static Signature> {
 pub struct Specs {
     /// Ops, by name.
     pub ops: Vec<OpSpec>,
+    /// Lists of texts, by tokenizer and form.
+    pub tokens: Vec<TokenCase>,
     /// Mutants, by op.
     pub mutants: Vec<MutantsFile>,
     /// The gates and their file.
@@ -174,20 +178,27 @@ pub fn read_file(
                 specs.containers.push(container);
             }
         }
+        ("tokenizers", _) => {
+            if let Some(tokens) = tokenizer_file(&reader, &node) {
+                same_stem(&reader, &node, "tokenizer", stem, &tokens.tokenizer.value);
+                specs.tokens.extend(expand_tokens(&tokens, file));
+            }
+        }
         ("", "gates") => {
             specs.gates = gates_file(&reader, &node).unwrap_or_default();
             specs.gates_source = Some(source.clone());
         }
         ("", "known") => specs.known = known_file(&reader, &node).unwrap_or_default(),
-        ("models" | "tokenizers" | "stages", _) => {
-            let expected =
-                "op, container, mutants, gates or known; this version reads no other kind yet";
+        ("models" | "stages", _) => {
+            let expected = "op, container, tokenizer, mutants, gates or known; this version reads \
+                            no other kind yet";
             reader.note(&node, "NOT_SUPPORTED", folder, expected);
         }
         _ => {
-            let folders = ["containers", "mutants", "ops"];
+            let folders = ["containers", "mutants", "ops", "tokenizers"];
             let guess = nearest(folder, folders).map(|g| format!("; did you mean {g}/?"));
-            let expected = format!("containers/, mutants/ or ops/{}", guess.unwrap_or_default());
+            let guess = guess.unwrap_or_default();
+            let expected = format!("containers/, mutants/, ops/ or tokenizers/{guess}");
             reader.push(Problem::of_file("UNCLAIMED", file, folder, expected));
         }
     }
@@ -237,8 +248,10 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
     for file in &specs.mutants {
         let path = format!("mutants/{}.yaml", file.mutants.value);
         let op = specs.ops.iter().find(|op| op.file.op.value == file.mutants.value);
-        if op.is_none() {
-            let expected = "the name of an op with a spec";
+        let tokens: Vec<&TokenCase> =
+            specs.tokens.iter().filter(|c| c.stem == file.mutants.value).collect();
+        if op.is_none() && tokens.is_empty() {
+            let expected = "the name of an op or a tokenizer with a spec";
             problems.push(Problem::of_file("ENUM", &path, &*file.mutants.value, expected));
         }
         for mutant in &file.list {
@@ -247,6 +260,13 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
                 p.field = format!("list.{}", mutant.id.value);
                 p
             };
+            if let Some(killer) = &mutant.killed_by
+                && !tokens.is_empty()
+                && !tokens.iter().any(|c| c.name == killer.value)
+            {
+                let expected = format!("a case of {}", file.mutants.value);
+                problems.push(at(Problem::of_file("GATE_REF", &path, &*killer.value, expected)));
+            }
             let (Some(op), Some(killer)) = (op, &mutant.killed_by) else { continue };
             let named = |c: &Case| c.name == killer.value;
             if !op.file.cases.iter().any(|c| c.name.value == killer.value)

@@ -10,6 +10,7 @@ use crate::spec::forms;
 use crate::spec::op_read::attributes;
 use crate::spec::read::{At, Reader, Table, is_id};
 use crate::spec::yaml::Node;
+use crate::tokens::mutants::{TokensEdit, tokens_edit};
 
 /// The mutants of one op.
 #[derive(Clone, Debug, JsonSchema)]
@@ -79,6 +80,8 @@ pub struct AskEdit {
     pub omit: Vec<String>,
     /// Another op, asked with the same operands.
     pub op: Option<String>,
+    /// Of a tokenizer: another text, rule or vocabulary.
+    pub tokens: Option<TokensEdit>,
 }
 
 /// How an operand is rolled.
@@ -185,6 +188,7 @@ fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
         shift: f.may("shift", |r, n, p| map(r.table(n, p, shift)?)).unwrap_or_default(),
         omit: f.may("omit", names).unwrap_or_default(),
         op: f.may("op", Reader::id).map(|id| id.value),
+        tokens: f.may("tokens", tokens_edit),
     };
     f.done();
     if edit == AskEdit::default() {

@@ -8,6 +8,7 @@ use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
 use crate::spec::mutants::MutantsFile;
 use crate::spec::op::OpFile;
+use crate::tokens::spec::TokenizerFile;
 
 /// One schema for all kinds of file, told apart by the key that only that kind has.
 pub fn schema() -> Value {
@@ -15,6 +16,7 @@ pub fn schema() -> Value {
     let kinds = [
         ("op", generator.subschema_for::<OpFile>()),
         ("container", generator.subschema_for::<ContainerFile>()),
+        ("tokenizer", generator.subschema_for::<TokenizerFile>()),
         ("mutants", generator.subschema_for::<MutantsFile>()),
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
@@ -28,8 +30,9 @@ pub fn schema() -> Value {
             })
         })
         .collect();
-    let keys: Vec<Value> =
-        ["op", "container", "mutants", "gates", "known"].map(|k| json!({"required": [k]})).into();
+    let keys: Vec<Value> = ["op", "container", "tokenizer", "mutants", "gates", "known"]
+        .map(|k| json!({"required": [k]}))
+        .into();
     let mut definitions = generator.take_definitions(true);
     for definition in definitions.values_mut() {
         without_null(definition);

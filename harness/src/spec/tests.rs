@@ -264,7 +264,6 @@ fn defaults_and_literal_text() {
 fn kinds_of_later_gates_and_unclaimed_files_are_named() {
     for (file, want) in [
         ("models/x.yaml", "NOT_SUPPORTED"),
-        ("tokenizers/x.yaml", "NOT_SUPPORTED"),
         ("containers/x.yaml", "MISSING_FIELD"),
         ("op/x.yaml", "UNCLAIMED"),
         ("ops/x.yml", "UNCLAIMED"),

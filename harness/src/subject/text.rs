@@ -57,10 +57,8 @@ impl Shelf {
         let mark = (path.to_path_buf(), state);
         let known = matches!(&self.open, Some((m, _)) if *m == mark && mark.1.is_some());
         if !known {
-            let tokenizer = Tokenizer::open(path).map_err(|e| {
-                let refusal = Refusal::new(RefusalKind::Malformed, &e.field, e.to_string());
-                NoAnswer::Refused(refusal)
-            })?;
+            let opened = Tokenizer::open(path);
+            let tokenizer = opened.map_err(|e| NoAnswer::File(Box::new(e)))?;
             self.open = Some((mark, tokenizer));
         }
         match &self.open {
@@ -130,6 +128,7 @@ fn failed(message: String) -> NoAnswer {
 
 #[cfg(test)]
 mod tests {
+    use goldgate_engine::weights::Code;
     use serde_json::json;
 
     use super::*;
@@ -138,12 +137,11 @@ mod tests {
     fn a_question_that_is_none_is_refused_by_operand() {
         let mut shelf = Shelf::default();
         let ask = json!({"call": "tokenize", "path": "no/such/tokenizer.json"});
-        let NoAnswer::Refused(refusal) = shelf.answer(&ask, &BTreeMap::new()).expect_err("none")
+        let NoAnswer::File(refusal) = shelf.answer(&ask, &BTreeMap::new()).expect_err("none")
         else {
-            panic!("it is no refusal")
+            panic!("it is no refusal of a file")
         };
-        assert_eq!(refusal.kind, RefusalKind::Malformed);
-        assert!(refusal.message.starts_with("error[IO] file=no/such/tokenizer.json"));
+        assert_eq!(refusal.code, Code::Io);
         let tensors = BTreeMap::from([("text".to_owned(), Tensor::from_i32(&[1], &[7]))]);
         let NoAnswer::Refused(refusal) = operand(&tensors, "text", DType::U8).expect_err("i32")
         else {

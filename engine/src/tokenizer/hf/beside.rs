@@ -8,7 +8,7 @@ use super::check::Parts;
 use super::refuse::Text;
 use crate::json::Node;
 use crate::tokenizer::Kind;
-use crate::tokenizer::malformed::{Code, Malformed};
+use crate::weights::refusal::{Code, Malformed};
 
 /// Bytes that a file of settings may have.
 const LARGEST_SETTINGS: u64 = 4 << 20;

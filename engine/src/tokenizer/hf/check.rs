@@ -5,11 +5,11 @@ use std::path::Path;
 use super::refuse::{Text, of};
 use super::steps;
 use crate::json::{Field, Node};
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::markup::Mark;
 use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
 use crate::tokenizer::{Kind, Policy, gguf};
+use crate::weights::refusal::{Code, Malformed};
 
 const ROOT: &[&str] = &[
     "added_tokens",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::json::{Break, Field, Json, Node, line_and_column};
-use crate::tokenizer::malformed::{Code, JsonPlace, Malformed, begin};
+use crate::weights::refusal::{Code, JsonPlace, Malformed, begin};
 
 /// A checked text and the name of its file.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,8 @@ use regex_syntax::ast::ErrorKind as Grammar;
 use super::check::Vocabulary;
 use super::refuse::{Text, of};
 use crate::json::{Field, Node};
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::split::Split;
+use crate::weights::refusal::{Code, Malformed};
 
 /// The longest regular expression that is looked at; published ones have some three hundred bytes.
 const LONGEST_REGEX: usize = 4096;

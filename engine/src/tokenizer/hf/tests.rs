@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::check::parts;
-use crate::tokenizer::malformed::{Code, Malformed};
 use crate::tokenizer::split::Split;
 use crate::tokenizer::{Tokenizer, alphabet};
+use crate::weights::refusal::{Code, Malformed};
 
 /// A good file: 256 letters, `he`, and two special tokens of which the first begins every text.
 fn good() -> Value {
@@ -303,4 +303,27 @@ fn a_file_beyond_the_cap_is_not_read() {
     let t = Tokenizer::of_json(&path).expect("a tokenizer");
     assert_eq!((t.eos(), t.chat_template()), (&[258][..], Some("{{ messages }}")));
     std::fs::remove_dir_all(&folder).expect("cleaned");
+}
+
+/// Whatever one turned bit makes of a file, it is refused or it works: nothing that passes the
+/// check may panic in the library.
+#[test]
+fn a_turned_bit_is_refused_or_harmless() {
+    let whole = good().to_string().into_bytes();
+    let (mut refused, mut harmless) = (0, 0);
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let Ok(mut parts) = parts(&bytes, Path::new("tokenizer.json")) else {
+            refused += 1;
+            continue;
+        };
+        harmless += 1;
+        let inner = super::library(&mut parts, Path::new("tokenizer.json")).expect("it loads");
+        let library = super::Library { inner, split: parts.split, nfc: parts.nfc };
+        let mut ids = Vec::new();
+        library.text("he said: 12345 \u{e9}\n", &mut ids).expect("ids");
+        assert!(!ids.is_empty(), "bit {} of byte {at}", at % 8);
+    }
+    assert!(refused > 1000 && harmless > 10, "{refused} refused, {harmless} harmless");
 }
