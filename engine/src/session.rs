@@ -270,8 +270,8 @@ impl Session {
         Ok(output)
     }
 
-    /// How far each step of a call is from its own definition on the operands that it really had, by
-    /// the name of the step; the session stays as it was but for its caches' next rows. Only
+    /// How far each step of a call is from its own definition on the operands that it really had,
+    /// by the name of the step; the session stays as it was but for its caches' next rows. Only
     /// devices have anything to tell.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use goldgate_engine::DType;
 use goldgate_engine::cuda::library::usual_folders;
 use goldgate_engine::cuda::{self as device, Device, DeviceError};
 use goldgate_engine::exec::cuda::Options;
@@ -14,6 +13,7 @@ use goldgate_engine::ops::Phase;
 use goldgate_engine::sample::Sampling;
 use goldgate_engine::session::{Model, Place, Session, Settings, Want};
 use goldgate_engine::weights::Checkpoint;
+use goldgate_engine::{DType, Tensor};
 
 /// A model's file, below the repository's root: cargo runs tests in the package's folder.
 fn path(model: &str, form: &str) -> PathBuf {
@@ -33,6 +33,61 @@ fn load(place: &mut Place<'_>, model: &str, form: &str, dtype: DType) -> (Model,
     let settings =
         Settings { dtype, context: 128, chunk: 64, trace: Vec::new(), options: Options::default() };
     (Model::load(place, &program, &settings, &map, &mut |_| ()).expect("loads"), config)
+}
+
+/// What transformers gave (golden/oracle/models.py): a tensor of its file.
+fn golden(model: &str, name: &str) -> (Vec<usize>, Vec<u8>) {
+    let file = path(model, "hf").with_file_name("transformers.safetensors");
+    let bytes = std::fs::read(file).expect("a golden");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let tensor = tensors.tensor(name).expect("a tensor of that name");
+    (tensor.shape().to_vec(), tensor.data().to_vec())
+}
+
+fn golden_ids(model: &str, name: &str) -> Vec<u32> {
+    let (shape, bytes) = golden(model, name);
+    Tensor::new(DType::I32, &shape, bytes).to_i32().into_iter().map(|id| id as u32).collect()
+}
+
+/// Float32 of transformers against float32 of ours: a few hundred sums of 24 bits.
+const AGREE: f64 = 1e-5;
+
+#[test]
+fn logits_and_greedy_text_are_those_of_transformers() {
+    for name in ["gpt2-tiny", "llama-tiny", "qwen2-tiny"] {
+        let ids = golden_ids(name, "ids");
+        for form in ["hf", "f16", "q8_0", "q4_k_m"] {
+            let (shape, bytes) = golden(name, if form == "hf" { "f16" } else { form });
+            let want = Tensor::new(DType::F32, &shape, bytes).to_f64();
+            let (model, _) = load(&mut Place::Cpu, name, form, DType::F32);
+            let mut session = Session::open(&mut Place::Cpu, &model).expect("opens");
+            let rows = (ids.len() - shape[0]..ids.len()).collect();
+            let want_rows = Want { rows, ..Want::default() };
+            let output =
+                session.extend(&mut Place::Cpu, &model, &ids, &want_rows).expect("extends");
+            let got = output.slots["logits"].to_f64();
+            let pairs = got.chunks(shape[1]).zip(want.chunks(shape[1]));
+            let worst = pairs.map(|(a, b)| relative(a, b)).fold(0.0, f64::max);
+            println!("{name} {form}: {worst:.1e}");
+            assert!(worst < AGREE, "{name} {form}: {worst:e}");
+        }
+        let (model, config) = load(&mut Place::Cpu, name, "f16", DType::F32);
+        let text = golden_ids(name, "greedy");
+        let request = Request {
+            ids: &ids,
+            max_tokens: text.len(),
+            sampling: Sampling::default(),
+            stop_ids: &[],
+        };
+        let mut told = Vec::new();
+        let mut take = |id| {
+            told.push(id);
+            true
+        };
+        generate(&mut Place::Cpu, &model, config.vocabulary, &request, &mut take)
+            .expect("generates");
+        assert_eq!(told, text, "{name}");
+    }
 }
 
 const PROMPT: [u32; 7] = [46, 77, 303, 12, 289, 258, 5];

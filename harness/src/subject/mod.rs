@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod cuda;
+mod ended;
 pub mod hello;
 pub mod inspect;
 pub mod launch;

@@ -70,8 +70,8 @@ pub fn rows(want: &Value, count: usize) -> Result<Vec<usize>, NoAnswer> {
 /// The most likely tokens that a compact row names.
 const TOP: usize = 64;
 
-/// Rows of logits as top ids with their log-probabilities, the log of the mass outside, the entropy,
-/// and the log-probability of the token that follows.
+/// Rows of logits as top ids with their log-probabilities, the log of the mass outside, the
+/// entropy, and the log-probability of the token that follows.
 pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String, Tensor> {
     let vocabulary = logits.meta.shape[1];
     let top = TOP.min(vocabulary);

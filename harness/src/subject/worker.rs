@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -14,6 +14,7 @@ use goldgate_engine::Tensor;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
+use crate::subject::ended::{describe, group_lives};
 use crate::subject::hello::{FIRST_FRAME, Hello};
 use crate::subject::launch::Launch;
 use crate::wire::attach;
@@ -472,42 +473,4 @@ fn drain(mut stderr: impl Read, tail: &Mutex<Vec<u8>>) {
         let extra = tail.len().saturating_sub(TAIL);
         tail.drain(..extra);
     }
-}
-
-/// `exit status 101`, `signal SIGSEGV`.
-fn describe(status: ExitStatus) -> String {
-    const NAMES: [(i32, &str); 9] = [
-        (1, "SIGHUP"),
-        (2, "SIGINT"),
-        (4, "SIGILL"),
-        (6, "SIGABRT"),
-        (7, "SIGBUS"),
-        (8, "SIGFPE"),
-        (9, "SIGKILL"),
-        (11, "SIGSEGV"),
-        (15, "SIGTERM"),
-    ];
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => match NAMES.iter().find(|(n, _)| *n == signal) {
-            Some((_, name)) => format!("signal {name}"),
-            None => format!("signal {signal}"),
-        },
-        (None, None) => status.to_string(),
-    }
-}
-
-/// Whether a process of the group is alive; zombies, which nobody reaped yet, are not.
-fn group_lives(group: Pid) -> bool {
-    let Ok(folder) = std::fs::read_dir("/proc") else {
-        return rustix::process::test_kill_process_group(group).is_ok();
-    };
-    let group = group.as_raw_nonzero().get().to_string();
-    folder.flatten().any(|entry| {
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // pid (name) state parent group: the name may hold spaces and brackets.
-        let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
-        let state = fields.next();
-        fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
-    })
 }
