@@ -154,6 +154,8 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
     } else if let Some(op) = after(lines, "mutants") {
         copy(&format!("ops/{op}.yaml"));
         put(&format!("mutants/{op}.yaml"), &text);
+    } else if let Some(container) = after(lines, "container") {
+        put(&format!("containers/{container}.yaml"), &text);
     } else if let Some(tokenizer) = after(lines, "tokenizer") {
         put(&format!("tokenizers/{tokenizer}.yaml"), &text);
     } else {
