@@ -88,17 +88,17 @@ impl Room {
     ) -> Result<Room, ProgramError> {
         let mut taken = Taken::default();
         let mut fixed: HashMap<Id, usize> = HashMap::new();
+        let mut states = 0;
         for kind in [Kind::State, Kind::Input] {
-            for (i, slot) in programs[0].slots.iter().enumerate().filter(|(_, s)| s.kind == kind) {
+            let slots = programs[0].slots.iter().enumerate();
+            for (i, _) in slots.filter(|(_, s)| s.kind == kind) {
                 let meta = programs[0].slot_meta(Id(i), largest);
-                debug_assert!(slot.dtype == meta.dtype);
                 fixed.insert(Id(i), taken.take(meta.bytes().expect("checked")));
             }
             if kind == Kind::State {
-                taken.take(0);
+                states = taken.0;
             }
         }
-        let states = states_end(&programs[0], &fixed, largest);
         // Both phases use the same room for values and workspace.
         let few = Sizes { n: rows, m: if largest.m == 0 { 0 } else { rows } };
         let (mut values, mut workspace, mut constants) = (0usize, 0usize, [0usize; 2]);
@@ -131,20 +131,12 @@ impl Room {
     }
 }
 
-fn states_end(program: &Program, fixed: &HashMap<Id, usize>, sizes: Sizes) -> usize {
-    let end = |(id, at): (&Id, &usize)| match program.slots[id.0].kind {
-        Kind::State => at + program.slot_meta(*id, sizes).bytes().expect("checked"),
-        _ => 0,
-    };
-    fixed.iter().map(end).max().unwrap_or(0)
-}
-
 /// The values of a Program and from which step to which each must exist: traced ones, results, and
 /// what the head reads of the body (it may run again) to the end.
 fn lifetimes(program: &Program, sizes: Sizes, traced: &[Id]) -> (Vec<Id>, Vec<Need>) {
     let last_step = program.steps.len();
     let (mut ids, mut needs) = (Vec::new(), Vec::new());
-    for (i, slot) in program.slots.iter().enumerate().filter(|(_, s)| s.kind == Kind::Value) {
+    for (i, _) in program.slots.iter().enumerate().filter(|(_, s)| s.kind == Kind::Value) {
         let touches = |views: &[(&'static str, View)]| views.iter().any(|(_, v)| v.slot == Id(i));
         let writes = program.steps.iter().position(|s| touches(&s.results));
         let Some(first) = writes else { continue };
@@ -152,7 +144,6 @@ fn lifetimes(program: &Program, sizes: Sizes, traced: &[Id]) -> (Vec<Id>, Vec<Ne
         let into_head = reads.is_some_and(|r| first < program.body && r >= program.body);
         let stays = reads.is_none() || into_head || traced.contains(&Id(i));
         let last = if stays { last_step } else { reads.unwrap_or(first) };
-        debug_assert!(!slot.shape.is_empty());
         let bytes = program.slot_meta(Id(i), sizes).bytes().expect("checked");
         ids.push(Id(i));
         needs.push(Need { bytes, first, last });

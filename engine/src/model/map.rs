@@ -81,11 +81,6 @@ impl<'c> Map<'c> {
         let bf16 = self.entries.values().filter(|e| dense(e)).any(|(m, _)| m.dtype == DType::BF16);
         if bf16 { DType::BF16 } else { DType::F16 }
     }
-
-    /// Bytes of all canonical tensors.
-    pub fn bytes(&self) -> usize {
-        self.entries.values().filter_map(|(meta, _)| meta.bytes()).sum()
-    }
 }
 
 fn form(config: &Config, gguf: bool, name: &str, tensor: &TensorInfo) -> Form {

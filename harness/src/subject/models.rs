@@ -18,6 +18,7 @@ use goldgate_engine::ops::Phase;
 use goldgate_engine::program::{Kind, Program, ProgramError};
 use goldgate_engine::sample::Sampling;
 use goldgate_engine::session::{Model, Place, Session, Settings, Want, need};
+use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_engine::weights::Checkpoint;
 use goldgate_engine::{Tensor, weights};
 use serde_json::{Map, Value, json};
@@ -42,6 +43,8 @@ struct Loaded {
     model: Model,
     config: Config,
     local: bool,
+    /// Absent where the file has no vocabulary that can be read.
+    tokenizer: Option<Tokenizer>,
 }
 
 /// What a worker holds.
@@ -121,6 +124,7 @@ impl Models {
             .map_err(no_answer)?;
         self.next += 1;
         let handle = self.next;
+        let tokenizer = Tokenizer::open(Path::new(path)).ok();
         let answer = fields(json!({
             "model": handle,
             "architecture": config.architecture.name(),
@@ -138,7 +142,7 @@ impl Models {
             "load_ms": begin.elapsed().as_secs_f64() * 1e3,
             "warnings": warnings.list(),
         }));
-        self.models.insert(handle, Loaded { model, config, local: plan.local });
+        self.models.insert(handle, Loaded { model, config, local: plan.local, tokenizer });
         Ok(answer)
     }
 
@@ -219,6 +223,12 @@ impl Models {
             sampling: sampling(ask)?,
             stop_ids: &stop_ids(ask)?,
         };
+        let stops = words(&ask["stop"]);
+        if !stops.is_empty() && loaded.tokenizer.is_none() {
+            return Err(NoAnswer::Unsupported("stop texts without a vocabulary".to_owned()));
+        }
+        let mut decoder = loaded.tokenizer.as_ref().map(Tokenizer::stream);
+        let mut text = Vec::new();
         let begin = Instant::now();
         let (mut told, mut times) = (Vec::new(), Vec::new());
         let mut take = |id: u32| {
@@ -226,7 +236,9 @@ impl Models {
             let ms = times.last().copied();
             tell(json!({"event": "token", "index": told.len(), "token": id, "ms": ms}));
             told.push(id as i32);
-            true
+            let new = decoder.as_mut().and_then(|d| d.push(id).ok());
+            text.extend(new.unwrap_or_default());
+            !stops.iter().any(|stop| text.windows(stop.len().max(1)).any(|w| w == stop.as_bytes()))
         };
         let rows = loaded.config.vocabulary;
         let stop = generate(place, &loaded.model, rows, &request, &mut take).map_err(no_answer)?;
