@@ -40,18 +40,20 @@ def matrix(x, parts, bias, product: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layernorm(x, gamma, beta, y, eps: float, root: float) -> np.ndarray:
-    """|gamma|/σ·(2√K·mean|x| + |mean| + 4|x_0 - mean|)
+    """|gamma|/σ·(2√K·mean|x| + |mean| + 6|x_0 - mean|)
     + |gamma·x̂|·(√K·v/(v+eps) + 4) + |beta| + |y|.
 
     The kernel sums differences to the row's first element, so where that one is an outlier each
-    term and the tree of sums carry its size.
+    difference and the sum carry its size. The six: the rounding of the element's own difference,
+    the mean of the roundings of all, the last three levels of the tree of sums (each at most half
+    an ulp of the whole; those below average out), and the division by K.
     """
     mean = x.mean(-1, keepdims=True)
     v = ((x - mean) ** 2).mean(-1, keepdims=True)
     sigma = np.sqrt(v + eps)
     size = np.abs(x).mean(-1, keepdims=True)
     first = np.abs(x[..., :1] - mean)
-    centred = np.abs(gamma) / sigma * (2 * root * size + np.abs(mean) + 4 * first)
+    centred = np.abs(gamma) / sigma * (2 * root * size + np.abs(mean) + 6 * first)
     scaled = np.abs(gamma * (x - mean) / sigma) * (root * v / (v + eps) + 4)
     return centred + scaled + np.abs(beta) + np.abs(y)
 

@@ -124,7 +124,7 @@ pub fn matmul(
     (0..x.len() / k * outputs).into_par_iter().with_min_len(16).map(one).unzip()
 }
 
-/// layernorm: |gamma|/σ·(2√K·mean|x| + |mean| + 4|x₀ − mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) +
+/// layernorm: |gamma|/σ·(2√K·mean|x| + |mean| + 6|x₀ − mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) +
 /// |beta| + |y|; the kernel sums differences to the first element.
 pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], y: &[f64], eps: f64, s: Sums) -> Vec<f64> {
     let h = gamma.len();
@@ -136,7 +136,7 @@ pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], y: &[f64], eps: f64, s:
         let v = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / h as f64;
         let sigma = (v + eps).sqrt();
         slack.extend((0..h).map(|i| {
-            gamma[i].abs() / sigma * (2.0 * root * size + mean.abs() + 4.0 * (x[0] - mean).abs())
+            gamma[i].abs() / sigma * (2.0 * root * size + mean.abs() + 6.0 * (x[0] - mean).abs())
                 + (gamma[i] * (x[i] - mean) / sigma).abs() * (root * v / (v + eps) + 4.0)
                 + beta[i].abs()
                 + y[i].abs()
