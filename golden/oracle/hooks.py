@@ -12,7 +12,14 @@ import gguf
 import numpy as np
 import torch
 import transformers
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    Qwen2Config,
+)
 from transformers.masking_utils import eager_mask
 
 import to_gguf
@@ -103,6 +110,44 @@ def gguf_state(path: Path, config, state: dict) -> dict:
     return new
 
 
+def gguf_config(path: Path):
+    """The configuration that a GGUF file's metadata tells; transformers' own reader of GGUF leaves
+    out the feed-forward width, the head size and Llama 3's divisors."""
+    file = gguf.GGUFReader(str(path))
+    kind = file.get_field("general.architecture").contents()
+    names = {t.name: t for t in file.tensors}
+
+    def of(key: str, default=None):
+        found = file.get_field(f"{kind}.{key}")
+        return default if found is None else found.contents()
+
+    rows = int(names["token_embd.weight"].shape[1])
+    same = {"vocab_size": rows, "tie_word_embeddings": "output.weight" not in names}
+    heads, hidden = of("attention.head_count"), of("embedding_length")
+    if kind == "gpt2":
+        return GPT2Config(
+            n_positions=of("context_length"), n_embd=hidden, n_layer=of("block_count"),
+            n_head=heads, n_inner=of("feed_forward_length"),
+            layer_norm_epsilon=of("attention.layer_norm_epsilon"), **same,
+        )
+    theta = {"rope_type": "default", "rope_theta": of("rope.freq_base", 10000.0)}
+    return {"llama": LlamaConfig, "qwen2": Qwen2Config}[kind](
+        hidden_size=hidden, intermediate_size=of("feed_forward_length"),
+        num_hidden_layers=of("block_count"), num_attention_heads=heads,
+        num_key_value_heads=of("attention.head_count_kv", heads),
+        head_dim=of("attention.key_length", hidden // heads),
+        max_position_embeddings=of("context_length"), rope_parameters=theta,
+        rms_norm_eps=of("attention.layer_norm_rms_epsilon"), **same,
+    )
+
+
+def divide_frequencies(model, path: Path) -> None:
+    """Llama 3's scaling as a GGUF file has it: a divisor a frequency."""
+    for t in gguf.GGUFReader(str(path)).tensors:
+        if t.name == "rope_freqs.weight":
+            model.model.rotary_emb.inv_freq /= torch.from_numpy(np.array(t.data, np.float32))
+
+
 def load(path: Path, hf: Path | None):
     """The model of `path` in float32: a folder, or a GGUF file's weights in the code of `hf`.
 
@@ -112,10 +157,10 @@ def load(path: Path, hf: Path | None):
     if path.is_dir():
         return AutoModelForCausalLM.from_pretrained(path, **how).eval()
     if hf is None:
-        return AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, **how
-        ).eval()
-    model = AutoModelForCausalLM.from_pretrained(hf, **how).eval()
+        model = AutoModelForCausalLM.from_config(gguf_config(path), **how).eval()
+        divide_frequencies(model, path)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(hf, **how).eval()
     model.load_state_dict(gguf_state(path, model.config, model.state_dict()))
     return model
 
@@ -123,7 +168,6 @@ def load(path: Path, hf: Path | None):
 class Transformers:
     """A model of transformers that answers as the reference does."""
 
-    name = "transformers"
     version = f"{transformers.__version__} (torch {torch.__version__})"
 
     def __init__(self, path: Path, hf: Path | None):

@@ -64,16 +64,10 @@ def reference(path: Path) -> Reference:
 
 @lru_cache(maxsize=2)
 def transformers(path: Path, hf: Path | None):
-    """The second witness, or None where transformers cannot read a GGUF file alone."""
+    """The second witness."""
     import hooks  # needs torch: a machine without it can still say hello
 
-    try:
-        return hooks.Transformers(path, hf)
-    except Exception as error:
-        if hf is not None or path.is_dir():
-            raise
-        print(f"transformers cannot read {path.name} alone: {error!r}", file=sys.stderr)
-        return None
+    return hooks.Transformers(path, hf)
 
 
 @lru_cache(maxsize=4)
@@ -146,13 +140,12 @@ def golden(ask: dict, tensors: dict[str, Raw]) -> tuple[dict, dict[str, Raw]]:
     if ask["kind"] == "generation" and words is not None:
         text = decoded(words, out["greedy"].tolist())
         out["text"] = np.frombuffer(text, np.uint8)
-    said = [{"name": "float64", "version": f"numpy {np.__version__}", "script": SCRIPT}]
-    agree = None
-    if witnesses.other is not None:
-        other = witnesses.other
-        said.append({"name": other.name, "version": other.version, "script": SCRIPT})
-        agree = witnesses.agree
-    return {"witnesses": said, "agree": agree}, {name: raw(x) for name, x in out.items()}
+    said = [
+        {"name": "float64", "version": f"numpy {np.__version__}", "script": SCRIPT},
+        {"name": "transformers", "version": witnesses.other.version, "script": SCRIPT},
+    ]
+    ok = {"witnesses": said, "agree": witnesses.agree}
+    return ok, {name: raw(x) for name, x in out.items()}
 
 
 def respond(ask: dict, tensors: dict[str, Raw]) -> tuple[dict, dict[str, Raw]]:
