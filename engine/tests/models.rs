@@ -35,7 +35,7 @@ fn load(place: &mut Place<'_>, model: &str, form: &str, dtype: DType) -> (Model,
     (Model::load(place, &program, &settings, &map, &mut |_| ()).expect("loads"), config)
 }
 
-/// What transformers gave (golden/oracle/models.py): a tensor of its file.
+/// What transformers gave (golden/oracle/make_tiny_logits.py): a tensor of its file.
 fn golden(model: &str, name: &str) -> (Vec<usize>, Vec<u8>) {
     let file = path(model, "hf").with_file_name("transformers.safetensors");
     let bytes = std::fs::read(file).expect("a golden");

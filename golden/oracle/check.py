@@ -15,6 +15,7 @@ import gguf
 import numpy as np
 
 import blocks
+import check_models as of_models
 import ops
 import sampling
 from stored import narrow, representable, rounded, widen
@@ -421,11 +422,12 @@ def check_wire() -> None:
 
 
 def main() -> None:
-    """Runs every check of this file, in order."""
+    """Runs every check of this file, in order, and those of the models."""
     for name, check in list(globals().items()):
         if name.startswith("check_"):
             check()
             print(f"ok {name[6:]}")
+    of_models.main()
 
 
 if __name__ == "__main__":

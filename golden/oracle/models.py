@@ -1,81 +1,188 @@
-"""What transformers gives for the tiny models: logits of a text, float32, eager.
+"""The oracle for models: speaks the wire (wire.md) on stdin and stdout; float64 and transformers.
 
-    python3 golden/oracle/models.py golden/models/llama-tiny
+The one question is `golden`: a `kind` (stage, logits, generation, perplexity), the `path` of a
+folder or a GGUF file, the `hf` folder of the same model, a `text` or the tensor `ids`, what the
+kind needs, and the names of faults (`wrong`). Answered are tensors of the float64 reference
+(reference.py), once transformers (hooks.py) has said the same to 1e-5.
 
-Writes `transformers.safetensors` beside the forms: `ids` [n], and for each form the logits of the
-last ROWS positions. A quantised form's weights are dequantised by gguf-py and put into the same
-code; `greedy` [m] is the text that goes on from `ids`, of the f16 form.
+    python3 golden/oracle/models.py --hello
 """
 
-import argparse
+import hashlib
 import json
+import sys
+from functools import lru_cache
 from pathlib import Path
 
-import gguf
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
 
-import to_gguf
+import checkpoint
+import wrong_models
+from model_goldens import ANSWERS, Disagree, Witnesses, raw
+from reference import Reference
+from wire import Raw, Wire
 
-TEXT = "Once upon a time there were three little sisters, and they lived at the bottom of a well"
-ROWS = 8
-TOKENS = 50
-
-
-def halves(x: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of each head from neighbouring pairs to halves: the way back from GGUF's llama."""
-    pairs = x.reshape(heads, x.shape[0] // heads // 2, 2, *x.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(x.shape)
+VERSION = "0.1.0"
+FILES = ("activations.py", "checkpoint.py", "hooks.py", "model_goldens.py", "models.py",
+         "reference.py", "stored.py", "to_gguf.py", "wire.py", "wrong_models.py")
 
 
-def dequantised(folder: Path, form: str, kind: str, config: dict, state: dict) -> dict:
-    """The state with every tensor of a GGUF file in place of its own."""
-    file = gguf.GGUFReader(str(folder / f"{form}.gguf"))
-    stored = {
-        t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
-        for t in file.tensors
+class Unsupported(Exception):
+    """A fair question that this oracle does not offer."""
+
+
+def script_hash() -> str:
+    """SHA-256 over every script that a golden of a model rests on, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        digest.update(name.encode() + b"\n" + Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()
+
+
+SCRIPT = script_hash()
+
+
+def hello() -> dict:
+    """What the oracle offers: kinds of questions and, for each, its faults."""
+    return {
+        "wire": 1,
+        "subject": {"name": "goldgate-oracle", "version": VERSION, "build": SCRIPT[:16]},
+        "device": {"kind": "cpu"},
+        "calls": ["golden", "ping"],
+        "kinds": list(ANSWERS),
+        "models": list(checkpoint.KINDS),
+        "max_frame": 1 << 30,
+        "wrong": {kind: wrong_models.offered(kind) for kind in ANSWERS},
     }
-    new = {}
-    for name, value in state.items():
-        tied = name == "lm_head.weight" and config["tie_word_embeddings"]
-        known = "token_embd.weight" if tied else to_gguf.renamed(kind, name)
-        x = stored[known]
-        if kind == "gpt2" and value.ndim == 2 and "blk." in known:
-            x = x.T
-        if kind == "llama" and ("attn_q." in known or "attn_k." in known):
-            key = "num_attention_heads" if "attn_q." in known else "num_key_value_heads"
-            x = halves(x, config[key])
-        new[name] = torch.from_numpy(np.ascontiguousarray(x)).reshape(value.shape)
-    return new
+
+
+@lru_cache(maxsize=4)
+def reference(path: Path) -> Reference:
+    """The reference on a model's weights."""
+    return Reference(checkpoint.open_model(path))
+
+
+@lru_cache(maxsize=2)
+def transformers(path: Path, hf: Path | None):
+    """The second witness."""
+    import hooks  # needs torch: a machine without it can still say hello
+
+    return hooks.Transformers(path, hf)
+
+
+@lru_cache(maxsize=4)
+def tokenizer(hf: Path | None, path: Path):
+    """The model's tokenizer: tokenizer.json, or what transformers makes of a GGUF's; or None."""
+    from tokenizers import Tokenizer
+
+    folder = path if path.is_dir() else hf
+    if folder is None:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).backend_tokenizer
+    file = folder / "tokenizer.json"
+    return Tokenizer.from_file(str(file)) if file.exists() else None
+
+
+def byte_of() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for (GPT-2's table)."""
+    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in printed]
+    return {chr(b): b for b in printed} | {chr(256 + i): b for i, b in enumerate(rest)}
+
+
+def decoded(words, ids: list[int]) -> bytes:
+    """The bytes that ids stand for: byte-level tokens by the table, added ones as they read."""
+    table, out = byte_of(), b""
+    added = words.get_added_tokens_decoder()
+    for i in ids:
+        token = words.id_to_token(i)
+        if i in added or token is None or any(c not in table for c in token):
+            out += (token or "").encode()
+        else:
+            out += bytes(table[c] for c in token)
+    return out
+
+
+def ids_of(ask: dict, tensors: dict[str, Raw], words) -> np.ndarray:
+    """The tokens that are fed: as given, or the text's without special ones."""
+    if "ids" in tensors:
+        ids = tensors["ids"].bits.astype(np.int64)
+    elif words is None:
+        raise Unsupported("a text for a model that has no tokenizer")
+    else:
+        ids = np.array(words.encode(ask["text"], add_special_tokens=False).ids, dtype=np.int64)
+    return ids[: ask["tokens"]] if ask["kind"] == "perplexity" else ids
+
+
+def check(ask: dict, ids: np.ndarray, config: checkpoint.Config) -> None:
+    """Refuses faults that the model cannot have and ids or lengths beyond it."""
+    kind = ask["kind"]
+    absent = [n for n in ask.get("wrong", []) if not wrong_models.exists(n, kind, config)]
+    if absent:
+        raise Unsupported(f"{kind} of {config.kind} has no fault {', '.join(absent)}")
+    if len(ids) == 0 or ids.min() < 0 or ids.max() >= config.vocabulary:
+        raise ValueError(f"{len(ids)} ids for a vocabulary of {config.vocabulary}")
+    longest = {"generation": len(ids) + ask.get("max_tokens", 0), "perplexity": ask.get("window")}
+    if longest.get(kind, len(ids)) > config.context:
+        raise ValueError(f"{longest.get(kind, len(ids))} tokens, a context of {config.context}")
+
+
+def golden(ask: dict, tensors: dict[str, Raw]) -> tuple[dict, dict[str, Raw]]:
+    """The golden's `ok` object and tensors."""
+    path, hf = Path(ask["path"]), Path(ask["hf"]) if ask.get("hf") else None
+    right = reference(path)
+    words = tokenizer(hf, path) if "text" in ask or ask["kind"] == "generation" else None
+    ids = ids_of(ask, tensors, words)
+    check(ask, ids, right.config)
+    witnesses = Witnesses(right, transformers(path, hf))
+    out = {"ids": ids, **ANSWERS[ask["kind"]](ask, ids, witnesses)}
+    if ask["kind"] == "generation" and words is not None:
+        text = decoded(words, out["greedy"].tolist())
+        out["text"] = np.frombuffer(text, np.uint8)
+    said = [
+        {"name": "float64", "version": f"numpy {np.__version__}", "script": SCRIPT},
+        {"name": "transformers", "version": witnesses.other.version, "script": SCRIPT},
+    ]
+    ok = {"witnesses": said, "agree": witnesses.agree}
+    return ok, {name: raw(x) for name, x in out.items()}
+
+
+def respond(ask: dict, tensors: dict[str, Raw]) -> tuple[dict, dict[str, Raw]]:
+    """The answer to one message."""
+    head = {"id": ask.get("id")}
+    call = ask.get("call")
+    if call == "hello":
+        return {**head, "ok": hello()}, {}
+    if call == "ping":
+        return {**head, "ok": {}}, {}
+    if call != "golden" or ask.get("kind") not in ANSWERS:
+        return {**head, "unsupported": {"what": f"{call} {ask.get('kind', '')}".strip()}}, {}
+    try:
+        ok, out = golden(ask, tensors)
+    except (Unsupported, checkpoint.Unreadable) as what:
+        return {**head, "unsupported": {"what": str(what)}}, {}
+    except Disagree as where:
+        failed = {"class": "internal", "sticky": False, "message": str(where)}
+        return {**head, "failed": failed}, {}
+    return {**head, "ok": ok}, out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    config = json.loads((folder / "hf" / "config.json").read_text())
-    model = AutoModelForCausalLM.from_pretrained(
-        folder / "hf", dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    tokenizer = Tokenizer.from_file(str(folder / "hf" / "tokenizer.json"))
-    ids = torch.tensor([tokenizer.encode(TEXT).ids])
-    state = model.state_dict()
-    out = {"ids": ids[0].int()}
-    with torch.no_grad():
-        out["f16"] = model(ids).logits[0, -ROWS:].contiguous()
-        text = model.generate(ids, max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
-        out["greedy"] = text[0, ids.shape[1] :].int().contiguous()
-        for form in ("q8_0", "q4_k_m"):
-            kind = config["model_type"]
-            model.load_state_dict(dequantised(folder, form, kind, config, state))
-            out[form] = model(ids).logits[0, -ROWS:].contiguous()
-            model.load_state_dict(state)
-    save_file(out, str(folder / "transformers.safetensors"))
-    print(folder.name, ids.shape[1], out["greedy"].tolist())
+    """Answers until the other side closes the pipe."""
+    wire = Wire()
+    while (message := wire.read()) is not None:
+        ask, tensors = message
+        try:
+            reply = respond(ask, tensors)
+        except Exception as error:  # a fault of ours is an answer too, and the wire lives on
+            failed = {"class": "internal", "sticky": False, "message": repr(error)}
+            reply = {"id": ask.get("id"), "failed": failed}, {}
+        wire.write(*reply)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--hello"]:
+        print(json.dumps(hello(), indent=1))
+    else:
+        main()

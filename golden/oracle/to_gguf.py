@@ -68,6 +68,12 @@ def interleaved(x: np.ndarray, heads: int) -> np.ndarray:
     return half.swapaxes(1, 2).reshape(x.shape)
 
 
+def halves(x: np.ndarray, heads: int) -> np.ndarray:
+    """The way back: rows of each head from neighbouring pairs to halves."""
+    pairs = x.reshape(heads, x.shape[0] // heads // 2, 2, *x.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(x.shape)
+
+
 def rope_divisors(rope: dict, width: int) -> np.ndarray:
     """`rope_freqs.weight` [width / 2]: what llama3's scaling divides each frequency by."""
     inv = rope["rope_theta"] ** (-np.arange(0, width, 2, dtype=np.float64) / width)
