@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod make;
+pub mod make_models;
 pub mod manifest;
 pub mod store;
 pub mod strength;

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod golden;
 pub mod json;
 pub mod judge;
+pub mod models;
 pub mod mutate;
 pub mod page;
 pub mod report;

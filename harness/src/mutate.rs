@@ -20,6 +20,7 @@ use crate::fill::fill;
 use crate::gate::FaultResult;
 use crate::golden::{Golden, Numbers};
 use crate::judge::{Asked, judge, rulers};
+use crate::models::mutants::{self as models, Planting};
 use crate::run::{Goldens, Withheld};
 use crate::spec::Specs;
 use crate::spec::mutants::{AskEdit, Mutant};
@@ -111,6 +112,9 @@ pub fn plant(
             Some(reason) => Fate::Equivalent { reason: reason.clone() },
             None => match mutant.ask.as_ref().and_then(|ask| ask.tokens.as_ref()) {
                 Some(edit) => of_tokens(specs, goldens, op, mutant, edit),
+                None if specs.models.iter().any(|c| c.stem == op) => {
+                    of_model(specs, goldens, op, mutant)
+                }
                 None => fate(&cases_of(specs, op, mutant), |case| try_on(case, goldens, mutant)),
             },
         };
@@ -134,6 +138,31 @@ fn of_tokens(
         last = tokens::try_on(case, goldens.folder(), edit);
         if matches!(last, Fate::Killed { .. }) {
             break;
+        }
+    }
+    last
+}
+
+/// The first form of the case that notices decides.
+fn of_model(specs: &Specs, goldens: &dyn Goldens, stem: &str, mutant: &Mutant) -> Fate {
+    let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
+    let planting = match (&mutant.wrong, mutant.ask.as_ref().and_then(|ask| ask.model.as_ref())) {
+        (Some(wrong), _) => Planting::Wrong(wrong),
+        (None, Some(edit)) => Planting::File(edit),
+        _ => return Fate::Survived { why: "an edit of an op's question".to_owned() },
+    };
+    let mut last = Fate::NotRun { why: "its case is not there".to_owned() };
+    for case in specs.models.iter().filter(|c| c.stem == stem && c.name == name) {
+        let fate = match goldens.model(case) {
+            Ok(golden) => models::try_on(case, goldens.folder(), &golden, &planting),
+            Err(Withheld::NotRun(_, why) | Withheld::Broken(_, why)) => Fate::NotRun { why },
+        };
+        match fate {
+            killed @ Fate::Killed { .. } => return killed,
+            // The last form that could be planted says why it survived.
+            survived @ Fate::Survived { .. } => last = survived,
+            other if matches!(last, Fate::NotRun { .. }) => last = other,
+            _ => {}
         }
     }
     last

@@ -16,6 +16,7 @@ use crate::cli::folders::selects;
 use crate::documents::{self, Untrue};
 use crate::gate::{self, Weighed};
 use crate::golden::store::Store;
+use crate::models::ModelCase;
 use crate::mutate::{self, Planted};
 use crate::report::document::Shard;
 use crate::report::provenance::folder_hash;
@@ -111,6 +112,7 @@ impl Session {
         let whole = plan.names().len();
         let slow = request.slow || !request.gates.is_empty();
         plan.trials.retain(|t| slow || !t.case.slow);
+        plan.extras.retain(|e| slow || !matches!(&e.what, What::Model(m) if m.slow));
         let mut selection = Selection {
             filters: request.filters.clone(),
             gates: request.gates.clone(),
@@ -128,6 +130,7 @@ impl Session {
             What::Bench(b) => gate(b.case.gate),
             What::Files(c) => gate(c.gate),
             What::Tokens(t) => gate(t.gate),
+            What::Model(m) => gate(m.gate),
         });
         if request.benches_alone {
             plan.trials.clear();
@@ -155,15 +158,19 @@ impl Session {
     /// A report that cannot be written.
     pub fn run(&self, stop: Arc<AtomicBool>, sink: &mut dyn FnMut(&Row)) -> Result<Told, Failure> {
         let today = today();
-        let goldens = Stored { specs: &self.specs, store: &self.store };
+        let models = self.request.folders.models_dirs();
+        let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         let entries = &self.specs.known.known;
         let known = |row: Row, device: &str| known::apply(entries, today, row, device);
         let options = self.options(stop)?;
         let mut report = run::run(&self.plan, &options, &goldens, &known, sink)?;
         let selected = |stem: &str| {
-            let tokens = |e: &Extra| matches!(&e.what, What::Tokens(t) if t.stem == stem);
-            self.plan.trials.iter().any(|t| t.case.stem == stem)
-                || self.plan.extras.iter().any(tokens)
+            let of = |e: &Extra| match &e.what {
+                What::Tokens(case) => case.stem == stem,
+                What::Model(case) => case.stem == stem,
+                _ => false,
+            };
+            self.plan.trials.iter().any(|t| t.case.stem == stem) || self.plan.extras.iter().any(of)
         };
         let mut mutants = mutate::plant(&self.specs, &goldens, |op, _| selected(op));
         if self.request.kernel_mutants {
@@ -193,7 +200,8 @@ impl Session {
         stop: Arc<AtomicBool>,
         sink: &mut dyn FnMut(&Row),
     ) -> Result<Report, Failure> {
-        let goldens = Stored { specs: &self.specs, store: &self.store };
+        let models = self.request.folders.models_dirs();
+        let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
     }
 
@@ -293,6 +301,11 @@ fn extras(specs: &Specs, subjects: &[SubjectSpec], benches: bool) -> Vec<Extra> 
             let all = specs.tokens.iter().cloned().map(Arc::new);
             extras.extend(all.map(|t| Extra::tokens(t, at, &subject.label)));
         }
+        let mut models: Vec<&ModelCase> = specs.models.iter().collect();
+        // What is loaded alike is asked in a row.
+        models.sort_by_key(|c| (&c.stem, &c.form.label, c.activations, c.kind(), &c.name));
+        let models = models.into_iter().cloned().map(Arc::new);
+        extras.extend(models.map(|c| Extra::model(c, at, &subject.label)));
         if benches && subject.label == "cuda" {
             let all = specs.benches().cloned().map(Arc::new);
             extras.extend(all.map(|b| Extra::bench(b, at, &subject.label)));

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     problems.extend(gates(&root, &specs, args.lock)?);
     let pending = match folders.store() {
         Ok(store) => {
-            problems.extend(store.check_files(specs.cases()));
+            problems.extend(store.check_files(&specs.golden_paths()));
             pending(&specs, &store)
         }
         Err(Failure::Problems(more)) => {
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         Err(other) => return Err(other),
     };
-    let cases = specs.cases().count() + specs.files().count();
+    let cases = specs.cases().count() + specs.files().count() + specs.models.len();
     let benches = specs.benches().count();
     let mutants: usize = specs.mutants.iter().map(|m| m.list.len()).sum();
     let requirements: usize = specs.gates.gates.iter().map(|g| g.requirements.len()).sum();
@@ -142,6 +142,6 @@ fn questions(specs: &Specs) -> Vec<Problem> {
 }
 
 fn pending(specs: &Specs, store: &Store) -> usize {
-    let paths = specs.cases().filter(|c| store.is_pending(c)).filter_map(ask::path);
-    paths.collect::<std::collections::BTreeSet<_>>().len()
+    let shipped = specs.golden_paths().into_iter().filter(|path| !path.starts_with("local/"));
+    shipped.filter(|path| !store.has(path)).count()
 }

@@ -16,6 +16,10 @@ pub struct Folders {
     /// The golden folder; without it, the one beside the specs folder.
     #[arg(long, value_name = "DIR")]
     pub golden: Option<PathBuf>,
+    /// A folder of published checkpoints: what they ask counts then. Without it GOLDGATE_MODELS,
+    /// and the cache of the hub.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
 }
 
 impl Folders {
@@ -46,6 +50,25 @@ impl Folders {
             Some(dir) => Ok(dir.clone()),
             None => Ok(self.specs_dir()?.parent().unwrap_or(Path::new(".")).join("golden")),
         }
+    }
+
+    /// The folder of checkpoints that was named, by the option or by `GOLDGATE_MODELS`.
+    pub fn named_models(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os("GOLDGATE_MODELS").filter(|v| !v.is_empty());
+        self.models.clone().or_else(|| variable().map(PathBuf::from))
+    }
+
+    /// Where published checkpoints are looked for: the folder that was named, then the cache of
+    /// the hub (`HF_HUB_CACHE`, `HF_HOME`, the home folder).
+    pub fn models_dirs(&self) -> Vec<PathBuf> {
+        let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+        let cache = variable("HF_HUB_CACHE")
+            .map(PathBuf::from)
+            .or_else(|| variable("HF_HOME").map(|home| PathBuf::from(home).join("hub")))
+            .or_else(|| {
+                variable("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface/hub"))
+            });
+        self.named_models().into_iter().chain(cache).collect()
     }
 
     /// The specs and every problem in them.

@@ -8,6 +8,8 @@ use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::{Awaits, ContainerCase};
 use crate::gate::coverage::{Coverage, coverage};
 use crate::golden::store::Store;
+use crate::models::ModelCase;
+use crate::models::row::family;
 use crate::tokens::TokenCase;
 
 /// Example: goldgate list layernorm --json
@@ -38,6 +40,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
     rows.extend(specs.files().map(of_files));
     rows.extend(specs.tokens.iter().map(tokens));
+    rows.extend(specs.models.iter().map(|case| model(case, &store)));
     rows.retain(|row| {
         let base = row["name"].as_str().unwrap_or_default();
         let subjects = row["subjects"].as_array().into_iter().flatten();
@@ -126,6 +129,23 @@ fn tokens(case: &TokenCase) -> Value {
         "subjects": ["cpu"],
         "golden": "written",
         "slow": false,
+        "why": case.why,
+    })
+}
+
+fn model(case: &ModelCase, store: &Store) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": case.kind(),
+        "family": family(case),
+        "subjects": SUBJECTS,
+        "golden": match &case.golden {
+            None => "not needed",
+            Some(path) if store.has(path) => "present",
+            Some(_) => "pending",
+        },
+        "slow": case.slow,
         "why": case.why,
     })
 }

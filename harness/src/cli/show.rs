@@ -302,8 +302,11 @@ mod tests {
     #[test]
     fn the_page_is_readable() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-        let folders =
-            Folders { specs: Some(root.join("specs")), golden: Some(root.join("golden")) };
+        let folders = Folders {
+            specs: Some(root.join("specs")),
+            golden: Some(root.join("golden")),
+            models: None,
+        };
         let specs = folders.read_all().unwrap_or_else(|_| panic!("specs that can be read"));
         let store = folders.store().unwrap_or_else(|_| panic!("goldens that can be read"));
         let name = "gate1::layernorm::one_to_four::f32";

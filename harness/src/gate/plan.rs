@@ -4,6 +4,8 @@ use goldgate_engine::dtype::DType;
 
 use crate::case::{Case, Expect, Family, GoldenSource};
 use crate::container::ContainerCase;
+use crate::models::ModelCase;
+use crate::models::row::family;
 use crate::spec::Specs;
 use crate::tokens::TokenCase;
 
@@ -65,6 +67,7 @@ pub fn plan(specs: &Specs, checks: &[Check]) -> Vec<Planned> {
     let files = specs.files().map(of_file);
     let mut plan: Vec<Planned> = cases.chain(benches).chain(files).collect();
     plan.extend(specs.tokens.iter().map(of_tokens));
+    plan.extend(specs.models.iter().map(of_model));
     plan.extend(checks.iter().map(|check| Planned {
         name: format!("gate{}::{}::{}::self", check.gate, check.stem, check.case),
         kind: TrialKind::Check,
@@ -138,6 +141,22 @@ fn of_tokens(case: &TokenCase) -> Planned {
         golden: Some(format!("written {}::{}", case.stem, case.name)),
         definition: false,
         subjects: vec!["cpu".to_owned()],
+    }
+}
+
+fn of_model(case: &ModelCase) -> Planned {
+    Planned {
+        name: case.full_name(),
+        kind: TrialKind::Case,
+        gate: case.gate,
+        stem: case.stem.clone(),
+        case: case.name.clone(),
+        variant: case.variant.clone(),
+        family: family(case),
+        dtype: case.activations,
+        golden: case.golden.clone(),
+        definition: false,
+        subjects: vec!["cpu".to_owned(), "cuda".to_owned()],
     }
 }
 

@@ -74,7 +74,7 @@ pub fn own_type(case: &Case) -> bool {
 }
 
 /// Objects with their keys sorted, so that one question has one hash.
-fn canonical(value: &Value) -> Value {
+pub fn canonical(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let sorted: BTreeMap<&String, Value> =

@@ -1,6 +1,6 @@
 //! `golden make`: the oracle is asked every case's question, and its answers become goldens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -225,9 +225,9 @@ pub fn make(
     specs: &Specs,
     store: &mut Store,
     options: &Options<'_>,
+    made: &mut Made,
     selected: impl Fn(&Case) -> bool,
-) -> Result<Made, OracleError> {
-    let mut made = Made::default();
+) -> Result<(), OracleError> {
     let mut oracle = None;
     let orders = orders(specs);
     let mut outcome = Ok(());
@@ -244,19 +244,19 @@ pub fn make(
             made.kept += 1;
             continue;
         }
-        outcome = one(store, order, asked, options, (&mut oracle, &mut made));
+        outcome = one(store, order, asked, options, (&mut oracle, made));
         if outcome.is_err() {
             break;
         }
     }
     if options.remove_unclaimed {
-        remove_unclaimed(store, &orders, &mut made);
+        remove_unclaimed(store, &specs.golden_paths(), made);
     }
-    record_given(store, &mut made);
+    record_given(store, made);
     if let Err(e) = store.manifest.write(&store.root) {
         made.problems.push(Problem::of_file("IO", super::manifest::NAME, e.to_string(), "a file"));
     }
-    outcome.map(|()| made)
+    outcome
 }
 
 /// Cases that share a golden must ask the same; a case that does not is a mistake in the spec.
@@ -355,8 +355,8 @@ fn record_given(store: &mut Store, made: &mut Made) {
     }
 }
 
-fn remove_unclaimed(store: &mut Store, orders: &[Order<'_>], made: &mut Made) {
-    let claimed = |path: &String| orders.iter().any(|o| o.path == *path);
+fn remove_unclaimed(store: &mut Store, asked: &BTreeSet<&str>, made: &mut Made) {
+    let claimed = |path: &String| asked.contains(path.as_str());
     let known: Vec<String> = store.manifest.0.keys().cloned().chain(store.files()).collect();
     for path in known {
         if claimed(&path) || super::manifest::is_given(&path) {

@@ -14,8 +14,10 @@ use crate::fill;
 use crate::golden::ask::{self, Asked};
 use crate::golden::manifest::{self, Entry, Manifest};
 use crate::golden::{Golden, GoldenResult, Numbers, Witness, strength};
+use crate::models::ModelCase;
+use crate::models::golden::{self as models, ModelGolden, Question};
 use crate::spec::problem::Problem;
-use crate::wire::frame::{self, Buffer};
+use crate::wire::frame;
 
 /// A golden folder and what its manifest says.
 #[derive(Clone, Debug)]
@@ -51,8 +53,7 @@ impl Store {
     }
 
     /// Manifest, folder and cases agree: nothing is missing, stale or unclaimed.
-    pub fn check_files<'c>(&self, cases: impl Iterator<Item = &'c Case>) -> Vec<Problem> {
-        let asked: BTreeSet<&str> = cases.filter_map(ask::path).collect();
+    pub fn check_files(&self, asked: &BTreeSet<&str>) -> Vec<Problem> {
         let files = self.files();
         let mut problems = Vec::new();
         let mut note = |code, path: &str, found: &str, expected: &str| {
@@ -126,7 +127,30 @@ impl Store {
 
     /// Whether the case needs a golden that nobody has made.
     pub fn is_pending(&self, case: &Case) -> bool {
-        ask::path(case).is_some_and(|path| !self.manifest.0.contains_key(path))
+        ask::path(case).is_some_and(|path| !self.has(path))
+    }
+
+    /// Whether a golden is there: in the manifest, or on this machine alone.
+    pub fn has(&self, path: &str) -> bool {
+        match is_local(path) {
+            true => self.root.join(path).is_file(),
+            false => self.manifest.0.contains_key(path),
+        }
+    }
+
+    /// The golden of a case about a model, held against the question that the case asks now.
+    ///
+    /// # Errors
+    /// As [`Store::awaited`].
+    pub fn of_model(
+        &self,
+        case: &ModelCase,
+        path: &str,
+        asked: &Question,
+    ) -> Result<ModelGolden, Problem> {
+        let (golden, label) = models::decode(path, &self.bytes(path)?, case.kind())?;
+        models::agree(path, asked, &label)?;
+        Ok(golden)
     }
 
     /// What a case awaits: read from its file, or made of the numbers in its spec.
@@ -159,18 +183,27 @@ impl Store {
     /// # Errors
     /// `GOLDEN_MISSING`, `GOLDEN_SIZE`, `GOLDEN_HASH`, `GOLDEN_FORM`, `PROVENANCE`.
     pub fn read(&self, path: &str) -> Result<(Golden, Label), Problem> {
+        decode(path, &self.bytes(path)?)
+    }
+
+    /// The bytes of a golden: size first, then the hash. What lies on this machine alone has no
+    /// line in the manifest to be held against.
+    ///
+    /// # Errors
+    /// `GOLDEN_MISSING`, `GOLDEN_SIZE`, `GOLDEN_HASH`.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Problem> {
         let problem =
             |code, found: String, expected: String| Problem::of_file(code, path, found, expected);
-        let Some(entry) = self.manifest.0.get(path) else {
-            let expected = "a golden: goldgate golden make";
-            return Err(Problem::of_file(
-                "GOLDEN_MISSING",
-                path,
-                "no line in the manifest",
-                expected,
-            ));
+        let missing = |found: String| {
+            problem("GOLDEN_MISSING", found, "a golden: goldgate golden make".into())
         };
         let file = self.root.join(path);
+        if is_local(path) {
+            return fs::read(&file).map_err(|e| missing(e.to_string()));
+        }
+        let Some(entry) = self.manifest.0.get(path) else {
+            return Err(missing("no line in the manifest".into()));
+        };
         let size = fs::metadata(&file)
             .ok()
             .filter(fs::Metadata::is_file)
@@ -186,7 +219,7 @@ impl Store {
         if have != entry.sha256 {
             return Err(problem("GOLDEN_HASH", have, entry.sha256.clone()));
         }
-        decode(path, &bytes)
+        Ok(bytes)
     }
 
     /// Writes one golden by rename and notes it in the manifest, which is not written yet.
@@ -201,8 +234,11 @@ impl Store {
     ) -> std::io::Result<()> {
         let bytes = frame::encode(&label.metadata(), tensors);
         crate::golden::manifest::replace(&self.root.join(path), &bytes)?;
-        let sha256 = fill::hex(&Sha256::digest(&bytes));
-        self.manifest.0.insert(path.to_owned(), Entry { bytes: bytes.len() as u64, sha256 });
+        if !is_local(path) {
+            let sha256 = fill::hex(&Sha256::digest(&bytes));
+            let entry = Entry { bytes: bytes.len() as u64, sha256 };
+            self.manifest.0.insert(path.to_owned(), entry);
+        }
         Ok(())
     }
 }
@@ -276,6 +312,27 @@ impl Label {
 /// # Errors
 /// `GOLDEN_FORM`, `GOLDEN_PRECISION`, `GOLDEN_SHAPE`, `PROVENANCE`, `PROVENANCE_SELF`.
 pub fn decode(path: &str, bytes: &[u8]) -> Result<(Golden, Label), Problem> {
+    let (label, tensors) = read_bytes(path, bytes)?;
+    let mut golden = golden_of(tensors).map_err(|(code, field, found)| {
+        let mut p = Problem::of_file(code, path, found, "what `golden make` writes");
+        p.field = field;
+        p
+    })?;
+    golden.exact = label.exact;
+    golden.witnesses = label.witnesses.clone();
+    Ok((golden, label))
+}
+
+/// Whether a golden stays on this machine: that of a checkpoint which is not shipped.
+fn is_local(path: &str) -> bool {
+    path.starts_with("local/")
+}
+
+/// Label and tensors of a file's bytes; nobody is his own witness.
+///
+/// # Errors
+/// `GOLDEN_FORM`, `PROVENANCE`, `PROVENANCE_SELF`.
+pub fn read_bytes(path: &str, bytes: &[u8]) -> Result<(Label, BTreeMap<String, Tensor>), Problem> {
     let (metadata, tensors) = frame::decode(bytes)
         .map_err(|e| Problem::of_file("GOLDEN_FORM", path, e.to_string(), "a safetensors file"))?;
     let label = Label::read(&metadata).map_err(|(field, found)| {
@@ -288,14 +345,7 @@ pub fn decode(path: &str, bytes: &[u8]) -> Result<(Golden, Label), Problem> {
         let (found, expected) = (witness.name.clone(), "somebody else than the engine");
         return Err(Problem::of_file("PROVENANCE_SELF", path, found, expected));
     }
-    let mut golden = golden_of((metadata, tensors)).map_err(|(code, field, found)| {
-        let mut p = Problem::of_file(code, path, found, "what `golden make` writes");
-        p.field = field;
-        p
-    })?;
-    golden.exact = label.exact;
-    golden.witnesses = label.witnesses.clone();
-    Ok((golden, label))
+    Ok((label, tensors))
 }
 
 type Bad = (&'static str, String, String);
@@ -304,7 +354,7 @@ type Bad = (&'static str, String, String);
 ///
 /// # Errors
 /// Code, tensor and what is wrong with it.
-pub fn golden_of((_, tensors): Buffer) -> Result<Golden, Bad> {
+pub fn golden_of(tensors: BTreeMap<String, Tensor>) -> Result<Golden, Bad> {
     let mut golden = Golden::default();
     for (name, tensor) in &tensors {
         if !name.contains('.') {

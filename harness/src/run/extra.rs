@@ -11,6 +11,8 @@ use crate::checks::SubjectCheck;
 use crate::container::ContainerCase;
 use crate::execution::Observed;
 use crate::fill::fill;
+use crate::models::ask::{Asker, Held};
+use crate::models::{ModelCase, row as models};
 use crate::report::Row;
 use crate::run::slots::launch;
 use crate::run::{Context, Teller, files};
@@ -39,6 +41,8 @@ pub enum What {
     Files(Arc<ContainerCase>),
     /// A list of texts.
     Tokens(Arc<TokenCase>),
+    /// A question about a model.
+    Model(Arc<ModelCase>),
 }
 
 /// Something asked of one subject beside its cases.
@@ -80,9 +84,16 @@ impl Extra {
         Extra { name, what: What::Tokens(case), subject, label: label.to_owned() }
     }
 
+    /// A question about a model to a subject.
+    pub fn model(case: Arc<ModelCase>, subject: usize, label: &str) -> Extra {
+        let name = format!("{}::{label}", case.full_name());
+        Extra { name, what: What::Model(case), subject, label: label.to_owned() }
+    }
+
     fn row(&self, verdict: Verdict) -> Row {
         let (gate, stem, kind, why) = match &self.what {
             What::Tokens(case) => return tokens::row(case, &self.label, verdict),
+            What::Model(case) => return models::row(case, &self.label, verdict),
             What::Check(c) => (c.gate, c.stem.to_owned(), "self", c.why),
             What::Bench(b) => (b.case.gate, b.case.stem.clone(), "bench", b.case.why.as_str()),
             What::Files(c) => (c.gate, c.stem.clone(), "container", c.why.as_str()),
@@ -107,7 +118,7 @@ impl Extra {
             subject: self.label.clone(),
             family: match &self.what {
                 What::Files(case) => case.family(),
-                What::Check(_) | What::Bench(_) | What::Tokens(_) => Family::Rough,
+                What::Check(_) | What::Bench(_) | What::Tokens(_) | What::Model(_) => Family::Rough,
             },
             load: None,
             compared: 0,
@@ -133,7 +144,7 @@ impl Extra {
                     place.file, place.line, place.column
                 )
             }
-            What::Check(_) | What::Bench(_) | What::Tokens(_) => String::new(),
+            What::Check(_) | What::Bench(_) | What::Tokens(_) | What::Model(_) => String::new(),
         }
     }
 }
@@ -156,13 +167,13 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
                 continue;
             }
         };
-        let mut limits = None;
+        let (mut limits, mut held) = (None, None);
         for extra in extras {
             let row = if context.stopped() {
                 let message = "the run was stopped".to_owned();
                 extra.row(Verdict::NotRun { kind: NotRun::Stopped, message })
             } else {
-                ask(context, extra, &mut slot, &mut limits)
+                ask(context, extra, &mut slot, (&mut limits, &mut held))
             };
             teller.tell(row);
         }
@@ -170,8 +181,17 @@ pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
     }
 }
 
-fn ask(context: &Context<'_>, extra: &Extra, slot: &mut Slot, limits: &mut Option<Value>) -> Row {
+fn ask(
+    context: &Context<'_>,
+    extra: &Extra,
+    slot: &mut Slot,
+    (limits, held): (&mut Option<Value>, &mut Held),
+) -> Row {
     match &extra.what {
+        What::Model(case) => {
+            let row = of_model(context, case, &extra.label, slot, held);
+            (context.known)(row, slot.hello().device_name())
+        }
         What::Tokens(case) => {
             let row = tokens::ask(case, &extra.label, context.goldens.folder(), slot);
             (context.known)(row, slot.hello().device_name())
@@ -199,6 +219,31 @@ fn ask(context: &Context<'_>, extra: &Extra, slot: &mut Slot, limits: &mut Optio
             Row { compared, time_ms, notes, observed, ..extra.row(told.verdict) }
         }
     }
+}
+
+/// A row that fails is asked once more, alone in a fresh process: a pass is flaky, and no pass.
+fn of_model(
+    context: &Context<'_>,
+    case: &ModelCase,
+    label: &str,
+    slot: &mut Slot,
+    held: &mut Held,
+) -> Row {
+    let (folder, elsewhere) = (context.goldens.folder(), context.goldens.models());
+    let mut once = |slot: &mut Slot| {
+        let mut asker = Asker::new(slot, held, folder, elsewhere);
+        models::ask(case, label, context.goldens.model(case), &mut asker)
+    };
+    let mut row = once(slot);
+    let Verdict::Fail { kind, message } = row.verdict.clone() else { return row };
+    slot.renew();
+    let again = once(slot);
+    if again.verdict == Verdict::Pass {
+        let message = format!("{message}; passes in a fresh process");
+        row.page = row.page.map(|page| page.replacen("FAIL", "FLAKY", 1));
+        row.verdict = Verdict::Flaky { kind, message };
+    }
+    row
 }
 
 fn fail(kind: FailKind, message: &str) -> Verdict {

@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 use crate::case::Case;
 use crate::checks::HarnessCheck;
 use crate::golden::Golden;
+use crate::models::ModelCase;
+use crate::models::golden::ModelGolden;
 use crate::report::document::Writer;
 use crate::report::provenance::{Provenance, hex};
 use crate::report::{Report, Row};
@@ -133,6 +135,20 @@ pub trait Goldens: Sync {
     /// # Errors
     /// Why there is none to judge by.
     fn golden(&self, case: &Case) -> Result<Golden, Withheld>;
+
+    /// The golden of a case about a model; an empty one where the case has none.
+    ///
+    /// # Errors
+    /// Why there is none to judge by.
+    fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
+        let message = format!("{} is not kept here", case.full_name());
+        Err(Withheld::NotRun(NotRun::NoGolden, message))
+    }
+
+    /// Folders of checkpoints that are not shipped.
+    fn models(&self) -> &[PathBuf] {
+        &[]
+    }
 
     /// The folder below which files that cases name are looked for.
     fn folder(&self) -> &Path {

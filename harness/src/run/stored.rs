@@ -1,12 +1,15 @@
 //! Goldens from the golden folder, as a run reads them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::case::Case;
 use crate::golden::Golden;
 use crate::golden::ask::question;
 use crate::golden::make::wrong_of;
+use crate::golden::make_models::{asker_of, wrong_of_model};
 use crate::golden::store::Store;
+use crate::models::ModelCase;
+use crate::models::golden::{self as models, ModelGolden};
 use crate::run::{Goldens, Withheld};
 use crate::spec::{Problem, Specs};
 use crate::verdict::{BrokenKind, NotRun};
@@ -18,12 +21,36 @@ pub struct Stored<'a> {
     pub specs: &'a Specs,
     /// The folder.
     pub store: &'a Store,
+    /// Folders of checkpoints that are not shipped.
+    pub models: &'a [PathBuf],
 }
 
 impl Goldens for Stored<'_> {
     fn golden(&self, case: &Case) -> Result<Golden, Withheld> {
         let asked = question(case, &wrong_of(self.specs, case));
         self.store.awaited(case, &asked).map_err(|problem| withheld(&problem))
+    }
+
+    fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
+        let not_run = |kind, said| Err(Withheld::NotRun(kind, said));
+        if let Err(said) = case.form.find(&self.store.root, self.models) {
+            return not_run(NotRun::NoModel, said);
+        }
+        let Some(path) = &case.golden else { return Ok(ModelGolden::default()) };
+        if !self.store.has(path) {
+            let said = "golden pending: goldgate golden make";
+            return not_run(NotRun::NoGolden, said.to_owned());
+        }
+        let case = asker_of(self.specs, case);
+        let wrong = wrong_of_model(self.specs, case);
+        let (manifest, root) = (&self.store.manifest, &self.store.root);
+        let asked = models::question(case, &wrong, manifest, root, self.models);
+        let asked = asked.map_err(|said| Withheld::NotRun(NotRun::NoModel, said))?;
+        self.store.of_model(case, path, &asked).map_err(|problem| withheld(&problem))
+    }
+
+    fn models(&self) -> &[PathBuf] {
+        self.models
     }
 
     fn folder(&self) -> &Path {

@@ -1,5 +1,6 @@
 //! The specs folder as a whole: every file is read, every error of every file is listed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,6 +8,8 @@ use goldgate_engine::ops::signature::Signature;
 
 use crate::case::Case;
 use crate::container::ContainerCase;
+use crate::models::ModelCase;
+use crate::models::spec::{expand as expand_models, model_file};
 use crate::spec::container::{ContainerFile, container_file};
 use crate::spec::expand::{Bench, expand};
 use crate::spec::gates::{GatesFile, gates_file};
@@ -38,6 +41,8 @@ pub struct Specs {
     pub ops: Vec<OpSpec>,
     /// Lists of texts, by tokenizer and form.
     pub tokens: Vec<TokenCase>,
+    /// Questions about models, by model and form.
+    pub models: Vec<ModelCase>,
     /// Mutants, by op.
     pub mutants: Vec<MutantsFile>,
     /// The gates and their file.
@@ -72,6 +77,12 @@ impl Specs {
     /// Every case of a container.
     pub fn files(&self) -> impl Iterator<Item = &ContainerCase> {
         self.containers.iter().flat_map(|file| &file.cases)
+    }
+
+    /// The path of every golden that a case asks for, below golden/.
+    pub fn golden_paths(&self) -> BTreeSet<&str> {
+        let ops = self.cases().filter_map(crate::golden::ask::path);
+        ops.chain(self.models.iter().filter_map(|c| c.golden.as_deref())).collect()
     }
 
     /// Every bench.
@@ -184,21 +195,22 @@ pub fn read_file(
                 specs.tokens.extend(expand_tokens(&tokens, file));
             }
         }
+        ("models", _) => {
+            if let Some(model) = model_file(&reader, &node) {
+                same_stem(&reader, &node, "model", stem, &model.model.value);
+                specs.models.extend(expand_models(&model, file));
+            }
+        }
         ("", "gates") => {
             specs.gates = gates_file(&reader, &node).unwrap_or_default();
             specs.gates_source = Some(source.clone());
         }
         ("", "known") => specs.known = known_file(&reader, &node).unwrap_or_default(),
-        ("models" | "stages", _) => {
-            let expected = "op, container, tokenizer, mutants, gates or known; this version reads \
-                            no other kind yet";
-            reader.note(&node, "NOT_SUPPORTED", folder, expected);
-        }
         _ => {
-            let folders = ["containers", "mutants", "ops", "tokenizers"];
+            let folders = ["containers", "models", "mutants", "ops", "tokenizers"];
             let guess = nearest(folder, folders).map(|g| format!("; did you mean {g}/?"));
             let guess = guess.unwrap_or_default();
-            let expected = format!("containers/, mutants/, ops/ or tokenizers/{guess}");
+            let expected = format!("containers/, models/, mutants/, ops/ or tokenizers/{guess}");
             reader.push(Problem::of_file("UNCLAIMED", file, folder, expected));
         }
     }
@@ -250,8 +262,10 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
         let op = specs.ops.iter().find(|op| op.file.op.value == file.mutants.value);
         let tokens: Vec<&TokenCase> =
             specs.tokens.iter().filter(|c| c.stem == file.mutants.value).collect();
-        if op.is_none() && tokens.is_empty() {
-            let expected = "the name of an op or a tokenizer with a spec";
+        let models: Vec<&ModelCase> =
+            specs.models.iter().filter(|c| c.stem == file.mutants.value).collect();
+        if op.is_none() && tokens.is_empty() && models.is_empty() {
+            let expected = "the name of an op, a tokenizer or a model with a spec";
             problems.push(Problem::of_file("ENUM", &path, &*file.mutants.value, expected));
         }
         for mutant in &file.list {
@@ -261,8 +275,9 @@ fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
                 p
             };
             if let Some(killer) = &mutant.killed_by
-                && !tokens.is_empty()
+                && op.is_none()
                 && !tokens.iter().any(|c| c.name == killer.value)
+                && !models.iter().any(|c| c.name == killer.value)
             {
                 let expected = format!("a case of {}", file.mutants.value);
                 problems.push(at(Problem::of_file("GATE_REF", &path, &*killer.value, expected)));

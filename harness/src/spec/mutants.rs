@@ -6,6 +6,7 @@ use goldgate_engine::dtype::DType;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
+use crate::models::mutants::{ModelEdit, model_edit};
 use crate::spec::forms;
 use crate::spec::op_read::attributes;
 use crate::spec::read::{At, Reader, Table, is_id};
@@ -82,6 +83,8 @@ pub struct AskEdit {
     pub op: Option<String>,
     /// Of a tokenizer: another text, rule or vocabulary.
     pub tokens: Option<TokensEdit>,
+    /// Of a model: another weight or number in its file.
+    pub model: Option<ModelEdit>,
 }
 
 /// How an operand is rolled.
@@ -189,6 +192,7 @@ fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
         omit: f.may("omit", names).unwrap_or_default(),
         op: f.may("op", Reader::id).map(|id| id.value),
         tokens: f.may("tokens", tokens_edit),
+        model: f.may("model", model_edit),
     };
     f.done();
     if edit == AskEdit::default() {

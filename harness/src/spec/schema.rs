@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::models::spec::ModelFile;
 use crate::spec::container::ContainerFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
@@ -17,6 +18,7 @@ pub fn schema() -> Value {
         ("op", generator.subschema_for::<OpFile>()),
         ("container", generator.subschema_for::<ContainerFile>()),
         ("tokenizer", generator.subschema_for::<TokenizerFile>()),
+        ("model", generator.subschema_for::<ModelFile>()),
         ("mutants", generator.subschema_for::<MutantsFile>()),
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
@@ -30,7 +32,7 @@ pub fn schema() -> Value {
             })
         })
         .collect();
-    let keys: Vec<Value> = ["op", "container", "tokenizer", "mutants", "gates", "known"]
+    let keys: Vec<Value> = ["op", "container", "tokenizer", "model", "mutants", "gates", "known"]
         .map(|k| json!({"required": [k]}))
         .into();
     let mut definitions = generator.take_definitions(true);

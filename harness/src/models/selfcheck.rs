@@ -1,0 +1,308 @@
+//! The judge on trial, on the golden alone: what is right must pass, planted faults must not.
+
+use std::collections::BTreeMap;
+
+use goldgate_engine::dtype::DType;
+
+use crate::models::ask::{Answer, Content, prompt};
+use crate::models::class::Class;
+use crate::models::golden::{ModelGolden, Rows};
+use crate::models::judge::judge;
+use crate::models::{Ask, ModelCase, Prompt};
+
+/// The answer of a perfect subject: the golden itself, in float32.
+pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
+    let single = |rows: &Rows| Rows {
+        width: rows.width,
+        numbers: rows.numbers.iter().map(|x| f64::from(*x as f32)).collect(),
+    };
+    let content = match &case.ask {
+        Ask::Load(load) => Content::Load {
+            refused: load
+                .refuses
+                .as_ref()
+                .map(|r| (r.kind.clone(), r.operand.clone(), String::new())),
+            used: if load.memory { vec![1.0; 2] } else { Vec::new() },
+        },
+        Ask::Stage { .. } => Content::Stage {
+            slots: golden.slots.iter().map(|(n, rows)| (n.clone(), single(rows))).collect(),
+            local: golden.slots.keys().map(|n| (n.clone(), 0.25)).collect(),
+        },
+        Ask::Logits { ways, .. } => {
+            Content::Logits(ways.iter().map(|w| (*w, single(&golden.logits))).collect())
+        }
+        Ask::Generation(g) => {
+            let ids = match golden.greedy.is_empty() {
+                true => vec![1; g.max_tokens],
+                false => golden.greedy.clone(),
+            };
+            Content::Generation {
+                runs: vec![ids; g.repeat as usize],
+                text: (!golden.text.is_empty()).then(|| golden.text.clone()),
+                forced: (!golden.greedy.is_empty()).then(|| along(golden)),
+                used: vec![1.0; 2],
+            }
+        }
+        Ask::Perplexity { .. } => Content::Perplexity(golden.logprob.clone()),
+    };
+    let within = match &case.ask {
+        Ask::Load(load) => load.within_s,
+        _ => None,
+    };
+    Answer {
+        activations: Some(case.activations.unwrap_or(DType::F32)),
+        ids: match prompt(&case.ask) {
+            Some(Prompt::Text(_)) => Some(golden.ids.clone()),
+            _ => None,
+        },
+        content,
+        figures: within
+            .map(|seconds| ("load_ms".to_owned(), seconds * 500.0))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// Logits of which the golden's ids are the first.
+fn along(golden: &ModelGolden) -> Rows {
+    let width = golden.greedy.iter().max().map_or(1, |id| *id as usize + 1);
+    let mut numbers = vec![0.0; width * golden.greedy.len()];
+    for (row, id) in numbers.chunks_exact_mut(width).zip(&golden.greedy) {
+        row[*id as usize] = 1.0;
+    }
+    Rows { width, numbers }
+}
+
+/// A fault on an answer; false where it would change nothing that is looked at.
+type Fault = fn(&ModelCase, &ModelGolden, &mut Answer) -> bool;
+
+/// Every fault, with its name. Which ones can be planted depends on the kind.
+const FAULTS: &[(&str, Fault)] = &[
+    ("a number that is none", |_, _, a| {
+        rows(a).is_some_and(|r| put(r, |_| f64::NAN)) || chances(a, |p| *p = f64::NAN)
+    }),
+    ("one row moved to twice the limit", |case, golden, a| {
+        let class = Class::of(a.activations);
+        let std = golden.std.last().copied().unwrap_or(1.0);
+        let stage = matches!(case.ask, Ask::Stage { .. });
+        let Some(r) = rows(a) else { return false };
+        let width = r.width;
+        let Some(last) = r.numbers.len().checked_sub(width) else { return false };
+        let row = &mut r.numbers[last..];
+        let length = if stage { crate::models::class::rms(row) } else { std };
+        // The same step up and down, so that no sum hides it.
+        let step = 2.0 * class.rel_rms * length;
+        row.iter_mut().enumerate().for_each(|(i, x)| *x += if i % 2 == 0 { step } else { -step });
+        step > 0.0
+    }),
+    ("the last row of zeros", |_, _, a| {
+        let Some(r) = rows(a) else { return false };
+        let from = r.numbers.len() - r.width;
+        let was = r.numbers[from..].iter().any(|x| *x != 0.0);
+        r.numbers[from..].fill(0.0);
+        was
+    }),
+    ("one row missing", |_, _, a| {
+        let Some(r) = rows(a) else { return false };
+        r.numbers.truncate(r.numbers.len() - r.width);
+        true
+    }),
+    ("a slot missing", |_, _, a| match &mut a.content {
+        Content::Stage { slots, .. } => slots.pop_last().is_some(),
+        _ => false,
+    }),
+    ("a step far from its own definition", |_, _, a| match &mut a.content {
+        Content::Stage { local, .. } => local.values_mut().next().map(|load| *load = 1.5).is_some(),
+        _ => false,
+    }),
+    ("another way with one other bit", |_, _, a| match &mut a.content {
+        Content::Logits(ways) => {
+            let whole = |way: &crate::models::Way| *way != crate::models::Way::OneByOne;
+            let mut prefill = ways.iter_mut().filter(|(way, _)| whole(way));
+            let other = prefill.nth(1).map(|(_, rows)| rows);
+            other.is_some_and(|r| put(r, |x| f64::from((x as f32).next_up())))
+        }
+        _ => false,
+    }),
+    ("one id changed where the margin decides", |_, golden, a| {
+        let class = Class::of(a.activations);
+        let at =
+            (0..golden.greedy.len()).find(|i| class.decides(golden.margin[*i], golden.std[*i]));
+        match (&mut a.content, at) {
+            (Content::Generation { runs, .. }, Some(at)) => {
+                runs.iter_mut().for_each(|run| run[at] += 1);
+                true
+            }
+            _ => false,
+        }
+    }),
+    ("one id missing", |_, _, a| match &mut a.content {
+        Content::Generation { runs, .. } => runs.iter_mut().all(|run| run.pop().is_some()),
+        _ => false,
+    }),
+    ("another text in the last run", |_, _, a| match &mut a.content {
+        Content::Generation { runs, .. } if runs.len() > 1 => {
+            runs.last_mut().and_then(|run| run.last_mut()).map(|id| *id += 1).is_some()
+        }
+        _ => false,
+    }),
+    ("memory that is not given back", |case, _, a| match &mut a.content {
+        Content::Load { used, .. } if !used.is_empty() => {
+            used[1] += 1.0;
+            true
+        }
+        Content::Generation { used, .. } if matches!(&case.ask, Ask::Generation(g) if g.repeat > 1) =>
+        {
+            used[1] += 1.0;
+            true
+        }
+        _ => false,
+    }),
+    ("a control character", |_, _, a| match &mut a.content {
+        Content::Generation { text: Some(text), .. } => {
+            text.push(7);
+            true
+        }
+        _ => false,
+    }),
+    ("every token a little less likely", |case, _, a| {
+        let Ask::Perplexity { relative, .. } = &case.ask else { return false };
+        let step = 4.0 * relative;
+        match &mut a.content {
+            Content::Perplexity(x) => {
+                x.iter_mut().for_each(|p| *p -= step);
+                true
+            }
+            _ => false,
+        }
+    }),
+    ("one probability missing", |_, _, a| match &mut a.content {
+        Content::Perplexity(x) => x.pop().is_some(),
+        _ => false,
+    }),
+    ("loaded in place of a refusal, or refused", |_, _, a| match &mut a.content {
+        Content::Load { refused, .. } => {
+            *refused = match refused {
+                Some(_) => None,
+                None => Some(("CapacityExceeded".to_owned(), "path".to_owned(), String::new())),
+            };
+            true
+        }
+        _ => false,
+    }),
+    ("refused as something else", |_, _, a| match &mut a.content {
+        Content::Load { refused: Some((kind, ..)), .. } => {
+            kind.push('?');
+            true
+        }
+        _ => false,
+    }),
+    ("loaded too late", |case, _, a| match (&case.ask, a.figures.get_mut("load_ms")) {
+        (Ask::Load(load), Some(ms)) => {
+            *ms = load.within_s.unwrap_or_default() * 2e3;
+            true
+        }
+        _ => false,
+    }),
+    ("the prompt's ids changed", |_, _, a| {
+        a.ids.as_mut().and_then(|ids| ids.last_mut()).map(|id| *id += 1).is_some()
+    }),
+];
+
+/// The rows that a fault is planted in.
+fn rows(a: &mut Answer) -> Option<&mut Rows> {
+    match &mut a.content {
+        Content::Stage { slots, .. } => slots.values_mut().last(),
+        Content::Logits(ways) => ways.first_mut().map(|(_, rows)| rows),
+        _ => None,
+    }
+}
+
+fn put(rows: &mut Rows, change: impl Fn(f64) -> f64) -> bool {
+    rows.numbers.last_mut().map(|x| *x = change(*x)).is_some()
+}
+
+fn chances(a: &mut Answer, change: impl Fn(&mut f64)) -> bool {
+    match &mut a.content {
+        Content::Perplexity(x) => x.last_mut().map(change).is_some(),
+        _ => false,
+    }
+}
+
+/// The judge on trial: how many planted faults it found, of how many.
+///
+/// # Errors
+/// A right answer that it refuses, or a wrong one that it lets pass.
+pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), String> {
+    let right = perfect(case, golden);
+    let told = judge(case, golden, &right);
+    if let Some((kind, message)) = &told.failed {
+        return Err(format!("the golden itself fails: {}: {message}", kind.word()));
+    }
+    if let Some(message) = &told.inconclusive {
+        return Err(format!("the golden itself decides too little: {message}"));
+    }
+    let mut asked = 0;
+    for (name, fault) in FAULTS {
+        let mut wrong = right.clone();
+        if !fault(case, golden, &mut wrong) {
+            continue;
+        }
+        asked += 1;
+        let told = judge(case, golden, &wrong);
+        if told.failed.is_none() && told.inconclusive.is_none() {
+            return Err(format!("an answer with {name} passes"));
+        }
+    }
+    match asked {
+        0 => Err("no fault can be planted in the answer".to_owned()),
+        n => Ok((n, n)),
+    }
+}
+
+/// The answer that a fault of the reference gives, where the golden has it.
+///
+/// # Errors
+/// What the golden lacks.
+pub fn wrong(case: &ModelCase, golden: &ModelGolden, fault: &str) -> Result<Answer, String> {
+    let tensors =
+        golden.wrong.get(fault).ok_or_else(|| format!("no wrong.{fault} in the golden"))?;
+    let mut answer = perfect(case, golden);
+    let ids = |rows: &Rows| rows.numbers.iter().map(|x| *x as i32).collect::<Vec<_>>();
+    let mut lacks: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut take = |name: &'static str| match tensors.get(name) {
+        Some(rows) => Some(rows.clone()),
+        None => {
+            lacks.insert(name, ());
+            None
+        }
+    };
+    match &mut answer.content {
+        Content::Stage { slots, .. } => {
+            for (name, rows) in tensors {
+                slots.insert(name.clone(), rows.clone());
+            }
+        }
+        Content::Logits(ways) => {
+            if let Some(rows) = take("logits") {
+                ways.iter_mut().for_each(|(_, w)| *w = rows.clone());
+            }
+        }
+        Content::Generation { runs, text, forced, .. } => {
+            if let Some(rows) = take("greedy") {
+                runs.iter_mut().for_each(|run| *run = ids(&rows));
+                (*text, *forced) = (None, None);
+            }
+        }
+        Content::Perplexity(x) => {
+            if let Some(rows) = take("logprob") {
+                x.clone_from(&rows.numbers);
+            }
+        }
+        Content::Load { .. } => return Err("a load has no wrong answer".to_owned()),
+    }
+    match lacks.first_key_value() {
+        Some((name, ())) => Err(format!("no wrong.{fault}.{name} in the golden")),
+        None => Ok(answer),
+    }
+}
