@@ -289,7 +289,7 @@ WRONG = {
         "M-069 M-085", "each position one too low", "the same from the other side",
         moved(lambda at: at - 1), ROTARY, ("stage",)),
     "learned_plus_1": Fault(
-        "M-069 M-085", "the learned position of the row after", "a table with an offset of padding",
+        "M-069 M-085", "the learned position of the row after", "a table with a row of padding",
         {"learned": learned_at(1)}, ("gpt2",)),
     "learned_minus_1": Fault(
         "M-069 M-085", "the learned position of the row before", "counting begins at one",
@@ -340,7 +340,7 @@ WRONG = {
         "§5.13", "each token is alone, at position 0", "only the last token is fed",
         {"seen": only_itself, **moved(lambda at: at * 0)}),
     "cache_one_early": Fault(
-        "M-077 M-044", "the newest row is not visible", "attention before append, or the old length",
+        "M-077 M-044", "the newest row is not visible", "attention before append, the old length",
         {"seen": one_early}),
     "cache_one_late": Fault(
         "M-077", "rows lie one slot further, slot 0 is empty", "length for position in append",
