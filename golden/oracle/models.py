@@ -24,7 +24,7 @@ from wire import Raw, Wire
 
 VERSION = "0.1.0"
 FILES = ("activations.py", "checkpoint.py", "hooks.py", "model_goldens.py", "models.py",
-         "reference.py", "stored.py", "to_gguf.py", "wire.py", "wrong_models.py")
+         "reference.py", "stored.py", "to_gguf.py", "wire.py", "wrong_models.py", "wrong_steps.py")
 
 
 class Unsupported(Exception):
