@@ -134,14 +134,16 @@ def check_faults() -> None:
             if max(apart) > 1e-6:
                 shown.add(fault)
     # these need a longer text, or one that goes on
-    assert set(wrong_models.WRONG) - shown == {"positions_bf16", "decode_position_zero"}
+    decode = {"decode_alone", "decode_not_cached", "decode_position_zero"}
+    assert set(wrong_models.WRONG) - shown == {"positions_bf16", *decode}
     model = opened("llama-tiny")
     long = np.resize(IDS, 260)
     far = np.abs(broken(model, "positions_bf16").forward(long) - model.forward(long)).max(-1)
     assert (far[:257] < 1e-9).all() and (far[257:] > 1e-6).all()
-    right, wrong = (model_goldens.begun(m, IDS, 9).ids
-                    for m in (model, broken(model, "decode_position_zero")))
-    assert right[0] == wrong[0] and right != wrong
+    right = model_goldens.begun(model, IDS, 9).ids
+    for fault in decode:
+        wrong = model_goldens.begun(broken(model, fault), IDS, 9).ids
+        assert right[0] == wrong[0] and right != wrong, fault
     faults = {"stage": ["gelu_exact"], "logits": ["position_plus_1"]}
     for kind, names in faults.items():
         try:

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from activations import gelu, sigmoid
+import wrong_steps as step
+from activations import gelu, sigmoid, silu
 from checkpoint import Config
-from reference import Cache, Reference
+from reference import Reference
 from stored import rounded
+from wrong_steps import after, gives, moved, named, of
 
 KINDS = ("stage", "logits", "generation", "perplexity")
 ROTARY = ("llama", "qwen2")
@@ -38,226 +40,18 @@ class Fault:
     needs: Callable[[Config], bool] = field(default=lambda c: True)
 
 
-def gives(value) -> Callable:
-    """A method that gives `value(right, model)` whatever its arguments are."""
-    return lambda right, model, *given: value(right, model)
-
-
-def after(then: Callable) -> Callable:
-    """A method whose right result goes through `then`."""
-    return lambda right, model, *given: then(right(*given))
-
-
-# --- positions
-
-
-def learned_at(step: int) -> Callable:
-    """Learned positions that many rows further, held inside the table."""
-
-    def learned(right, model, at):
-        return right(np.clip(at + step, 0, len(model.weights["positions.weight"]) - 1))
-
-    return learned
-
-
-def moved(change: Callable) -> dict[str, Callable]:
-    """Both the learned and the rotary position changed by `change`."""
-    return {"positions": after(change)}
-
-
-def decoded_at_zero(right, model, first, n):
-    """The prompt is right; every token of a later call is at position 0."""
-    return right(0, n) if first == 0 else np.zeros(n, dtype=np.int64)
-
-
-def interleaved(right, model, x):
-    """Neighbours for halves."""
-    r = model.rotary()
-    return x[..., 0:r:2], x[..., 1:r:2]
-
-
-def half_of_it(right, model):
-    """Half of what should be rotated, a whole number of pairs."""
-    return right() // 4 * 2
-
-
-def unscaled(right, model):
-    """The frequencies before their scaling."""
-    return model.theta() ** -model.exponents()
-
-
-# --- attention and its cache
-
-
-def one_early(right, model, first, n, window):
-    """The row itself is not seen yet, but for the first, which has no other."""
-    seen = right(first, n, window)
-    for i in range(n):
-        if first + i > 0:
-            seen[i, first + i] = 0
-    return seen
-
-
-def only_itself(right, model, first, n, window):
-    """Each row alone."""
-    return np.eye(n, first + n, first)
-
-
-def one_too_far(right, model, first, n, window):
-    """Each row sees the next one, too, where there is one."""
-    ahead = np.eye(n, first + n, first + 1)
-    return right(first, n, window) + ahead
-
-
-def all_rows(right, model, first, n, window):
-    """No mask: a row of a prompt sees the rest of it."""
-    return np.ones((n, first + n))
-
-
-def overwritten(right, model, first, n, window):
-    """The newest row stands in the slot before its own, too: it counts twice, that one never."""
-    seen = right(first, n, window)
-    for i in range(n):
-        at = first + i
-        if at > 0 and seen[i, at - 1]:
-            seen[i, at - 1 : at + 1] = 0, 2
-    return seen
-
-
-def with_row(q, k, v, counts, more_k, more_v):
-    """Arguments of attend with one more row that everybody sees."""
-    seen = np.concatenate([np.ones((len(counts), 1)), counts], 1)
-    return q, np.concatenate([more_k[None], k]), np.concatenate([more_v[None], v]), seen
-
-
-def one_late(right, model, q, k, v, counts, layer):
-    """Rows are written one slot further: slot 0, all zeros, is seen, the newest row is not."""
-    late = counts.copy()
-    first = counts.shape[1] - len(counts)
-    for i in range(len(late)):
-        late[i, first + i] = 0
-    nothing = np.zeros_like(k[0])
-    return right(*with_row(q, k, v, late, nothing, nothing), layer)
-
-
-def stale_row(right, model, q, k, v, counts, layer):
-    """The last row of another text, the ids 1, 2, 3, is still there and seen."""
-    if not hasattr(model, "stale"):
-        model.stale = Cache()
-        model.right.forward(np.arange(1, 4) % model.config.vocabulary, model.stale)
-    old_k, old_v = model.stale.k[layer][-1], model.stale.v[layer][-1]
-    return right(*with_row(q, k, v, counts, old_k, old_v), layer)
-
-
-def rotated_again(right, model, q, k, v, counts, layer):
-    """Keys are rotated when they are read, as if they had not been when they were written."""
-    return right(q, model.rotate(k, model.positions(0, len(k))), v, counts, layer)
-
-
-def norm_as_qkv(right, model, x, name):
-    """The norm's result three times."""
-    rows = x.reshape(len(x), -1, model.config.head_size)
-    for part in "qkv":
-        model.keep(f"{name}.{part}", x)
-    return [rows, rows, rows]
-
-
-def transposed_heads(right, model, y):
-    """Element by element over the heads, not head by head."""
-    return right(y.transpose(0, 2, 1))
-
-
-# --- products, norms, blocks
-
-
-def named(part: Callable[[str], bool], change: Callable) -> Callable:
-    """A method (…, name) changed only where its name is one that `part` picks."""
-
-    def wrong(right, model, *given):
-        return change(right, model, *given) if part(given[-1]) else right(*given)
-
-    return wrong
-
-
-def of(*ends: str) -> Callable[[str], bool]:
-    """Names that end so."""
-    return lambda name: name.endswith(ends)
-
-
-QKV = of("attn.q", "attn.k", "attn.v")
-
-
-def without_last(right, model, x, name):
-    """The last element of every sum is left out."""
-    return x[..., :-1] @ model.weight(f"{name}.weight")[:, :-1].T
-
-
-def square(c: Config) -> bool:
-    """Whether some product of a block goes from a width to the same."""
-    return c.hidden in (c.heads * c.head_size, c.kv_heads * c.head_size, c.ffn)
-
-
-def transposed(right, model, x, name):
-    """x·w for x·wᵀ wherever the shapes let it."""
-    w = model.weight(f"{name}.weight")
-    return x @ w if w.shape[0] == w.shape[1] else right(x, name)
-
-
-def f16_sums(right, model, x, name):
-    """An f16 accumulator: rounded after every 16 terms, as a tensor instruction does it."""
-    w = model.weight(f"{name}.weight").T
-    total = np.zeros((len(x), w.shape[1]))
-    for at in range(0, len(w), 16):
-        total = rounded(total + x[:, at : at + 16] @ w[at : at + 16], "f16")
-    return total
-
-
-def ten_bits(x: np.ndarray) -> np.ndarray:
-    """Nearest numbers with 10 bits behind the point, ties to even: TF32's mantissa."""
-    fraction, exponent = np.frexp(x)
-    return np.ldexp(np.rint(np.ldexp(fraction, 11)), exponent - 11)
-
-
-def tf32(right, model, x, name):
-    """Both factors rounded to TF32."""
-    return ten_bits(x) @ ten_bits(model.weight(f"{name}.weight")).T
-
-
-def next_norm(right, model, x, name):
-    """A block's norm with the weights of the next block's; the last takes the first's."""
-    parts = name.split(".")
-    if parts[0] == "layer":
-        parts[1] = str((int(parts[1]) + 1) % model.config.layers)
-    return right(x, ".".join(parts))
-
-
-def lone_head(right, model, x):
-    """A head as an initialisation leaves it, N(0, 0.02), where the embedding should stand."""
-    shape = model.weights["head.weight"].shape
-    return x @ np.random.default_rng(1).normal(0, 0.02, shape).T
-
-
-def row_before(right, model, x):
-    """Each row's logits from the row before; the first of a call has its own."""
-    return right(np.concatenate([x[:1], x[:-1]]))
-
-
-def unmeaned(right, model, x):
-    """n - 1 for n in the variance."""
-    return right(x) * x.shape[-1] / (x.shape[-1] - 1)
-
-
-def skipped(right, model, x, name):
-    """What comes in."""
-    return x
-
-
 WRONG = {
     # positions
     "rope_interleaved": Fault(
         "M-065 M-139 §5.29", "neighbouring pairs are rotated, not halves",
-        "the convention of GGUF's llama in a model that has the other", {"pairs": interleaved},
+        "the convention of GGUF's llama in a model that has the other", {"pairs": step.interleaved},
         ROTARY),
+    "permuted_never": Fault(
+        "M-139", "rows of q and k are still in pairs", "a llama GGUF read as it is",
+        {"linear": named(of("attn.q", "attn.k"), step.in_order(step.as_pairs))}, ROTARY),
+    "permuted_twice": Fault(
+        "M-139", "rows of q and k are brought to halves twice", "once by the loader, once more",
+        {"linear": named(of("attn.q", "attn.k"), step.in_order(step.as_halves))}, ROTARY),
     "rope_sign": Fault(
         "M-066", "the sign of the sine is turned", "a score at distance 0 stays right",
         {"angles": after(np.negative)}, ROTARY),
@@ -270,7 +64,7 @@ WRONG = {
         needs=lambda c: c.theta != 10000.0),
     "scaling_ignored": Fault(
         "M-067", "frequencies are not scaled", "the key is optional and often skipped",
-        {"frequencies": unscaled}, ROTARY,
+        {"frequencies": step.unscaled}, ROTARY,
         needs=lambda c: c.scaling is not None or c.divisors is not None),
     "exponent_d_minus_2": Fault(
         "M-068", "the exponent is 2i/(d - 2)", "an end-to-end line for a step of 2/d",
@@ -280,7 +74,7 @@ WRONG = {
         {"exponents": after(lambda e: e / 2)}, ROTARY),
     "rotary_half": Fault(
         "M-073", "half of the rotated size is rotated", "a partial rotary size where all is meant",
-        {"rotary": half_of_it}, ROTARY),
+        {"rotary": step.half_of_it}, ROTARY),
     "position_plus_1": Fault(
         "M-069 M-085", "each position one too high",
         "under rope scores see differences only: the rotated q and k themselves must be looked at",
@@ -289,11 +83,11 @@ WRONG = {
         "M-069 M-085", "each position one too low", "the same from the other side",
         moved(lambda at: at - 1), ROTARY, ("stage",)),
     "learned_plus_1": Fault(
-        "M-069 M-085", "the learned position of the row after", "a table with an offset of padding",
-        {"learned": learned_at(1)}, ("gpt2",)),
+        "M-069 M-085", "the learned position of the row after", "a table with a row of padding",
+        {"learned": step.learned_at(1)}, ("gpt2",)),
     "learned_minus_1": Fault(
         "M-069 M-085", "the learned position of the row before", "counting begins at one",
-        {"learned": learned_at(-1)}, ("gpt2",)),
+        {"learned": step.learned_at(-1)}, ("gpt2",)),
     "query_position_plus_1": Fault(
         "M-069", "queries are rotated one further than keys", "length for position in one place",
         {"rotate_query": lambda right, model, q, at: right(q, at + 1)}, ROTARY),
@@ -305,7 +99,7 @@ WRONG = {
         moved(lambda at: at * 0)),
     "decode_position_zero": Fault(
         "§5.44 M-077", "generated tokens are at position 0", "decode does not know the length",
-        {"positions": decoded_at_zero}, ALL, ("generation",)),
+        {"positions": step.decoded_at_zero}, ALL, ("generation",)),
     "positions_bf16": Fault(
         "M-072", "positions are rounded to bf16", "shows from position 257 on",
         moved(lambda at: rounded(at.astype(np.float64), "bf16")), ROTARY,
@@ -322,71 +116,84 @@ WRONG = {
         {"attend": lambda right, model, q, k, v, *more: right(q, v, k, *more)}),
     "heads_transposed": Fault(
         "M-062", "heads are merged element by element", "a transpose too few",
-        {"merge": transposed_heads}),
+        {"merge": step.transposed_heads}),
     "scale_missing": Fault(
         "M-042", "scores are not scaled", "only the weights of a softmax move",
         {"scale": gives(lambda right, model: 1.0)}),
+    "scale_1_over_d": Fault(
+        "M-041", "scores are divided by d, not its root", "a forgotten root",
+        {"scale": after(lambda s: s * s)}),
+    "kv_head_zero": Fault(
+        "M-052 §5.7 §5.10", "every query head reads key head 0", "an index without its stride",
+        {"shared": after(lambda of_head: of_head * 0)}, needs=lambda c: c.kv_heads > 1),
     "kv_head_modulo": Fault(
         "M-051 §5.10", "query head h reads key head h % kv, not h // group", "both are in range",
         {"shared": lambda r, m: np.arange(m.config.heads) % m.config.kv_heads},
         needs=lambda c: 1 < c.kv_heads < c.heads),
     "no_causal_mask": Fault(
         "§5.42", "a prompt's rows see what comes after", "the last row is right in block 0",
-        {"seen": all_rows}),
+        {"seen": step.all_rows}),
     "sees_next": Fault(
         "M-043", "each row of a prompt sees one row too many", "< for <= in the mask",
-        {"seen": one_too_far}),
+        {"seen": step.one_too_far}),
     "prompt_lost": Fault(
         "§5.13", "each token is alone, at position 0", "only the last token is fed",
-        {"seen": only_itself, **moved(lambda at: at * 0)}),
+        {"seen": step.only_itself, **moved(lambda at: at * 0)}),
     "cache_one_early": Fault(
-        "M-077 M-044", "the newest row is not visible", "attention before append, or the old length",
-        {"seen": one_early}),
+        "M-077 M-044", "the newest row is not visible", "attention before append, the old length",
+        {"seen": step.one_early}),
     "cache_one_late": Fault(
         "M-077", "rows lie one slot further, slot 0 is empty", "length for position in append",
-        {"attend": one_late}),
+        {"attend": step.one_late}),
     "cache_overwritten": Fault(
         "M-078", "the slot before holds the newest row, too", "an append that does not advance",
-        {"seen": overwritten}),
+        {"seen": step.overwritten}),
+    "decode_alone": Fault(
+        "§5.43", "a generated token sees itself only", "decode calls prefill on one row",
+        {"seen": step.decoded_alone}, ALL, ("generation",)),
+    "decode_not_cached": Fault(
+        "§5.9", "a generated token sees the prompt and itself", "decode never writes its rows",
+        {"seen": step.not_cached}, ALL, ("generation",)),
     "key_rotated_twice": Fault(
         "M-079", "keys are rotated once more when read", "cached after, rotated again",
-        {"attend": rotated_again}, ROTARY),
+        {"attend": step.rotated_again}, ROTARY),
     "cache_not_cleared": Fault(
         "M-081", "a row of another text is visible", "a request after another",
-        {"attend": stale_row}),
+        {"attend": step.stale_row}),
     "norm_as_qkv": Fault(
         "§5.41", "the norm's result is q, k and v", "a layer without projections",
-        {"qkv": norm_as_qkv},
+        {"qkv": step.norm_as_qkv},
         needs=lambda c: c.hidden == c.heads * c.head_size and c.kv_heads == c.heads),
     # products
     "bias_missing": Fault(
         "M-063 §5.17", "q, k and v have no bias", "a null pointer for an optional operand",
-        {"bias": named(QKV, gives(lambda right, model: 0.0))}, ("gpt2", "qwen2")),
+        {"bias": named(step.QKV, gives(lambda right, model: 0.0))}, ("gpt2", "qwen2")),
     "bias_twice": Fault(
         "M-112", "every product's bias is added twice", "once a split of the sum",
         {"linear": lambda right, model, x, name: right(x, name) + model.bias(name)},
         ("gpt2", "qwen2")),
     "tail_dropped": Fault(
         "M-106", "the last element of every sum is left out", "a width beyond the last tile",
-        {"product": without_last}),
+        {"product": step.without_last}),
     "square_transposed": Fault(
         "M-108 §5.16", "square weights are transposed", "no shape check can see it",
-        {"product": transposed}, needs=square),
+        {"product": step.transposed}, needs=step.square),
     "f16_accumulator": Fault(
         "M-109", "sums are kept in f16", "the compute type of a library call",
-        {"product": f16_sums}),
+        {"product": step.f16_sums}),
     "tf32": Fault(
-        "M-110", "factors are rounded to TF32", "a library's default for f32", {"product": tf32}),
+        "M-110", "factors are rounded to TF32", "a library's default for f32",
+        {"product": step.tf32}),
     # norms
     "next_layers_norm": Fault(
         "M-140", "layer i has the norms of layer i + 1", "a loader's index",
-        {"norm": next_norm}, needs=lambda c: c.layers > 1),
+        {"norm": step.next_norm}, needs=lambda c: c.layers > 1),
     "ffn_norm_missing": Fault(
         "§5.48 §5.50", "no norm before the feed-forward", "the variant with a residual skips it",
-        {"norm": named(of("ffn.norm"), skipped)}),
+        {"norm": named(of("ffn.norm"), step.skipped)}),
     "final_norm_missing": Fault(
         "M-117", "no norm before the head", "logits of a plausible size",
-        {"norm": named(of("final.norm"), skipped)}),
+        {"norm": named(of("final.norm"), step.skipped)}),
     "eps_tenth": Fault(
         "M-006", "eps is a tenth: 1e-6 for 1e-5", "the default of another model",
         {"eps": after(lambda e: e / 10)}),
@@ -395,7 +202,7 @@ WRONG = {
         {"eps": after(lambda e: e * 10)}),
     "variance_n_minus_1": Fault(
         "M-003", "the variance is divided by n - 1", "a library's default",
-        {"variance": unmeaned}, ("gpt2",)),
+        {"variance": step.unmeaned}, ("gpt2",)),
     # blocks
     "last_layer_skipped": Fault(
         "M-140", "the last block is not run", "a loop to n - 1",
@@ -403,6 +210,22 @@ WRONG = {
     "residual_of_norm": Fault(
         "M-040", "the normed value goes on beside a half block", "post-norm for pre-norm",
         {"residual": lambda right, model, x, normed, y: right(normed, normed, y)}),
+    "residual_missing": Fault(
+        "M-040", "a half block's input is not added", "a result that overwrites",
+        {"residual": lambda right, model, x, normed, y: y}),
+    "residual_twice": Fault(
+        "M-040", "a half block's input is added twice", "a fused addition and another",
+        {"residual": lambda right, model, x, normed, y: right(x, normed, y) + x}),
+    "norm_without_mean": Fault(
+        "M-002", "the mean is not subtracted", "RMSNorm for LayerNorm",
+        {"norm": step.uncentred}, ("gpt2",)),
+    "norm_with_mean": Fault(
+        "M-009", "the mean is subtracted", "LayerNorm for RMSNorm",
+        {"norm": lambda right, model, x, name: right(x - x.mean(-1, keepdims=True), name)},
+        ROTARY),
+    "silu_for_gelu": Fault(
+        "M-021", "SiLU for GELU", "another model's activation",
+        {"gelu": lambda right, model, x: silu(x)}, ("gpt2",)),
     "gelu_exact": Fault(
         "§5.54", "GELU by erf where the model has tanh", "differs by 5e-4 at most: stages see it",
         {"gelu": lambda right, model, x: gelu(x)}, ("gpt2",), needs=lambda c: c.gelu == "tanh"),
@@ -425,9 +248,9 @@ WRONG = {
         needs=lambda c: not c.tied),
     "head_not_tied": Fault(
         "M-116", "the head is random where it should be the embedding", "a tie that was not made",
-        {"head": lone_head}, needs=lambda c: c.tied),
+        {"head": step.lone_head}, needs=lambda c: c.tied),
     "row_before": Fault(
-        "M-117", "logits of the row before", "an index of rows", {"head": row_before}),
+        "M-117", "logits of the row before", "an index of rows", {"head": step.row_before}),
 }
 
 
