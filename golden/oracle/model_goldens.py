@@ -64,14 +64,28 @@ class Witnesses:
         """The slots that some glob matches."""
         ours: dict[str, np.ndarray] = {}
         self.right.forward(ids, slots=ours)
+        ours = with_cache(ours)
         ours = {k: v for k, v in ours.items() if any(fnmatchcase(k, g) for g in globs)}
         if self.other is not None:
             theirs: dict[str, np.ndarray] = {}
             self.other.forward(ids, slots=theirs)
+            theirs = with_cache(theirs)
             for name, x in ours.items():
                 size = x.std(-1) if name == "logits" else rms(x)
                 self.differ(name, rms(x - theirs[name]), size)
         return ours
+
+
+def with_cache(slots: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The slots and what the caches hold after them: keys as they are read, rotated or not."""
+    caches = {}
+    for name in slots:
+        layer, of, _ = name.partition(".attn.v")
+        if of:
+            rotated = f"{layer}.attn.k_rope"
+            caches[f"{layer}.kv.k"] = slots[rotated if rotated in slots else f"{layer}.attn.k"]
+            caches[f"{layer}.kv.v"] = slots[name]
+    return slots | caches
 
 
 def raw(x) -> Raw:
@@ -100,6 +114,7 @@ def stage(ask: dict, ids: np.ndarray, w: Witnesses) -> dict[str, np.ndarray]:
     for name in ask.get("wrong", []):
         slots: dict[str, np.ndarray] = {}
         broken(w.right, name).forward(ids, slots=slots)
+        slots = with_cache(slots)
         # a fault may leave a block out: its slots are then what nobody wrote
         out |= {f"wrong.{name}.{s}": slots.get(s, np.zeros_like(out[s])) for s in list(out)
                 if not s.startswith("wrong.")}

@@ -203,8 +203,8 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
         let entry = gguf.metadata().entry(key).ok_or_else(|| format!("no key {key}"))?;
         let at = entry.offset as usize;
         let new: Vec<u8> = match entry.value.kind() {
-            "f32" => (value as f32).to_le_bytes().to_vec(),
-            "u32" => (value as u32).to_le_bytes().to_vec(),
+            "float32" => (value as f32).to_le_bytes().to_vec(),
+            "uint32" => (value as u32).to_le_bytes().to_vec(),
             other => return Err(format!("{key} is {other}, no number of four bytes")),
         };
         bytes[at..at + new.len()].copy_from_slice(&new);

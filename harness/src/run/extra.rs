@@ -1,7 +1,7 @@
 //! What a run asks of a subject beside its cases: checks of the subject as a whole, and benches.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -149,34 +149,72 @@ impl Extra {
     }
 }
 
-/// Asks everything, a subject after the other, in a process of its own each.
+/// Asks everything, a subject after the other, in processes of their own.
 pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
     for subject in 0..context.plan.subjects.len() {
-        let extras: Vec<&Extra> =
-            context.plan.extras.iter().filter(|e| e.subject == subject).collect();
-        if extras.is_empty() {
-            continue;
-        }
-        let mut slot = match Slot::open(launch(context, subject)) {
-            Ok(slot) => slot,
-            Err(absent) => {
-                for extra in extras {
-                    let message = absent.message.clone();
-                    teller.tell(extra.row(Verdict::NotRun { kind: NotRun::NoDevice, message }));
-                }
-                continue;
-            }
+        let extras = context.plan.extras.iter().filter(|e| e.subject == subject);
+        let queue: Mutex<VecDeque<&Extra>> = Mutex::new(extras.collect());
+        // One card is one place; on the CPU what is loaded alike is asked side by side.
+        let threads = match context.plan.subjects[subject].how {
+            How::Cpu => context.options.jobs.max(1),
+            How::Cuda(_) | How::Command(_) => 1,
         };
-        let (mut limits, mut held) = (None, None);
-        for extra in extras {
-            let row = if context.stopped() {
-                let message = "the run was stopped".to_owned();
-                extra.row(Verdict::NotRun { kind: NotRun::Stopped, message })
-            } else {
-                ask(context, extra, &mut slot, (&mut limits, &mut held))
-            };
-            teller.tell(row);
+        let (to, rows) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let (to, queue) = (to.clone(), &queue);
+                scope.spawn(move || work(context, subject, queue, &to));
+            }
+            drop(to);
+            rows.iter().for_each(|row| teller.tell(row));
+        });
+    }
+}
+
+/// The next extras that one process should answer: those of one model, or one by one.
+fn next<'e>(queue: &Mutex<VecDeque<&'e Extra>>) -> Vec<&'e Extra> {
+    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut batch: Vec<&Extra> = queue.pop_front().into_iter().collect();
+    while let (Some(first), Some(other)) = (batch.first(), queue.front()) {
+        match (&first.what, &other.what) {
+            (What::Model(a), What::Model(b)) if a.stem == b.stem && a.form == b.form => {
+                batch.extend(queue.pop_front());
+            }
+            _ => break,
         }
+    }
+    batch
+}
+
+fn work(
+    context: &Context<'_>,
+    subject: usize,
+    queue: &Mutex<VecDeque<&Extra>>,
+    rows: &mpsc::Sender<Row>,
+) {
+    // Whoever listens outlives every thread.
+    let tell = |row: Row| drop(rows.send(row));
+    let mut batch = next(queue);
+    if batch.is_empty() {
+        return;
+    }
+    let opened = Slot::open(launch(context, subject));
+    let (mut limits, mut held) = (None, None);
+    let mut slot = opened.map_err(|absent| absent.message);
+    while !batch.is_empty() {
+        for extra in batch {
+            let not_run = |kind, message: &str| {
+                extra.row(Verdict::NotRun { kind, message: message.to_owned() })
+            };
+            tell(match &mut slot {
+                Err(message) => not_run(NotRun::NoDevice, message),
+                Ok(_) if context.stopped() => not_run(NotRun::Stopped, "the run was stopped"),
+                Ok(slot) => ask(context, extra, slot, (&mut limits, &mut held)),
+            });
+        }
+        batch = next(queue);
+    }
+    if let Ok(slot) = slot {
         slot.finish();
     }
 }
