@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::execution::Observed;
 use crate::subject::models::{self, Models, Tell};
 use crate::subject::serve::{Answer, Bench, Device, NoAnswer, Trouble, hello_of_ours, resident};
+use crate::subject::text::Shelf;
 use crate::subject::{OpQuestion, layers, perfect};
 
 /// What our worker observes of itself on a card.
@@ -22,6 +23,7 @@ const OBSERVES: [&str; 5] = ["guards", "inputs", "poison", "route", "memory"];
 #[derive(Debug)]
 pub struct Cuda {
     models: Models,
+    shelf: Shelf,
     card: Card,
     settings: Settings,
 }
@@ -39,7 +41,8 @@ impl Cuda {
         if cores >= 8 {
             card.warm(&ops::pages())?;
         }
-        Ok(Cuda { models: Models::default(), card, settings: settings.clone() })
+        let (models, shelf) = (Models::default(), Shelf::default());
+        Ok(Cuda { models, shelf, card, settings: settings.clone() })
     }
 }
 
@@ -57,7 +60,8 @@ impl Device for Cuda {
             "driver": format!("CUDA {driver}"),
             "runtime": format!("NVRTC {major}.{minor}"),
         });
-        let calls = [&["op", "memory", "bench", "check", "inspect"][..], models::CALLS].concat();
+        let calls = ["op", "memory", "bench", "check", "inspect", "tokenize", "detokenize"];
+        let calls = [&calls[..], models::CALLS].concat();
         Ok(hello_of_ours(&device, &calls, &OBSERVES))
     }
 
@@ -112,6 +116,14 @@ impl Device for Cuda {
             "streams" => Ok(layers::streams(&self.settings, self.card.card().index).err()),
             _ => Err(NoAnswer::Unsupported(format!("check {stem}::{case}"))),
         }
+    }
+
+    fn text(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Answer, NoAnswer> {
+        self.shelf.answer(ask, tensors)
     }
 
     fn model(

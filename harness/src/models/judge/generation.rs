@@ -53,20 +53,26 @@ pub(super) fn judge(
     }
     let decides: Vec<bool> =
         golden.margin.iter().zip(&golden.std).map(|(m, s)| class.decides(*m, *s)).collect();
-    free(j, golden, g, first, &decides);
+    let mut decided = free(j, golden, first, &decides);
     if let Some(rows) = answer.forced {
         forced(j, golden, rows, &decides);
+        decided = decides.iter().filter(|d| **d).count();
+    }
+    let share = decided as f64 / golden.greedy.len() as f64;
+    j.figures.insert("decided".to_owned(), share);
+    if share < g.decided_at_least {
+        let least = g.decided_at_least;
+        j.inconclusive =
+            Some(format!("{share:.2} of the positions are decided, {least} are asked"));
     }
     coherent(j, golden, first, answer.text);
 }
 
 /// Running free: ids agree up to the first difference, and that one is at an undecided position.
-fn free(j: &mut Judgement, golden: &ModelGolden, g: &Generation, ids: &[i32], decides: &[bool]) {
+/// How many decided positions that compares.
+fn free(j: &mut Judgement, golden: &ModelGolden, ids: &[i32], decides: &[bool]) -> usize {
     let differs = ids.iter().zip(&golden.greedy).position(|(a, b)| a != b);
     let upto = differs.unwrap_or(golden.greedy.len());
-    let decided = decides[..upto].iter().filter(|d| **d).count();
-    let share = decided as f64 / golden.greedy.len() as f64;
-    j.figures.insert("decided".to_owned(), share);
     match differs {
         Some(at) if decides[at] => {
             let (got, want) = (ids[at], golden.greedy[at]);
@@ -82,11 +88,7 @@ fn free(j: &mut Judgement, golden: &ModelGolden, g: &Generation, ids: &[i32], de
         Some(at) => j.lines.push(format!("token {at} differs, and no margin decides it")),
         None => j.lines.push("every token is the golden's".to_owned()),
     }
-    if share < g.decided_at_least {
-        let least = g.decided_at_least;
-        j.inconclusive =
-            Some(format!("{share:.2} of the positions are decided, {least} are asked"));
-    }
+    decides[..upto].iter().filter(|d| **d).count()
 }
 
 /// Along the golden's text: the first token of each decided position.
