@@ -8,7 +8,8 @@ use crate::subject::inspect::{Inspected, refusal};
 /// Opens a model file without a device. Example: goldgate inspect model.gguf
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A GGUF file, a .safetensors file or index, or a folder that holds one with its config.json.
+    /// A GGUF file, a .safetensors file or index, a folder that holds one with its config.json, or
+    /// a tokenizer.json.
     path: PathBuf,
     /// The facts as JSON.
     #[arg(long)]
