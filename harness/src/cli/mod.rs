@@ -14,6 +14,7 @@ mod model;
 mod mutate;
 mod new;
 mod op;
+mod perplexity;
 mod report;
 mod run;
 mod schema;
@@ -69,6 +70,8 @@ enum Command {
     Report(report::Report),
     /// One op on tensors of a file, results into another.
     Op(op::Args),
+    /// How well a model foretells a text, and how far it is from another.
+    Perplexity(perplexity::Args),
     /// Prints the JSON Schema of the spec files.
     Schema(schema::Args),
     /// Shows one case in full.
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Op(args) => op::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Check(args) => check::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Golden(args) => golden::run(args),
