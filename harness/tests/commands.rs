@@ -98,7 +98,9 @@ fn a_chat_is_laid_out_by_a_published_template_alone() {
 
     let settings = folder.path().join("tokenizer_config.json");
     fs::write(&settings, json!({"chat_template": "{{ messages }}"}).to_string()).expect("written");
-    assert_eq!(refused(&words(true, "Alice")).0, Some(3));
+    let output = goldgate(&[&words(true, "Alice")[..], &["--json"]].concat());
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((output.status.code(), &told["code"]), (Some(3), &json!("TEMPLATE_UNSUPPORTED")));
 
     let template = json!({"chat_template": Template::Qwen2.text()});
     fs::write(&settings, template.to_string()).expect("written");

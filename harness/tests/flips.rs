@@ -1,4 +1,4 @@
-//! A tokenizer.json cut at every byte and with every bit turned: refused, or opened, without a panic
+//! A tokenizer.json cut at every byte and with every bit turned: refused, or opened, never a panic,
 //! and within the budget of memory.
 //!
 //! One test, since the counts of the allocator are those of the whole process.

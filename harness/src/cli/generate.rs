@@ -12,7 +12,7 @@ use goldgate_engine::weights::{Code, Malformed};
 use serde_json::{Value, json};
 
 use crate::cli::model::{Loaded, ModelArgs, Said};
-use crate::cli::{Exit, Failure, say_json};
+use crate::cli::{Exit, Failure, bad_input, say_json};
 
 /// Example: goldgate generate --model tiny.gguf --prompt 'Once upon a time' --max-tokens 50
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,43 @@ pub struct Args {
 const STOPS: usize = 4;
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    bad_input(told(args), args.json)
+}
+
+/// What goes into the model, and what ends it.
+struct Prompt {
+    ids: Vec<u32>,
+    ends: Vec<u32>,
+    chat: Option<&'static str>,
+}
+
+fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure> {
+    let mut ends = tokenizer.map(|t| t.eos().to_vec()).unwrap_or_default();
+    let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--prompt: {e}"));
+    match (&args.prompt, &args.ids, tokenizer) {
+        (Some(prompt), _, Some(tokenizer)) if args.chat => {
+            let template = template(args, tokenizer)?;
+            let laid_out = || Ok((template.ids(tokenizer, prompt)?, template.end_id(tokenizer)?));
+            let (ids, end) = laid_out().map_err(|e: NoChat| match e {
+                NoChat::Marker(mark) => {
+                    let found = format!("a vocabulary without {mark}");
+                    unsupported(args, &found, "the control tokens of its own template")
+                }
+                NoChat::Fault(fault) => usage(&fault),
+            })?;
+            ends.push(end);
+            Ok(Prompt { ids, ends, chat: Some(template.name()) })
+        }
+        (Some(prompt), _, Some(tokenizer)) => {
+            let ids = tokenizer.encode(prompt.as_bytes(), true, false).map_err(|e| usage(&e))?;
+            Ok(Prompt { ids, ends, chat: None })
+        }
+        (_, Some(ids), _) => Ok(Prompt { ids: ids.clone(), ends, chat: None }),
+        _ => Err(Failure::Usage("a prompt, or ids".to_owned())),
+    }
+}
+
+fn told(args: &Args) -> Result<Exit, Failure> {
     if args.stop.len() > STOPS || args.stop.iter().any(String::is_empty) {
         let message = format!("--stop: {} texts, at most {STOPS}, none empty", args.stop.len());
         return Err(Failure::Usage(message));
@@ -74,32 +111,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         (Ok(tokenizer), _) => Some(tokenizer),
         // Ids need no vocabulary.
         (Err(_), None) => None,
-        (Err(malformed), Some(_)) => {
-            eprintln!("{malformed}");
-            return Ok(Exit::BadInput);
-        }
+        (Err(malformed), Some(_)) => return Err(Failure::Malformed(Box::new(malformed))),
     };
-    let mut ends = tokenizer.as_ref().map(|t| t.eos().to_vec()).unwrap_or_default();
-    let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--prompt: {e}"));
-    let mut chat = None;
-    let ids = match (&args.prompt, &args.ids, &tokenizer) {
-        (Some(prompt), _, Some(tokenizer)) if args.chat => {
-            let template = template(args, tokenizer)?;
-            let laid_out = || Ok((template.ids(tokenizer, prompt)?, template.end_id(tokenizer)?));
-            let (ids, end) = laid_out().map_err(|e: NoChat| match e {
-                NoChat::Marker(mark) => unsupported(args, mark, "a control token of this text"),
-                NoChat::Fault(fault) => usage(&fault),
-            })?;
-            ends.push(end);
-            chat = Some(template.name());
-            ids
-        }
-        (Some(prompt), _, Some(tokenizer)) => {
-            tokenizer.encode(prompt.as_bytes(), true, false).map_err(|e| usage(&e))?
-        }
-        (_, Some(ids), _) => ids.clone(),
-        _ => return Err(Failure::Usage("a prompt, or ids".to_owned())),
-    };
+    let Prompt { ids, ends, chat } = prompt(args, tokenizer.as_ref())?;
     let mut loaded = match args.model.load(&json!({}), args.json)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),

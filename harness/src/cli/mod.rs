@@ -206,6 +206,24 @@ pub fn say_json(value: &Value) -> io::Result<()> {
     say(&format!("{value:#}"))
 }
 
+/// With `json`, tells bad input as JSON on stdout in place of a line on stderr.
+///
+/// # Errors
+/// Every other failure; a stdout that is closed.
+pub fn bad_input(outcome: Result<Exit, Failure>, json: bool) -> Result<Exit, Failure> {
+    match outcome {
+        Err(Failure::Malformed(malformed)) if json => {
+            say_json(&crate::subject::inspect::refusal(&malformed))?;
+            Ok(Exit::BadInput)
+        }
+        Err(Failure::Problems(problems)) if json => {
+            say_json(&problems_json(&problems))?;
+            Ok(Exit::BadInput)
+        }
+        outcome => outcome,
+    }
+}
+
 /// Problems as JSON.
 pub fn problems_json(problems: &[Problem]) -> Value {
     json!(problems.iter().map(Problem::to_json).collect::<Vec<_>>())

@@ -116,7 +116,8 @@ fn case_text(name: &str) -> String {
 fn file_case_text(name: &str) -> String {
     format!(
         "  - name: {name}\n    # What goes wrong in a reader that lets it through.\n    \
-         why: an example, of a version that does not exist\n    edits: [{{ field: version, u32: 4 }}]\n    \
+         why: an example, of a version that does not exist\n    \
+         edits: [{{ field: version, u32: 4 }}]\n    \
          refuses: {{ code: VERSION, offset: 4, field: version }}\n"
     )
 }

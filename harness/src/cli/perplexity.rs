@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::model::{Loaded, ModelArgs, Said};
-use crate::cli::{Exit, Failure, say, say_json};
+use crate::cli::{Exit, Failure, bad_input, say, say_json};
 use crate::spec::Problem;
 use crate::subject::text;
 
@@ -59,7 +59,8 @@ macro_rules! wanted {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    Ok(measured(args)?.map_or_else(|exit| exit, |()| Exit::Yes))
+    let outcome = measured(args).map(|asked| asked.map_or_else(|exit| exit, |()| Exit::Yes));
+    bad_input(outcome, args.json)
 }
 
 fn measured(args: &Args) -> Asked<()> {

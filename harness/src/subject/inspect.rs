@@ -21,7 +21,7 @@ pub enum Inspected {
     /// A model.
     Model(Box<Whole>),
     /// A tokenizer.json by itself.
-    Tokenizer(PathBuf, Facts),
+    Tokenizer(PathBuf, Box<Facts>),
 }
 
 /// A model file, its configuration, and its vocabulary where it has one that is read.
@@ -42,7 +42,8 @@ impl Inspected {
     pub fn open(path: &Path) -> Result<Inspected, Malformed> {
         // Its name is all that tells it from other JSON before it is read.
         if path.to_string_lossy().ends_with(TOKENIZER) && !path.is_dir() {
-            return Ok(Inspected::Tokenizer(path.to_path_buf(), Facts::of_json(path)?));
+            let facts = Facts::of_json(path)?;
+            return Ok(Inspected::Tokenizer(path.to_path_buf(), Box::new(facts)));
         }
         let checkpoint = Checkpoint::open(path)?;
         let (config, told) = Config::of(&checkpoint)?;
