@@ -55,6 +55,37 @@ fn perplexity_is_that_of_transformers() {
 }
 
 #[test]
+fn what_quantisation_costs_is_what_torch_says() {
+    let model = "golden/models/gpt2-tiny/q8_0.gguf";
+    let words = ["perplexity", "--model", model, "--against", "golden/models/gpt2-tiny/hf"];
+    let more = ["--file", TEXT, "--tokens", "200", "--window", "100"];
+    let told = facts(&[&words[..], &more].concat());
+    // The same weights, unpacked by gguf-py 0.19, in transformers 5.17 with torch 2.11 in f32.
+    for (name, want) in [
+        ("kl_mean", 1.371_215_6e-4),
+        ("kl_p99", 5.945_73e-4),
+        ("logprob_change_mean", 1.455_984_1e-2),
+        ("logprob_change_p99", 7.545_934e-2),
+        ("top1_agreement", 0.984_848_484_8),
+    ] {
+        let got = told["against"][name].as_f64().expect("a number");
+        assert!((got - want).abs() < 1e-4 * want, "{name} {got}, want {want}");
+    }
+}
+
+#[test]
+fn a_tokenizer_is_inspected_by_itself() {
+    let told = facts(&["inspect", &format!("{QWEN2}/tokenizer.json")]);
+    let tokenizer = json!({"kind": "hf-json", "tokens": 557, "control": 3, "bos": null, "eos": []});
+    assert_eq!((&told["format"], &told["tokenizer"]), (&json!("tokenizer.json"), &tokenizer));
+    assert_eq!(told["files"][0]["sha256"].as_str().map(str::len), Some(64));
+    let (exit, line) = refused(&["inspect", "no/such/tokenizer.json"]);
+    assert_eq!((exit, line.starts_with("error[IO] file=no/such/")), (Some(3), true), "{line}");
+    let folder = facts(&["inspect", QWEN2]);
+    assert_eq!(folder["tokenizer"], tokenizer);
+}
+
+#[test]
 fn a_model_is_as_far_from_itself_as_nothing() {
     let words = ["perplexity", "--model", QWEN2, "--file", TEXT, "--tokens", "70"];
     let own = facts(&[&words[..], &["--window", "40", "--against", QWEN2]].concat());
