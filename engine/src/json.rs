@@ -30,6 +30,14 @@ pub struct NotJson {
     pub at: usize,
     /// What the grammar wants there.
     pub expected: &'static str,
+    /// Of a key that stands twice: the path of its object, without places in arrays.
+    pub path: String,
+}
+
+impl NotJson {
+    fn new(what: Break, at: usize, expected: &'static str) -> NotJson {
+        NotJson { what, at, expected, path: String::new() }
+    }
 }
 
 /// A checked text.
@@ -52,18 +60,15 @@ impl<'a> Json<'a> {
     /// # Errors
     /// The first place that breaks the grammar.
     pub fn read(bytes: &'a [u8]) -> Result<Json<'a>, NotJson> {
-        let text = std::str::from_utf8(bytes).map_err(|e| NotJson {
-            what: Break::Syntax,
-            at: e.valid_up_to(),
-            expected: "UTF-8",
-        })?;
-        let mut check = Check { text, at: 0, keys: Vec::new() };
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| NotJson::new(Break::Syntax, e.valid_up_to(), "UTF-8"))?;
+        let mut check = Check { text, at: 0, keys: Vec::new(), path: Vec::new() };
         check.space();
         check.value(0)?;
         check.space();
         match check.at == text.len() {
             true => Ok(Json { text }),
-            false => Err(NotJson { what: Break::Trailing, at: check.at, expected: "the end" }),
+            false => Err(NotJson::new(Break::Trailing, check.at, "the end")),
         }
     }
 
@@ -288,6 +293,8 @@ struct Check<'a> {
     at: usize,
     /// Offsets of the keys of every open object, innermost last.
     keys: Vec<u32>,
+    /// Offsets of the keys under which the open values stand.
+    path: Vec<u32>,
 }
 
 impl Check<'_> {
@@ -300,13 +307,12 @@ impl Check<'_> {
     }
 
     fn wrong<T>(&self, expected: &'static str) -> Result<T, NotJson> {
-        Err(NotJson { what: Break::Syntax, at: self.at, expected })
+        Err(NotJson::new(Break::Syntax, self.at, expected))
     }
 
     fn value(&mut self, depth: usize) -> Result<(), NotJson> {
         if depth > DEPTH {
-            let expected = "at most 64 levels";
-            return Err(NotJson { what: Break::Depth, at: self.at, expected });
+            return Err(NotJson::new(Break::Depth, self.at, "at most 64 levels"));
         }
         match self.peek() {
             Some(b'{') => self.object(depth),
@@ -366,7 +372,9 @@ impl Check<'_> {
             }
             self.at += 1;
             self.space();
+            self.path.push(key);
             self.value(depth + 1)?;
+            self.path.pop();
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -387,11 +395,12 @@ impl Check<'_> {
         self.keys.truncate(first);
         match twice {
             None => Ok(()),
-            Some(at) => Err(NotJson {
-                what: Break::Twice,
-                at: at as usize,
-                expected: "each key of an object once",
-            }),
+            Some(at) => {
+                let escaped = |at: &u32| key(*at).replace('~', "~0").replace('/', "~1");
+                let path = self.path.iter().map(|at| format!("/{}", escaped(at))).collect();
+                let expected = "each key of an object once";
+                Err(NotJson { what: Break::Twice, at: at as usize, expected, path })
+            }
         }
     }
 

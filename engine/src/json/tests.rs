@@ -25,6 +25,8 @@ fn values_are_walked_in_place() {
 #[test]
 fn what_means_two_things_is_refused() {
     assert_eq!(broken(r#"{"a":1,"b":2,"\u0061":3}"#), (Break::Twice, 13));
+    let inside = Json::read(br#"{"a":{"b":{}},"c~":[{"d":1,"d":2}]}"#).expect_err("twice");
+    assert_eq!((inside.what, inside.path.as_str()), (Break::Twice, "/c~0"));
     assert_eq!(broken("1 2"), (Break::Trailing, 2));
     assert_eq!(broken(&"[".repeat(70)), (Break::Depth, 65));
     assert_eq!(broken("01"), (Break::Trailing, 1));

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::tokenizer::bpe::Merges;
+use crate::tokenizer::facts::Facts;
 use crate::tokenizer::markup::Mark;
 use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
 use crate::tokenizer::{Bytes, Kind, Policy, Tokenizer, Tokens, Words, alphabet};
-use crate::weights::refusal::{Code, Malformed};
+use crate::weights::refusal::{Code, Malformed, Warnings};
 
 /// What the metadata under `tokenizer.` says.
 #[derive(Clone, Debug, Default)]
@@ -54,12 +55,47 @@ const ENDS: &[&str] = &[
     "<|return|>",
 ];
 
+/// A vocabulary, checked, and what makes ids of it.
+struct Checked {
+    split: Split,
+    kinds: Vec<Kind>,
+    policy: Policy,
+    letters: [u32; 256],
+    /// Ids of left, right and whole, by rank.
+    merges: Vec<(u32, u32, u32)>,
+}
+
 /// Checks a vocabulary and builds its tokenizer.
 pub(super) fn build(v: Vocabulary) -> Result<Tokenizer, Malformed> {
+    let Checked { split, kinds, policy, letters, merges } = check(&v)?;
+    let marks = marks(&v.tokens, &kinds);
+    let tokens = Tokens { bytes: spelled(&v.tokens, &kinds), kinds };
+    let whole = (split == Split::LlamaBpe).then(|| whole_pieces(&tokens));
+    let nfc = split == Split::Qwen2;
+    let words = Bytes { split, nfc, letters, merges: Merges::new(merges), whole };
+    let words = Words::Gguf(Box::new(words));
+    Ok(Tokenizer::new(tokens, words, marks, policy, v.chat_template))
+}
+
+/// Checks a vocabulary, and builds nothing.
+pub(super) fn facts(v: Vocabulary) -> Result<Facts, Malformed> {
+    let Checked { kinds, policy, .. } = check(&v)?;
+    let tokens = Tokens { bytes: spelled(&v.tokens, &kinds), kinds };
+    Ok(Facts::new("gguf-bpe", tokens, policy, v.chat_template, Warnings::default()))
+}
+
+/// Every rule, those that hold for any model of tokens first: what is broken is said before what
+/// is not offered.
+fn check(v: &Vocabulary) -> Result<Checked, Malformed> {
     let file = v.file.clone();
     let no = |code, field: &str, found: &str, expected: &str| {
         Err(Malformed::new(code, &file, format!("tokenizer.ggml.{field}"), found, expected))
     };
+    if v.tokens.is_empty() {
+        return no(Code::VocabEmpty, "tokens", "none", "at least 256");
+    }
+    lengths(v)?;
+    let kinds = kinds(v)?;
     if v.model != "gpt2" {
         return no(Code::Model, "model", &v.model, "gpt2, which is byte-level BPE");
     }
@@ -69,11 +105,6 @@ pub(super) fn build(v: Vocabulary) -> Result<Tokenizer, Malformed> {
         let found = v.pre.as_deref().unwrap_or("none");
         return no(Code::Pretok, "pre", found, &format!("one of {names}"));
     };
-    if v.tokens.is_empty() {
-        return no(Code::VocabEmpty, "tokens", "none", "at least 256");
-    }
-    lengths(&v)?;
-    let kinds = kinds(&v)?;
     let order = v.tokens.order();
     if let Some((first, second)) = order.twice(&v.tokens) {
         let text = String::from_utf8_lossy(v.tokens.get(first as usize));
@@ -81,15 +112,9 @@ pub(super) fn build(v: Vocabulary) -> Result<Tokenizer, Malformed> {
         return no(Code::VocabDup, "tokens", &found, "each token once");
     }
     let letters = letters(&file, &v.tokens, &order)?;
-    let merges = merges(&v, &order)?;
-    let policy = policy(&v, split, &kinds, &order)?;
-    let marks = marks(&v.tokens, &kinds);
-    let tokens = Tokens { bytes: spelled(&v.tokens, &kinds), kinds };
-    let whole = (split == Split::LlamaBpe).then(|| whole_pieces(&tokens));
-    let nfc = split == Split::Qwen2;
-    let words = Bytes { split, nfc, letters, merges, whole };
-    let words = Words::Gguf(Box::new(words));
-    Ok(Tokenizer::new(tokens, words, marks, policy, v.chat_template))
+    let merges = merges(v, &order)?;
+    let policy = policy(v, split, &kinds, &order)?;
+    Ok(Checked { split, kinds, policy, letters, merges })
 }
 
 /// Lists by id have one length.
@@ -192,7 +217,7 @@ pub(super) fn letters(file: &Path, tokens: &Texts, order: &Order) -> Result<[u32
 }
 
 /// Merges as ids of left, right and whole.
-fn merges(v: &Vocabulary, order: &Order) -> Result<Merges, Malformed> {
+fn merges(v: &Vocabulary, order: &Order) -> Result<Vec<(u32, u32, u32)>, Malformed> {
     let mut ranked = Vec::with_capacity(v.merges.len());
     let mut whole = Vec::new();
     for (rank, line) in v.merges.iter().enumerate() {
@@ -217,7 +242,7 @@ fn merges(v: &Vocabulary, order: &Order) -> Result<Merges, Malformed> {
         };
         ranked.push((left, right, whole));
     }
-    Ok(Merges::new(ranked))
+    Ok(ranked)
 }
 
 fn policy(

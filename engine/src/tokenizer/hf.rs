@@ -19,6 +19,7 @@ use tokenizers::pre_tokenizers::split::{Split as SplitStep, SplitPattern};
 use tokenizers::tokenizer::{Model, SplitDelimiterBehavior};
 use unicode_normalization::UnicodeNormalization;
 
+use crate::tokenizer::facts::Facts;
 use crate::tokenizer::split::Split;
 use crate::tokenizer::{Fault, Tokenizer, Tokens, Words, alphabet, gguf};
 use crate::weights::refusal::{Code, Malformed};
@@ -43,17 +44,31 @@ impl std::fmt::Debug for Library {
     }
 }
 
-/// Opens a tokenizer.json.
-pub(super) fn open(path: &Path) -> Result<Tokenizer, Malformed> {
+/// A checked file, and the chat template.
+fn read(path: &Path) -> Result<(check::Parts, Option<String>), Malformed> {
     let bytes = beside::read(path, LARGEST)?;
     let mut parts = check::parts(&bytes, path)?;
     drop(bytes);
     let template = beside::settle(path, &mut parts)?;
+    Ok((parts, template))
+}
+
+/// Opens a tokenizer.json.
+pub(super) fn open(path: &Path) -> Result<Tokenizer, Malformed> {
+    let (mut parts, template) = read(path)?;
     let inner = library(&mut parts, path)?;
     let library = Library { inner, split: parts.split, nfc: parts.nfc };
     let tokens = Tokens { bytes: gguf::spelled(&parts.texts, &parts.kinds), kinds: parts.kinds };
     let words = Words::Hf(Box::new(library));
     Ok(Tokenizer::new(tokens, words, parts.marks, parts.policy, template))
+}
+
+/// Checks a tokenizer.json and the files beside it, as [`open`] does before the library hears of
+/// them.
+pub(super) fn facts(path: &Path) -> Result<Facts, Malformed> {
+    let (parts, template) = read(path)?;
+    let tokens = Tokens { bytes: gguf::spelled(&parts.texts, &parts.kinds), kinds: parts.kinds };
+    Ok(Facts::new("hf-json", tokens, parts.policy, template, parts.warnings))
 }
 
 fn library(parts: &mut check::Parts, file: &Path) -> Result<tokenizers::Tokenizer, Malformed> {

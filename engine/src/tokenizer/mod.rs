@@ -6,6 +6,8 @@
 
 pub mod alphabet;
 pub mod bpe;
+pub mod chat;
+pub mod facts;
 pub mod gguf;
 pub mod hf;
 pub mod markup;
@@ -23,7 +25,7 @@ use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
 use crate::tokenizer::utf8::Decoder;
 use crate::weights::Gguf;
-use crate::weights::refusal::{Code, Malformed};
+use crate::weights::refusal::Malformed;
 
 /// How special tokens are treated where one word says it all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +99,17 @@ struct Tokens {
     kinds: Vec<Kind>,
 }
 
+impl Tokens {
+    fn kind_of(&self, id: u32) -> Kind {
+        self.kinds.get(id as usize).copied().unwrap_or(Kind::Absent)
+    }
+
+    /// The bytes of a token, if the id has one.
+    fn get(&self, id: u32) -> Option<&[u8]> {
+        (self.kind_of(id) != Kind::Absent).then(|| self.bytes.get(id as usize))
+    }
+}
+
 /// What begins and ends a text, and ends a generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Policy {
@@ -161,13 +174,7 @@ impl Tokenizer {
     /// The first rule that the vocabulary breaks, at the byte where its field begins.
     pub fn of_gguf(gguf: &Gguf) -> Result<Tokenizer, Malformed> {
         let of = || Tokenizer::of_vocabulary(Vocabulary::of_gguf(gguf)?);
-        of().map_err(|refused| {
-            let key = refused.field.split('[').next().unwrap_or_default();
-            match gguf.metadata().entry(key) {
-                Some(entry) if refused.offset.is_none() => refused.at(entry.offset),
-                _ => refused,
-            }
-        })
+        of().map_err(|refused| placed(gguf, refused))
     }
 
     /// Reads a tokenizer.json, and beside it, where they are, tokenizer_config.json and
@@ -290,7 +297,7 @@ impl Tokenizer {
 
     /// What the token of an id is for.
     pub fn kind_of(&self, id: u32) -> Kind {
-        self.tokens.kinds.get(id as usize).copied().unwrap_or(Kind::Absent)
+        self.tokens.kind_of(id)
     }
 
     /// One more than the largest id.
@@ -321,44 +328,19 @@ impl Tokenizer {
         }
     }
 
-    /// The chat template as it is written. It is a program, and nothing here runs it.
+    /// The chat template as it is written. It is a program, and nothing here runs it; [`chat`]
+    /// knows the published ones.
     pub fn chat_template(&self) -> Option<&str> {
         self.template.as_deref()
     }
+}
 
-    /// Holds the vocabulary against the rows of the model's embedding. Models may have more rows
-    /// than tokens (Qwen2 has), never fewer.
-    ///
-    /// # Errors
-    /// `VOCAB_SIZE` with both figures.
-    pub fn fits(&self, rows: usize, file: &Path) -> Result<(), Malformed> {
-        if self.len() <= rows {
-            return Ok(());
-        }
-        let (found, expected) = (self.len().to_string(), format!("at most {rows} rows"));
-        Err(Malformed::new(Code::VocabSize, file, "tokens", &found, &expected))
-    }
-
-    /// Holds two vocabularies of one model against each other.
-    ///
-    /// # Errors
-    /// `VOCAB_DIFF` with the first five ids that differ.
-    pub fn same(&self, other: &Tokenizer, file: &Path) -> Result<(), Malformed> {
-        let text = |t: &Tokenizer, id: u32| match t.bytes(id, false) {
-            Ok(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
-            Err(_) => "none".to_owned(),
-        };
-        let ids = 0..u32::try_from(self.len().max(other.len())).unwrap_or(u32::MAX);
-        let differs = |id: &u32| self.bytes(*id, false).ok() != other.bytes(*id, false).ok();
-        let first: Vec<u32> = ids.filter(differs).take(5).collect();
-        if first.is_empty() {
-            return Ok(());
-        }
-        let list = |t: &Tokenizer| {
-            let each: Vec<String> = first.iter().map(|i| format!("{i}: {}", text(t, *i))).collect();
-            each.join(", ")
-        };
-        Err(Malformed::new(Code::VocabDiff, file, "tokens", list(self), list(other)))
+/// A refusal of a field of metadata, at the byte where its value begins.
+fn placed(gguf: &Gguf, refused: Malformed) -> Malformed {
+    let key = refused.field.split('[').next().unwrap_or_default();
+    match gguf.metadata().entry(key) {
+        Some(entry) if refused.offset.is_none() => refused.at(entry.offset),
+        _ => refused,
     }
 }
 

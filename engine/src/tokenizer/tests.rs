@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::facts::Facts;
 use super::*;
+use crate::weights::refusal::Code;
 
 /// A GGUF vocabulary of the 256 letters, then these merged words, then a control token.
 fn vocabulary(pre: &str, merges: &[&str]) -> Vocabulary {
@@ -165,12 +167,19 @@ fn tokens_twice_or_missing_are_named() {
 
 #[test]
 fn rows_and_other_vocabularies_are_held_against_it() {
-    let (t, file) = (tiny("gpt-2", &[]), Path::new("m.gguf"));
+    let facts =
+        |pre, merges: &[&str]| Facts::of_vocabulary(vocabulary(pre, merges)).expect("a vocabulary");
+    let (t, file) = (facts("gpt-2", &[]), Path::new("m.gguf"));
     assert_eq!(t.fits(258, file), Ok(()));
     assert_eq!(t.fits(400, file), Ok(()));
     assert_eq!(t.fits(257, file).map_err(|m| m.code), Err(Code::VocabSize));
-    assert_eq!(t.same(&tiny("qwen2", &[]), file), Ok(()));
-    let other = t.same(&tiny("gpt-2", &["a b"]), file).expect_err("they differ");
+    assert_eq!(t.same(&facts("qwen2", &[]), file), Ok(()));
+    let other = t.same(&facts("gpt-2", &["a b"]), file).expect_err("they differ");
     assert_eq!(other.code, Code::VocabDiff);
     assert!(other.found.starts_with("256: \"<s>\", 257: \"<own>\", 258: none"), "{other}");
+    let mut filled = vocabulary("gpt-2", &[]);
+    filled.tokens.push(b"[PAD258]");
+    filled.token_types.as_mut().expect("types").push(5);
+    let filled = Facts::of_vocabulary(filled).expect("a vocabulary");
+    assert_eq!((t.same(&filled, file), filled.same(&t, file)), (Ok(()), Ok(())));
 }

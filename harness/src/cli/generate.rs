@@ -6,10 +6,13 @@ use std::sync::mpsc;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::tokenizer::Tokenizer;
+use goldgate_engine::tokenizer::chat::{NoChat, Template};
+use goldgate_engine::weights::refusal::begin;
+use goldgate_engine::weights::{Code, Malformed};
 use serde_json::{Value, json};
 
 use crate::cli::model::{Loaded, ModelArgs, Said};
-use crate::cli::{Exit, Failure, say_json};
+use crate::cli::{Exit, Failure, bad_input, say_json};
 
 /// Example: goldgate generate --model tiny.gguf --prompt 'Once upon a time' --max-tokens 50
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,10 @@ pub struct Args {
     /// The text that goes on.
     #[arg(long, value_name = "T", group = "what")]
     prompt: Option<String>,
+    /// The prompt is a message of a user, laid out by the model's own chat template, if that is a
+    /// published one. What the message holds stays text, whatever it looks like.
+    #[arg(long, requires = "prompt")]
+    chat: bool,
     /// The same as ids.
     #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "what")]
     ids: Option<Vec<u32>>,
@@ -59,6 +66,43 @@ pub struct Args {
 const STOPS: usize = 4;
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    bad_input(told(args), args.json)
+}
+
+/// What goes into the model, and what ends it.
+struct Prompt {
+    ids: Vec<u32>,
+    ends: Vec<u32>,
+    chat: Option<&'static str>,
+}
+
+fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure> {
+    let mut ends = tokenizer.map(|t| t.eos().to_vec()).unwrap_or_default();
+    let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--prompt: {e}"));
+    match (&args.prompt, &args.ids, tokenizer) {
+        (Some(prompt), _, Some(tokenizer)) if args.chat => {
+            let template = template(args, tokenizer)?;
+            let laid_out = || Ok((template.ids(tokenizer, prompt)?, template.end_id(tokenizer)?));
+            let (ids, end) = laid_out().map_err(|e: NoChat| match e {
+                NoChat::Marker(mark) => {
+                    let found = format!("a vocabulary without {mark}");
+                    unsupported(args, &found, "the control tokens of its own template")
+                }
+                NoChat::Fault(fault) => usage(&fault),
+            })?;
+            ends.push(end);
+            Ok(Prompt { ids, ends, chat: Some(template.name()) })
+        }
+        (Some(prompt), _, Some(tokenizer)) => {
+            let ids = tokenizer.encode(prompt.as_bytes(), true, false).map_err(|e| usage(&e))?;
+            Ok(Prompt { ids, ends, chat: None })
+        }
+        (_, Some(ids), _) => Ok(Prompt { ids: ids.clone(), ends, chat: None }),
+        _ => Err(Failure::Usage("a prompt, or ids".to_owned())),
+    }
+}
+
+fn told(args: &Args) -> Result<Exit, Failure> {
     if args.stop.len() > STOPS || args.stop.iter().any(String::is_empty) {
         let message = format!("--stop: {} texts, at most {STOPS}, none empty", args.stop.len());
         return Err(Failure::Usage(message));
@@ -67,18 +111,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         (Ok(tokenizer), _) => Some(tokenizer),
         // Ids need no vocabulary.
         (Err(_), None) => None,
-        (Err(malformed), Some(_)) => {
-            eprintln!("{malformed}");
-            return Ok(Exit::BadInput);
-        }
+        (Err(malformed), Some(_)) => return Err(Failure::Malformed(Box::new(malformed))),
     };
-    let ids = match (&args.prompt, &args.ids, &tokenizer) {
-        (Some(prompt), _, Some(tokenizer)) => tokenizer
-            .encode(prompt.as_bytes(), true, false)
-            .map_err(|e| Failure::Usage(format!("--prompt: {e}")))?,
-        (_, Some(ids), _) => ids.clone(),
-        _ => return Err(Failure::Usage("a prompt, or ids".to_owned())),
-    };
+    let Prompt { ids, ends, chat } = prompt(args, tokenizer.as_ref())?;
     let mut loaded = match args.model.load(&json!({}), args.json)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
@@ -87,7 +122,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     loaded.tell(events);
     let (said, facts, (text, stopped)) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
-        let said = ask(&mut loaded, args, &ids, tokenizer.as_ref());
+        let said = ask(&mut loaded, args, &ids, &ends);
         let facts = loaded.facts.clone();
         loaded.finish();
         (said, facts, reader.join().unwrap_or_default())
@@ -98,7 +133,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let stop = if stopped { json!("stop") } else { body["stop"].clone() };
         let per_token = body["total_ms"].as_f64().map(|ms| ms / ids.len().max(1) as f64);
         say_json(&json!({
-            "ids": ids, "text": text, "stop": stop,
+            "ids": ids, "text": text, "stop": stop, "chat": chat,
             "times": {
                 "load_ms": facts["load_ms"], "first_token_ms": body["first_token_ms"],
                 "total_ms": body["total_ms"], "per_token_ms": per_token,
@@ -109,13 +144,24 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-fn ask(
-    loaded: &mut Loaded,
-    args: &Args,
-    ids: &[u32],
-    tokenizer: Option<&Tokenizer>,
-) -> Result<Said, Failure> {
-    let ends: Vec<u32> = tokenizer.map(|t| t.eos().to_vec()).unwrap_or_default();
+/// The model's chat template, if it is a published one.
+fn template(args: &Args, tokenizer: &Tokenizer) -> Result<Template, Failure> {
+    let names = Template::ALL.map(Template::name).join(", ");
+    let expected = format!("the published template of {names}");
+    match tokenizer.chat_template() {
+        None => Err(unsupported(args, "no chat template", &expected)),
+        Some(text) => {
+            Template::known(text).ok_or_else(|| unsupported(args, &begin(text), &expected))
+        }
+    }
+}
+
+fn unsupported(args: &Args, found: &str, expected: &str) -> Failure {
+    let (code, file) = (Code::TemplateUnsupported, &args.model.model);
+    Failure::Malformed(Box::new(Malformed::new(code, file, "chat_template", found, expected)))
+}
+
+fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Result<Said, Failure> {
     let ask = json!({
         "call": "generate", "model": loaded.handle, "max_tokens": args.max_tokens,
         "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p,

@@ -14,6 +14,7 @@ mod model;
 mod mutate;
 mod new;
 mod op;
+mod perplexity;
 mod report;
 mod run;
 mod schema;
@@ -69,6 +70,8 @@ enum Command {
     Report(report::Report),
     /// One op on tensors of a file, results into another.
     Op(op::Args),
+    /// How well a model foretells a text, and how far it is from another.
+    Perplexity(perplexity::Args),
     /// Prints the JSON Schema of the spec files.
     Schema(schema::Args),
     /// Shows one case in full.
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Op(args) => op::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Check(args) => check::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Golden(args) => golden::run(args),
@@ -200,6 +204,24 @@ pub fn say(text: &str) -> io::Result<()> {
 /// A stdout that is closed.
 pub fn say_json(value: &Value) -> io::Result<()> {
     say(&format!("{value:#}"))
+}
+
+/// With `json`, tells bad input as JSON on stdout in place of a line on stderr.
+///
+/// # Errors
+/// Every other failure; a stdout that is closed.
+pub fn bad_input(outcome: Result<Exit, Failure>, json: bool) -> Result<Exit, Failure> {
+    match outcome {
+        Err(Failure::Malformed(malformed)) if json => {
+            say_json(&crate::subject::inspect::refusal(&malformed))?;
+            Ok(Exit::BadInput)
+        }
+        Err(Failure::Problems(problems)) if json => {
+            say_json(&problems_json(&problems))?;
+            Ok(Exit::BadInput)
+        }
+        outcome => outcome,
+    }
 }
 
 /// Problems as JSON.

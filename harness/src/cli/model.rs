@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{Exit, Failure, say_json};
 use crate::subject::pool::Slot;
 use crate::subject::worker::Reply;
-use crate::subject::{Launch, SubjectSpec};
+use crate::subject::{Launch, Subject, SubjectSpec};
 
 /// How a model is loaded, and where.
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,10 @@ pub struct ModelArgs {
     /// Refuse a model that needs more.
     #[arg(long, value_name = "BYTES")]
     vram_budget: Option<u64>,
+    /// Ends of YaRN's ramp: as its formula gives them, or rounded to whole dimensions; without it
+    /// as the file says.
+    #[arg(long, value_name = "RAMP", value_parser = ["reference", "rounded"])]
+    yarn: Option<String>,
     /// `plain`: without rewrites.
     #[arg(long, value_name = "PLAN", value_parser = ["fused", "plain"], default_value = "fused")]
     plan: String,
@@ -71,6 +75,23 @@ impl ModelArgs {
     /// # Errors
     /// A subject that is not there.
     pub fn load(&self, more: &Value, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
+        self.load_path(&self.model, more, json_out)
+    }
+
+    /// The same for another file: a subject of its own.
+    ///
+    /// # Errors
+    /// A subject that is not there.
+    pub fn load_other(&self, path: &Path, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
+        self.load_path(path, &json!({}), json_out)
+    }
+
+    fn load_path(
+        &self,
+        path: &Path,
+        more: &Value,
+        json_out: bool,
+    ) -> Result<Result<Loaded, Exit>, Failure> {
         let spec = SubjectSpec::parse(&self.on).map_err(|e| Failure::Usage(e.to_string()))?;
         let scratch = tempfile::tempdir()?;
         let folder = scratch.path().to_path_buf();
@@ -78,8 +99,8 @@ impl ModelArgs {
         let mut slot = Slot::open(launch).map_err(|absent| Failure::Absent(absent.message))?;
         let mut ask = Map::new();
         let given = json!({
-            "call": "load", "path": absolute(&self.model), "activations": self.dtype,
-            "kv": self.kv, "context": self.context, "chunk": self.chunk,
+            "call": "load", "path": absolute(path), "activations": self.dtype,
+            "yarn": self.yarn, "kv": self.kv, "context": self.context, "chunk": self.chunk,
             "budget_bytes": self.vram_budget, "plan": self.plan, "graph": self.graph == "on",
         });
         for (key, value) in [&given, more].into_iter().filter_map(Value::as_object).flatten() {
@@ -90,6 +111,10 @@ impl ModelArgs {
         match ask_slot(&mut slot, &Value::Object(ask), &BTreeMap::new(), json_out)? {
             Said::End(exit) => Ok(Err(exit)),
             Said::Ok(facts, _) => {
+                // A subject that does not know the option would compute something else.
+                if self.yarn.as_deref().is_some_and(|yarn| facts["yarn"] != yarn) {
+                    return Err(Failure::Absent("not offered: yarn".to_owned()));
+                }
                 let handle = facts["model"].as_u64().unwrap_or_default();
                 Ok(Ok(Loaded { slot, _scratch: scratch, handle, facts }))
             }
@@ -113,6 +138,11 @@ impl Loaded {
         json_out: bool,
     ) -> Result<Said, Failure> {
         ask_slot(&mut self.slot, ask, tensors, json_out)
+    }
+
+    /// Whether the subject offers a call.
+    pub fn offers(&self, call: &str) -> bool {
+        self.slot.hello().offers(call)
     }
 
     /// Sends the events of later questions to a channel.

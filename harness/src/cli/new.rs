@@ -10,10 +10,11 @@ use crate::cli::{Exit, Failure, say};
 use crate::golden::manifest::replace;
 use crate::spec::read::is_id;
 
-/// Examples: goldgate new op layernorm; goldgate new case layernorm::wide_rows
+/// Examples: goldgate new op layernorm; goldgate new vectors gpt2-tokens::greeting
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// op and container write a commented file; case, bench and mutant append to one.
+    /// op, container and tokenizer write a commented file; case, bench, mutant and vectors append
+    /// to one.
     #[arg(value_enum)]
     kind: Kind,
     /// The op's name, or STEM::NAME for what is appended.
@@ -26,21 +27,29 @@ pub struct Args {
 enum Kind {
     Op,
     Container,
+    Tokenizer,
     Case,
     Bench,
     Mutant,
+    Vectors,
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let root = args.folders.specs_dir()?;
-    if matches!(args.kind, Kind::Op | Kind::Container) {
-        let folder = if args.kind == Kind::Op { "ops" } else { "containers" };
+    let folder = match args.kind {
+        Kind::Op => Some("ops"),
+        Kind::Container => Some("containers"),
+        Kind::Tokenizer => Some("tokenizers"),
+        Kind::Case | Kind::Bench | Kind::Mutant | Kind::Vectors => None,
+    };
+    if let Some(folder) = folder {
         let path = root.join(folder).join(format!("{}.yaml", args.name));
         if path.exists() {
             return Err(Failure::Usage(format!("{} is there already", path.display())));
         }
         let text = match args.kind {
             Kind::Container => container_file(&args.name)?,
+            Kind::Tokenizer => tokenizer_file(&args.name, &args.folders.golden_dir()?)?,
             _ => op_file(&args.name)?,
         };
         std::fs::create_dir_all(root.join(folder))?;
@@ -62,6 +71,7 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
     let (folder, list, text) = match kind {
         Kind::Mutant => ("mutants", "list:", mutant_text(name)),
         Kind::Bench => ("ops", "bench:", bench_text(name)),
+        Kind::Vectors => ("tokenizers", "cases:", vectors_text(name)),
         _ if root.join("containers").join(format!("{stem}.yaml")).exists() => {
             ("containers", "cases:", file_case_text(name))
         }
@@ -72,7 +82,8 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
         Ok(old) => old,
         Err(_) if kind == Kind::Mutant => format!("format: 1\nmutants: {stem}\n"),
         Err(_) => {
-            return Err(Failure::Absent(format!("{}: goldgate new op {stem}", path.display())));
+            let of = if kind == Kind::Vectors { "tokenizer" } else { "op" };
+            return Err(Failure::Absent(format!("{}: goldgate new {of} {stem}", path.display())));
         }
     };
     replace(&path, insert(&old, list, &text).as_bytes())?;
@@ -104,7 +115,8 @@ fn case_text(name: &str) -> String {
 
 fn file_case_text(name: &str) -> String {
     format!(
-        "  - name: {name}\n    # why: what goes wrong in a reader that lets it through\n    \
+        "  - name: {name}\n    # What goes wrong in a reader that lets it through.\n    \
+         why: an example, of a version that does not exist\n    \
          edits: [{{ field: version, u32: 4 }}]\n    \
          refuses: {{ code: VERSION, offset: 4, field: version }}\n"
     )
@@ -122,6 +134,36 @@ fn container_file(name: &str) -> Result<String, Failure> {
          - {{ name: token_embd.weight, type: f32, shape: [4, 3], fill: {{ ramp: [0, 1] }} }}\n\n\
          cases:\n{}",
         file_case_text("another_version")
+    ))
+}
+
+fn vectors_text(name: &str) -> String {
+    format!(
+        "  - name: {name}\n    # What goes wrong where these texts are missing.\n    \
+         why: an example, nothing has no ids\n    # Ids by somebody else than what is judged: say \
+         who in the file's source.\n    vectors:\n      - {{ text: \"\", ids: [] }}\n"
+    )
+}
+
+/// Its forms are those below golden/ that have its name, else a tokenizer that ships.
+fn tokenizer_file(name: &str, golden: &Path) -> Result<String, Failure> {
+    if !is_id(name) {
+        return Err(Failure::Usage(format!("{name:?} is no name of a file of cases")));
+    }
+    let own = |file: &str| golden.join("tokenizers").join(name).join(file).is_file();
+    let stem = if own("tokenizer.json") || own("vocab.gguf") { name } else { "gpt2-tokens" };
+    let there = |file: &str| golden.join("tokenizers").join(stem).join(file).is_file();
+    let mut forms = String::new();
+    for (label, file) in [("hf", "tokenizer.json"), ("gguf", "vocab.gguf")] {
+        if there(file) {
+            forms += &format!("  {label}: {{ path: tokenizers/{stem}/{file} }}\n");
+        }
+    }
+    Ok(format!(
+        "# yaml-language-server: $schema=../schema.json\nformat: 1\ntokenizer: {name}\ngate: 2\n\
+         source: who published vocabulary and pattern, and who computed the ids\n\n# A file each, \
+         below golden/; every case is asked in all of them.\nforms:\n{forms}\ncases:\n{}",
+        vectors_text("nothing")
     ))
 }
 

@@ -38,6 +38,13 @@ pub enum Base {
         /// The value.
         json: Value,
     },
+    /// Another base, and JSON files in its folder.
+    Beside {
+        /// What is asked about.
+        base: Box<Base>,
+        /// Name and value of each other file.
+        others: Vec<(String, Value)>,
+    },
 }
 
 /// A metadata record: type, and value as it stands in the file.
@@ -175,6 +182,16 @@ impl Files {
             Base::Json { file, json } => {
                 let content = File::Json(Text::Value(json.clone()), None);
                 Ok(Files { files: vec![(file.clone(), content)], folder: false })
+            }
+            Base::Beside { base, others } => {
+                let mut files = Files::of(base)?;
+                for (name, json) in others {
+                    if files.files.iter().any(|(own, _)| own == name) {
+                        return Err(format!("{name} is there already"));
+                    }
+                    files.files.push((name.clone(), File::Json(Text::Value(json.clone()), None)));
+                }
+                Ok(files)
             }
         }
     }

@@ -60,6 +60,8 @@ pub struct BaseForm {
     pub json: Option<Value>,
     /// The name of that file.
     pub file: Option<String>,
+    /// Other JSON files in the folder, by name.
+    pub beside: Option<Map<String, Value>>,
 }
 
 /// A metadata record: a key, and exactly one value under the name of its type.
@@ -204,6 +206,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
     let shards = f.may("shards", |r, n, p| r.int(n, p, 1, 9));
     let json = f.may("json", value::json);
     let file = f.may("file", plain_name);
+    let others = f.may("beside", beside);
     f.done();
     let tensors = tensors.unwrap_or_default();
     let base = match (metadata, config, json, file) {
@@ -217,6 +220,10 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
             return r.fail(node, "MISSING_FIELD", path, expected);
         }
     };
+    let base = match others {
+        Some(others) => Base::Beside { base: Box::new(base), others },
+        None => base,
+    };
     match crate::container::Files::of(&base).map(|files| files.bytes().len()) {
         Ok(_) => Some(base),
         Err(why) => {
@@ -224,6 +231,17 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
             None
         }
     }
+}
+
+/// Other JSON files: plain names, and any values.
+fn beside(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)>> {
+    let Kind::Map(entries) = &node.kind else {
+        return r.fail(node, "TYPE", path, "JSON values under names of files");
+    };
+    let each = |(name, value): &(Node, Node)| {
+        Some((plain_name(r, name, path)?, value::json(r, value, path)?))
+    };
+    entries.iter().map(each).collect()
 }
 
 /// The name of a file in a folder of its own.

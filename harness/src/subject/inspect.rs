@@ -1,40 +1,150 @@
 //! What our engine says of a model file, without a device: the call `inspect` and its command.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use goldgate_engine::model::{Config, Scaling, tensors};
+use goldgate_engine::tokenizer::facts::Facts;
 use goldgate_engine::weights::gguf::Value as Stored;
 use goldgate_engine::weights::{Checkpoint, Malformed, Warnings};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::report::provenance::hex;
 
-/// A model file that was opened and found whole.
+/// The file of a tokenizer, and how the name of one ends.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// What was opened and found whole.
 #[derive(Debug)]
-pub struct Inspected {
+pub enum Inspected {
+    /// A model.
+    Model(Box<Whole>),
+    /// A tokenizer.json by itself.
+    Tokenizer(PathBuf, Box<Facts>),
+}
+
+/// A model file, its configuration, and its vocabulary where it has one that is read.
+#[derive(Debug)]
+pub struct Whole {
     checkpoint: Checkpoint,
     config: Config,
+    vocabulary: Option<Facts>,
     warnings: Warnings,
 }
 
 impl Inspected {
-    /// Opens `path`, reads its configuration, and holds its tensors to it.
+    /// Opens `path`: a model file with its configuration, whose tensors and vocabulary are held to
+    /// it, or a tokenizer.json. One beside a GGUF file must have the same vocabulary.
     ///
     /// # Errors
     /// The first refusal.
     pub fn open(path: &Path) -> Result<Inspected, Malformed> {
+        // Its name is all that tells it from other JSON before it is read.
+        if path.to_string_lossy().ends_with(TOKENIZER) && !path.is_dir() {
+            let facts = Facts::of_json(path)?;
+            return Ok(Inspected::Tokenizer(path.to_path_buf(), Box::new(facts)));
+        }
         let checkpoint = Checkpoint::open(path)?;
         let (config, told) = Config::of(&checkpoint)?;
         let extra = tensors::check(&config, &checkpoint)?;
         let mut warnings = checkpoint.warnings().clone();
         warnings.join(told);
         warnings.join(extra);
-        Ok(Inspected { checkpoint, config, warnings })
+        let vocabulary = vocabulary(&checkpoint, &mut warnings)?;
+        if let Some(found) = &vocabulary {
+            found.fits(config.vocabulary, &checkpoint.described_by())?;
+            warnings.join(found.warnings().clone());
+        }
+        Ok(Inspected::Model(Box::new(Whole { checkpoint, config, vocabulary, warnings })))
     }
 
     /// All that there is to say, as JSON. Hashes every byte.
     pub fn facts(&self) -> Value {
+        match self {
+            Inspected::Model(whole) => whole.facts(),
+            Inspected::Tokenizer(path, facts) => json!({
+                "format": TOKENIZER,
+                "tokenizer": of_vocabulary(facts),
+                "files": [hashed(path)],
+                "warnings": facts.warnings().list(),
+            }),
+        }
+    }
+
+    /// What is odd and legal, and the defaults that were filled in.
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Inspected::Model(whole) => whole.warnings.list(),
+            Inspected::Tokenizer(_, facts) => facts.warnings().list(),
+        }
+    }
+
+    /// The facts as lines for people.
+    pub fn text(&self) -> String {
+        if let Inspected::Model(whole) = self {
+            return whole.text();
+        }
+        let facts = self.facts();
+        let mut text = String::new();
+        for (name, value) in facts["tokenizer"].as_object().into_iter().flatten() {
+            line(&mut text, name, &value.to_string());
+        }
+        let file = &facts["files"][0];
+        let word = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
+        line(&mut text, "file", &format!("{} ({} bytes)", word("path"), file["bytes"]));
+        line(&mut text, "sha256", &word("sha256"));
+        self.warnings().iter().for_each(|warning| line(&mut text, "warning", warning));
+        text
+    }
+}
+
+/// The vocabulary of a model: of its GGUF file, or of tokenizer.json in its folder. One of a kind
+/// that is not offered is told, since the model may be good.
+fn vocabulary(checkpoint: &Checkpoint, told: &mut Warnings) -> Result<Option<Facts>, Malformed> {
+    let mut offered = |opened: Result<Facts, Malformed>| match opened {
+        Ok(facts) => Ok(Some(facts)),
+        Err(refused) if Facts::not_offered(&refused) => {
+            told.add(format!("the tokenizer is not offered: {refused}"));
+            Ok(None)
+        }
+        Err(refused) => Err(refused),
+    };
+    let beside = checkpoint.described_by().with_file_name(TOKENIZER);
+    let beside = if beside.is_file() { offered(Facts::of_json(&beside))? } else { None };
+    let Checkpoint::Gguf(gguf) = checkpoint else { return Ok(beside) };
+    let own = match Facts::of_gguf(gguf).transpose() {
+        Some(opened) => offered(opened)?,
+        None => None,
+    };
+    if let (Some(own), Some(beside)) = (&own, &beside) {
+        own.same(beside, gguf.file().path())?;
+    }
+    Ok(own)
+}
+
+impl Whole {
+    /// What the file itself says of its tokenizer: scalars as they stand, lists by their lengths.
+    /// Of a folder, what was found.
+    fn tokenizer(&self) -> Value {
+        let Checkpoint::Gguf(gguf) = &self.checkpoint else {
+            return self.vocabulary.as_ref().map_or(Value::Null, of_vocabulary);
+        };
+        let mut facts = Map::new();
+        for entry in gguf.metadata().entries() {
+            let Some(name) = entry.key.strip_prefix("tokenizer.ggml.") else { continue };
+            let value = match &entry.value {
+                Stored::Array(array) => json!({"count": array.len()}),
+                Stored::Bool(flag) => json!(flag),
+                Stored::String(text) => json!(text),
+                other => other.as_u64().map_or_else(|| json!(other.to_string()), |x| json!(x)),
+            };
+            facts.insert(name.to_owned(), value);
+        }
+        Value::Object(facts)
+    }
+
+    fn facts(&self) -> Value {
         let tensors: Vec<Value> = self
             .checkpoint
             .tensors()
@@ -60,26 +170,17 @@ impl Inspected {
             },
             "architecture": self.config.architecture.name(),
             "config": config(&self.config),
-            "tokenizer": tokenizer(&self.checkpoint),
+            "tokenizer": self.tokenizer(),
             "files": files,
             "tensors": tensors,
             "warnings": self.warnings.list(),
         })
     }
 
-    /// What is odd and legal, and the defaults that were filled in.
-    pub fn warnings(&self) -> &[String] {
-        self.warnings.list()
-    }
-
-    /// The facts as lines for people.
-    pub fn text(&self) -> String {
+    fn text(&self) -> String {
         let facts = self.facts();
         let mut text = String::new();
-        let mut line = |name: &str, value: String| {
-            // Writing into a string cannot fail.
-            let _ = writeln!(text, "{name:<14} {value}");
-        };
+        let mut line = |name: &str, value: String| line(&mut text, name, &value);
         line("architecture", self.config.architecture.name().to_owned());
         for (name, value) in facts["config"].as_object().into_iter().flatten() {
             if !value.is_null() {
@@ -103,6 +204,24 @@ impl Inspected {
         }
         text
     }
+}
+
+/// One line of facts.
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing into a string cannot fail.
+    let _ = writeln!(text, "{name:<14} {value}");
+}
+
+/// Path, length and hash of a small file.
+fn hashed(path: &Path) -> Value {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    json!({"path": path.to_string_lossy(), "bytes": bytes.len(),
+           "sha256": hex(&Sha256::digest(&bytes))})
+}
+
+fn of_vocabulary(facts: &Facts) -> Value {
+    json!({"kind": facts.kind(), "tokens": facts.len(), "control": facts.control(),
+           "bos": facts.bos(), "eos": facts.eos()})
 }
 
 fn config(c: &Config) -> Value {
@@ -142,23 +261,6 @@ fn scaling(scaling: Scaling) -> Value {
             "attention_factor": attention_factor,
         }),
     }
-}
-
-/// What the file itself says of its tokenizer: scalars as they stand, lists by their lengths.
-fn tokenizer(checkpoint: &Checkpoint) -> Value {
-    let Checkpoint::Gguf(gguf) = checkpoint else { return Value::Null };
-    let mut facts = Map::new();
-    for entry in gguf.metadata().entries() {
-        let Some(name) = entry.key.strip_prefix("tokenizer.ggml.") else { continue };
-        let value = match &entry.value {
-            Stored::Array(array) => json!({"count": array.len()}),
-            Stored::Bool(flag) => json!(flag),
-            Stored::String(text) => json!(text),
-            other => other.as_u64().map_or_else(|| json!(other.to_string()), |x| json!(x)),
-        };
-        facts.insert(name.to_owned(), value);
-    }
-    Value::Object(facts)
 }
 
 /// A refusal as the wire says it.

@@ -13,7 +13,7 @@ use goldgate_engine::fuse::fuse;
 use goldgate_engine::generate::{Request, Stop, generate};
 use goldgate_engine::model::build::{Capacity, Types};
 use goldgate_engine::model::map::Map as Weights;
-use goldgate_engine::model::{self, Config, tensors};
+use goldgate_engine::model::{self, Config, Scaling, tensors};
 use goldgate_engine::ops::Phase;
 use goldgate_engine::program::{Kind, Program, ProgramError};
 use goldgate_engine::sample::Sampling;
@@ -114,7 +114,8 @@ impl Models {
         let begin = Instant::now();
         let path = ask["path"].as_str().ok_or_else(|| bad("path is missing"))?;
         let checkpoint = Checkpoint::open(Path::new(path)).map_err(file)?;
-        let (config, mut warnings) = Config::of(&checkpoint).map_err(file)?;
+        let (mut config, mut warnings) = Config::of(&checkpoint).map_err(file)?;
+        let ramp = ramp(&mut config, ask)?;
         warnings.join(tensors::check(&config, &checkpoint).map_err(file)?);
         let map = Weights::of(&config, &checkpoint);
         let plan = Plan::of(place, ask, &config, &map)?;
@@ -132,6 +133,7 @@ impl Models {
             "activations": plan.settings.dtype.name(),
             "kv": plan.kv.name(),
             "context": plan.settings.context,
+            "yarn": ramp,
             "chunk": plan.settings.chunk,
             "plan": if plan.settings.options.fused { "fused" } else { "plain" },
             "graph": plan.settings.options.graph,
@@ -310,6 +312,25 @@ impl Plan {
         let settings = Settings { dtype, context, chunk, trace, options };
         Ok(Plan { program, settings, kv, local: mode == "local" })
     }
+}
+
+/// How the ends of YaRN's ramp are taken, `yarn` in place of what the file says: null for a model
+/// that has none.
+fn ramp(config: &mut Config, ask: &Value) -> Result<Value, NoAnswer> {
+    let asked = match ask["yarn"].as_str() {
+        None => None,
+        Some("reference") => Some(false),
+        Some("rounded") => Some(true),
+        Some(other) => return Err(bad(&format!("yarn is {other}, wants reference or rounded"))),
+    };
+    let scaling = config.rope.as_mut().and_then(|rope| rope.scaling.as_mut());
+    let Some(Scaling::Yarn { truncate, .. }) = scaling else {
+        let message = "the model has no YaRN";
+        let refusal = Refusal::new(RefusalKind::NotSupported, "yarn", message);
+        return if asked.is_some() { Err(refusal.into()) } else { Ok(Value::Null) };
+    };
+    *truncate = asked.unwrap_or(*truncate);
+    Ok(if *truncate { "rounded" } else { "reference" }.into())
 }
 
 /// The slots that exist in what runs and that a glob names.

@@ -26,6 +26,16 @@ impl Vocabulary {
         };
         let tokens = list("tokens")?;
         let types = fields.array("token_type", "an array of whole numbers")?;
+        if let Some(types) = types.filter(|types| types.len() != tokens.len()) {
+            // Before they are read: eight bytes each may be more than the file.
+            return Err(Malformed::new(
+                Code::VocabLen,
+                gguf.file().path(),
+                "tokenizer.ggml.token_type",
+                types.len().to_string(),
+                format!("{}, as many as tokens", tokens.len()),
+            ));
+        }
         let types = match types.map(|a| (a, a.integers())) {
             None => None,
             Some((_, Some(types))) => Some(types),

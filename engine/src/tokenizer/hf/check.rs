@@ -9,7 +9,7 @@ use crate::tokenizer::markup::Mark;
 use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
 use crate::tokenizer::{Kind, Policy, gguf};
-use crate::weights::refusal::{Code, Malformed};
+use crate::weights::refusal::{Code, Malformed, Warnings, begin};
 
 const ROOT: &[&str] = &[
     "added_tokens",
@@ -60,6 +60,8 @@ pub struct Parts {
     pub marks: Vec<Mark>,
     /// What begins and ends a text.
     pub policy: Policy,
+    /// What is odd and legal.
+    pub warnings: Warnings,
 }
 
 /// The model's vocabulary and the added tokens, before they are sorted by id.
@@ -98,7 +100,7 @@ pub fn parts(bytes: &[u8], file: &Path) -> Checked<Parts> {
     let root = text.json.root();
     let fields = text.object(root, ROOT)?;
     version(&text, root, &fields)?;
-    let Some(model) = of(&fields, "model") else {
+    let Some(model) = fields.iter().find(|f| f.key == "model").map(|f| f.value) else {
         return text.no_as(Code::Model, root, "no model", "a model of type BPE");
     };
     let members = model_members(&text, model)?;
@@ -109,6 +111,13 @@ pub fn parts(bytes: &[u8], file: &Path) -> Checked<Parts> {
     }
     let step = |name: &str| fields.iter().find(|f| f.key == name).map(|f| f.value);
     let nfc = step("normalizer").map_or(Ok(false), |n| steps::normalizer(&text, n))?;
+    for node in of(&fields, "added_tokens").filter(|_| nfc).into_iter().flat_map(|n| n.items()) {
+        // It would be found in the composed text; here tokens are found in the text as it is.
+        let plain = node.get("content").and_then(|n| n.string()).is_some_and(|t| t.is_ascii());
+        if !plain && text.flag(node.get("normalized"), false)? {
+            return text.no(Code::Added, node, "normalized false, or a text that is ASCII");
+        }
+    }
     let split = match step("pre_tokenizer") {
         Some(node) => steps::pre_tokenizer(&text, node)?,
         None => return text.no_as(Code::Pretok, root, "no pre_tokenizer", "a pre_tokenizer"),
@@ -126,7 +135,10 @@ pub fn parts(bytes: &[u8], file: &Path) -> Checked<Parts> {
         Some(node) => steps::post_processor(&text, node, &vocabulary)?,
         None => Default::default(),
     };
-    gguf::letters(file, &vocabulary.texts, &vocabulary.order)?;
+    if let Err(refused) = gguf::letters(file, &vocabulary.texts, &vocabulary.order) {
+        let vocab = of(&members, "vocab").unwrap_or(model);
+        return text.no_as(refused.code, vocab, &refused.found, &refused.expected);
+    }
     let merges = merges(&text, of(&members, "merges"), &vocabulary)?;
     let ignore_merges = text.flag(of(&members, "ignore_merges"), false)?;
     let policy = Policy { bos: before.first().copied(), before, after, eos: Vec::new() };
@@ -142,6 +154,7 @@ pub fn parts(bytes: &[u8], file: &Path) -> Checked<Parts> {
             split,
             marks: Vec::new(),
             policy,
+            warnings: Warnings::default(),
         },
     ))
 }
@@ -149,14 +162,9 @@ pub fn parts(bytes: &[u8], file: &Path) -> Checked<Parts> {
 /// The grammar; two words with one text have a code of their own.
 fn read<'a>(bytes: &'a [u8], file: &'a Path) -> Checked<Text<'a>> {
     Text::read(bytes, file).map_err(|fault| {
-        let inside = |f: &Malformed| {
-            let at = f.offset.unwrap_or_default() as usize;
-            let before = bytes.get(..at).unwrap_or_default();
-            let open = |key: &[u8]| before.windows(key.len()).any(|w| w == key);
-            open(b"\"vocab\"") && !open(b"\"merges\"")
-        };
-        match fault.code {
-            Code::JsonDup if inside(&fault) => Malformed { code: Code::VocabDup, ..fault },
+        let place = fault.json.as_ref().map_or("", |json| &json.pointer);
+        match (fault.code, place) {
+            (Code::JsonDup, "/model/vocab") => Malformed { code: Code::VocabDup, ..fault },
             _ => fault,
         }
     })
@@ -254,7 +262,8 @@ fn words<'a>(text: &Text<'a>, model: Node<'a>, vocab: Option<Node<'a>>) -> Check
         if before != u32::MAX {
             let name = |p: u32| String::from_utf8_lossy(texts.get(p as usize)).into_owned();
             let found = format!("id {id} for {} and for {}", name(before), name(place));
-            return text.no_as(Code::VocabIdDup, vocab, &found, "one token for each id");
+            let second = vocab.fields().nth(place as usize).map_or(vocab, |f| f.value);
+            return text.no_as(Code::VocabIdDup, second, &found, "one token for each id");
         }
     }
     Ok(Vocabulary { texts, ids, order, added: Vec::new(), len: count })
@@ -301,7 +310,7 @@ fn added_tokens<'a>(
 ) -> Checked<Vec<Mark>> {
     text.array(list)?;
     let count = list.items().count();
-    let mut marks: Vec<Mark> = Vec::new();
+    let mut marks: Vec<Mark> = Vec::with_capacity(count);
     let mut taken: Vec<u32> = vocabulary.ids.clone();
     taken.sort_unstable();
     for node in list.items() {
@@ -323,9 +332,6 @@ fn added_tokens<'a>(
         if word.is_some_and(|w| w != id) || (word.is_none() && taken.binary_search(&id).is_ok()) {
             return text.no(Code::Added, node, "an id that no other token has");
         }
-        if marks.iter().any(|m| m.id == id || m.text == content.as_bytes()) {
-            return text.no(Code::Added, node, "each added token and each id once");
-        }
         if flag("single_word")? {
             return text.no(Code::Added, node, "single_word false");
         }
@@ -338,7 +344,41 @@ fn added_tokens<'a>(
             control: flag("special")?,
         });
     }
-    Ok(marks)
+    match twice(&marks).and_then(|second| list.items().nth(second)) {
+        Some(node) => text.no(Code::Added, node, "each added token and each id once"),
+        None => Ok(marks),
+    }
+}
+
+/// The place of an added token whose text or id an earlier one has.
+fn twice(marks: &[Mark]) -> Option<usize> {
+    let texts: Texts = marks.iter().map(|m| &m.text).collect();
+    let by_text = texts.order().twice(&texts).map(|(_, second)| second);
+    let mut places: Vec<u32> = (0..u32::try_from(marks.len()).unwrap_or(u32::MAX)).collect();
+    places.sort_unstable_by_key(|p| (marks[*p as usize].id, *p));
+    let same = |pair: &&[u32]| marks[pair[0] as usize].id == marks[pair[1] as usize].id;
+    let by_id = places.windows(2).find(same).map(|pair| pair[1]);
+    by_text.into_iter().chain(by_id).min().map(|place| place as usize)
+}
+
+/// What is odd about a vocabulary and legal: ids without a token, and a text that is a word and an
+/// added token too, which is then taken whole wherever it stands.
+fn odd(vocabulary: &Vocabulary, kinds: &[Kind]) -> Warnings {
+    let mut warnings = Warnings::default();
+    let holes = kinds.iter().filter(|kind| **kind == Kind::Absent).count();
+    if let Some(first) = kinds.iter().position(|kind| *kind == Kind::Absent) {
+        warnings.add(format!("{holes} ids have no token, the first is {first}"));
+    }
+    for mark in vocabulary.added.iter().filter(|m| !m.control) {
+        if vocabulary.word(&mark.text).is_some() {
+            let written = String::from_utf8_lossy(&mark.text);
+            warnings.add(format!(
+                "the word {} is an added token too, and always taken whole",
+                begin(&written)
+            ));
+        }
+    }
+    warnings
 }
 
 /// Merges as pairs of ids; their whole is a word too.
@@ -382,17 +422,24 @@ fn merges<'a>(
 
 /// Everything by id.
 fn sorted(vocabulary: Vocabulary, parts: Parts) -> Parts {
-    let Vocabulary { texts: words, ids, added, .. } = vocabulary;
+    let Vocabulary { texts: words, ids, added, .. } = &vocabulary;
     let last = ids.iter().chain(added.iter().map(|m| &m.id)).max().copied().unwrap_or(0);
-    let mut text: Vec<&[u8]> = vec![b""; last as usize + 1];
     let mut kinds = vec![Kind::Absent; last as usize + 1];
-    for (place, id) in ids.iter().enumerate() {
-        (text[*id as usize], kinds[*id as usize]) = (words.get(place), Kind::Normal);
+    // Words by their place, added tokens after them: a reference each would be more than the file.
+    let mut places = vec![u32::MAX; last as usize + 1];
+    for (place, id) in (0u32..).zip(ids) {
+        (places[*id as usize], kinds[*id as usize]) = (place, Kind::Normal);
     }
-    for mark in &added {
-        text[mark.id as usize] = &mark.text;
+    for (place, mark) in (words.len() as u32..).zip(added) {
+        places[mark.id as usize] = place;
         kinds[mark.id as usize] = if mark.control { Kind::Control } else { Kind::Own };
     }
-    let texts = text.into_iter().collect();
-    Parts { texts, kinds, words: ids, marks: added, ..parts }
+    let text = |place: &u32| match (*place as usize).checked_sub(words.len()) {
+        None => words.get(*place as usize),
+        Some(place) => added.get(place).map_or(&b""[..], |mark| &mark.text),
+    };
+    let texts = places.iter().map(text).collect();
+    let warnings = odd(&vocabulary, &kinds);
+    let Vocabulary { ids, added, .. } = vocabulary;
+    Parts { texts, kinds, words: ids, marks: added, warnings, ..parts }
 }

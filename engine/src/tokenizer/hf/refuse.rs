@@ -20,8 +20,16 @@ impl<'a> Text<'a> {
         let start = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(bytes.len());
         if bytes.get(start) != Some(&b'{') {
             let found = excerpt(bytes, start);
+            let hint = match &bytes[start..] {
+                rest if rest.starts_with(b"version https://git-lfs") => {
+                    "; a Git LFS pointer, run `git lfs pull`"
+                }
+                [b'<', ..] | [b'4' | b'5', _, _, b':' | b' ', ..] => "; the page of a server",
+                _ => "",
+            };
             let place = place(bytes, start, String::new());
-            let refused = Malformed::new(Code::Json, file, "-", found, "an object: `{`");
+            let expected = format!("an object: `{{`{hint}");
+            let refused = Malformed::new(Code::Json, file, "-", found, expected);
             return Err(refused.at(start as u64).json(place));
         }
         let json = Json::read(bytes).map_err(|fault| {
@@ -32,8 +40,9 @@ impl<'a> Text<'a> {
                 Break::Trailing => Code::JsonTrailing,
             };
             let found = excerpt(bytes, fault.at);
-            let place = place(bytes, fault.at, String::new());
-            Malformed::new(code, file, "-", found, fault.expected).at(fault.at as u64).json(place)
+            let field = dotted(&fault.path);
+            let place = place(bytes, fault.at, fault.path);
+            Malformed::new(code, file, field, found, fault.expected).at(fault.at as u64).json(place)
         })?;
         Ok(Text { json, bytes, file })
     }
@@ -52,8 +61,7 @@ impl<'a> Text<'a> {
         expected: &str,
     ) -> Result<T, Malformed> {
         let pointer = self.json.pointer(node.at);
-        let dotted = pointer.trim_start_matches('/').replace('/', ".");
-        let field = if dotted.is_empty() { "-" } else { &dotted };
+        let field = dotted(&pointer);
         let refused = Malformed::new(code, self.file, field, begin(found), expected);
         let place = place(self.bytes, node.at, pointer.clone());
         Err(refused.at(node.at as u64).json(place))
@@ -92,6 +100,14 @@ impl<'a> Text<'a> {
             true => Ok(()),
             false => self.no(Code::JsonType, node, "an array"),
         }
+    }
+}
+
+/// A pointer as a field: `model.vocab`.
+fn dotted(pointer: &str) -> String {
+    match pointer.trim_start_matches('/') {
+        "" => "-".to_owned(),
+        inside => inside.replace('/', "."),
     }
 }
 

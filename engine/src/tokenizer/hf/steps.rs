@@ -17,6 +17,10 @@ const LONGEST_REGEX: usize = 4096;
 /// The longest text that a step may put in place of another, or before the whole.
 const LONGEST_INSERT: usize = 16;
 
+/// The most steps of a sequence, pieces of a template and tokens that one names; published files
+/// have two or three.
+const MOST: usize = 64;
+
 /// Names of the steps that only look at byte letters, with the fields they may have.
 const BYTE_LEVEL: &[&str] = &["type", "add_prefix_space", "trim_offsets", "use_regex"];
 
@@ -43,7 +47,11 @@ fn flat<'a>(text: &Text<'a>, node: Node<'a>, code: Code, list: &str) -> Checked<
         return text.no_as(code, node, &format!("no {list}"), "the steps of the sequence");
     };
     text.array(steps)?;
-    Ok(steps.items().collect())
+    let found: Vec<Node<'a>> = steps.items().take(MOST + 1).collect();
+    match found.len() > MOST {
+        true => text.no_as(code, steps, "more", &format!("at most {MOST} steps")),
+        false => Ok(found),
+    }
 }
 
 /// Whether the text is put into canonical composition first.
@@ -189,6 +197,12 @@ fn template(
     vocabulary: &Vocabulary,
 ) -> Checked<(Vec<u32>, Vec<u32>)> {
     let fields = text.object(step, &["type", "single", "pair", "special_tokens"])?;
+    for name in ["single", "pair", "special_tokens"] {
+        let Some(list) = of(&fields, name) else { continue };
+        if list.items().chain(list.fields().map(|f| f.value)).nth(MOST).is_some() {
+            return text.no_as(Code::Template, list, "more", &format!("at most {MOST}"));
+        }
+    }
     let mut listed: Vec<(String, Vec<u32>)> = Vec::new();
     for token in of(&fields, "special_tokens").into_iter().flat_map(|n| n.fields()) {
         listed.push((token.key.to_string(), listed_ids(text, token.value, vocabulary)?));
@@ -230,7 +244,7 @@ fn listed_ids(text: &Text<'_>, entry: Node<'_>, vocabulary: &Vocabulary) -> Chec
     let fields = text.object(entry, &["id", "ids", "tokens"])?;
     let list = |name: &str| of(&fields, name).into_iter().flat_map(|n| n.items());
     let (count, tokens) = (list("ids").count(), list("tokens").count());
-    if count == 0 || count != tokens {
+    if count == 0 || count != tokens || count > MOST {
         let found = format!("{count} ids for {tokens} tokens");
         return text.no_as(Code::Template, entry, &found, "an id for each token");
     }

@@ -101,6 +101,9 @@ fn the_grammar_is_held_at_every_cut() {
     for text in ["", "404: Not Found", "<!DOCTYPE html>", "[]", "{\"a\":1e}", "{\"\\ud800x\":1}"] {
         assert_eq!(code(text.as_bytes()), Code::Json, "{text}");
     }
+    let hint = |text: &str| refusal(text.as_bytes()).expected;
+    assert_eq!(hint("404: Not Found"), "an object: `{`; the page of a server");
+    assert!(hint("version https://git-lfs.github.com/spec/v1").ends_with("run `git lfs pull`"));
     let whole = good().to_string().into_bytes();
     for cut in 0..whole.len() {
         let found = code(&whole[..cut]);
@@ -274,6 +277,29 @@ fn added_tokens_have_a_text_and_an_id_of_their_own() {
     assert_eq!(add(257, "</s>"), Code::Added);
     assert_eq!(add(104, "</s>"), Code::Added);
     assert_eq!(add(258, "he"), Code::Added);
+    let mut composed = good();
+    composed["normalizer"] = json!({"type": "NFC"});
+    composed["added_tokens"][1] = json!({"id": 258, "content": "\u{e9}", "normalized": true});
+    assert_eq!(code(composed.to_string().as_bytes()), Code::Added);
+    composed["added_tokens"][1]["content"] = json!("</s>");
+    assert!(parts(composed.to_string().as_bytes(), Path::new("t")).is_ok());
+}
+
+#[test]
+fn many_added_tokens_take_no_time() {
+    let many = |last: u32| {
+        let mut file = good();
+        let each = |id: u32| json!({"id": id, "content": format!("<{}>", id.min(last))});
+        let list = (257..30_257).map(each);
+        file["added_tokens"] =
+            [json!({"id": 30_257, "content": "<s>"})].into_iter().chain(list).collect();
+        file["post_processor"] = json!(null);
+        file.to_string().into_bytes()
+    };
+    let parts = parts(&many(u32::MAX), Path::new("t")).expect("a good file");
+    assert_eq!(parts.marks.len(), 30_001);
+    let refused = refusal(&many(30_255));
+    assert_eq!((refused.code, refused.field.as_str()), (Code::Added, "added_tokens.30000"));
 }
 
 #[test]
