@@ -7,6 +7,7 @@ use std::time::Duration;
 use goldgate_engine::Tensor;
 use serde_json::{Map, Value, json};
 
+use crate::cli::progress;
 use crate::cli::{Exit, Failure, say_json};
 use crate::subject::pool::Slot;
 use crate::subject::worker::Reply;
@@ -20,7 +21,14 @@ pub struct ModelArgs {
     pub model: PathBuf,
     /// `cpu`, `cuda:0`, or a command.
     #[arg(long, value_name = "SUBJECT", default_value = "cpu")]
-    on: String,
+    pub on: String,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What decides how much memory a model takes.
+#[derive(Debug, clap::Args)]
+pub struct Sizing {
     /// Type of activations: f32, f16 or bf16; without it the subject's own.
     #[arg(long, value_name = "D")]
     dtype: Option<String>,
@@ -33,15 +41,45 @@ pub struct ModelArgs {
     /// Prompt tokens of one call.
     #[arg(long, value_name = "N")]
     chunk: Option<u64>,
-    /// Refuse a model that needs more.
-    #[arg(long, value_name = "BYTES")]
-    vram_budget: Option<u64>,
     /// `plain`: without rewrites.
     #[arg(long, value_name = "PLAN", value_parser = ["fused", "plain"], default_value = "fused")]
     plan: String,
+}
+
+/// How a model is loaded.
+#[derive(Debug, clap::Args)]
+pub struct How {
+    #[command(flatten)]
+    pub sizing: Sizing,
+    /// Refuse a model that needs more.
+    #[arg(long, value_name = "BYTES")]
+    vram_budget: Option<u64>,
     /// `off`: launches one by one.
     #[arg(long, value_name = "GRAPH", value_parser = ["on", "off"], default_value = "on")]
     graph: String,
+}
+
+impl Sizing {
+    /// As `load` takes it.
+    pub fn ask(&self) -> Value {
+        json!({
+            "activations": self.dtype, "kv": self.kv, "context": self.context,
+            "chunk": self.chunk, "plan": self.plan,
+        })
+    }
+
+    /// Whether anything was named.
+    pub fn is_given(&self) -> bool {
+        let words = self.dtype.is_some() || self.kv.is_some();
+        words || self.context.is_some() || self.chunk.is_some()
+    }
+
+    /// The same with positions for `count` tokens, where no number was named.
+    pub fn at_least(&self, count: u64) -> Value {
+        let mut ask = self.ask();
+        ask["context"] = self.context.unwrap_or(count).into();
+        ask
+    }
 }
 
 /// A subject with a model in it.
@@ -71,23 +109,45 @@ impl ModelArgs {
     /// # Errors
     /// A subject that is not there.
     pub fn load(&self, more: &Value, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
-        let spec = SubjectSpec::parse(&self.on).map_err(|e| Failure::Usage(e.to_string()))?;
+        self.how.load(&self.model, &self.on, more, json_out)
+    }
+}
+
+impl How {
+    /// Starts the subject `on` and loads the model at `path`, with a bar on a terminal where that
+    /// takes long; a refusal is told here.
+    ///
+    /// # Errors
+    /// A subject that is not there.
+    pub fn load(
+        &self,
+        path: &Path,
+        on: &str,
+        more: &Value,
+        json_out: bool,
+    ) -> Result<Result<Loaded, Exit>, Failure> {
+        let spec = SubjectSpec::parse(on).map_err(|e| Failure::Usage(e.to_string()))?;
         let scratch = tempfile::tempdir()?;
         let folder = scratch.path().to_path_buf();
         let launch = Launch::new(std::env::current_exe()?, spec, folder);
         let mut slot = Slot::open(launch).map_err(|absent| Failure::Absent(absent.message))?;
         let mut ask = Map::new();
         let given = json!({
-            "call": "load", "path": absolute(&self.model), "activations": self.dtype,
-            "kv": self.kv, "context": self.context, "chunk": self.chunk,
-            "budget_bytes": self.vram_budget, "plan": self.plan, "graph": self.graph == "on",
+            "call": "load", "path": absolute(path), "budget_bytes": self.vram_budget,
+            "graph": self.graph == "on",
         });
-        for (key, value) in [&given, more].into_iter().filter_map(Value::as_object).flatten() {
+        let all = [&given, &self.sizing.ask(), more];
+        for (key, value) in all.into_iter().filter_map(Value::as_object).flatten() {
             if !value.is_null() {
                 ask.insert(key.clone(), value.clone());
             }
         }
-        match ask_slot(&mut slot, &Value::Object(ask), &BTreeMap::new(), json_out)? {
+        let ask = Value::Object(ask);
+        let said = progress::shown("loading", |events| {
+            slot.tell(events);
+            ask_slot(&mut slot, &ask, &BTreeMap::new(), json_out)
+        })?;
+        match said {
             Said::End(exit) => Ok(Err(exit)),
             Said::Ok(facts, _) => {
                 let handle = facts["model"].as_u64().unwrap_or_default();

@@ -3,12 +3,16 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use goldgate_engine::cuda::Card;
+use goldgate_engine::model::map::Map as Form;
 use goldgate_engine::model::{Config, Scaling, tensors};
 use goldgate_engine::weights::gguf::Value as Stored;
 use goldgate_engine::weights::{Checkpoint, Malformed, Warnings};
 use serde_json::{Map, Value, json};
 
 use crate::report::provenance::hex;
+use crate::subject::plan::needed;
+use crate::subject::serve::NoAnswer;
 
 /// A model file that was opened and found whole.
 #[derive(Debug)]
@@ -67,13 +71,22 @@ impl Inspected {
         })
     }
 
+    /// The memory that `load` takes on a card with the options of `ask`, which are those of `load`:
+    /// the card whose figures were taken, what is in force, and bytes.
+    ///
+    /// # Errors
+    /// What `load` refuses too.
+    pub fn need(&self, ask: &Value) -> Result<Value, NoAnswer> {
+        needed(&Card::h200(), ask, &self.config, &Form::of(&self.config, &self.checkpoint))
+    }
+
     /// What is odd and legal, and the defaults that were filled in.
     pub fn warnings(&self) -> &[String] {
         self.warnings.list()
     }
 
-    /// The facts as lines for people.
-    pub fn text(&self) -> String {
+    /// The facts as lines for people; `need` as [`Inspected::need`] gave it.
+    pub fn text(&self, need: &Value) -> String {
         let facts = self.facts();
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
@@ -100,6 +113,13 @@ impl Inspected {
         }
         for warning in self.warnings.list() {
             line("warning", warning.clone());
+        }
+        for (name, value) in need.as_object().into_iter().flatten() {
+            match (name.strip_prefix("bytes_"), value.as_str()) {
+                (Some(part), _) => line("need", format!("{part:<13} {value:>14} bytes")),
+                (None, Some(word)) => line("need", format!("{name:<13} {word}")),
+                (None, None) => line("need", format!("{name:<13} {value}")),
+            }
         }
         text
     }

@@ -266,7 +266,16 @@ fn inspected(ask: &Value) -> Frame {
         ..Observed::default()
     };
     let (key, mut said) = match &opened {
-        Ok(whole) => ("ok", whole.facts()),
+        Ok(whole) => {
+            let mut facts = whole.facts();
+            if !ask["context"].is_null() {
+                match whole.need(ask) {
+                    Ok(need) => facts["need"] = need,
+                    Err(no_answer) => return self::said(Err(no_answer)),
+                }
+            }
+            ("ok", facts)
+        }
         Err(malformed) => ("refused", refusal(malformed)),
     };
     said["observed"] = json!(observed);
