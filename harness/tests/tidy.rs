@@ -31,6 +31,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["dtype", "exec", "program", "shape", "tensor", "weights"]),
     ("sample", &["dtype", "program"]),
     ("session", &["cuda", "dtype", "exec", "fuse", "ops", "program", "tensor"]),
+    (
+        "measure",
+        &["cuda", "dtype", "error", "exec", "generate", "program", "sample", "session", "tensor"],
+    ),
     ("generate", &["cuda", "exec", "ops", "sample", "session", "tensor"]),
 ];
 

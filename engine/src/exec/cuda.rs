@@ -136,8 +136,8 @@ fn send(
 
 /// A step's launches with the address of every slot that they name.
 #[derive(Debug)]
-struct Bound {
-    launches: Vec<Launch>,
+pub(super) struct Bound {
+    pub(super) launches: Vec<Launch>,
     addresses: HashMap<String, u64>,
     faults: Vec<(RefusalKind, &'static str)>,
     step: String,
@@ -150,7 +150,7 @@ pub struct CudaSession {
     pub(super) room: Room,
     largest: Sizes,
     rows: usize,
-    lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
+    pub(super) lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
     graphs: HashMap<Sizes, Graph>,
 }
 
@@ -243,7 +243,7 @@ impl CudaSession {
         Ok(())
     }
 
-    fn launch_all(device: &Device, steps: &[Bound]) -> Result<(), DeviceError> {
+    pub(super) fn launch_all(device: &Device, steps: &[Bound]) -> Result<(), DeviceError> {
         for step in steps {
             for launch in &step.launches {
                 device.launch(launch, |slot| step.addresses[slot])?;
@@ -365,7 +365,12 @@ impl CudaSession {
         Ok(sizes)
     }
 
-    fn check_faults(&self, device: &Device, phase: Phase, sizes: Sizes) -> Result<(), CallError> {
+    pub(super) fn check_faults(
+        &self,
+        device: &Device,
+        phase: Phase,
+        sizes: Sizes,
+    ) -> Result<(), CallError> {
         let mut words = vec![0u8; 4 * self.room.steps];
         device.download(&self.arena, self.room.faults, &mut words)?;
         self.judge_faults(device, phase, sizes, &words)

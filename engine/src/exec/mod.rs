@@ -9,3 +9,4 @@ pub mod op;
 pub mod plan;
 pub mod room;
 pub mod stage;
+pub mod times;

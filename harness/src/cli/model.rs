@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::progress;
 use crate::cli::{Exit, Failure, say_json};
+use crate::subject::hello::Hello;
 use crate::subject::pool::Slot;
 use crate::subject::worker::Reply;
-use crate::subject::{Launch, SubjectSpec};
+use crate::subject::{Launch, Subject, SubjectSpec};
 
 /// How a model is loaded, and where.
 #[derive(Debug, clap::Args)]
@@ -57,6 +58,13 @@ pub struct How {
     /// `off`: launches one by one.
     #[arg(long, value_name = "GRAPH", value_parser = ["on", "off"], default_value = "on")]
     graph: String,
+}
+
+impl How {
+    /// Whether anything was named.
+    pub fn is_given(&self) -> bool {
+        self.sizing.is_given() || self.vram_budget.is_some()
+    }
 }
 
 impl Sizing {
@@ -143,7 +151,7 @@ impl How {
             }
         }
         let ask = Value::Object(ask);
-        let said = progress::shown("loading", |events| {
+        let (said, _) = progress::shown("loading", |events| {
             slot.tell(events);
             ask_slot(&mut slot, &ask, &BTreeMap::new(), json_out)
         })?;
@@ -172,7 +180,25 @@ impl Loaded {
         tensors: &BTreeMap<String, Tensor>,
         json_out: bool,
     ) -> Result<Said, Failure> {
+        Ok(ask_slot(&mut self.slot, ask, tensors, json_out)?.0)
+    }
+
+    /// The same, and how long it took.
+    ///
+    /// # Errors
+    /// A subject that is gone.
+    pub fn timed(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+        json_out: bool,
+    ) -> Result<(Said, Duration), Failure> {
         ask_slot(&mut self.slot, ask, tensors, json_out)
+    }
+
+    /// What the subject said of itself.
+    pub fn hello(&self) -> &Hello {
+        self.slot.hello()
     }
 
     /// Sends the events of later questions to a channel.
@@ -191,7 +217,7 @@ fn ask_slot(
     ask: &Value,
     tensors: &BTreeMap<String, Tensor>,
     json_out: bool,
-) -> Result<Said, Failure> {
+) -> Result<(Said, Duration), Failure> {
     let heard = slot.call(ask, tensors, LIMIT).map_err(|absent| Failure::Absent(absent.message))?;
     let (key, body, tensors) = match heard.reply {
         Reply::Answer { key, body, tensors } => (key, body, tensors),
@@ -199,7 +225,7 @@ fn ask_slot(
     };
     let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
     match key {
-        "ok" => Ok(Said::Ok(body, tensors)),
+        "ok" => Ok((Said::Ok(body, tensors), heard.time)),
         "refused" => {
             let line = match body["code"].is_string() {
                 true => word("message"),
@@ -212,7 +238,7 @@ fn ask_slot(
                 true => say_json(&json!({ "refused": body }))?,
                 false => eprintln!("{line}"),
             }
-            Ok(Said::End(Exit::BadInput))
+            Ok((Said::End(Exit::BadInput), heard.time))
         }
         "unsupported" => Err(Failure::Absent(format!("not offered: {}", word("what")))),
         _ => Err(Failure::Absent(word("message"))),

@@ -116,9 +116,9 @@ impl Inspected {
         }
         for (name, value) in need.as_object().into_iter().flatten() {
             match (name.strip_prefix("bytes_"), value.as_str()) {
-                (Some(part), _) => line("need", format!("{part:<13} {value:>14} bytes")),
-                (None, Some(word)) => line("need", format!("{name:<13} {word}")),
-                (None, None) => line("need", format!("{name:<13} {value}")),
+                (Some(part), _) => line("need", format!("{part:<15} {value:>14} bytes")),
+                (None, Some(word)) => line("need", format!("{name:<15} {word}")),
+                (None, None) => line("need", format!("{name:<15} {value}")),
             }
         }
         text

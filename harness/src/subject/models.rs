@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
 use goldgate_engine::exec::cpu::CallError;
+use goldgate_engine::exec::times::{Part, Times};
 use goldgate_engine::generate::{Request, Stop, generate};
+use goldgate_engine::measure::{self, Reads};
 use goldgate_engine::model::map::Map as Weights;
 use goldgate_engine::model::{Config, tensors};
 use goldgate_engine::ops::Phase;
@@ -47,7 +49,7 @@ pub struct Models {
 }
 
 impl Models {
-    /// Answers one of [`CALLS`].
+    /// Answers one of [`CALLS`], or `bench` of a model.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -84,6 +86,7 @@ impl Models {
                 gone.map(|_| Answer::default()).ok_or_else(|| none("session"))
             }
             Some("generate") => self.generate(place, ask, operands, tell),
+            Some("bench") => self.bench(place, ask),
             _ => Err(NoAnswer::Unsupported(format!("call {}", ask["call"]))),
         }
     }
@@ -199,6 +202,21 @@ impl Models {
         Ok(answer)
     }
 
+    /// A decode step, part by part.
+    fn bench(&mut self, place: &mut Place<'_>, ask: &Value) -> Result<Answer, NoAnswer> {
+        let handle = number(ask, "model")?;
+        let loaded = self.models.get(&handle).ok_or_else(|| none("model"))?;
+        let Place::Cuda(device) = place else {
+            return Err(NoAnswer::Unsupported("times of a step without a card".to_owned()));
+        };
+        let depth = ask["depth"].as_u64().unwrap_or(0) as usize;
+        let (model, rows) = (&loaded.model, loaded.config.vocabulary);
+        let reads = measure::reads(model.program(), model.settings().dtype, depth)
+            .map_err(|e| no_answer(CallError::Program(e)))?;
+        let times = measure::decode(device, model, rows, depth).map_err(no_answer)?;
+        Ok(fields(timed(&times, reads, device.card().l2_bytes)))
+    }
+
     fn generate(
         &mut self,
         place: &mut Place<'_>,
@@ -297,6 +315,23 @@ fn ids(operands: &BTreeMap<String, Tensor>) -> Result<Vec<u32>, NoAnswer> {
         }
         None => Err(Refusal::new(RefusalKind::OperandMissing, "ids", "is missing").into()),
     }
+}
+
+/// A decode step as the wire tells it.
+fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> Value {
+    let part = |p: &Part| {
+        json!({
+            "step": p.name, "op": p.op, "steps": p.steps, "launches": p.launches,
+            "entries": p.entries, "us": p.us, "bytes": p.bytes,
+            "cached": p.bytes < l2_bytes as f64,
+        })
+    };
+    json!({
+        "step_us": times.step_us,
+        "parts": times.parts.iter().map(part).collect::<Vec<_>>(),
+        "bytes_weights": reads.weights,
+        "bytes_kv": reads.kv,
+    })
 }
 
 /// How often progress is told at most.

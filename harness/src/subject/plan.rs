@@ -171,6 +171,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
+    use goldgate_engine::measure;
+    use goldgate_engine::weights::Checkpoint;
+
     use super::*;
     use crate::subject::inspect::Inspected;
     use crate::subject::serve::{Cpu, Device};
@@ -211,6 +214,22 @@ mod tests {
             let beyond = whole.need(&json!({"context": 1u64 << 40})).expect_err("beyond the model");
             assert!(matches!(beyond, NoAnswer::Refused(r) if r.operand == "context"));
         }
+    }
+
+    #[test]
+    fn a_step_reads_every_weight_once_and_the_cache_so_far() {
+        let path = tiny().into_iter().find(|p| p.ends_with("llama-tiny/f16.gguf")).expect("there");
+        let checkpoint = Checkpoint::open(Path::new(&path)).expect("a good file");
+        let (config, _) = Config::of(&checkpoint).expect("a configuration");
+        let map = Weights::of(&config, &checkpoint);
+        let plan = Plan::of(DType::F16, &json!({"context": 128}), &config, &map).expect("runs");
+        let reads = measure::reads(&plan.program, DType::F16, 9).expect("good questions");
+        // Two layers, keys and values, ten positions, two heads of 80, two bytes.
+        assert_eq!(reads.kv, 2 * 2 * 10 * 2 * 80 * 2);
+        let bytes = |name: &str| checkpoint.tensor(name).map_or(0, |t| t.bytes as usize);
+        let all: usize = checkpoint.tensors().iter().map(|t| t.bytes as usize).sum();
+        let table = bytes("token_embd.weight");
+        assert_eq!(reads.weights, all - table + table / config.vocabulary);
     }
 
     #[test]

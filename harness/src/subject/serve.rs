@@ -231,6 +231,9 @@ fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, boo
             None => (unsupported("memory"), false),
         },
         Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
+        Some("bench") if ask["model"].is_u64() => {
+            (said(device.model(ask, &frame.tensors, tell)), false)
+        }
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
         Some("inspect") => (inspected(ask), false),
