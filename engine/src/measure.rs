@@ -107,8 +107,7 @@ pub fn decode(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::Axis;
-    use crate::program::Step;
+    use crate::program::{Axis, Id, Step};
 
     /// A table that is the head too, and another of which one row is read.
     #[test]
@@ -123,19 +122,17 @@ mod tests {
         let x = p.slot("x", Kind::Value, DType::F32, &row);
         let y = p.slot("y", Kind::Value, DType::F32, &row);
         let logits = p.slot("logits", Kind::Value, DType::F32, &[Axis::N, Axis::Is(50)]);
-        let mut step = |op, operands: &[(&'static str, crate::program::Id)], result, to: bool| {
+        let mut step = |op: &'static str, operands: &[(&'static str, Id)], result| {
             let operands = operands.iter().map(|(n, id)| (*n, p.whole(*id))).collect();
             let results = vec![("y", p.whole(result))];
             let mut attributes = serde_json::Map::new();
-            if to {
-                attributes.insert("to".to_owned(), "f32".into());
-            }
+            attributes.insert("to".to_owned(), "f32".into());
             let (name, scalars) = (op.to_owned(), Vec::new());
             p.steps.push(Step { name, op, attributes, scalars, operands, results });
         };
-        step("embedding", &[("ids", ids), ("table", other)], x, true);
-        step("embedding", &[("ids", ids), ("table", tied)], y, true);
-        step("linear", &[("x", y), ("w", tied)], logits, true);
+        step("embedding", &[("ids", ids), ("table", other)], x);
+        step("embedding", &[("ids", ids), ("table", tied)], y);
+        step("linear", &[("x", y), ("w", tied)], logits);
         p.body = p.steps.len();
         let found = reads(&p, DType::F32, 3).expect("good questions");
         assert_eq!(found, Reads { weights: 4 * 8 + 50 * 2 * 8, kv: 0 });

@@ -58,7 +58,7 @@ impl Staging<'_> {
     ///
     /// # Panics
     /// If the ring has no buffers.
-    pub fn next(&mut self) -> Result<&mut [u8], DeviceError> {
+    pub fn buffer(&mut self) -> Result<&mut [u8], DeviceError> {
         let buffer = &mut self.buffers[self.turn];
         if buffer.busy {
             buffer.gone.wait()?;
@@ -67,7 +67,7 @@ impl Staging<'_> {
         Ok(buffer.pinned.bytes_mut())
     }
 
-    /// Enqueues the copy of the first `bytes` bytes of the buffer that [`Staging::next`] gave, and
+    /// Enqueues the copy of the first `bytes` bytes of the buffer that [`Staging::buffer`] gave, and
     /// waits for nothing.
     ///
     /// # Errors

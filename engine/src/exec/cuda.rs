@@ -127,7 +127,7 @@ fn send(
     let largest = batches.iter().map(|b| b.bytes).max().unwrap_or(0);
     let mut staging = device.staging(arena, stage::BUFFERS.min(batches.len()), largest)?;
     for batch in &batches {
-        batch.fill(weights, source, staging.next()?)?;
+        batch.fill(weights, source, staging.buffer()?)?;
         staging.send(batch.offset, batch.bytes)?;
         progress(batch.offset + batch.bytes);
     }
