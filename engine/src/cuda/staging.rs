@@ -67,7 +67,7 @@ impl Staging<'_> {
         Ok(buffer.pinned.bytes_mut())
     }
 
-    /// Enqueues the copy of the first `bytes` bytes of the buffer that [`Staging::buffer`] gave, and
+    /// Enqueues the copy of the first `bytes` bytes of the buffer that [`Staging::buffer`] gave;
     /// waits for nothing.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub struct Args {
     /// The card; for a model any subject.
     #[arg(long, value_name = "SUBJECT", default_value = "cuda:0")]
     on: String,
-    /// In place of benches, a whole model: a GGUF file, or a folder with config.json and safetensors.
+    /// In place of benches a model: a GGUF file, or a folder with config.json and safetensors.
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValuesParser;
 use goldgate_engine::model::Config;
 use serde_json::{Value, json};
 
@@ -21,14 +22,14 @@ use crate::synth::models::{self, Model};
 pub struct Args {
     /// Whose shapes.
     #[arg(long, value_name = "NAME",
-          value_parser = clap::builder::PossibleValuesParser::new(models::ALL.iter().map(|m| m.name)))]
+          value_parser = PossibleValuesParser::new(models::ALL.iter().map(|m| m.name)))]
     arch: String,
     /// The file, GGUF version 3.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// How its matrices are stored.
     #[arg(long, value_name = "TYPE", default_value = "f16",
-          value_parser = clap::builder::PossibleValuesParser::new(mix::WORDS))]
+          value_parser = PossibleValuesParser::new(mix::WORDS))]
     quant: String,
     /// Other weights for another number.
     #[arg(long, value_name = "S", default_value_t = 0)]

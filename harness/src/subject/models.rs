@@ -120,11 +120,15 @@ impl Models {
         let sizes = need(&plan.program, &plan.settings, &card(place)).map_err(no_answer)?;
         let driver = fits(place, ask, sizes.weights + sizes.session())?;
         let mut progress = often(sizes.weights, tell);
-        let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress)
-            .map_err(|error| not_finite(error, &checkpoint))?;
+        // The vocabulary is read beside the weights.
+        let (model, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::open(Path::new(path)).ok());
+            let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress);
+            (model, tokenizer.join().ok().flatten())
+        });
+        let model = model.map_err(|error| not_finite(error, &checkpoint))?;
         self.next += 1;
         let handle = self.next;
-        let tokenizer = Tokenizer::open(Path::new(path)).ok();
         let answer = fields(json!({
             "model": handle,
             "architecture": config.architecture.name(),

@@ -1,5 +1,5 @@
-//! A byte-level vocabulary of a given size: the letters of all bytes, then each pair of letters, then
-//! pairs with a third, each with the merge that makes it.
+//! A byte-level vocabulary of a given size: the letters of all bytes, then each pair of letters,
+//! then pairs with a third, each with the merge that makes it.
 
 use goldgate_engine::tokenizer::alphabet::letter;
 
