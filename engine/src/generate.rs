@@ -92,21 +92,23 @@ fn set_states(
     vocabulary: usize,
     ids: &[u32],
 ) -> Result<(), CallError> {
+    let states = states(vocabulary, ids);
+    states.iter().try_for_each(|(name, tensor)| session.set(place, model, name, tensor))
+}
+
+/// What the states of sampling are before the prompt `ids`.
+pub(crate) fn states(vocabulary: usize, ids: &[u32]) -> [(&'static str, Tensor); 3] {
     let mut seen = vec![0i32; vocabulary.div_ceil(32)];
     for id in ids {
         if let Some(word) = seen.get_mut(*id as usize / 32) {
             *word |= 1 << (id % 32);
         }
     }
-    let states = [
+    [
         ("length", Tensor::from_i32(&[1], &[ids.len() as i32])),
         ("draws", Tensor::from_i32(&[2], &[0, 0])),
         ("seen", Tensor::from_i32(&[seen.len()], &seen)),
-    ];
-    for (name, tensor) in &states {
-        session.set(place, model, name, tensor)?;
-    }
-    Ok(())
+    ]
 }
 
 impl Session {

@@ -53,6 +53,7 @@ pub mod exec;
 pub mod fuse;
 pub mod generate;
 pub mod json;
+pub mod measure;
 pub mod model;
 pub mod ops;
 pub mod program;

@@ -8,6 +8,7 @@ use crate::exec::cpu::{CallError, CallInputs, CpuModel, CpuSession, Slots, Sourc
 use crate::exec::cuda::{CudaModel, CudaSession, Options};
 use crate::exec::local::load;
 use crate::exec::room::{Room, Shelf};
+use crate::exec::stage;
 use crate::fuse::fuse;
 use crate::ops::Phase;
 use crate::program::{Kind, Program, Sizes, Step};
@@ -45,8 +46,23 @@ pub struct Settings {
 pub struct NeedBytes {
     /// Weights as they are laid out.
     pub weights: usize,
-    /// States, inputs, values, workspace of one session.
-    pub session: usize,
+    /// Caches and counters of one session.
+    pub state: usize,
+    /// What a call brings.
+    pub inputs: usize,
+    /// Values of the larger phase.
+    pub values: usize,
+    /// Scratch of the step that needs most.
+    pub workspace: usize,
+    /// Constants of both phases, and a fault word a step.
+    pub tables: usize,
+}
+
+impl NeedBytes {
+    /// All of one session.
+    pub fn session(&self) -> usize {
+        self.state + self.inputs + self.values + self.workspace + self.tables
+    }
 }
 
 #[derive(Debug)]
@@ -84,14 +100,21 @@ pub fn need(
         false => program.clone(),
     });
     let room = Room::of(&programs, settings.dtype, largest(settings), 1, &traced, card)?;
-    Ok(NeedBytes { weights: Shelf::of(program).bytes, session: room.bytes })
+    Ok(NeedBytes {
+        weights: Shelf::of(program).bytes,
+        state: room.states,
+        inputs: room.values - room.states,
+        values: room.workspace - room.values,
+        workspace: room.constants[0] - room.workspace,
+        tables: room.bytes - room.constants[0],
+    })
 }
 
 impl Model {
     /// Loads a Program's weights; `progress` is told the bytes that have gone over.
     ///
     /// # Errors
-    /// A Program that breaks its rules, and the device's errors.
+    /// A Program that breaks its rules, a weight that is not finite, and the device's errors.
     pub fn load(
         place: &mut Place<'_>,
         program: &Program,
@@ -103,6 +126,7 @@ impl Model {
         program.check(settings.dtype, largest)?;
         let loaded = match place {
             Place::Cpu => {
+                stage::check(program, source)?;
                 Loaded::Cpu(Box::new(CpuModel::load(program, settings.dtype, source, progress)))
             }
             Place::Cuda(device) => {

@@ -24,6 +24,7 @@ pub mod selfcheck;
 pub mod session;
 pub mod spec;
 pub mod subject;
+pub mod synth;
 pub mod tokens;
 pub mod verdict;
 pub mod wire;

@@ -26,11 +26,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tokenizer", &["json", "weights"]),
     ("program", &["dtype", "error", "ops", "shape"]),
     ("fuse", &["ops", "program"]),
-    ("weights", &["dtype"]),
-    ("exec", &["cuda", "dtype", "error", "fuse", "ops", "program", "shape", "tensor"]),
+    ("weights", &["dtype", "quant"]),
+    ("exec", &["cuda", "dtype", "error", "fuse", "ops", "program", "quant", "shape", "tensor"]),
     ("model", &["dtype", "exec", "program", "shape", "tensor", "weights"]),
     ("sample", &["dtype", "program"]),
     ("session", &["cuda", "dtype", "exec", "fuse", "ops", "program", "tensor"]),
+    (
+        "measure",
+        &["cuda", "dtype", "error", "exec", "generate", "program", "sample", "session", "tensor"],
+    ),
     ("generate", &["cuda", "exec", "ops", "sample", "session", "tensor"]),
 ];
 

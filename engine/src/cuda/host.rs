@@ -40,7 +40,7 @@ impl Drop for Pinned {
 
 /// A place in the stream that the host can wait for.
 #[derive(Debug)]
-pub struct Event(sys::CUevent);
+pub struct Event(pub(super) sys::CUevent);
 
 impl Event {
     /// Waits until the device has come by.
@@ -49,7 +49,8 @@ impl Event {
     /// Those of the kernels before it.
     pub fn wait(&self) -> Result<(), DeviceError> {
         // SAFETY: the event lives.
-        unsafe { cu::event::synchronize(self.0) }.map_err(DeviceError::driver("waiting for a step"))
+        unsafe { cu::event::synchronize(self.0) }
+            .map_err(DeviceError::driver("waiting for the device"))
     }
 }
 

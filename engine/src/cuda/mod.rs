@@ -7,6 +7,7 @@ pub mod host;
 pub mod launch;
 pub mod library;
 pub mod page;
+pub mod staging;
 
 pub use compile::{Architecture, Compiler};
 pub use device::{Card, Device};

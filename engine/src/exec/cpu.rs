@@ -31,13 +31,20 @@ pub enum CallError {
         /// What the op says.
         source: Refusal,
     },
+    /// A weight is NaN or infinite.
+    #[error("the weight {tensor} holds a number that is not finite")]
+    NotFinite {
+        /// The tensor, by its canonical name.
+        tensor: String,
+    },
     /// The device could not.
     #[error(transparent)]
     Device(#[from] crate::cuda::DeviceError),
 }
 
-/// Where weights come from: the tensors of a model in the form that Programs name.
-pub trait Source {
+/// Where weights come from: the tensors of a model in the form that Programs name. Several threads
+/// read it at once.
+pub trait Source: Sync {
     /// Rows `first .. first + rows` of a tensor, as it is stored.
     ///
     /// # Panics

@@ -15,9 +15,10 @@ use crate::error::{Refusal, RefusalKind};
 use crate::exec::cpu::{CallError, CallInputs, Slots, Source, scalar, sizes_of};
 use crate::exec::plan::ALIGN;
 use crate::exec::room::{PHASES, Room, Shelf, index};
+use crate::exec::stage::{self, Weight};
 use crate::fuse::fuse;
 use crate::ops::Phase;
-use crate::program::{Id, Kind, Program, Sizes, Step};
+use crate::program::{Id, Program, Sizes, Step};
 use crate::tensor::Tensor;
 
 /// How a model runs.
@@ -51,10 +52,10 @@ pub struct CudaModel {
 
 impl CudaModel {
     /// Puts weights on the device. Slots named in `traced` exist in both phases and keep their
-    /// memory until a call ends; `progress` is told the bytes that have gone over.
+    /// memory until a call ends; `progress` is told the bytes of the arena that are on their way.
     ///
     /// # Errors
-    /// Out of memory, and the device's.
+    /// Out of memory, a weight that is not finite, and the device's.
     pub fn load(
         device: &mut Device,
         program: &Program,
@@ -70,17 +71,7 @@ impl CudaModel {
         });
         let shelf = Shelf::of(program);
         let weights = device.allocate(shelf.bytes)?;
-        let none = Sizes { n: 0, m: 0 };
-        let mut gone = 0;
-        for (i, slot) in program.slots.iter().enumerate() {
-            if let Kind::Weight { tensor, first } = &slot.kind {
-                let rows = program.slot_meta(Id(i), none).shape[0];
-                let bytes = source.rows(tensor, *first, rows);
-                device.upload(&weights, shelf.offsets[&Id(i)], &bytes)?;
-                gone += bytes.len();
-                progress(gone);
-            }
-        }
+        send(device, &weights, &stage::weights(program, &shelf), source, progress)?;
         let (plain, traced) = (program.clone(), traced.to_vec());
         let (weights, shelf) = (Arc::new(weights), Arc::new(shelf));
         Ok(CudaModel { plain, programs, dtype, options, traced, weights, shelf })
@@ -124,10 +115,29 @@ impl CudaModel {
     }
 }
 
+/// Fills one buffer while the device takes those before it.
+fn send(
+    device: &Device,
+    arena: &Memory,
+    weights: &[Weight<'_>],
+    source: &dyn Source,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(), CallError> {
+    let batches = stage::batches(weights, stage::BUFFER);
+    let largest = batches.iter().map(|b| b.bytes).max().unwrap_or(0);
+    let mut staging = device.staging(arena, stage::BUFFERS.min(batches.len()), largest)?;
+    for batch in &batches {
+        batch.fill(weights, source, staging.buffer()?)?;
+        staging.send(batch.offset, batch.bytes)?;
+        progress(batch.offset + batch.bytes);
+    }
+    Ok(staging.finish()?)
+}
+
 /// A step's launches with the address of every slot that they name.
 #[derive(Debug)]
-struct Bound {
-    launches: Vec<Launch>,
+pub(super) struct Bound {
+    pub(super) launches: Vec<Launch>,
     addresses: HashMap<String, u64>,
     faults: Vec<(RefusalKind, &'static str)>,
     step: String,
@@ -140,7 +150,7 @@ pub struct CudaSession {
     pub(super) room: Room,
     largest: Sizes,
     rows: usize,
-    lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
+    pub(super) lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
     graphs: HashMap<Sizes, Graph>,
 }
 
@@ -233,7 +243,7 @@ impl CudaSession {
         Ok(())
     }
 
-    fn launch_all(device: &Device, steps: &[Bound]) -> Result<(), DeviceError> {
+    pub(super) fn launch_all(device: &Device, steps: &[Bound]) -> Result<(), DeviceError> {
         for step in steps {
             for launch in &step.launches {
                 device.launch(launch, |slot| step.addresses[slot])?;
@@ -355,7 +365,12 @@ impl CudaSession {
         Ok(sizes)
     }
 
-    fn check_faults(&self, device: &Device, phase: Phase, sizes: Sizes) -> Result<(), CallError> {
+    pub(super) fn check_faults(
+        &self,
+        device: &Device,
+        phase: Phase,
+        sizes: Sizes,
+    ) -> Result<(), CallError> {
         let mut words = vec![0u8; 4 * self.room.steps];
         device.download(&self.arena, self.room.faults, &mut words)?;
         self.judge_faults(device, phase, sizes, &words)

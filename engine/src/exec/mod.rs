@@ -8,3 +8,5 @@ pub mod local;
 pub mod op;
 pub mod plan;
 pub mod room;
+pub mod stage;
+pub mod times;

@@ -60,6 +60,8 @@ pub struct Room {
     pub offsets: [HashMap<Id, usize>; 2],
     /// Where the states end: they begin at 0.
     pub states: usize,
+    /// Where values begin, behind the inputs.
+    pub values: usize,
     /// Scratch of the step that runs.
     pub workspace: usize,
     /// Tables, a region a phase.
@@ -127,7 +129,8 @@ impl Room {
             places.extend(&fixed);
             places
         });
-        Ok(Room { offsets, states, workspace, constants, faults, steps, bytes: taken.0 })
+        let values = base;
+        Ok(Room { offsets, states, values, workspace, constants, faults, steps, bytes: taken.0 })
     }
 }
 

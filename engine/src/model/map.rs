@@ -153,7 +153,7 @@ fn canonical(architecture: Architecture, name: &str) -> Option<String> {
 
 /// What llama3's scaling divides each frequency by (transformers, `_compute_llama3_parameters`),
 /// rounded to f32 as GGUF files have it.
-fn divisors(config: &Config) -> Option<Vec<f32>> {
+pub fn divisors(config: &Config) -> Option<Vec<f32>> {
     let rope = config.rope?;
     let Some(Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) =
         rope.scaling
@@ -199,17 +199,18 @@ impl Source for Map<'_> {
         };
         let row = bytes.len() / all;
         let moved = |heads: usize| {
-            let at = |r: usize| paired(r, all, heads) * row;
-            (first..first + rows).flat_map(|r| bytes[at(r)..at(r) + row].to_vec()).collect()
+            let mut moved: Vec<u8> = Vec::with_capacity(rows * row);
+            for r in first..first + rows {
+                let at = paired(r, all, heads) * row;
+                moved.extend_from_slice(&bytes[at..at + row]);
+            }
+            moved
         };
         match form {
             Form::Stored => Cow::Borrowed(&bytes[first * row..(first + rows) * row]),
             Form::Widened => Cow::Owned(widen(&bytes[first * row..(first + rows) * row])),
             Form::Halves(heads) => Cow::Owned(moved(heads)),
-            Form::WidenedHalves(heads) => {
-                let moved: Vec<u8> = moved(heads);
-                Cow::Owned(widen(&moved))
-            }
+            Form::WidenedHalves(heads) => Cow::Owned(widen(&moved(heads))),
             Form::Transposed => Cow::Owned(transposed(bytes, meta, dtype, first, rows)),
         }
     }

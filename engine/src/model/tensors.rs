@@ -56,6 +56,12 @@ pub fn expected(config: &Config, checkpoint: &Checkpoint) -> Vec<Expected> {
     parts(config, checkpoint).flatten().collect()
 }
 
+/// Every tensor that a GGUF file of such a model has, optional ones too.
+pub fn of_gguf(config: &Config) -> Vec<Expected> {
+    let layers = std::iter::once(None).chain((0..config.layers).map(Some));
+    layers.flat_map(|layer| names::gguf(config, layer)).collect()
+}
+
 /// The same, layer by layer: what a file only claims to have asks for no memory.
 fn parts(config: &Config, checkpoint: &Checkpoint) -> impl Iterator<Item = Vec<Expected>> {
     let layers = std::iter::once(None).chain((0..config.layers).map(Some));

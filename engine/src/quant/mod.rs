@@ -3,6 +3,7 @@
 //! The value of a code is exact in f64. `dequantize` gives the nearest f32, which for every type
 //! but q4_k and q5_k is that exact value.
 
+mod finite;
 mod mxfp4;
 mod q4_0;
 mod q4_k;
@@ -14,6 +15,8 @@ mod q8_0;
 use half::f16;
 
 use crate::dtype::DType;
+
+pub use finite::is_finite;
 
 /// The exact value of each element of raw blocks of `dtype`, in order.
 ///

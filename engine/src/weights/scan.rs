@@ -1,10 +1,12 @@
 //! What costs a pass over the data: scales and weights that are not finite.
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::refusal::{Code, Malformed, begin};
 use super::{Checkpoint, TensorInfo};
 use crate::dtype::DType;
+use crate::quant::is_finite;
 
 /// Looks for block scales that are NaN or infinite, and plain weights that are. Types that the
 /// engine does not compute with are passed over.
@@ -18,6 +20,7 @@ pub fn finite(checkpoint: &Checkpoint, tensor: &TensorInfo) -> Result<(), Malfor
     let scales = dtype == DType::U8 && tensor.name.ends_with("_scales");
     let found = match scales {
         true => bytes.iter().position(|b| *b == 255).map(|i| (i, i, "NaN".to_owned())),
+        false if is_finite(dtype, bytes) => None,
         false => first(dtype, bytes),
     };
     let Some((index, byte, found)) = found else { return Ok(()) };
@@ -31,6 +34,15 @@ pub fn finite(checkpoint: &Checkpoint, tensor: &TensorInfo) -> Result<(), Malfor
     let path = path.unwrap_or(std::path::Path::new(""));
     let refusal = Malformed::new(code, path, field, found, "a finite number");
     Err(refusal.at(tensor.offset + byte as u64))
+}
+
+/// [`finite`] of every tensor, on all cores: the first refusal in the order of the file.
+///
+/// # Errors
+/// As [`finite`].
+pub fn all(checkpoint: &Checkpoint) -> Result<(), Malformed> {
+    let refusal = |tensor: &TensorInfo| finite(checkpoint, tensor).err();
+    checkpoint.tensors().par_iter().find_map_first(refusal).map_or(Ok(()), Err)
 }
 
 /// Block or element, byte, and value of the first that is not finite.

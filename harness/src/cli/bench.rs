@@ -1,5 +1,8 @@
 //! `goldgate bench`
 
+mod model;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -12,14 +15,21 @@ use crate::report::Row;
 use crate::session::{Request, Session};
 use crate::verdict::Verdict;
 
-/// Example: goldgate bench layernorm --on cuda:0
+/// Examples: goldgate bench layernorm --on cuda:0
+/// goldgate bench --model model.gguf --prefill 512 --decode 128 --on cuda:0
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Whole names, globs with `*`, or parts of names.
+    /// Benches: whole names, globs with `*`, or parts of names.
+    #[arg(conflicts_with = "model")]
     filter: Vec<String>,
-    /// The card.
+    /// The card; for a model any subject.
     #[arg(long, value_name = "SUBJECT", default_value = "cuda:0")]
     on: String,
+    /// In place of benches a model: a GGUF file, or a folder with config.json and safetensors.
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    speed: model::Speed,
     #[command(flatten)]
     folders: Folders,
     /// The figures as JSON.
@@ -28,6 +38,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if let Some(path) = &args.model {
+        return model::run(&args.speed, path, &args.on, args.json);
+    }
+    if args.speed.loads() {
+        return Err(Failure::Usage("options of a model, and no --model".to_owned()));
+    }
     let session = Session::open(Request {
         filters: args.filter.clone(),
         gates: vec![1, 2, 3],

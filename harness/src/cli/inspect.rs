@@ -2,15 +2,21 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
+use crate::cli::model::Sizing;
 use crate::cli::{Exit, Failure, bad_input, say, say_json};
 use crate::subject::inspect::Inspected;
+use crate::subject::serve::NoAnswer;
 
-/// Opens a model file without a device. Example: goldgate inspect model.gguf
+/// Opens a model file without a device. Example: goldgate inspect model.gguf --context 8192
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A GGUF file, a .safetensors file or index, a folder that holds one with its config.json, or
     /// a tokenizer.json.
     path: PathBuf,
+    #[command(flatten)]
+    sizing: Sizing,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
@@ -22,9 +28,38 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
+    let (need, refused) = match found.need(&args.sizing.ask()) {
+        Ok(need) => (need, None),
+        Err(why) => {
+            let (kind, field, message) = said(why);
+            let line = format!("error[{kind}] field={field} found={message:?}");
+            (json!({"refused": {"kind": kind, "operand": field, "message": message}}), Some(line))
+        }
+    };
     match args.json {
-        true => say_json(&found.facts())?,
-        false => say(found.text().trim_end())?,
+        true => {
+            let mut facts = found.facts();
+            facts["need"] = need;
+            say_json(&facts)?;
+        }
+        false => say(found.text(&need).trim_end())?,
     }
-    Ok(Exit::Yes)
+    // A file that does not run here is still a file; options that nobody can have are a mistake.
+    match refused.filter(|_| args.sizing.is_given()) {
+        Some(line) => {
+            eprintln!("{line}");
+            Ok(Exit::BadInput)
+        }
+        None => Ok(Exit::Yes),
+    }
+}
+
+/// Kind, field and sentence of what `load` would answer.
+fn said(why: NoAnswer) -> (&'static str, String, String) {
+    match why {
+        NoAnswer::Refused(r) => (r.kind.name(), r.operand, r.message),
+        NoAnswer::File(m) => ("Malformed", m.field.clone(), m.to_string()),
+        NoAnswer::Unsupported(what) => ("NotSupported", String::new(), what),
+        NoAnswer::Failed(trouble) => ("NotSupported", String::new(), trouble.message),
+    }
 }

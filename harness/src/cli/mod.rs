@@ -15,10 +15,12 @@ mod mutate;
 mod new;
 mod op;
 mod perplexity;
+mod progress;
 mod report;
 mod run;
 mod schema;
 mod show;
+mod synth;
 mod tokenize;
 pub mod worker;
 
@@ -42,7 +44,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Times the benches of the specs on a card, beside the card's own limits.
+    /// Times the benches of the specs, or a whole model, beside the card's own limits.
     Bench(bench::Args),
     /// Reads every spec, golden and manifest, and lists every error of every file.
     Check(check::Args),
@@ -53,7 +55,7 @@ enum Command {
     /// Makes goldens by asking the oracle, or verifies them.
     #[command(subcommand)]
     Golden(golden::Golden),
-    /// Opens a model file: architecture, configuration, tensors, hash.
+    /// Opens a model file: architecture, configuration, tensors, hash, memory that it needs.
     Inspect(inspect::Args),
     /// Lists trials.
     List(list::Args),
@@ -76,6 +78,8 @@ enum Command {
     Schema(schema::Args),
     /// Shows one case in full.
     Show(show::Args),
+    /// Writes a model file of real shapes with random weights.
+    Synth(synth::Args),
     /// Text to ids, or ids to text.
     Tokenize(tokenize::Args),
     /// Answers the wire on stdin and stdout.
@@ -167,6 +171,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Show(args) => show::run(args),
+        Command::Synth(args) => synth::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Worker(args) => return args.run(),
     };

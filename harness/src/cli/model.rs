@@ -7,7 +7,9 @@ use std::time::Duration;
 use goldgate_engine::Tensor;
 use serde_json::{Map, Value, json};
 
+use crate::cli::progress;
 use crate::cli::{Exit, Failure, say_json};
+use crate::subject::hello::Hello;
 use crate::subject::pool::Slot;
 use crate::subject::worker::Reply;
 use crate::subject::{Launch, Subject, SubjectSpec};
@@ -20,7 +22,14 @@ pub struct ModelArgs {
     pub model: PathBuf,
     /// `cpu`, `cuda:0`, or a command.
     #[arg(long, value_name = "SUBJECT", default_value = "cpu")]
-    on: String,
+    pub on: String,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What decides how much memory a model takes.
+#[derive(Debug, clap::Args)]
+pub struct Sizing {
     /// Type of activations: f32, f16 or bf16; without it the subject's own.
     #[arg(long, value_name = "D")]
     dtype: Option<String>,
@@ -33,9 +42,6 @@ pub struct ModelArgs {
     /// Prompt tokens of one call.
     #[arg(long, value_name = "N")]
     chunk: Option<u64>,
-    /// Refuse a model that needs more.
-    #[arg(long, value_name = "BYTES")]
-    vram_budget: Option<u64>,
     /// Ends of YaRN's ramp: as its formula gives them, or rounded to whole dimensions; without it
     /// as the file says.
     #[arg(long, value_name = "RAMP", value_parser = ["reference", "rounded"])]
@@ -43,9 +49,49 @@ pub struct ModelArgs {
     /// `plain`: without rewrites.
     #[arg(long, value_name = "PLAN", value_parser = ["fused", "plain"], default_value = "fused")]
     plan: String,
+}
+
+/// How a model is loaded.
+#[derive(Debug, clap::Args)]
+pub struct How {
+    #[command(flatten)]
+    pub sizing: Sizing,
+    /// Refuse a model that needs more.
+    #[arg(long, value_name = "BYTES")]
+    vram_budget: Option<u64>,
     /// `off`: launches one by one.
     #[arg(long, value_name = "GRAPH", value_parser = ["on", "off"], default_value = "on")]
     graph: String,
+}
+
+impl How {
+    /// Whether anything was named.
+    pub fn is_given(&self) -> bool {
+        self.sizing.is_given() || self.vram_budget.is_some()
+    }
+}
+
+impl Sizing {
+    /// As `load` takes it.
+    pub fn ask(&self) -> Value {
+        json!({
+            "activations": self.dtype, "kv": self.kv, "context": self.context,
+            "chunk": self.chunk, "plan": self.plan, "yarn": self.yarn,
+        })
+    }
+
+    /// Whether anything was named.
+    pub fn is_given(&self) -> bool {
+        let words = self.dtype.is_some() || self.kv.is_some();
+        words || self.context.is_some() || self.chunk.is_some()
+    }
+
+    /// The same with positions for `count` tokens, where no number was named.
+    pub fn at_least(&self, count: u64) -> Value {
+        let mut ask = self.ask();
+        ask["context"] = self.context.unwrap_or(count).into();
+        ask
+    }
 }
 
 /// A subject with a model in it.
@@ -75,7 +121,7 @@ impl ModelArgs {
     /// # Errors
     /// A subject that is not there.
     pub fn load(&self, more: &Value, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
-        self.load_path(&self.model, more, json_out)
+        self.how.load(&self.model, &self.on, more, json_out)
     }
 
     /// The same for another file: a subject of its own.
@@ -83,36 +129,49 @@ impl ModelArgs {
     /// # Errors
     /// A subject that is not there.
     pub fn load_other(&self, path: &Path, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
-        self.load_path(path, &json!({}), json_out)
+        self.how.load(path, &self.on, &json!({}), json_out)
     }
+}
 
-    fn load_path(
+impl How {
+    /// Starts the subject `on` and loads the model at `path`, with a bar on a terminal where that
+    /// takes long; a refusal is told here.
+    ///
+    /// # Errors
+    /// A subject that is not there.
+    pub fn load(
         &self,
         path: &Path,
+        on: &str,
         more: &Value,
         json_out: bool,
     ) -> Result<Result<Loaded, Exit>, Failure> {
-        let spec = SubjectSpec::parse(&self.on).map_err(|e| Failure::Usage(e.to_string()))?;
+        let spec = SubjectSpec::parse(on).map_err(|e| Failure::Usage(e.to_string()))?;
         let scratch = tempfile::tempdir()?;
         let folder = scratch.path().to_path_buf();
         let launch = Launch::new(std::env::current_exe()?, spec, folder);
         let mut slot = Slot::open(launch).map_err(|absent| Failure::Absent(absent.message))?;
         let mut ask = Map::new();
         let given = json!({
-            "call": "load", "path": absolute(path), "activations": self.dtype,
-            "yarn": self.yarn, "kv": self.kv, "context": self.context, "chunk": self.chunk,
-            "budget_bytes": self.vram_budget, "plan": self.plan, "graph": self.graph == "on",
+            "call": "load", "path": absolute(path), "budget_bytes": self.vram_budget,
+            "graph": self.graph == "on",
         });
-        for (key, value) in [&given, more].into_iter().filter_map(Value::as_object).flatten() {
+        let all = [&given, &self.sizing.ask(), more];
+        for (key, value) in all.into_iter().filter_map(Value::as_object).flatten() {
             if !value.is_null() {
                 ask.insert(key.clone(), value.clone());
             }
         }
-        match ask_slot(&mut slot, &Value::Object(ask), &BTreeMap::new(), json_out)? {
+        let ask = Value::Object(ask);
+        let (said, _) = progress::shown("loading", |events| {
+            slot.tell(events);
+            ask_slot(&mut slot, &ask, &BTreeMap::new(), json_out)
+        })?;
+        match said {
             Said::End(exit) => Ok(Err(exit)),
             Said::Ok(facts, _) => {
                 // A subject that does not know the option would compute something else.
-                if self.yarn.as_deref().is_some_and(|yarn| facts["yarn"] != yarn) {
+                if self.sizing.yarn.as_deref().is_some_and(|yarn| facts["yarn"] != yarn) {
                     return Err(Failure::Absent("not offered: yarn".to_owned()));
                 }
                 let handle = facts["model"].as_u64().unwrap_or_default();
@@ -137,12 +196,30 @@ impl Loaded {
         tensors: &BTreeMap<String, Tensor>,
         json_out: bool,
     ) -> Result<Said, Failure> {
+        Ok(ask_slot(&mut self.slot, ask, tensors, json_out)?.0)
+    }
+
+    /// The same, and how long it took.
+    ///
+    /// # Errors
+    /// A subject that is gone.
+    pub fn timed(
+        &mut self,
+        ask: &Value,
+        tensors: &BTreeMap<String, Tensor>,
+        json_out: bool,
+    ) -> Result<(Said, Duration), Failure> {
         ask_slot(&mut self.slot, ask, tensors, json_out)
     }
 
     /// Whether the subject offers a call.
     pub fn offers(&self, call: &str) -> bool {
         self.slot.hello().offers(call)
+    }
+
+    /// What the subject said of itself.
+    pub fn hello(&self) -> &Hello {
+        self.slot.hello()
     }
 
     /// Sends the events of later questions to a channel.
@@ -161,7 +238,7 @@ fn ask_slot(
     ask: &Value,
     tensors: &BTreeMap<String, Tensor>,
     json_out: bool,
-) -> Result<Said, Failure> {
+) -> Result<(Said, Duration), Failure> {
     let heard = slot.call(ask, tensors, LIMIT).map_err(|absent| Failure::Absent(absent.message))?;
     let (key, body, tensors) = match heard.reply {
         Reply::Answer { key, body, tensors } => (key, body, tensors),
@@ -169,7 +246,7 @@ fn ask_slot(
     };
     let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
     match key {
-        "ok" => Ok(Said::Ok(body, tensors)),
+        "ok" => Ok((Said::Ok(body, tensors), heard.time)),
         "refused" => {
             let line = match body["code"].is_string() {
                 true => word("message"),
@@ -182,7 +259,7 @@ fn ask_slot(
                 true => say_json(&json!({ "refused": body }))?,
                 false => eprintln!("{line}"),
             }
-            Ok(Said::End(Exit::BadInput))
+            Ok((Said::End(Exit::BadInput), heard.time))
         }
         "unsupported" => Err(Failure::Absent(format!("not offered: {}", word("what")))),
         _ => Err(Failure::Absent(word("message"))),

@@ -11,6 +11,7 @@ use goldgate_engine::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
+use crate::subject::hello::BENCH_MODEL;
 use crate::subject::models::{self, Models, Tell};
 use crate::subject::serve::{Answer, Bench, Device, NoAnswer, Trouble, hello_of_ours, resident};
 use crate::subject::text::Shelf;
@@ -62,7 +63,9 @@ impl Device for Cuda {
         });
         let calls = ["op", "memory", "bench", "check", "inspect", "tokenize", "detokenize"];
         let calls = [&calls[..], models::CALLS].concat();
-        Ok(hello_of_ours(&device, &calls, &OBSERVES))
+        let mut hello = hello_of_ours(&device, &calls, &OBSERVES);
+        hello[BENCH_MODEL] = true.into();
+        Ok(hello)
     }
 
     fn op(&mut self, question: &OpQuestion) -> Result<Answer, NoAnswer> {

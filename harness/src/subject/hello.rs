@@ -11,6 +11,9 @@ pub const FIRST_FRAME: u64 = 64 << 20;
 /// The largest frame afterwards, where a subject does not say less.
 pub const MAX_FRAME: u64 = 1 << 30;
 
+/// The field that says whether `bench` takes a model.
+pub const BENCH_MODEL: &str = "bench_model";
+
 /// A subject's answer to hello: the object as it came, read on demand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello(Value);
@@ -65,6 +68,11 @@ impl Hello {
     /// Whether it offers a call.
     pub fn offers(&self, call: &str) -> bool {
         self.0["calls"].as_array().is_some_and(|calls| calls.iter().any(|c| c == call))
+    }
+
+    /// Whether `bench` tells the times of a model's decode step.
+    pub fn times_models(&self) -> bool {
+        self.offers("bench") && self.0[BENCH_MODEL] == true
     }
 
     /// Whether it promised to answer this question: the op, its dtype, its weight's type.

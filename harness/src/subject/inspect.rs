@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use goldgate_engine::cuda::Card;
+use goldgate_engine::model::map::Map as Form;
 use goldgate_engine::model::{Config, Scaling, tensors};
 use goldgate_engine::tokenizer::facts::Facts;
 use goldgate_engine::weights::gguf::Value as Stored;
@@ -11,6 +13,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::report::provenance::hex;
+use crate::subject::plan::needed;
+use crate::subject::serve::NoAnswer;
 
 /// The file of a tokenizer, and how the name of one ends.
 const TOKENIZER: &str = "tokenizer.json";
@@ -80,10 +84,22 @@ impl Inspected {
         }
     }
 
-    /// The facts as lines for people.
-    pub fn text(&self) -> String {
+    /// The memory that `load` takes on a card with the options of `ask`, which are those of `load`;
+    /// nothing for what is no model.
+    ///
+    /// # Errors
+    /// What `load` refuses too.
+    pub fn need(&self, ask: &Value) -> Result<Value, NoAnswer> {
+        match self {
+            Inspected::Model(whole) => whole.need(ask),
+            Inspected::Tokenizer(..) => Ok(Value::Null),
+        }
+    }
+
+    /// The facts as lines for people; `need` as [`Inspected::need`] gave it.
+    pub fn text(&self, need: &Value) -> String {
         if let Inspected::Model(whole) = self {
-            return whole.text();
+            return whole.text(need);
         }
         let facts = self.facts();
         let mut text = String::new();
@@ -177,7 +193,16 @@ impl Whole {
         })
     }
 
-    fn text(&self) -> String {
+    /// The memory that `load` takes on a card with the options of `ask`, which are those of `load`:
+    /// the card whose figures were taken, what is in force, and bytes.
+    ///
+    /// # Errors
+    /// What `load` refuses too.
+    fn need(&self, ask: &Value) -> Result<Value, NoAnswer> {
+        needed(&Card::h200(), ask, &self.config, &Form::of(&self.config, &self.checkpoint))
+    }
+
+    fn text(&self, need: &Value) -> String {
         let facts = self.facts();
         let mut text = String::new();
         let mut line = |name: &str, value: String| line(&mut text, name, &value);
@@ -201,6 +226,13 @@ impl Whole {
         }
         for warning in self.warnings.list() {
             line("warning", warning.clone());
+        }
+        for (name, value) in need.as_object().into_iter().flatten() {
+            match (name.strip_prefix("bytes_"), value.as_str()) {
+                (Some(part), _) => line("need", format!("{part:<15} {value:>14} bytes")),
+                (None, Some(word)) => line("need", format!("{name:<15} {word}")),
+                (None, None) => line("need", format!("{name:<15} {value}")),
+            }
         }
         text
     }

@@ -9,6 +9,7 @@ pub mod launch;
 pub mod layers;
 pub mod models;
 pub mod perfect;
+pub mod plan;
 pub mod pool;
 pub mod replay;
 pub mod serve;

@@ -2,38 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use goldgate_engine::cuda::Card;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
 use goldgate_engine::exec::cpu::CallError;
-use goldgate_engine::exec::cuda::Options;
-use goldgate_engine::fuse::fuse;
+use goldgate_engine::exec::times::{Part, Times};
 use goldgate_engine::generate::{Request, Stop, generate};
-use goldgate_engine::model::build::{Capacity, Types};
+use goldgate_engine::measure::{self, Reads};
 use goldgate_engine::model::map::Map as Weights;
-use goldgate_engine::model::{self, Config, Scaling, tensors};
+use goldgate_engine::model::{Config, Scaling, tensors};
 use goldgate_engine::ops::Phase;
-use goldgate_engine::program::{Kind, Program, ProgramError};
+use goldgate_engine::program::ProgramError;
 use goldgate_engine::sample::Sampling;
-use goldgate_engine::session::{Model, Place, Session, Settings, Want, need};
+use goldgate_engine::session::{Model, Place, Session, Want, need};
 use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_engine::weights::Checkpoint;
 use goldgate_engine::{Tensor, weights};
 use serde_json::{Map, Value, json};
 
+use crate::subject::plan::{Plan, card, usual};
 use crate::subject::serve::{Answer, NoAnswer, Trouble};
 use crate::subject::want::{compact, matches, rows, words};
 
 /// The calls that are answered here.
 pub const CALLS: &[&str] = &["close", "extend", "fork", "generate", "load", "open", "unload"];
-
-/// Positions of a session where nobody says how many.
-const CONTEXT: usize = 4096;
-
-/// Prompt tokens of one call where nobody says how many.
-const CHUNK: usize = 512;
 
 /// Tokens that came out of generation go this way before the answer.
 pub type Tell<'a> = &'a mut dyn FnMut(Value);
@@ -56,7 +49,7 @@ pub struct Models {
 }
 
 impl Models {
-    /// Answers one of [`CALLS`].
+    /// Answers one of [`CALLS`], or `bench` of a model.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -68,7 +61,7 @@ impl Models {
         tell: Tell<'_>,
     ) -> Result<Answer, NoAnswer> {
         match ask["call"].as_str() {
-            Some("load") => self.load(place, ask),
+            Some("load") => self.load(place, ask, tell),
             Some("unload") => {
                 let handle = number(ask, "model")?;
                 self.sessions.retain(|_, (model, _)| *model != handle);
@@ -93,6 +86,7 @@ impl Models {
                 gone.map(|_| Answer::default()).ok_or_else(|| none("session"))
             }
             Some("generate") => self.generate(place, ask, operands, tell),
+            Some("bench") => self.bench(place, ask),
             _ => Err(NoAnswer::Unsupported(format!("call {}", ask["call"]))),
         }
     }
@@ -110,7 +104,12 @@ impl Models {
         Ok((*model, loaded, session))
     }
 
-    fn load(&mut self, place: &mut Place<'_>, ask: &Value) -> Result<Answer, NoAnswer> {
+    fn load(
+        &mut self,
+        place: &mut Place<'_>,
+        ask: &Value,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
         let begin = Instant::now();
         let path = ask["path"].as_str().ok_or_else(|| bad("path is missing"))?;
         let checkpoint = Checkpoint::open(Path::new(path)).map_err(file)?;
@@ -118,14 +117,19 @@ impl Models {
         let ramp = ramp(&mut config, ask)?;
         warnings.join(tensors::check(&config, &checkpoint).map_err(file)?);
         let map = Weights::of(&config, &checkpoint);
-        let plan = Plan::of(place, ask, &config, &map)?;
+        let plan = Plan::of(usual(place, &map), ask, &config, &map)?;
         let sizes = need(&plan.program, &plan.settings, &card(place)).map_err(no_answer)?;
-        let driver = fits(place, ask, sizes.weights + sizes.session)?;
-        let model = Model::load(place, &plan.program, &plan.settings, &map, &mut |_| ())
-            .map_err(no_answer)?;
+        let driver = fits(place, ask, sizes.weights + sizes.session())?;
+        let mut progress = often(sizes.weights, tell);
+        // The vocabulary is read beside the weights.
+        let (model, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::open(Path::new(path)).ok());
+            let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress);
+            (model, tokenizer.join().ok().flatten())
+        });
+        let model = model.map_err(|error| not_finite(error, &checkpoint))?;
         self.next += 1;
         let handle = self.next;
-        let tokenizer = Tokenizer::open(Path::new(path)).ok();
         let answer = fields(json!({
             "model": handle,
             "architecture": config.architecture.name(),
@@ -139,7 +143,7 @@ impl Models {
             "graph": plan.settings.options.graph,
             "trace": plan.settings.trace,
             "bytes_weights": sizes.weights,
-            "bytes_arena": sizes.weights + sizes.session,
+            "bytes_arena": sizes.weights + sizes.session(),
             "bytes_driver": driver,
             "load_ms": begin.elapsed().as_secs_f64() * 1e3,
             "warnings": warnings.list(),
@@ -204,6 +208,21 @@ impl Models {
         Ok(answer)
     }
 
+    /// A decode step, part by part.
+    fn bench(&mut self, place: &mut Place<'_>, ask: &Value) -> Result<Answer, NoAnswer> {
+        let handle = number(ask, "model")?;
+        let loaded = self.models.get(&handle).ok_or_else(|| none("model"))?;
+        let Place::Cuda(device) = place else {
+            return Err(NoAnswer::Unsupported("times of a step without a card".to_owned()));
+        };
+        let depth = ask["depth"].as_u64().unwrap_or(0) as usize;
+        let (model, rows) = (&loaded.model, loaded.config.vocabulary);
+        let reads = measure::reads(model.program(), model.settings().dtype, depth)
+            .map_err(|e| no_answer(CallError::Program(e)))?;
+        let times = measure::decode(device, model, rows, depth).map_err(no_answer)?;
+        Ok(fields(timed(&times, reads, device.card().l2_bytes)))
+    }
+
     fn generate(
         &mut self,
         place: &mut Place<'_>,
@@ -259,61 +278,6 @@ impl Models {
     }
 }
 
-/// What `load` decides before anything is read.
-struct Plan {
-    program: Program,
-    settings: Settings,
-    kv: DType,
-    local: bool,
-}
-
-impl Plan {
-    fn of(
-        place: &Place<'_>,
-        ask: &Value,
-        config: &Config,
-        map: &Weights<'_>,
-    ) -> Result<Plan, NoAnswer> {
-        let kind = |key: &str| match ask[key].as_str() {
-            None => Ok(None),
-            Some(word) => match word.parse::<DType>() {
-                Ok(t) if DType::ACTIVATIONS.contains(&t) => Ok(Some(t)),
-                _ => Err(bad(&format!("{key} is {word}, wants f32, f16 or bf16"))),
-            },
-        };
-        let usual = if matches!(place, Place::Cpu) { DType::F32 } else { map.activations() };
-        let dtype = kind("activations")?.unwrap_or(usual);
-        let cache = if dtype == DType::F32 { DType::F32 } else { DType::F16 };
-        let kv = kind("kv")?.unwrap_or(cache);
-        let count = |key: &str, usual: usize| match &ask[key] {
-            Value::Null => Ok(usual),
-            given => match given.as_u64() {
-                Some(n) if n > 0 => Ok(n as usize),
-                _ => Err(bad(&format!("{key} is {given}, wants a whole number above 0"))),
-            },
-        };
-        let context = count("context", config.context.min(CONTEXT))?;
-        if context > config.context {
-            let message = format!("is {context}, the model was made for {}", config.context);
-            return Err(Refusal::new(RefusalKind::CapacityExceeded, "context", message).into());
-        }
-        let chunk = count("chunk", CHUNK)?.min(context);
-        let capacity = Capacity { context, sequences: 1 };
-        let types = Types { dtype, kv };
-        let program = model::program(config, types, capacity, |name| map.meta(name))
-            .map_err(|e| no_answer(CallError::Program(e)))?;
-        let mode = ask["trace_mode"].as_str().unwrap_or("as_run");
-        if !["as_run", "unfused", "local"].contains(&mode) {
-            return Err(bad(&format!("trace_mode is {mode}")));
-        }
-        let fused = mode != "unfused" && ask["plan"] != "plain";
-        let options = Options { fused, graph: ask["graph"] != false, ..Options::default() };
-        let trace = traced(&program, &words(&ask["trace"]), fused);
-        let settings = Settings { dtype, context, chunk, trace, options };
-        Ok(Plan { program, settings, kv, local: mode == "local" })
-    }
-}
-
 /// How the ends of YaRN's ramp are taken, `yarn` in place of what the file says: null for a model
 /// that has none.
 fn ramp(config: &mut Config, ask: &Value) -> Result<Value, NoAnswer> {
@@ -331,24 +295,6 @@ fn ramp(config: &mut Config, ask: &Value) -> Result<Value, NoAnswer> {
     };
     *truncate = asked.unwrap_or(*truncate);
     Ok(if *truncate { "rounded" } else { "reference" }.into())
-}
-
-/// The slots that exist in what runs and that a glob names.
-fn traced(program: &Program, globs: &[String], fused: bool) -> Vec<String> {
-    let phases = [Phase::Prefill, Phase::Decode];
-    let runs = phases.map(|phase| match fused {
-        true => fuse(program, phase, &[]),
-        false => program.clone(),
-    });
-    let written = |p: &Program, i: usize| {
-        p.steps.iter().any(|s| s.results.iter().any(|(_, v)| v.slot.0 == i))
-    };
-    let there = |i: usize| {
-        let slot = &program.slots[i];
-        slot.kind == Kind::State || slot.kind == Kind::Value && runs.iter().all(|p| written(p, i))
-    };
-    let names = (0..program.slots.len()).filter(|i| there(*i));
-    names.map(|i| program.slots[i].name.clone()).filter(|name| matches(globs, name)).collect()
 }
 
 fn sampling(ask: &Value) -> Result<Sampling, NoAnswer> {
@@ -396,11 +342,45 @@ fn ids(operands: &BTreeMap<String, Tensor>) -> Result<Vec<u32>, NoAnswer> {
     }
 }
 
-fn card(place: &Place<'_>) -> Card {
-    match place {
-        Place::Cpu => Card::h200(),
-        Place::Cuda(device) => device.card().clone(),
+/// A decode step as the wire tells it.
+fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> Value {
+    let part = |p: &Part| {
+        json!({
+            "step": p.name, "op": p.op, "steps": p.steps, "launches": p.launches,
+            "entries": p.entries, "us": p.us, "bytes": p.bytes,
+            "cached": p.bytes < l2_bytes as f64,
+        })
+    };
+    json!({
+        "step_us": times.step_us,
+        "parts": times.parts.iter().map(part).collect::<Vec<_>>(),
+        "bytes_weights": reads.weights,
+        "bytes_kv": reads.kv,
+    })
+}
+
+/// How often progress is told at most.
+const OFTEN: Duration = Duration::from_millis(100);
+
+/// Tells how many of `total` bytes are done, now and then.
+fn often(total: usize, tell: Tell<'_>) -> impl FnMut(usize) {
+    let mut last = Instant::now();
+    move |done| {
+        if last.elapsed() >= OFTEN {
+            last = Instant::now();
+            tell(json!({"event": "progress", "done": done, "total": total}));
+        }
     }
+}
+
+/// A weight that is not finite, by its place in the file.
+fn not_finite(error: CallError, checkpoint: &Checkpoint) -> NoAnswer {
+    if let CallError::NotFinite { .. } = error
+        && let Err(malformed) = weights::scan::all(checkpoint)
+    {
+        return file(malformed);
+    }
+    no_answer(error)
 }
 
 /// Refuses what is beyond the budget or the card; the driver's part of the memory.
@@ -435,7 +415,8 @@ fn fields(ok: Value) -> Answer {
     Answer { fields: ok.as_object().cloned().unwrap_or_default(), ..Answer::default() }
 }
 
-fn bad(message: &str) -> NoAnswer {
+/// A question that makes no sense.
+pub(super) fn bad(message: &str) -> NoAnswer {
     let message = message.to_owned();
     NoAnswer::Failed(Trouble { class: "bad_request", sticky: false, message })
 }
@@ -448,7 +429,8 @@ fn file(malformed: weights::Malformed) -> NoAnswer {
     NoAnswer::File(Box::new(malformed))
 }
 
-fn no_answer(error: CallError) -> NoAnswer {
+/// Why a call gave nothing, as the wire says it.
+pub(super) fn no_answer(error: CallError) -> NoAnswer {
     match error {
         CallError::Refused { step, source } => {
             let Refusal { kind, operand, message } = source;
@@ -460,6 +442,10 @@ fn no_answer(error: CallError) -> NoAnswer {
         }
         CallError::Program(error) => {
             NoAnswer::Refused(Refusal::new(RefusalKind::Malformed, "tensors", error.to_string()))
+        }
+        CallError::NotFinite { tensor } => {
+            let message = "holds a number that is not finite";
+            NoAnswer::Refused(Refusal::new(RefusalKind::Malformed, &tensor, message))
         }
         CallError::Device(e) => NoAnswer::Failed(Trouble {
             class: e.class(),

@@ -231,6 +231,9 @@ fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, boo
             None => (unsupported("memory"), false),
         },
         Some("op") => (said(question(frame).and_then(|q| device.op(&q))), false),
+        Some("bench") if ask["model"].is_u64() => {
+            (said(device.model(ask, &frame.tensors, tell)), false)
+        }
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
         Some("inspect") => (inspected(ask), false),
@@ -266,7 +269,16 @@ fn inspected(ask: &Value) -> Frame {
         ..Observed::default()
     };
     let (key, mut said) = match &opened {
-        Ok(whole) => ("ok", whole.facts()),
+        Ok(whole) => {
+            let mut facts = whole.facts();
+            if !ask["context"].is_null() {
+                match whole.need(ask) {
+                    Ok(need) => facts["need"] = need,
+                    Err(no_answer) => return self::said(Err(no_answer)),
+                }
+            }
+            ("ok", facts)
+        }
         Err(malformed) => ("refused", refusal(malformed)),
     };
     said["observed"] = json!(observed);
