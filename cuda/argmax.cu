@@ -32,6 +32,7 @@ extern "C" __global__ void argmax_f32(const ArgmaxArgs a) {
     wait_for_previous();
     const float* x = a.x + i64(blockIdx.x) * a.columns;
     u64 best = 0;
+#pragma unroll 8
     for (int i = threadIdx.x; i < a.columns; i += blockDim.x) best = larger(best, key(x[i], i));
     for (int step = 16; step > 0; step >>= 1) best = larger(best, __shfl_xor_sync(~0u, best, step));
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = best;

@@ -61,11 +61,54 @@ __device__ __forceinline__ Row row_of(const AttentionDecodeArgs& a, int row, boo
     return r;
 }
 
+// The keys and values of one split into shared memory, rows that are not seen as zeros: sixteen
+// bytes at a time where a head is whole vectors. The new row comes from the call, and this block,
+// which alone owns its split, writes it to the cache.
+template <typename D, typename C>
+__device__ __forceinline__ void load_split(const AttentionDecodeArgs& a, const Row& r,
+                                           const Seen& s, int row, int kv, int split, C* ks,
+                                           C* vs) {
+    constexpr int WIDE = 16 / sizeof(C);
+    const i64 pitch = i64(a.kv_heads) * a.d;
+    C* k = static_cast<C*>(a.k_cache) + kv * a.d;
+    C* v = static_cast<C*>(a.v_cache) + kv * a.d;
+    const int wide = a.d % WIDE == 0 ? WIDE : 1, per = a.d / wide;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < SPLIT * per; i += blockDim.x) {
+        const int t = i / per, x = i % per * wide, j = split * SPLIT + t;
+        const bool read = j >= s.first && j <= s.last && j != r.position;
+        const i64 at = read ? cache_row(r.sequence, j, a.c, a.ring) * pitch + x : 0;
+        C *key = ks + t * (a.d + 2) + x, *value = vs + t * (a.d + 2) + x;
+        if (wide == 1) {
+            *key = read ? k[at] : narrow<C>(0.0f);
+            *value = read ? v[at] : narrow<C>(0.0f);
+            continue;
+        }
+        const uint4 zero = {0, 0, 0, 0};
+        const uint4 ku = read ? *reinterpret_cast<const uint4*>(k + at) : zero;
+        const uint4 vu = read ? *reinterpret_cast<const uint4*>(v + at) : zero;
+        // A row of shared memory is two elements longer, so it begins at a word, not at a vector.
+        u32 *kw = reinterpret_cast<u32*>(key), *vw = reinterpret_cast<u32*>(value);
+        kw[0] = ku.x, kw[1] = ku.y, kw[2] = ku.z, kw[3] = ku.w;
+        vw[0] = vu.x, vw[1] = vu.y, vw[2] = vu.z, vw[3] = vu.w;
+    }
+    const int t = r.position - split * SPLIT;
+    if (t < 0 || t >= SPLIT) return;
+    __syncthreads();
+    const i64 at = cache_row(r.sequence, r.position, a.c, a.ring) * pitch;
+    for (int x = threadIdx.x; x < a.d; x += blockDim.x) {
+        const i64 from = row * pitch + kv * a.d + x;
+        const C key = narrow<C>(widen(static_cast<const D*>(a.k_new)[from]));
+        const C value = narrow<C>(widen(static_cast<const D*>(a.v_new)[from]));
+        ks[t * (a.d + 2) + x] = k[at + x] = key;
+        vs[t * (a.d + 2) + x] = v[at + x] = value;
+    }
+}
+
 template <typename D, typename C> __device__ void partial(const AttentionDecodeArgs& a) {
     extern __shared__ float shared[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     const int kv = blockIdx.y, group = a.heads / a.kv_heads;
-    const i64 pitch = i64(a.kv_heads) * a.d;
     float* q = shared;  // [group, d]
     C* ks = reinterpret_cast<C*>(q + group * a.d);  // [SPLIT, d + 2]
     C* vs = ks + SPLIT * (a.d + 2);
@@ -73,36 +116,14 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
     const int row = blockIdx.z;
     const Row r = row_of(a, row, threadIdx.x == 0);
     if (!r.ok) return;
-    const int position = r.position;
-    C* k = static_cast<C*>(a.k_cache) + kv * a.d;
-    C* v = static_cast<C*>(a.v_cache) + kv * a.d;
     for (int i = threadIdx.x; i < group * a.d; i += blockDim.x) {
         q[i] = widen(static_cast<const D*>(a.q)[(i64(row) * a.heads + kv * group) * a.d + i]);
     }
-    const Seen s = seen(position, a.window);
+    const Seen s = seen(r.position, a.window);
     const int first = s.first / SPLIT, last = s.last / SPLIT;
     for (int split = first + blockIdx.x; split <= last; split += gridDim.x) {
         __syncthreads();
-        for (int i = threadIdx.x; i < SPLIT * a.d; i += blockDim.x) {
-            const int t = i / a.d, x = i % a.d, j = split * SPLIT + t;
-            C key = narrow<C>(0.0f), value = key;
-            if (j >= s.first && j <= s.last) {
-                const i64 at = cache_row(r.sequence, j, a.c, a.ring) * pitch + x;
-                if (j == position) {
-                    // This block alone owns the split, so it alone writes the new row.
-                    const i64 from = row * pitch + kv * a.d + x;
-                    key = narrow<C>(widen(static_cast<const D*>(a.k_new)[from]));
-                    value = narrow<C>(widen(static_cast<const D*>(a.v_new)[from]));
-                    k[at] = key;
-                    v[at] = value;
-                } else {
-                    key = k[at];
-                    value = v[at];
-                }
-            }
-            ks[t * (a.d + 2) + x] = key;
-            vs[t * (a.d + 2) + x] = value;
-        }
+        load_split<D, C>(a, r, s, row, kv, split, ks, vs);
         __syncthreads();
         for (int h = warp; h < group; h += warps) {
             float score[2];
@@ -110,6 +131,7 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
             for (int e = 0; e < 2; ++e) {
                 const int t = lane + 32 * e, j = split * SPLIT + t;
                 float dot = 0.0f;
+#pragma unroll 8
                 for (int i = 0; i < a.d; ++i) {
                     dot = fmaf(q[h * a.d + i], widen(ks[t * (a.d + 2) + i]), dot);
                 }
@@ -122,10 +144,11 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
                 p[e] = score[e] == -infinity() ? 0.0f : exp_below(score[e] - top);
             }
             const float sum = warp_reduce<Sum>(p[0] + p[1]);
-            for (int t = 0; t < SPLIT; ++t) {
+            const int from = max(0, s.first - split * SPLIT);
+            const int upto = min(SPLIT - 1, s.last - split * SPLIT);
+#pragma unroll 4
+            for (int t = from; t <= upto; ++t) {
                 const float weight = __shfl_sync(~0u, t < 32 ? p[0] : p[1], t & 31);
-                const int j = split * SPLIT + t;
-                if (j < s.first || j > s.last) continue;
 #pragma unroll
                 for (int i = 0; i < DIMS; ++i) {
                     const int x = lane + 32 * i;

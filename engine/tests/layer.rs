@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use goldgate_engine::cuda::library::usual_folders;
 use goldgate_engine::cuda::{Device, DeviceError, Settings};
@@ -179,6 +180,9 @@ fn sequences_that_share_a_call_do_not_see_each_other() {
     }
 }
 
+/// One test at a time has the card: what one allocates is not counted by another.
+static CARD: Mutex<()> = Mutex::new(());
+
 fn device() -> Option<Device> {
     let prefixes = ["/usr/local", "/usr"].map(PathBuf::from);
     let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -255,6 +259,7 @@ impl<'d> Run<'d> {
 
 #[test]
 fn on_a_device_bits_do_not_depend_on_chunks_overlap_or_graph() {
+    let _card = CARD.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut device) = device() else { return };
     for dtype in DType::ACTIVATIONS {
         let weights = random_weights(dtype);
@@ -298,6 +303,7 @@ fn on_a_device_bits_do_not_depend_on_chunks_overlap_or_graph() {
 
 #[test]
 fn on_a_device_a_row_has_the_same_bits_alone_among_eight_and_at_another_place() {
+    let _card = CARD.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut device) = device() else { return };
     for dtype in DType::ACTIVATIONS {
         let weights = random_weights(dtype);

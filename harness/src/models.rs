@@ -3,8 +3,10 @@
 
 pub mod ask;
 pub mod class;
+pub mod forms;
 pub mod golden;
 pub mod judge;
+pub mod listen;
 pub mod mutants;
 pub mod page;
 pub mod row;

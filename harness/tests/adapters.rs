@@ -21,7 +21,11 @@ fn the_python_subject_answers_layernorm_and_nothing_else() {
     let request = Request {
         filters: vec!["layernorm::".into(), "gate1::rope::ragged".into()],
         on: vec![format!("mine=python3 '{}'", script.display())],
-        folders: Folders { specs: Some(root.join("specs")), golden: Some(root.join("golden")) },
+        folders: Folders {
+            specs: Some(root.join("specs")),
+            golden: Some(root.join("golden")),
+            models: None,
+        },
         jobs: 1,
         program: env!("CARGO_BIN_EXE_goldgate").into(),
         ..Request::default()

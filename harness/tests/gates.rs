@@ -89,7 +89,11 @@ fn request() -> Request {
     Request {
         on: list("GOLDGATE_ON"),
         require: list("GOLDGATE_REQUIRE"),
-        folders: Folders { specs: Some(root.join("specs")), golden: Some(root.join("golden")) },
+        folders: Folders {
+            specs: Some(root.join("specs")),
+            golden: Some(root.join("golden")),
+            models: None,
+        },
         reports: Some(
             variable("GOLDGATE_REPORTS").map_or_else(|| root.join("reports/latest"), PathBuf::from),
         ),

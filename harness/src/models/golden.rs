@@ -244,15 +244,23 @@ pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden,
             }
         }
     }
-    for name in tensors.keys().filter(|n| n.starts_with("wrong.")) {
+    golden.wrong = wrong(tensors)?;
+    Ok(golden)
+}
+
+type Faults = BTreeMap<String, BTreeMap<String, Rows>>;
+
+/// What the reference gives under each fault: `wrong.<fault>.<tensor>`.
+fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, (String, String)> {
+    let mut wrong = Faults::new();
+    for (name, tensor) in tensors.iter().filter(|(n, _)| n.starts_with("wrong.")) {
         let mut parts = name.splitn(3, '.').skip(1);
         let (Some(fault), Some(of)) = (parts.next(), parts.next()) else {
-            return Err(bad(name, "a tensor of no meaning"));
+            return Err((name.clone(), "a tensor of no meaning".to_owned()));
         };
-        let faults = golden.wrong.entry(fault.to_owned()).or_default();
-        faults.insert(of.to_owned(), Rows::of(&tensors[name]));
+        wrong.entry(fault.to_owned()).or_default().insert(of.to_owned(), Rows::of(tensor));
     }
-    Ok(golden)
+    Ok(wrong)
 }
 
 /// Whether a golden answers the question that its case asks now.

@@ -53,7 +53,7 @@ impl Judgement {
         *largest = largest.max(measured);
         let load = measured / limit;
         self.load = self.load.max(if load.is_nan() { f64::INFINITY } else { load });
-        if !(measured <= limit) {
+        if measured.is_nan() || measured > limit {
             self.fail(FailKind::Load, format!("{name} is {measured:.3e}, at most {limit:.0e}"));
         }
     }

@@ -12,9 +12,10 @@ use goldgate_engine::weights::{Gguf, TensorInfo};
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use crate::models::ask::{Asker, Listener, Said, Tensors};
+use crate::models::ask::Asker;
 use crate::models::golden::ModelGolden;
 use crate::models::judge::{Judgement, judge};
+use crate::models::listen::{Listener, Said, Tensors};
 use crate::models::selfcheck::wrong;
 use crate::models::{At, ModelCase};
 use crate::mutate::Fate;
@@ -267,7 +268,7 @@ fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(),
 fn pairs(bytes: &mut [u8], row: usize, heads: usize) -> Result<(), String> {
     let before = bytes.to_vec();
     let head = bytes.len() / row / heads.max(1);
-    if head % 2 != 0 || head * heads * row != bytes.len() {
+    if !head.is_multiple_of(2) || head * heads * row != bytes.len() {
         return Err(format!("{heads} heads do not divide the rows into pairs"));
     }
     for (to, new) in bytes.chunks_exact_mut(row).enumerate() {

@@ -151,8 +151,7 @@ const FAULTS: &[(&str, Fault)] = &[
             used[1] += 1.0;
             true
         }
-        Content::Generation { used, .. } if matches!(&case.ask, Ask::Generation(g) if g.repeat > 1) =>
-        {
+        Content::Generation { used, .. } if repeats(case) => {
             used[1] += 1.0;
             true
         }
@@ -208,6 +207,11 @@ const FAULTS: &[(&str, Fault)] = &[
         a.ids.as_mut().and_then(|ids| ids.last_mut()).map(|id| *id += 1).is_some()
     }),
 ];
+
+/// Whether a text is asked for more than once.
+fn repeats(case: &ModelCase) -> bool {
+    matches!(&case.ask, Ask::Generation(g) if g.repeat > 1)
+}
 
 /// The rows that a fault is planted in.
 fn rows(a: &mut Answer) -> Option<&mut Rows> {

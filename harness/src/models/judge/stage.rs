@@ -88,8 +88,8 @@ pub(super) fn judge(
             }
         };
         let step = local.get(name).copied();
-        let over = far.as_ref().is_some_and(|((rel, _), ..)| !(*rel <= limit));
-        let wrong = step.is_some_and(|load| !(load <= 1.0));
+        let over = far.as_ref().is_some_and(|((rel, _), ..)| rel.is_nan() || *rel > limit);
+        let wrong = step.is_some_and(|load| load.is_nan() || load > 1.0);
         let column = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.2e}"));
         let mark = if over || wrong { "  <-" } else { "" };
         let rel = far.as_ref().map(|((rel, _), ..)| *rel);
