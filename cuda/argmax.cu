@@ -31,9 +31,17 @@ extern "C" __global__ void argmax_f32(const ArgmaxArgs a) {
     __shared__ u64 scratch[32];
     wait_for_previous();
     const float* x = a.x + i64(blockIdx.x) * a.columns;
-    u64 best = 0;
+    // A thread's ids rise, so the first of its largest stays; a NaN is larger than all.
+    float top = -infinity();
+    int at = threadIdx.x;
+    bool nan_seen = false;
 #pragma unroll 8
-    for (int i = threadIdx.x; i < a.columns; i += blockDim.x) best = larger(best, key(x[i], i));
+    for (int i = threadIdx.x; i < a.columns; i += blockDim.x) {
+        const float v = x[i];
+        nan_seen |= isnan(v);
+        if (v > top) top = v, at = i;
+    }
+    u64 best = at < a.columns ? key(nan_seen ? __int_as_float(0x7fffffff) : top, at) : 0;
     for (int step = 16; step > 0; step >>= 1) best = larger(best, __shfl_xor_sync(~0u, best, step));
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = best;
     __syncthreads();

@@ -100,7 +100,7 @@ pub enum At {
 pub struct Hub {
     /// `Qwen/Qwen2.5-0.5B-Instruct-GGUF`.
     pub repo: String,
-    /// A commit.
+    /// A commit, or a branch.
     pub revision: String,
     /// The file; none: the whole snapshot, a folder.
     pub file: Option<String>,
@@ -137,7 +137,11 @@ impl Hub {
     fn places(&self, folder: &Path) -> Vec<PathBuf> {
         let name = self.repo.rsplit('/').next().unwrap_or(&self.repo);
         let cached = format!("models--{}", self.repo.replace('/', "--"));
-        let snapshot = folder.join(cached).join("snapshots").join(&self.revision);
+        let cached = folder.join(cached);
+        // A branch is the name of a file that holds its commit.
+        let branch = std::fs::read_to_string(cached.join("refs").join(&self.revision)).ok();
+        let commit = branch.map_or_else(|| self.revision.clone(), |c| c.trim().to_owned());
+        let snapshot = cached.join("snapshots").join(commit);
         match &self.file {
             Some(file) => {
                 vec![folder.join(file), folder.join(&self.repo).join(file), snapshot.join(file)]

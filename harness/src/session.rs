@@ -18,6 +18,7 @@ use crate::gate::{self, Weighed};
 use crate::golden::store::Store;
 use crate::models::ModelCase;
 use crate::mutate::{self, Planted};
+use crate::report::document::SLOW;
 use crate::report::document::Shard;
 use crate::report::provenance::folder_hash;
 use crate::report::publish::publish;
@@ -116,10 +117,11 @@ impl Session {
         let mut selection = Selection {
             filters: request.filters.clone(),
             gates: request.gates.clone(),
+            models: request.folders.named_models()?.is_some(),
             ..Selection::default()
         };
         if plan.names().len() != whole {
-            selection.left_out.push("slow cases".to_owned());
+            selection.left_out.push(SLOW.to_owned());
         }
         let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
         plan.trials.retain(|t| gate(t.case.gate));
@@ -158,7 +160,7 @@ impl Session {
     /// A report that cannot be written.
     pub fn run(&self, stop: Arc<AtomicBool>, sink: &mut dyn FnMut(&Row)) -> Result<Told, Failure> {
         let today = today();
-        let models = self.request.folders.models_dirs();
+        let models = self.request.folders.models_dirs()?;
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         let entries = &self.specs.known.known;
         let known = |row: Row, device: &str| known::apply(entries, today, row, device);
@@ -200,7 +202,7 @@ impl Session {
         stop: Arc<AtomicBool>,
         sink: &mut dyn FnMut(&Row),
     ) -> Result<Report, Failure> {
-        let models = self.request.folders.models_dirs();
+        let models = self.request.folders.models_dirs()?;
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
     }

@@ -199,6 +199,11 @@ fn what_new_writes_passes_the_check() {
         ("vectors", "gpt2-tokens::greeting"),
         ("container", "gguf-mine"),
         ("case", "gguf-mine::another"),
+        ("model", "mine-tiny"),
+        ("stage", "mine-tiny::every_slot"),
+        ("logits", "mine-tiny::long_prompt"),
+        ("generation", "mine-tiny::test_prompt"),
+        ("perplexity", "mine-tiny::held_out_chapter"),
     ] {
         let output = goldgate(&[&["new", kind, name][..], &folders].concat());
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

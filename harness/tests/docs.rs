@@ -156,6 +156,8 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
         put(&format!("mutants/{op}.yaml"), &text);
     } else if let Some(container) = after(lines, "container") {
         put(&format!("containers/{container}.yaml"), &text);
+    } else if let Some(model) = after(lines, "model") {
+        put(&format!("models/{model}.yaml"), &text);
     } else if let Some(tokenizer) = after(lines, "tokenizer") {
         put(&format!("tokenizers/{tokenizer}.yaml"), &text);
     } else {

@@ -187,7 +187,7 @@ impl Op for AttentionDecode {
         );
         let (dtype, cache) = (question.dtype, question.type_of("k_cache"));
         let entry = format!("attention_decode_partial_{dtype}_{cache}");
-        let mut partial = Launch::new(&PAGE, entry, 1, 128, args.clone());
+        let mut partial = Launch::new(&PAGE, entry, 1, 256, args.clone());
         // Never more splits than fit the card four times over: blocks take what is left.
         let blocks = splits.min((4 * card.multiprocessors as usize).div_ceil(k * n));
         partial.grid = [blocks as u32, k as u32, n as u32];

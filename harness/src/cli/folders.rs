@@ -53,14 +53,27 @@ impl Folders {
     }
 
     /// The folder of checkpoints that was named, by the option or by `GOLDGATE_MODELS`.
-    pub fn named_models(&self) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// A folder that is not there.
+    pub fn named_models(&self) -> Result<Option<PathBuf>, Failure> {
         let variable = || std::env::var_os("GOLDGATE_MODELS").filter(|v| !v.is_empty());
-        self.models.clone().or_else(|| variable().map(PathBuf::from))
+        let named = self.models.clone().or_else(|| variable().map(PathBuf::from));
+        match named {
+            Some(folder) if !folder.is_dir() => {
+                let name = folder.display();
+                Err(Failure::Absent(format!("--models {name}: no such folder")))
+            }
+            named => Ok(named),
+        }
     }
 
     /// Where published checkpoints are looked for: the folder that was named, then the cache of
     /// the hub (`HF_HUB_CACHE`, `HF_HOME`, the home folder).
-    pub fn models_dirs(&self) -> Vec<PathBuf> {
+    ///
+    /// # Errors
+    /// A folder that was named and is not there.
+    pub fn models_dirs(&self) -> Result<Vec<PathBuf>, Failure> {
         let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
         let cache = variable("HF_HUB_CACHE")
             .map(PathBuf::from)
@@ -68,7 +81,7 @@ impl Folders {
             .or_else(|| {
                 variable("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface/hub"))
             });
-        self.named_models().into_iter().chain(cache).collect()
+        Ok(self.named_models()?.into_iter().chain(cache).collect())
     }
 
     /// The specs and every problem in them.

@@ -80,7 +80,7 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
         remove_unclaimed: args.filter.is_empty(),
     };
     let by_models = Options { command: &args.models_by, ..options };
-    let models = args.folders.models_dirs();
+    let models = args.folders.models_dirs()?;
     let mut made = Made::default();
     let asked = make_models::make(&specs, &mut store, &by_models, &models, &mut made, about);
     // What was made before an oracle died is in the manifest all the same.

@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
     let store = args.folders.store()?;
-    let models = args.folders.models_dirs();
+    let models = args.folders.models_dirs()?;
     let goldens = Stored { specs: &specs, store: &store, models: &models };
     let subject = SubjectSpec::parse(&args.on).map_err(|e| Failure::Usage(e.to_string()))?;
     let chosen = |op: &str, m: &Mutant| selects(&args.filter, &format!("{op}::{}", m.id.value));

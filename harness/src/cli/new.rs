@@ -1,5 +1,7 @@
 //! `goldgate new`
 
+mod model;
+
 use std::fs;
 use std::path::Path;
 
@@ -13,8 +15,8 @@ use crate::spec::read::is_id;
 /// Examples: goldgate new op layernorm; goldgate new vectors gpt2-tokens::greeting
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// op, container and tokenizer write a commented file; case, bench, mutant and vectors append
-    /// to one.
+    /// op, container, tokenizer and model write a commented file; case, bench, mutant, vectors,
+    /// stage, logits, generation and perplexity append to one.
     #[arg(value_enum)]
     kind: Kind,
     /// The op's name, or STEM::NAME for what is appended.
@@ -32,6 +34,24 @@ enum Kind {
     Bench,
     Mutant,
     Vectors,
+    Model,
+    Stage,
+    Logits,
+    Generation,
+    Perplexity,
+}
+
+impl Kind {
+    /// Its word, where it is a case of a model.
+    fn of_model(self) -> Option<&'static str> {
+        match self {
+            Kind::Stage => Some("stage"),
+            Kind::Logits => Some("logits"),
+            Kind::Generation => Some("generation"),
+            Kind::Perplexity => Some("perplexity"),
+            _ => None,
+        }
+    }
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -40,7 +60,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Kind::Op => Some("ops"),
         Kind::Container => Some("containers"),
         Kind::Tokenizer => Some("tokenizers"),
-        Kind::Case | Kind::Bench | Kind::Mutant | Kind::Vectors => None,
+        Kind::Model => Some("models"),
+        _ => None,
     };
     if let Some(folder) = folder {
         let path = root.join(folder).join(format!("{}.yaml", args.name));
@@ -49,6 +70,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         let text = match args.kind {
             Kind::Container => container_file(&args.name)?,
+            Kind::Model => model::file(&args.name, &args.folders.golden_dir()?)?,
             Kind::Tokenizer => tokenizer_file(&args.name, &args.folders.golden_dir()?)?,
             _ => op_file(&args.name)?,
         };
@@ -68,12 +90,18 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failure> {
+    let of_model = kind.of_model().and_then(|word| model::case(word, name));
+    let is_of_model = of_model.is_some();
     let (folder, list, text) = match kind {
         Kind::Mutant => ("mutants", "list:", mutant_text(name)),
         Kind::Bench => ("ops", "bench:", bench_text(name)),
         Kind::Vectors => ("tokenizers", "cases:", vectors_text(name)),
         _ if root.join("containers").join(format!("{stem}.yaml")).exists() => {
             ("containers", "cases:", file_case_text(name))
+        }
+        _ if is_of_model => {
+            let (list, text) = of_model.unwrap_or_default();
+            ("models", list, text)
         }
         _ => ("ops", "cases:", case_text(name)),
     };
@@ -82,7 +110,11 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
         Ok(old) => old,
         Err(_) if kind == Kind::Mutant => format!("format: 1\nmutants: {stem}\n"),
         Err(_) => {
-            let of = if kind == Kind::Vectors { "tokenizer" } else { "op" };
+            let of = match kind {
+                Kind::Vectors => "tokenizer",
+                _ if is_of_model => "model",
+                _ => "op",
+            };
             return Err(Failure::Absent(format!("{}: goldgate new {of} {stem}", path.display())));
         }
     };
