@@ -7,6 +7,7 @@ use goldgate_engine::dtype::DType;
 use crate::models::ask::{Answer, Content, prompt};
 use crate::models::class::Class;
 use crate::models::golden::{ModelGolden, Rows};
+use crate::models::judge::generation::MANY;
 use crate::models::judge::judge;
 use crate::models::{Ask, ModelCase, Prompt};
 
@@ -208,9 +209,9 @@ const FAULTS: &[(&str, Fault)] = &[
     }),
 ];
 
-/// Whether a text is asked for more than once.
+/// Whether a text is asked for often enough to show what each leaves behind.
 fn repeats(case: &ModelCase) -> bool {
-    matches!(&case.ask, Ask::Generation(g) if g.repeat > 1)
+    matches!(&case.ask, Ask::Generation(g) if g.repeat >= MANY)
 }
 
 /// The rows that a fault is planted in.
