@@ -120,12 +120,14 @@ impl Form {
         };
         let found = places.iter().find(|path| path.exists());
         found.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).ok_or_else(|| {
-            let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+            // No folder of this machine: what is said here stands in reports.
             match &self.at {
-                At::Hub(hub) if list.is_empty() => {
-                    format!("{} is not here: name a folder with --models", hub.repo)
+                At::Golden(path) => format!("{path} is not below golden/"),
+                At::Hub(hub) => {
+                    let file = hub.file.as_ref().map(|f| format!("{f} of ")).unwrap_or_default();
+                    let repo = &hub.repo;
+                    format!("{file}{repo} is neither below --models nor in the hub's cache")
                 }
-                _ => format!("not there: {}", list.join(", ")),
             }
         })
     }

@@ -149,26 +149,27 @@ impl Extra {
     }
 }
 
-/// Asks everything, a subject after the other, in processes of their own.
+/// Asks everything, every subject in processes of its own.
 pub(super) fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
-    for subject in 0..context.plan.subjects.len() {
-        let extras = context.plan.extras.iter().filter(|e| e.subject == subject);
-        let queue: Mutex<VecDeque<&Extra>> = Mutex::new(extras.collect());
-        // One card is one place; on the CPU what is loaded alike is asked side by side.
-        let threads = match context.plan.subjects[subject].how {
-            How::Cpu => context.options.jobs.max(1),
-            How::Cuda(_) | How::Command(_) => 1,
-        };
-        let (to, rows) = mpsc::channel();
-        std::thread::scope(|scope| {
+    let of = |subject: usize| context.plan.extras.iter().filter(move |e| e.subject == subject);
+    let queues: Vec<Mutex<VecDeque<&Extra>>> =
+        (0..context.plan.subjects.len()).map(|s| Mutex::new(of(s).collect())).collect();
+    let (to, rows) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for (subject, queue) in queues.iter().enumerate() {
+            // One card is one place; on the CPU what is loaded alike is asked side by side.
+            let threads = match context.plan.subjects[subject].how {
+                How::Cpu => context.options.jobs.max(1),
+                How::Cuda(_) | How::Command(_) => 1,
+            };
             for _ in 0..threads {
-                let (to, queue) = (to.clone(), &queue);
+                let to = to.clone();
                 scope.spawn(move || work(context, subject, queue, &to));
             }
-            drop(to);
-            rows.iter().for_each(|row| teller.tell(row));
-        });
-    }
+        }
+        drop(to);
+        rows.iter().for_each(|row| teller.tell(row));
+    });
 }
 
 /// The next extras that one process should answer: those of one model, or one by one.
@@ -177,13 +178,18 @@ fn next<'e>(queue: &Mutex<VecDeque<&'e Extra>>) -> Vec<&'e Extra> {
     let mut batch: Vec<&Extra> = queue.pop_front().into_iter().collect();
     while let (Some(first), Some(other)) = (batch.first(), queue.front()) {
         match (&first.what, &other.what) {
-            (What::Model(a), What::Model(b)) if a.stem == b.stem && a.form == b.form => {
+            (What::Model(a), What::Model(b)) if loaded_alike(a, b) && !a.slow => {
                 batch.extend(queue.pop_front());
             }
             _ => break,
         }
     }
     batch
+}
+
+/// What lasts long is asked by itself, so that others need not wait for it.
+fn loaded_alike(a: &ModelCase, b: &ModelCase) -> bool {
+    a.stem == b.stem && a.form == b.form && !b.slow
 }
 
 fn work(
