@@ -261,9 +261,9 @@ fn defaults_and_literal_text() {
 }
 
 #[test]
-fn kinds_of_later_gates_and_unclaimed_files_are_named() {
+fn a_file_is_read_by_its_folder_and_unclaimed_ones_are_named() {
     for (file, want) in [
-        ("models/x.yaml", "NOT_SUPPORTED"),
+        ("models/x.yaml", "MISSING_FIELD"),
         ("containers/x.yaml", "MISSING_FIELD"),
         ("op/x.yaml", "UNCLAIMED"),
         ("ops/x.yml", "UNCLAIMED"),
