@@ -202,7 +202,11 @@ fn run(
     held: &HashMap<Id, Arc<Values>>,
 ) -> Result<Vec<(Id, Arc<Values>)>, CallError> {
     let program = &model.program;
-    let scalar = |slot| scalar(program, inputs, slot);
+    // A state is what the steps before made of it; what is neither was brought by the call.
+    let scalar = |slot| match held.get(&slot).map(Arc::as_ref) {
+        Some(Values::Ids(x)) => x.first().map_or(0, |first| i64::from(*first)),
+        _ => scalar(program, inputs, slot),
+    };
     let (op, question) = program.question(step, model.dtype, sizes, scalar)?;
     let mut operands = Inputs::default();
     for (name, view) in &step.operands {
