@@ -165,6 +165,12 @@ impl Model {
         &self.settings
     }
 
+    /// The kernel entries that its calls have run since this was last asked, each once; none of a
+    /// model on the CPU, which has no kernels.
+    pub fn route(&self) -> Option<Vec<String>> {
+        self.cuda().map(CudaModel::route)
+    }
+
     /// On a device.
     pub(crate) fn cuda(&self) -> Option<&CudaModel> {
         match &self.loaded {
