@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use goldgate_engine::cuda::Card;
 use serde_json::json;
 
 use crate::cli::model::Sizing;
@@ -28,7 +29,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
-    let (need, refused) = match found.need(&args.sizing.ask()) {
+    let (need, refused) = match found.need(&Card::h200(), &args.sizing.ask()) {
         Ok(need) => (need, None),
         Err(why) => {
             let (kind, field, message) = said(why);

@@ -197,7 +197,7 @@ mod tests {
             {
                 let ask = json!({"call": "load", "path": path, "context": context, "chunk": chunk,
                                  "activations": dtype, "kv": kv});
-                let need = whole.need(&ask).expect("it runs");
+                let need = whole.need(&Card::h200(), &ask).expect("it runs");
                 let loaded = cpu.model(&ask, &none, &mut |_| ()).expect("loads").fields;
                 for key in ["bytes_weights", "bytes_arena", "context", "chunk", "kv"] {
                     assert_eq!(need[key], loaded[key], "{path} {key} at {context}");
@@ -211,7 +211,9 @@ mod tests {
                 let unload = json!({"call": "unload", "model": loaded["model"]});
                 cpu.model(&unload, &none, &mut |_| ()).expect("unloads");
             }
-            let beyond = whole.need(&json!({"context": 1u64 << 40})).expect_err("beyond the model");
+            let beyond = whole
+                .need(&Card::h200(), &json!({"context": 1u64 << 40}))
+                .expect_err("beyond the model");
             assert!(matches!(beyond, NoAnswer::Refused(r) if r.operand == "context"));
         }
     }
