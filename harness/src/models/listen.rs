@@ -28,6 +28,9 @@ pub trait Listener {
     /// Whether hello offers a call.
     fn offers(&self, call: &str) -> bool;
 
+    /// Whether tokens are drawn by the generator of the op `sample`, so that a seed says which.
+    fn draws_alike(&self) -> bool;
+
     /// Asks one question.
     ///
     /// # Errors
@@ -38,6 +41,10 @@ pub trait Listener {
 impl Listener for Slot {
     fn offers(&self, call: &str) -> bool {
         self.hello().offers(call)
+    }
+
+    fn draws_alike(&self) -> bool {
+        self.hello().json()["ops"]["sample"].is_object()
     }
 
     fn call(&mut self, ask: &Value, tensors: &Tensors, limit: Duration) -> Result<Said, Verdict> {
