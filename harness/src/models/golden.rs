@@ -14,7 +14,7 @@ use crate::golden::Witness;
 use crate::golden::ask::canonical;
 use crate::golden::manifest::Manifest;
 use crate::golden::store::{Label, read_bytes};
-use crate::models::{Ask, At, ModelCase, Prompt};
+use crate::models::{Ask, At, Generation, ModelCase, Prompt};
 use crate::spec::problem::Problem;
 
 /// Rows of numbers.
@@ -134,14 +134,7 @@ pub fn question(
         Ask::Generation(g) => {
             put(&mut ask, &g.prompt);
             ask["max_tokens"] = g.max_tokens.into();
-            // What is not asked for is not named, so that a greedy question is as short as it was.
-            let more = [
-                ("sampling", !g.sampling.is_empty(), json!(g.sampling)),
-                ("stop", !g.stop.is_empty(), json!(g.stop)),
-                ("stop_ids", !g.stop_ids.is_empty(), json!(g.stop_ids)),
-                ("context", g.context.is_some(), json!(g.context)),
-            ];
-            for (key, _, value) in more.into_iter().filter(|(_, there, _)| *there) {
+            for (key, value) in named(g) {
                 ask[key] = value;
             }
         }
@@ -174,6 +167,18 @@ pub fn question(
     Ok(Question { json: ask, tensors, inputs, hash })
 }
 
+/// What a question of generation names beside prompt and length. What is not asked for is not
+/// named, so that a greedy question is as short as it was.
+fn named(g: &Generation) -> impl Iterator<Item = (&'static str, Value)> {
+    let all = [
+        ("sampling", !g.sampling.is_empty(), json!(g.sampling)),
+        ("stop", !g.stop.is_empty(), json!(g.stop)),
+        ("stop_ids", !g.stop_ids.is_empty(), json!(g.stop_ids)),
+        ("context", g.context.is_some(), json!(g.context)),
+    ];
+    all.into_iter().filter(|(_, there, _)| *there).map(|(key, _, value)| (key, value))
+}
+
 /// The golden of a file's bytes.
 ///
 /// # Errors
@@ -190,18 +195,23 @@ pub fn decode(path: &str, bytes: &[u8], kind: &str) -> Result<(ModelGolden, Labe
     Ok((golden, label))
 }
 
-/// What the tensors of a golden mean.
-///
-/// # Errors
-/// The tensor and what is wrong with it.
-pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, (String, String)> {
-    let bad = |name: &str, found: &str| (name.to_owned(), found.to_owned());
-    let ids = |name: &str| match tensors.get(name) {
+/// A tensor and what is wrong with it.
+type Wrong = (String, String);
+
+fn bad(name: &str, found: &str) -> Wrong {
+    (name.to_owned(), found.to_owned())
+}
+
+fn ids(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<i32>, Wrong> {
+    match tensors.get(name) {
         Some(t) if t.meta.dtype == DType::I32 => Ok(t.to_i32()),
         Some(t) => Err(bad(name, &t.meta.to_string())),
         None => Err(bad(name, "nothing")),
-    };
-    let reals = |name: &str| match tensors.get(name) {
+    }
+}
+
+fn reals(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<f64>, Wrong> {
+    match tensors.get(name) {
         Some(t) if t.meta.dtype.is_float() => {
             let numbers = t.to_f64();
             match numbers.iter().all(|x| x.is_finite()) {
@@ -211,12 +221,22 @@ pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden,
         }
         Some(t) => Err(bad(name, &t.meta.to_string())),
         None => Err(bad(name, "nothing")),
-    };
+    }
+}
+
+/// What the tensors of a golden mean.
+///
+/// # Errors
+/// The tensor and what is wrong with it.
+pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, Wrong> {
     let rows = |name: &str| {
-        reals(name)?;
-        Ok::<_, (String, String)>(Rows::of(&tensors[name]))
+        reals(tensors, name)?;
+        Ok::<_, Wrong>(Rows::of(&tensors[name]))
     };
-    let mut golden = ModelGolden { ids: ids("ids")?, ..ModelGolden::default() };
+    let mut golden = ModelGolden { ids: ids(tensors, "ids")?, ..ModelGolden::default() };
+    if kind != "stage" {
+        (golden.margin, golden.std) = (reals(tensors, "margin")?, reals(tensors, "std")?);
+    }
     match kind {
         "stage" => {
             let slots = tensors.keys().filter(|n| *n != "ids" && !n.starts_with("wrong."));
@@ -228,43 +248,17 @@ pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden,
             }
         }
         "logits" => {
-            let full = ids("full_rows")?;
+            let full = ids(tensors, "full_rows")?;
             golden.rows = full.iter().filter_map(|r| usize::try_from(*r).ok()).collect();
             golden.logits = rows("logits")?;
-            (golden.margin, golden.std) = (reals("margin")?, reals("std")?);
             let same = [golden.logits.count(), golden.margin.len(), golden.std.len()];
             if golden.rows.is_empty() || same.iter().any(|n| *n != golden.rows.len()) {
                 return Err(bad("full_rows", "another count than the logits'"));
             }
         }
-        "generation" => {
-            let greedy = tensors.contains_key("greedy");
-            golden.chosen = ids(if greedy { "greedy" } else { "chosen" })?;
-            let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
-            golden.text = bytes("text").unwrap_or_default();
-            golden.told = golden.chosen.len();
-            golden.stop = "length".to_owned();
-            if !greedy {
-                let told = ids("told")?.first().and_then(|n| usize::try_from(*n).ok());
-                let told = told.filter(|n| *n <= golden.chosen.len());
-                golden.told = told.ok_or_else(|| bad("told", "more than was chosen"))?;
-                let stop = String::from_utf8(bytes("stop").unwrap_or_default());
-                golden.stop = stop.map_err(|_| bad("stop", "no word"))?;
-            }
-            (golden.margin, golden.std) = (reals("margin")?, reals("std")?);
-            golden.logprob = reals("logprob")?;
-            let means = reals("branch.logprob").unwrap_or_default();
-            let texts = ids("branch.ids").unwrap_or_default();
-            let texts = texts.chunks(golden.chosen.len().max(1)).map(<[i32]>::to_vec);
-            golden.branches = texts.zip(means).collect();
-            let same = [golden.margin.len(), golden.std.len(), golden.logprob.len()];
-            if golden.chosen.is_empty() || same.iter().any(|n| *n != golden.chosen.len()) {
-                return Err(bad("chosen", "another count than the margins'"));
-            }
-        }
+        "generation" => text(&mut golden, tensors)?,
         _ => {
-            golden.logprob = reals("logprob")?;
-            (golden.margin, golden.std) = (reals("margin")?, reals("std")?);
+            golden.logprob = reals(tensors, "logprob")?;
             if golden.logprob.len() != golden.ids.len() || golden.ids.is_empty() {
                 return Err(bad("logprob", "another count than the ids'"));
             }
@@ -274,10 +268,38 @@ pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden,
     Ok(golden)
 }
 
+/// A text: a greedy one that nothing ends with its branches, or one that is drawn or ended with
+/// what of it is handed out.
+fn text(golden: &mut ModelGolden, tensors: &BTreeMap<String, Tensor>) -> Result<(), Wrong> {
+    let greedy = tensors.contains_key("greedy");
+    golden.chosen = ids(tensors, if greedy { "greedy" } else { "chosen" })?;
+    let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
+    golden.text = bytes("text").unwrap_or_default();
+    golden.told = golden.chosen.len();
+    golden.stop = "length".to_owned();
+    if !greedy {
+        let told = ids(tensors, "told")?.first().and_then(|n| usize::try_from(*n).ok());
+        let told = told.filter(|n| *n <= golden.chosen.len());
+        golden.told = told.ok_or_else(|| bad("told", "more than was chosen"))?;
+        let stop = String::from_utf8(bytes("stop").unwrap_or_default());
+        golden.stop = stop.map_err(|_| bad("stop", "no word"))?;
+    }
+    golden.logprob = reals(tensors, "logprob")?;
+    let means = reals(tensors, "branch.logprob").unwrap_or_default();
+    let texts = ids(tensors, "branch.ids").unwrap_or_default();
+    let texts = texts.chunks(golden.chosen.len().max(1)).map(<[i32]>::to_vec);
+    golden.branches = texts.zip(means).collect();
+    let same = [golden.margin.len(), golden.std.len(), golden.logprob.len()];
+    if golden.chosen.is_empty() || same.iter().any(|n| *n != golden.chosen.len()) {
+        return Err(bad("chosen", "another count than the margins'"));
+    }
+    Ok(())
+}
+
 type Faults = BTreeMap<String, BTreeMap<String, Rows>>;
 
 /// What the reference gives under each fault: `wrong.<fault>.<tensor>`.
-fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, (String, String)> {
+fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, Wrong> {
     let mut wrong = Faults::new();
     for (name, tensor) in tensors.iter().filter(|(n, _)| n.starts_with("wrong.")) {
         let mut parts = name.splitn(3, '.').skip(1);

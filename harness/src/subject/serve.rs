@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use goldgate_engine::Tensor;
 use goldgate_engine::cuda::Card;
-use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
 use goldgate_engine::session::Place;
+use goldgate_engine::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
