@@ -113,6 +113,7 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
     C* ks = reinterpret_cast<C*>(q + group * a.d);  // [SPLIT, d + 2]
     C* vs = ks + SPLIT * (a.d + 2);
     wait_for_previous();
+    let_next_start();
     const int row = blockIdx.z;
     const Row r = row_of(a, row, threadIdx.x == 0);
     if (!r.ok) return;
@@ -168,7 +169,6 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
             }
         }
     }
-    let_next_start();
 }
 
 // Splits in order, then the sink, then one division.
