@@ -1,8 +1,8 @@
 //! ffn_swiglu: y = (silu(x w_gateᵀ) · x w_upᵀ) w_downᵀ (+ residual).
 //!
 //! A generated row: gate, up and activation in one launch, then linear with the residual. A prompt:
-//! the pages of linear and the activation, one after the other. The products are f32, the activation
-//! is kept in D.
+//! the pages of linear and the activation, one after the other. Products are f32, the activation is
+//! kept in D.
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
