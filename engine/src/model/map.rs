@@ -75,7 +75,8 @@ impl<'c> Map<'c> {
         self.entries.get(name).map(|(meta, _)| meta.clone())
     }
 
-    /// The activations that suit the file: bf16 where its dense matrices are bf16, else f16.
+    /// The activations that suit the file: bf16 where one of its dense matrices is bf16, however
+    /// the others are stored, else f16.
     pub fn activations(&self) -> DType {
         let dense = |(meta, _): &(Meta, From<'_>)| meta.shape.len() > 1 && meta.dtype.is_float();
         let bf16 = self.entries.values().filter(|e| dense(e)).any(|(m, _)| m.dtype == DType::BF16);
