@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::dtype::DType;
-use crate::exec::cpu::Source;
+use crate::exec::cpu::{CallError, Source};
 use crate::model::llama::DIVISORS;
 use crate::model::{Architecture, Config, Scaling};
 use crate::shape::Meta;
@@ -214,6 +214,15 @@ impl Source for Map<'_> {
             Form::WidenedHalves(heads) => Cow::Owned(widen(&moved(heads))),
             Form::Transposed => Cow::Owned(transposed(bytes, meta, dtype, first, rows)),
         }
+    }
+
+    fn unchanged(&self) -> Result<(), CallError> {
+        self.checkpoint.unchanged().map_err(|malformed| CallError::Changed {
+            file: malformed.file.into_path_buf(),
+            field: malformed.field,
+            found: malformed.found,
+            expected: malformed.expected,
+        })
     }
 }
 
