@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::listen::{Listener, Said, Tensors};
-use crate::models::{Ask, Generation, Load, ModelCase, Prompt, Way};
+use crate::models::{Ask, At, Generation, Hub, Load, ModelCase, Prompt, Way};
 use crate::subject::text::bytes;
 use crate::subject::want::matches;
 use crate::verdict::{FailKind, NotRun, Verdict};
@@ -125,6 +125,9 @@ impl<'l> Asker<'l> {
         if let Some(dtype) = case.activations {
             ask["activations"] = dtype.name().into();
         }
+        if let At::Hub(Hub { sha256: Some(sha256), .. }) = &case.form.at {
+            ask["sha256"] = sha256.as_str().into();
+        }
         let content = match &case.ask {
             Ask::Load(load) => return self.load(load, ask),
             Ask::Stage { slots, .. } => self.stage(&ask, slots, golden)?,
@@ -193,6 +196,7 @@ impl<'l> Asker<'l> {
             // A file that is not there has no canonical name.
             let path = std::path::absolute(self.golden.join(path)).unwrap_or_default();
             ask["path"] = path.display().to_string().into();
+            ask.as_object_mut().map(|map| map.remove("sha256"));
         }
         for (key, value) in &load.with {
             ask[key] = value.clone();
