@@ -30,6 +30,7 @@ __device__ __forceinline__ u64 larger(u64 a, u64 b) { return a > b ? a : b; }
 extern "C" __global__ void argmax_f32(const ArgmaxArgs a) {
     __shared__ u64 scratch[32];
     wait_for_previous();
+    let_next_start();
     const float* x = a.x + i64(blockIdx.x) * a.columns;
     // A thread's ids rise, so the first of its largest stays; a NaN is larger than all.
     float top = -infinity();
@@ -45,7 +46,6 @@ extern "C" __global__ void argmax_f32(const ArgmaxArgs a) {
     for (int step = 16; step > 0; step >>= 1) best = larger(best, __shfl_xor_sync(~0u, best, step));
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = best;
     __syncthreads();
-    let_next_start();
     if (threadIdx.x == 0) {
         for (int w = 1; w < blockDim.x / 32; ++w) best = larger(best, scratch[w]);
         const bool nan = u32(best >> 32) == ~0u;

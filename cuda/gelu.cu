@@ -10,6 +10,7 @@
 // Cost      2 sizeof D bytes an element; erf about 30 instructions, tanh 20
 // Host      engine/src/ops/gelu.rs
 // Cases     specs/ops/gelu.yaml
+#include "activations.cuh"
 #include "elementwise.cuh"
 
 struct GeluArgs {
@@ -18,15 +19,6 @@ struct GeluArgs {
     i64 count;
     float scale;
 };
-
-__device__ __forceinline__ float gelu_erf(float x) {
-    return 0.5f * x * erfcf(x * -0.70710678118654752f);
-}
-
-__device__ __forceinline__ float gelu_tanh(float x) {
-    const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + expf(-2.0f * u));
-}
 
 template <typename X, typename Y, float (*F)(float)> struct Gelu {
     const GeluArgs& a;

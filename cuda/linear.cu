@@ -1,76 +1,49 @@
 // linear: y = x w^T + bias
 //
 // Formula   y[i, o] = sum over k of x[i, k] w[o, k], plus bias[o]
-// Shapes    x [n, in]; w [out, in] of the stored type W (a define); bias [out] f32; y [n, out]
+// Shapes    x [n, in]; w [out, in] of the stored type W (a define); bias [out] f32; y [n, out];
+//           inside fused steps residual [n, out] of y's type, added behind the bias
 // Requires  sm_80
-// Launch    decode (n <= 8): a warp a row of w, lanes over units of the row; prefill: tiles of
-//           TILE x TILE outputs, mma where x and w share a 16-bit type or w has blocks, else simt
+// Launch    decode (n <= 8): a row of w 1, 2 or 4 warps, by type and width (products.cuh); prefill:
+//           tiles of TILE x TILE outputs, mma where x and w share a 16-bit type or w has blocks,
+//           else simt
 // Numerics  decode and simt: f32, every w and x exact, products fused into the sum; a lane's runs
 //           are summed by themselves first. mma: tensor accumulator; blocks are rounded to the
 //           type of x (keeps w). One rounding at the store
 // Cost      bytes of w, x, y; 2 n in out operations
 // Host      engine/src/ops/linear.rs
 // Cases     specs/ops/linear.yaml
-#include "blocks.cuh"
+#include "products.cuh"
 
 struct LinearArgs {
     const void* w;
     const void* x;
     const float* bias;
+    const void* residual;
     void* y;
     int in;
     int out;
     int n;
+    int span;
 };
 
-constexpr int WARPS = 4;
-
-template <int NX, typename Y>
-__device__ __forceinline__ void decode_store(const LinearArgs& a, int row, float (&sum)[NX]) {
-#pragma unroll
-    for (int j = 0; j < NX; ++j) sum[j] = warp_reduce<Sum>(sum[j]);
-    let_next_start();
-    if ((threadIdx.x & 31) != 0) return;
-    const float bias = a.bias ? a.bias[row] : 0.0f;
-#pragma unroll
-    for (int j = 0; j < NX; ++j) {
-        if (j < a.n) static_cast<Y*>(a.y)[i64(j) * a.out + row] = narrow<Y>(sum[j] + bias);
+// The sum, its bias, and what stands in the residual stream.
+template <typename Y> struct Store {
+    const LinearArgs& a;
+    float bias;
+    __device__ __forceinline__ void begin(int row) { bias = a.bias ? a.bias[row] : 0.0f; }
+    __device__ __forceinline__ void row(int j, int row, const float (&sum)[1]) const {
+        const i64 at = i64(j) * a.out + row;
+        float y = sum[0] + bias;
+        if (a.residual) y = widen(static_cast<const Y*>(a.residual)[at]) + y;
+        static_cast<Y*>(a.y)[at] = narrow<Y>(y);
     }
-}
+};
 
-// Whole units: `in` is a multiple of the reader's elements.
 template <typename X, typename Y, int NX> __device__ void decode_wide(const LinearArgs& a) {
-    using R = Reader<W>;
-    const int row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
-    wait_for_previous();
-    if (row >= a.out) return;
-    const u8* w = static_cast<const u8*>(a.w) + row * row_bytes<W>(a.in);
-    const X* x = static_cast<const X*>(a.x);
-    const int units = a.in / R::ELEMENTS * R::UNITS;
-    float sum[NX] = {};
-#pragma unroll 2
-    for (int i = lane; i < units; i += 32) {
-        typename R::Unit unit;
-        R::read(w + i64(i / R::UNITS) * R::BYTES, i % R::UNITS, unit);
-        const int base = i / R::UNITS * R::ELEMENTS;
-#pragma unroll
-        for (int j = 0; j < NX; ++j) {
-            if (j >= a.n) break;
-#pragma unroll
-            for (int r = 0; r < R::Unit::RUNS; ++r) {
-                float v[R::Unit::RUN], part = 0.0f, total = 0.0f;
-                load_row<X, R::Unit::RUN>(x + i64(j) * a.in + base + unit.at[r], v);
-#pragma unroll
-                for (int k = 0; k < R::Unit::RUN; ++k) {
-                    part = fmaf(unit.q[r][k], v[k], part);
-                    if constexpr (R::MINIMUM) total += v[k];
-                }
-                sum[j] = fmaf(unit.scale[r], part, sum[j]);
-                if constexpr (R::MINIMUM) sum[j] = fmaf(-unit.minimum[r], total, sum[j]);
-            }
-        }
-    }
-    decode_store<NX, Y>(a, row, sum);
+    const void* const w[1] = {a.w};
+    Store<Y> store = {a, 0.0f};
+    products<X, NX, 1>({a.x, a.in, a.out, a.n, a.span}, w, store);
 }
 
 // Any width, an element at a time.
@@ -88,7 +61,15 @@ template <typename X, typename Y, int NX> __device__ void decode_any(const Linea
             if (j < a.n) sum[j] = fmaf(q, widen(x[i64(j) * a.in + i]), sum[j]);
         }
     }
-    decode_store<NX, Y>(a, row, sum);
+    let_next_start();
+    Store<Y> store = {a, 0.0f};
+    store.begin(row);
+#pragma unroll
+    for (int j = 0; j < NX; ++j) {
+        if (j >= a.n) break;
+        const float of[1] = {warp_reduce<Sum>(sum[j])};
+        if (lane == 0) store.row(j, row, of);
+    }
 }
 
 // Prefill on CUDA cores: every operand exact in f32, a thread 4 x 4 outputs of a tile.
@@ -125,14 +106,16 @@ template <typename X, typename Y> __device__ void prefill_simt(const LinearArgs&
         __syncthreads();
     }
     let_next_start();
+    Store<Y> store = {a, 0.0f};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             const int r = row0 + ty + 16 * i, c = col0 + tx + 16 * j;
             if (r < a.n && c < a.out) {
-                const float bias = a.bias ? a.bias[c] : 0.0f;
-                static_cast<Y*>(a.y)[i64(r) * a.out + c] = narrow<Y>(sum[i][j] + bias);
+                const float of[1] = {sum[i][j]};
+                store.begin(c);
+                store.row(r, c, of);
             }
         }
     }
@@ -235,6 +218,7 @@ template <typename X, typename Y> __device__ void prefill_mma(const LinearArgs& 
         __syncthreads();
     }
     let_next_start();
+    Store<Y> store = {a, 0.0f};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
@@ -244,8 +228,9 @@ template <typename X, typename Y> __device__ void prefill_mma(const LinearArgs& 
                 const int row = row0 + wr + 16 * i + lane / 4 + e / 2 * 8;
                 const int col = col0 + wc + 8 * j + lane % 4 * 2 + e % 2;
                 if (row < a.n && col < a.out) {
-                    const float bias = a.bias ? a.bias[col] : 0.0f;
-                    static_cast<Y*>(a.y)[i64(row) * a.out + col] = narrow<Y>(sum[i][j][e] + bias);
+                    const float of[1] = {sum[i][j][e]};
+                    store.begin(col);
+                    store.row(row, col, of);
                 }
             }
         }

@@ -47,7 +47,9 @@ template <typename X> __device__ float dot(const u8* w, const X* x, int width) {
     }
     for (int i = lane; i < width / R::ELEMENTS * R::UNITS; i += 32) {
         typename R::Unit unit;
-        R::read(w + i64(i / R::UNITS) * R::BYTES, i % R::UNITS, unit);
+        typename R::Raw raw;
+        R::fetch(w + i64(i / R::UNITS) * R::BYTES, i % R::UNITS, raw);
+        R::unpack(raw, i % R::UNITS, unit);
 #pragma unroll
         for (int r = 0; r < R::Unit::RUNS; ++r) {
             float v[R::Unit::RUN], part = 0.0f, total = 0.0f;

@@ -32,21 +32,24 @@ __device__ __forceinline__ void norm_load(const NormArgs& a, i64 at, float* v) {
     }
 }
 
-template <Norm KIND, int N>
-__device__ __forceinline__ void norm_store(const NormArgs& a, int i, float* v, float mean,
-                                           float scale) {
+// Gamma and beta of N elements: weights, so they may be read before the launch ahead has ended.
+template <Norm KIND, int N> struct Vectors {
     float gamma[N], beta[N];
-    load_row<float, N>(a.gamma + i, gamma);
-    if constexpr (KIND == Norm::Layer) load_row<float, N>(a.beta + i, beta);
+    __device__ __forceinline__ void load(const NormArgs& a, int i) {
+        load_row<float, N>(a.gamma + i, gamma);
+        if constexpr (KIND == Norm::Layer) load_row<float, N>(a.beta + i, beta);
+    }
+    __device__ __forceinline__ void apply(float* v, float mean, float scale) const {
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-        if constexpr (KIND == Norm::Layer) {
-            v[j] = (v[j] - mean) * scale * gamma[j] + beta[j];
-        } else {
-            v[j] = v[j] * scale * gamma[j];
+        for (int j = 0; j < N; ++j) {
+            if constexpr (KIND == Norm::Layer) {
+                v[j] = (v[j] - mean) * scale * gamma[j] + beta[j];
+            } else {
+                v[j] = v[j] * scale * gamma[j];
+            }
         }
     }
-}
+};
 
 // The row in registers: read once, two passes over what is held. N elements a vector.
 template <Norm KIND, bool RESIDUAL, typename X, typename R, typename Y>
@@ -54,7 +57,14 @@ __device__ void norm_kept(const NormArgs& a) {
     constexpr int N = Vector<X>::N;
     __shared__ float scratch[32];
     __shared__ float first;
+    Vectors<KIND, N> vectors[KEEP];
+#pragma unroll
+    for (int k = 0; k < KEEP; ++k) {
+        const int i = (k * blockDim.x + threadIdx.x) * N;
+        if (i < a.hidden) vectors[k].load(a, i);
+    }
     wait_for_previous();
+    let_next_start();
     const i64 row = i64(blockIdx.x) * a.hidden;
     float v[KEEP][N];
 #pragma unroll
@@ -88,12 +98,11 @@ __device__ void norm_kept(const NormArgs& a) {
     }
     const float scale =
         1.0f / sqrtf(block_reduce<Sum>(squares, scratch) / float(a.hidden) + a.eps);
-    let_next_start();
 #pragma unroll
     for (int k = 0; k < KEEP; ++k) {
         const int i = (k * blockDim.x + threadIdx.x) * N;
         if (i < a.hidden) {
-            norm_store<KIND, N>(a, i, v[k], mean, scale);
+            vectors[k].apply(v[k], mean, scale);
             store_row<Y, N>(static_cast<Y*>(a.y) + row + i, v[k]);
         }
     }
@@ -104,6 +113,7 @@ template <Norm KIND, bool RESIDUAL, typename X, typename R, typename Y>
 __device__ void norm_any(const NormArgs& a) {
     __shared__ float scratch[32];
     wait_for_previous();
+    let_next_start();
     const i64 row = i64(blockIdx.x) * a.hidden;
     const auto value = [&](int i) {
         if constexpr (RESIDUAL) return widen(static_cast<const R*>(a.sum)[row + i]);
@@ -130,10 +140,11 @@ __device__ void norm_any(const NormArgs& a) {
     }
     const float scale =
         1.0f / sqrtf(block_reduce<Sum>(squares, scratch) / float(a.hidden) + a.eps);
-    let_next_start();
     for (int i = threadIdx.x; i < a.hidden; i += blockDim.x) {
         float v = value(i) - origin;
-        norm_store<KIND, 1>(a, i, &v, mean, scale);
+        Vectors<KIND, 1> vectors;
+        vectors.load(a, i);
+        vectors.apply(&v, mean, scale);
         static_cast<Y*>(a.y)[row + i] = narrow<Y>(v);
     }
 }

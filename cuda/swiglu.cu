@@ -8,6 +8,7 @@
 // Cost      2 sizeof X + sizeof D bytes an element
 // Host      engine/src/ops/swiglu.rs
 // Cases     specs/ops/swiglu.yaml
+#include "activations.cuh"
 #include "elementwise.cuh"
 
 struct SwigluArgs {
@@ -19,10 +20,6 @@ struct SwigluArgs {
     float limit;
 };
 
-__device__ __forceinline__ float unit(float gate, float up, const SwigluArgs&) {
-    return gate / (1.0f + expf(-gate)) * up;
-}
-
 template <typename X, typename Y> struct Swiglu {
     const SwigluArgs& a;
     template <int N> __device__ void load(i64 i, float (&in)[2][N]) const {
@@ -31,7 +28,7 @@ template <typename X, typename Y> struct Swiglu {
     }
     template <int N> __device__ void store(i64 i, float (&in)[2][N]) const {
 #pragma unroll
-        for (int j = 0; j < N; ++j) in[0][j] = unit(in[0][j], in[1][j], a);
+        for (int j = 0; j < N; ++j) in[0][j] = silu_times(in[0][j], in[1][j]);
         store_row<Y, N>(static_cast<Y*>(a.y) + i, in[0]);
     }
 };

@@ -114,7 +114,8 @@ impl Model {
     /// Loads a Program's weights; `progress` is told the bytes that have gone over.
     ///
     /// # Errors
-    /// A Program that breaks its rules, a weight that is not finite, and the device's errors.
+    /// A Program that breaks its rules, a weight that is not finite, a source that changed
+    /// meanwhile, and the device's errors.
     pub fn load(
         place: &mut Place<'_>,
         program: &Program,
@@ -138,6 +139,7 @@ impl Model {
                 Loaded::Cuda(Box::new(model))
             }
         };
+        source.unchanged()?;
         Ok(Model { loaded, settings: settings.clone(), largest })
     }
 

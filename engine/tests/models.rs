@@ -1,9 +1,11 @@
 //! The tiny trained models, from file to tokens, on the CPU; and on a device, where there is one.
 
-use std::path::PathBuf;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use goldgate_engine::cuda::library::usual_folders;
 use goldgate_engine::cuda::{self as device, Device, DeviceError};
+use goldgate_engine::exec::cpu::CallError;
 use goldgate_engine::exec::cuda::Options;
 use goldgate_engine::generate::{Request, generate};
 use goldgate_engine::model::build::{Capacity, Types};
@@ -33,6 +35,62 @@ fn load(place: &mut Place<'_>, model: &str, form: &str, dtype: DType) -> (Model,
     let settings =
         Settings { dtype, context: 128, chunk: 64, trace: Vec::new(), options: Options::default() };
     (Model::load(place, &program, &settings, &map, &mut |_| ()).expect("loads"), config)
+}
+
+/// Loads a file on the CPU; `meanwhile` is called as often as progress is told.
+fn loaded(file: &Path, meanwhile: &mut dyn FnMut(usize)) -> Result<Model, CallError> {
+    let checkpoint = Checkpoint::open(file).expect("a good file");
+    let (config, _) = Config::of(&checkpoint).expect("a good configuration");
+    let map = Map::of(&config, &checkpoint);
+    let dtype = DType::F32;
+    let (types, capacity) = (Types { dtype, kv: dtype }, Capacity { context: 16, sequences: 1 });
+    let program = model::program(&config, types, capacity, |name| map.meta(name)).expect("fits");
+    let settings =
+        Settings { dtype, context: 16, chunk: 16, trace: Vec::new(), options: Options::default() };
+    Model::load(&mut Place::Cpu, &program, &settings, &map, meanwhile)
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_loaded_gives_no_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, other) = (folder.path().join("a.gguf"), folder.path().join("b.gguf"));
+    let fresh = || {
+        std::fs::copy(path("llama-types", "a"), &file).expect("copied");
+        std::fs::copy(path("llama-types", "a"), &other).expect("copied");
+        // A clock of coarse steps must not hide what is written next.
+        let before = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        let opened = std::fs::OpenOptions::new().write(true).open(&file).expect("opened");
+        opened.set_modified(before).expect("an earlier time");
+        opened
+    };
+    let mut opened = fresh();
+    loaded(&file, &mut |_| ()).expect("nobody wrote");
+    // The same bytes again, in place: nothing but the time tells.
+    let bytes = std::fs::read(&file).expect("read");
+    let in_place = loaded(&file, &mut |_| {
+        opened.seek(SeekFrom::Start(0)).expect("the beginning");
+        opened.write_all(&bytes).expect("rewritten");
+    });
+    let mut opened = fresh();
+    let longer = loaded(&file, &mut |_| {
+        opened.seek(SeekFrom::End(0)).expect("the end");
+        opened.write_all(&[0]).expect("appended");
+    });
+    fresh();
+    let replaced = loaded(&file, &mut |_| {
+        if other.exists() {
+            std::fs::rename(&other, &file).expect("replaced");
+        }
+    });
+    for (outcome, want) in [(in_place, "modified"), (longer, "length"), (replaced, "inode")] {
+        match outcome.map(|_| ()) {
+            Err(CallError::Changed { field, file: named, found, expected }) => {
+                assert_eq!((field.as_str(), &named), (want, &file));
+                assert_ne!(found, expected);
+            }
+            other => panic!("{want}: {other:?}"),
+        }
+    }
 }
 
 /// What transformers gave (golden/oracle/make_tiny_logits.py): a tensor of its file.

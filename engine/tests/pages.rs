@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use goldgate_engine::cuda::library::usual_folders;
 use goldgate_engine::cuda::page::Variant;
 use goldgate_engine::cuda::{Architecture, Compiler, DeviceError, Page, Settings};
-use goldgate_engine::exec::bench;
+use goldgate_engine::exec::{ahead, bench};
 use goldgate_engine::ops;
 
 fn settings() -> Settings {
@@ -29,7 +29,7 @@ fn settings() -> Settings {
 
 fn pages() -> Vec<(&'static Page, Variant)> {
     let mut pages = ops::pages();
-    pages.push((&bench::PAGE, Variant(&[])));
+    pages.extend([(&ahead::PAGE, Variant(&[])), (&bench::PAGE, Variant(&[]))]);
     pages
 }
 

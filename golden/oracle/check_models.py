@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import numpy as np
 
+import blocks
 import checkpoint
 import model_goldens
 import wrong_models
@@ -70,6 +72,23 @@ def check_pieces() -> None:
         other[15] = (other[15] + 1) % 131
         changed = np.abs(model.forward(other) - whole).max(-1) > 1e-9
         assert not changed[:15].any() and changed[15:].all(), name
+
+
+def check_types() -> None:
+    """Each weight type stands in attention, feed-forward and as a table; gguf-py reads its blocks
+    as the decoders of the ops' oracle do."""
+    rooms: dict[str, set[str]] = {"attn": set(), "ffn": set(), "table": set()}
+    for path in sorted(MODELS.glob("*-types/*.gguf")):
+        for t in gguf.GGUFReader(str(path)).tensors:
+            kind, part = t.tensor_type.name.lower(), t.name.removeprefix("blk.0.").split("_")[0]
+            if len(t.shape) == 2 and part != "position":
+                rooms[part if part in rooms else "table"].add(kind)
+            if kind in blocks.SIZES:
+                read = gguf.quants.dequantize(t.data, t.tensor_type)
+                ours = sum(blocks.parts(t.data, kind, read.shape))
+                np.testing.assert_allclose(read, ours, rtol=2e-6, atol=2e-7)
+    every = {"f32", "f16", "bf16", *blocks.SIZES}
+    assert len(every) == 10 and all(room == every for room in rooms.values()), rooms
 
 
 def check_rotation() -> None:

@@ -4,6 +4,7 @@ Widths differ everywhere (hidden, query width, key width, feed-forward, vocabula
 that no swapped axis goes unseen. hidden is 256, a block of the K-quants.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -20,7 +21,13 @@ from tokenizers import (
 )
 from transformers import GPT2Config, LlamaConfig, Qwen2Config
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parent / "models"
+# What the models were trained on, and its hashes: a model of another text is another model.
+BOOKS = {
+    "alice.txt": "c1474cfa3c0d0e14007e1271b54e2a32a48a4ba60ba51acd0bf6e167dfb90130",
+    "as-you-like-it.txt": "1a02e4c01cedfe324b89cd6d0d5dd3df8953b4a29e69f851167487abcf235370",
+}
 
 # The published split patterns: Llama 3 (meta-llama/llama3, tokenizer.py), Qwen2 (Qwen/Qwen2).
 LLAMA_3 = (
@@ -28,6 +35,14 @@ LLAMA_3 = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN_2 = LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
+def book(name: str) -> Path:
+    """One of the books, if it is the one that the models were trained on."""
+    path = HERE / "text" / name
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found == BOOKS[name], (name, found)
+    return path
 
 
 def byte_level(pattern: str | None, vocabulary: int, specials: list[str], nfc: bool) -> Tokenizer:
@@ -50,8 +65,7 @@ def byte_level(pattern: str | None, vocabulary: int, specials: list[str], nfc: b
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    books = [str(MODELS / "text" / name) for name in ("alice.txt", "as-you-like-it.txt")]
-    tokenizer.train(books, trainer)
+    tokenizer.train([str(book(name)) for name in BOOKS], trainer)
     tokenizer.add_special_tokens([AddedToken(s, normalized=False, special=True) for s in specials])
     assert tokenizer.get_vocab_size() == vocabulary, tokenizer.get_vocab_size()
     return tokenizer

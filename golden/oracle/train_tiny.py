@@ -27,8 +27,8 @@ CLASSES = {
 STEPS = {"gpt2-tiny": 1200, "llama-tiny": 450, "qwen2-tiny": 600}
 
 
-def book(tokenizer, name: str) -> torch.Tensor:
-    text = (tiny.MODELS / "text" / name).read_text()
+def book(tokenizer, path: Path) -> torch.Tensor:
+    text = path.read_text()
     return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
@@ -53,8 +53,8 @@ def train(name: str, out: Path, steps: int, device: str) -> None:
     random = torch.Generator().manual_seed(11)
     tokenizer, config = tiny.TINY[name]()
     model = CLASSES[name](config).to(device).train()
-    ids = torch.cat([book(tokenizer, "alice.txt"), book(tokenizer, "as-you-like-it.txt")])
-    last = book(tokenizer, "chapter-12.txt")
+    ids = torch.cat([book(tokenizer, tiny.book(name)) for name in tiny.BOOKS])
+    last = book(tokenizer, tiny.MODELS / "text" / "chapter-12.txt")
     length = min(256, config.max_position_embeddings)
     rate = 2e-3
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1, betas=(0.9, 0.95))

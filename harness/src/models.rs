@@ -5,6 +5,7 @@ pub mod ask;
 pub mod class;
 pub mod forms;
 pub mod golden;
+pub mod hub;
 pub mod judge;
 pub mod listen;
 pub mod mutants;
@@ -22,6 +23,7 @@ use goldgate_engine::dtype::DType;
 use serde_json::{Map, Value};
 
 use crate::case::Place;
+pub use hub::Hub;
 
 /// One question about one form of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,30 +97,16 @@ pub enum At {
     Hub(Hub),
 }
 
-/// A file of a repository of models.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hub {
-    /// `Qwen/Qwen2.5-0.5B-Instruct-GGUF`.
-    pub repo: String,
-    /// A commit, or a branch.
-    pub revision: String,
-    /// The file; none: the whole snapshot, a folder.
-    pub file: Option<String>,
-    /// SHA-256 of the file, in hex.
-    pub sha256: Option<String>,
-}
-
 impl Form {
     /// Where the form is on this machine.
     ///
     /// # Errors
     /// Where it was looked for.
     pub fn find(&self, golden: &Path, models: &[PathBuf]) -> Result<PathBuf, String> {
-        let places = match &self.at {
-            At::Golden(path) => vec![golden.join(path)],
-            At::Hub(hub) => models.iter().flat_map(|folder| hub.places(folder)).collect(),
+        let found = match &self.at {
+            At::Golden(path) => Some(golden.join(path)).filter(|path| path.exists()),
+            At::Hub(hub) => models.iter().find_map(|folder| hub.find(folder)),
         };
-        let found = places.iter().find(|path| path.exists());
         found.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).ok_or_else(|| {
             // No folder of this machine: what is said here stands in reports.
             match &self.at {
@@ -126,30 +114,11 @@ impl Form {
                 At::Hub(hub) => {
                     let file = hub.file.as_ref().map(|f| format!("{f} of ")).unwrap_or_default();
                     let repo = &hub.repo;
-                    format!("{file}{repo} is neither below --models nor in the hub's cache")
+                    let place = "neither below --models nor in the hub's cache";
+                    format!("{file}{repo} is {place}; goldgate fetch gets it")
                 }
             }
         })
-    }
-}
-
-impl Hub {
-    /// Where it may lie below a folder: by its name, by repository and name, in the layout of the
-    /// hub's cache.
-    fn places(&self, folder: &Path) -> Vec<PathBuf> {
-        let name = self.repo.rsplit('/').next().unwrap_or(&self.repo);
-        let cached = format!("models--{}", self.repo.replace('/', "--"));
-        let cached = folder.join(cached);
-        // A branch is the name of a file that holds its commit.
-        let branch = std::fs::read_to_string(cached.join("refs").join(&self.revision)).ok();
-        let commit = branch.map_or_else(|| self.revision.clone(), |c| c.trim().to_owned());
-        let snapshot = cached.join("snapshots").join(commit);
-        match &self.file {
-            Some(file) => {
-                vec![folder.join(file), folder.join(&self.repo).join(file), snapshot.join(file)]
-            }
-            None => vec![folder.join(name), folder.join(&self.repo), snapshot],
-        }
     }
 }
 

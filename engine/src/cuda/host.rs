@@ -1,4 +1,4 @@
-//! Host memory that the device copies into by itself, and events to wait for.
+//! Host memory that the device writes by itself, and events to wait for.
 
 use std::ffi::c_void;
 
@@ -6,7 +6,6 @@ use cudarc::driver::result as cu;
 use cudarc::driver::sys;
 
 use super::Device;
-use super::device::Memory;
 use super::error::DeviceError;
 
 /// Page-locked host memory, freed on drop.
@@ -17,10 +16,15 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// What lies there. Read it after the event behind the copy.
+    /// Where the device writes it: host and device have one address space.
+    pub fn address(&self) -> u64 {
+        self.pointer as u64
+    }
+
+    /// What lies there. Read it after the event behind what writes it.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the memory is ours, of that length and initialised; a copy into it is enqueued
-        // only through `&mut self`, and its reader waits for the event behind the copy.
+        // SAFETY: the memory is ours, of that length and initialised; whoever lets the device write
+        // there waits for the event behind it before reading.
         unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
     }
 
@@ -94,28 +98,5 @@ impl Device {
         // SAFETY: the event and the stream live.
         unsafe { cu::event::record(event.0, self.stream()) }
             .map_err(DeviceError::driver("recording an event"))
-    }
-
-    /// Enqueues a copy of `bytes` bytes into page-locked memory.
-    ///
-    /// # Errors
-    /// The driver's.
-    ///
-    /// # Panics
-    /// If there are not so many at `offset`, or no room for them.
-    pub fn fetch(
-        &self,
-        from: &Memory,
-        offset: usize,
-        bytes: usize,
-        to: &mut Pinned,
-    ) -> Result<(), DeviceError> {
-        assert!(offset + bytes <= from.bytes() && bytes <= to.bytes, "fetching outside");
-        // SAFETY: both ranges were checked; whoever reads `to` waits for an event behind the copy,
-        // and both memories outlive it: sessions wait for the device before they are dropped.
-        unsafe {
-            cu::memcpy_dtoh_async(to.bytes_mut(), from.address() + offset as u64, self.stream())
-        }
-        .map_err(DeviceError::driver("copying from the device"))
     }
 }

@@ -32,11 +32,13 @@ pub struct Variant(pub &'static [(&'static str, &'static str)]);
 
 /// Shared headers, by the name that pages include.
 pub const HEADERS: &[(&str, &str)] = &[
+    ("activations.cuh", include_str!("../../../cuda/activations.cuh")),
     ("attention.cuh", include_str!("../../../cuda/attention.cuh")),
     ("blocks.cuh", include_str!("../../../cuda/blocks.cuh")),
     ("common.cuh", include_str!("../../../cuda/common.cuh")),
     ("elementwise.cuh", include_str!("../../../cuda/elementwise.cuh")),
     ("norms.cuh", include_str!("../../../cuda/norms.cuh")),
+    ("products.cuh", include_str!("../../../cuda/products.cuh")),
 ];
 
 impl Page {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::dtype::DType;
@@ -37,6 +38,18 @@ pub enum CallError {
         /// The tensor, by its canonical name.
         tensor: String,
     },
+    /// A file was written to, or replaced, before the last weight was read.
+    #[error("{field} of {} is {found}, wants {expected}", .file.display())]
+    Changed {
+        /// The file.
+        file: PathBuf,
+        /// What of it differs.
+        field: String,
+        /// What that is by now.
+        found: String,
+        /// What it was.
+        expected: String,
+    },
     /// The device could not.
     #[error(transparent)]
     Device(#[from] crate::cuda::DeviceError),
@@ -50,6 +63,14 @@ pub trait Source: Sync {
     /// # Panics
     /// If there is no such tensor or row: the Program was built on what is there.
     fn rows(&self, tensor: &str, first: usize, rows: usize) -> Cow<'_, [u8]>;
+
+    /// Asked after the last row: whether all of them came from what there was at the first one.
+    ///
+    /// # Errors
+    /// [`CallError::Changed`].
+    fn unchanged(&self) -> Result<(), CallError> {
+        Ok(())
+    }
 }
 
 impl Source for BTreeMap<String, Tensor> {

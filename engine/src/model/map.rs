@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::dtype::DType;
-use crate::exec::cpu::Source;
+use crate::exec::cpu::{CallError, Source};
 use crate::model::llama::DIVISORS;
 use crate::model::{Architecture, Config, Scaling};
 use crate::shape::Meta;
@@ -75,7 +75,8 @@ impl<'c> Map<'c> {
         self.entries.get(name).map(|(meta, _)| meta.clone())
     }
 
-    /// The activations that suit the file: bf16 where its dense matrices are bf16, else f16.
+    /// The activations that suit the file: bf16 where one of its dense matrices is bf16, however
+    /// the others are stored, else f16.
     pub fn activations(&self) -> DType {
         let dense = |(meta, _): &(Meta, From<'_>)| meta.shape.len() > 1 && meta.dtype.is_float();
         let bf16 = self.entries.values().filter(|e| dense(e)).any(|(m, _)| m.dtype == DType::BF16);
@@ -213,6 +214,15 @@ impl Source for Map<'_> {
             Form::WidenedHalves(heads) => Cow::Owned(widen(&moved(heads))),
             Form::Transposed => Cow::Owned(transposed(bytes, meta, dtype, first, rows)),
         }
+    }
+
+    fn unchanged(&self) -> Result<(), CallError> {
+        self.checkpoint.unchanged().map_err(|malformed| CallError::Changed {
+            file: malformed.file.into_path_buf(),
+            field: malformed.field,
+            found: malformed.found,
+            expected: malformed.expected,
+        })
     }
 }
 

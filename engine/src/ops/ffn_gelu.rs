@@ -1,16 +1,17 @@
 //! ffn_gelu: y = gelu(x w_upᵀ + b_up) w_downᵀ + b_down (+ residual).
 //!
-//! No page of its own: the pages of linear, the activation and residual, one after the other. The
-//! products are f32, the activation is kept in D.
+//! A generated row: up and activation in one launch, then linear with the residual. A prompt: the
+//! pages of linear and the activation, one after the other. The products are f32, the activation is
+//! kept in D.
 
-use crate::cuda::{Arg, Card, Lowered, Page};
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::gelu::{self, activation};
-use crate::ops::linear::{self, Product};
+use crate::ops::linear::{self, Product, WEIGHT_VARIANTS, few_rows, weight_variant};
 use crate::ops::{
     Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
-    Slack, Values, dims, residual, slack, traffic,
+    Slack, Values, dims, slack, traffic,
 };
 
 /// The op.
@@ -38,6 +39,54 @@ static SIGNATURE: Signature = Signature {
     rounds_inside: false,
 };
 
+static ARGS: Layout = Layout {
+    name: "FfnGeluArgs",
+    fields: &[
+        ("x", Field::Ptr),
+        ("w_up", Field::Ptr),
+        ("b_up", Field::Ptr),
+        ("hidden", Field::Ptr),
+        ("in", Field::I32),
+        ("out", Field::I32),
+        ("n", Field::I32),
+        ("span", Field::I32),
+    ],
+};
+
+static PAGE: Page = Page {
+    name: "ffn_gelu",
+    text: include_str!("../../../cuda/ffn_gelu.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: WEIGHT_VARIANTS,
+};
+
+/// The launch of up and the activation of few rows.
+fn inner(question: &Question) -> Launch {
+    let [n, h, f] = dims(&question.dims, ["n", "h", "f"]);
+    let w = question.type_of("w_up");
+    let (grid, block, span) = few_rows(w, h, f);
+    let args = Args::new(
+        &ARGS,
+        [
+            ("x", Arg::Slot("x", 0)),
+            ("w_up", Arg::Slot("w_up", 0)),
+            ("b_up", Arg::Slot("b_up", 0)),
+            ("hidden", Arg::Slot("hidden", 0)),
+            ("in", Arg::I32(h as i32)),
+            ("out", Arg::I32(f as i32)),
+            ("n", Arg::I32(n as i32)),
+            ("span", Arg::I32(span)),
+        ],
+    );
+    let form = if question.attributes.word("approximate") == "tanh" { "tanh" } else { "erf" };
+    let rows = if n == 1 { 1 } else { linear::DECODE_ROWS };
+    let entry = format!("ffn_gelu_inner{rows}_{form}_{}", question.dtype);
+    let mut launch = Launch::new(&PAGE, entry, grid, block, args);
+    launch.variant = weight_variant(w);
+    launch
+}
+
 impl Op for FfnGelu {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -58,47 +107,46 @@ impl Op for FfnGelu {
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
         let [n, h, f] = dims(&question.dims, ["n", "h", "f"]);
         let d = question.dtype;
-        let inner = |w: &'static str, bias: Arg, y: Arg| {
-            linear::launch(&Product {
+        let hidden = Arg::Slot("hidden", 0);
+        let mut workspace = vec![("hidden", n * f * d.bytes())];
+        let mut launches = Vec::new();
+        let w_up = question.type_of("w_up");
+        if linear::is_wide(w_up, h) && linear::is_few(question.phase, n) {
+            launches.push(inner(question));
+        } else {
+            let up = (Arg::Slot("up", 0), DType::F32);
+            launches.push(linear::launch(&Product {
                 phase: question.phase,
                 n,
                 width: h,
                 outputs: f,
                 x: (Arg::Slot("x", 0), d),
-                w: (Arg::Slot(w, 0), question.type_of(w)),
-                bias,
-                y: (y, DType::F32),
-            })
-        };
-        let up = Arg::Slot("up", 0);
-        let mut launches = vec![inner("w_up", Arg::Slot("b_up", 0), up.clone())];
-        let form = question.attributes.word("approximate");
-        let hidden = (Arg::Slot("hidden", 0), d);
-        launches.push(gelu::launch(form, (up, DType::F32), hidden, n * f, 1.0));
-        let mut workspace = vec![("up", n * f * 4), ("hidden", n * f * d.bytes())];
-        let added = question.has("residual");
-        let down = if added { ("down", DType::F32) } else { ("y", question.result_type("y")) };
+                w: (Arg::Slot("w_up", 0), w_up),
+                bias: Arg::Slot("b_up", 0),
+                residual: Arg::Null,
+                y: up.clone(),
+            }));
+            let form = question.attributes.word("approximate");
+            launches.push(gelu::launch(form, up, (hidden.clone(), d), n * f, 1.0));
+            workspace.push(("up", n * f * 4));
+        }
+        let residual = if question.has("residual") { Arg::Slot("residual", 0) } else { Arg::Null };
         launches.push(linear::launch(&Product {
             phase: question.phase,
             n,
             width: f,
             outputs: h,
-            x: (Arg::Slot("hidden", 0), d),
+            x: (hidden, d),
             w: (Arg::Slot("w_down", 0), question.type_of("w_down")),
             bias: Arg::Slot("b_down", 0),
-            y: (Arg::Slot(down.0, 0), down.1),
+            residual,
+            y: (Arg::Slot("y", 0), question.result_type("y")),
         }));
-        if added {
-            workspace.push(("down", n * h * 4));
-            let stream = (Arg::Slot("residual", 0), question.type_of("residual"));
-            let down = (Arg::Slot("down", 0), DType::F32);
-            launches.push(residual::launch(stream, down, Arg::Slot("y", 0), n * h));
-        }
         Lowered { launches, workspace, ..Lowered::default() }
     }
 
     fn pages(&self) -> &'static [&'static Page] {
-        const { &[&linear::PAGE, &gelu::PAGE, &residual::PAGE] }
+        const { &[&PAGE, &linear::PAGE, &gelu::PAGE] }
     }
 
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
@@ -109,15 +157,19 @@ impl Op for FfnGelu {
             .map(|(name, w)| slack::parts(w, asked.inputs.real(name)));
         let [up_parts, down_parts] = [0, 1].map(|i| slack::slice(&parts[i], 0..h * f));
         let (b_up, b_down) = (asked.inputs.find_real("b_up"), asked.inputs.find_real("b_down"));
-        let (mut slack, mut kept) = (Vec::new(), Vec::new());
+        let (mut slack, mut kept, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let types = [up, down].map(|w| w.meta.dtype);
         for x in asked.inputs.real("x").chunks_exact(h) {
             let product = linear::linear(x, asked.inputs.real("w_up"), b_up, h);
             let hidden: Vec<f64> = product.iter().map(|u| activate(*u)).collect();
-            let a_up = slack::matmul(x, &up_parts, up.meta.dtype, b_up, h, asked.sums).0;
-            let by_up = (0..f).map(|i| slack::slope(activate, product[i]) * a_up[i]).collect();
-            let inner = [by_up, slack::gelu(&product, &hidden, 1.0)];
-            let (s, q) =
-                slack::down(&hidden, &down_parts, down.meta.dtype, b_down, &inner, asked.sums);
+            let by_up: Vec<f64> = product.iter().map(|u| slack::slope(activate, *u)).collect();
+            let (a_up, q_up) = slack::matmul(x, &up_parts, types[0], b_up, h, asked.sums);
+            let q_up = slack::rounded(types[0], &q_up);
+            let inner =
+                [(0..f).map(|i| by_up[i] * a_up[i]).collect(), slack::gelu(&product, &hidden, 1.0)];
+            let (s, q) = slack::down(&hidden, &down_parts, types[1], b_down, &inner, asked.sums);
+            let inner = [(0..f).map(|i| by_up[i] * q_up(i)).collect()];
+            weights.extend(slack::kept_weights(&down_parts, types[1], &q, &inner));
             slack.extend(s);
             kept.extend(q);
         }
@@ -125,7 +177,7 @@ impl Op for FfnGelu {
         if residual {
             slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
         }
-        vec![Slack::of(slack).keep("hidden", &kept)]
+        vec![Slack::of(slack).keep("hidden", &kept).keep("w", &weights)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

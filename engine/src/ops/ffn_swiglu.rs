@@ -1,16 +1,17 @@
 //! ffn_swiglu: y = (silu(x w_gateᵀ) · x w_upᵀ) w_downᵀ (+ residual).
 //!
-//! No page of its own: the pages of linear, the activation and residual, one after the other. The
-//! products are f32, the activation is kept in D.
+//! A generated row: gate, up and activation in one launch, then linear with the residual. A prompt:
+//! the pages of linear and the activation, one after the other. Products are f32, the activation is
+//! kept in D.
 
-use crate::cuda::{Arg, Card, Lowered, Page};
+use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::Refusal;
-use crate::ops::linear::{self, Product, matmul};
+use crate::ops::linear::{self, Product, WEIGHT_VARIANTS, few_rows, matmul, weight_variant};
 use crate::ops::swiglu::{self, silu};
 use crate::ops::{
     Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims, residual, slack, traffic,
+    Values, dims, slack, traffic,
 };
 
 /// The op.
@@ -30,6 +31,61 @@ static SIGNATURE: Signature = Signature {
     results: &[ResultSlot::new("y", Class::LikeOrTo("residual"), &["n", "h"])],
     rounds_inside: false,
 };
+
+static ARGS: Layout = Layout {
+    name: "FfnSwigluArgs",
+    fields: &[
+        ("x", Field::Ptr),
+        ("w_gate", Field::Ptr),
+        ("w_up", Field::Ptr),
+        ("hidden", Field::Ptr),
+        ("in", Field::I32),
+        ("out", Field::I32),
+        ("n", Field::I32),
+        ("span", Field::I32),
+    ],
+};
+
+static PAGE: Page = Page {
+    name: "ffn_swiglu",
+    text: include_str!("../../../cuda/ffn_swiglu.cu"),
+    requires: Requires::Sm80,
+    layouts: &[&ARGS],
+    variants: WEIGHT_VARIANTS,
+};
+
+/// Whether one launch gives the activations: few rows, and two matrices of one type that are read
+/// in whole units.
+fn fits(question: &Question) -> bool {
+    let [n, h] = dims(&question.dims, ["n", "h"]);
+    let [gate, up] = ["w_gate", "w_up"].map(|w| question.type_of(w));
+    gate == up && linear::is_wide(gate, h) && linear::is_few(question.phase, n)
+}
+
+/// The launch of gate, up and the activation of few rows.
+fn inner(question: &Question) -> Launch {
+    let [n, h, f] = dims(&question.dims, ["n", "h", "f"]);
+    let w = question.type_of("w_gate");
+    let (grid, block, span) = few_rows(w, h, f);
+    let args = Args::new(
+        &ARGS,
+        [
+            ("x", Arg::Slot("x", 0)),
+            ("w_gate", Arg::Slot("w_gate", 0)),
+            ("w_up", Arg::Slot("w_up", 0)),
+            ("hidden", Arg::Slot("hidden", 0)),
+            ("in", Arg::I32(h as i32)),
+            ("out", Arg::I32(f as i32)),
+            ("n", Arg::I32(n as i32)),
+            ("span", Arg::I32(span)),
+        ],
+    );
+    let rows = if n == 1 { 1 } else { linear::DECODE_ROWS };
+    let entry = format!("ffn_swiglu_inner{rows}_{}", question.dtype);
+    let mut launch = Launch::new(&PAGE, entry, grid, block, args);
+    launch.variant = weight_variant(w);
+    launch
+}
 
 impl Op for FfnSwiglu {
     fn signature(&self) -> &'static Signature {
@@ -52,52 +108,48 @@ impl Op for FfnSwiglu {
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {
         let [n, h, f] = dims(&question.dims, ["n", "h", "f"]);
         let d = question.dtype;
-        let inner = |w: &'static str, bias: Arg, y: Arg| {
-            linear::launch(&Product {
-                phase: question.phase,
-                n,
-                width: h,
-                outputs: f,
-                x: (Arg::Slot("x", 0), d),
-                w: (Arg::Slot(w, 0), question.type_of(w)),
-                bias,
-                y: (y, DType::F32),
-            })
-        };
-        let gate = ("gate", Arg::Slot("gate", 0));
-        let up = ("up", Arg::Slot("up", 0));
-        let mut launches = vec![
-            inner("w_gate", Arg::Null, gate.1.clone()),
-            inner("w_up", Arg::Null, up.1.clone()),
-        ];
-        let types = [DType::F32, d];
-        let slots = [gate.1, up.1, Arg::Slot("hidden", 0)];
-        launches.push(swiglu::launch(&swiglu::PAGE, slots, types, n * f, [1.0, 0.0]));
-        let mut workspace =
-            vec![("gate", n * f * 4), ("up", n * f * 4), ("hidden", n * f * d.bytes())];
-        let added = question.has("residual");
-        let down = if added { ("down", DType::F32) } else { ("y", question.result_type("y")) };
+        let hidden = Arg::Slot("hidden", 0);
+        let mut workspace = vec![("hidden", n * f * d.bytes())];
+        let mut launches = Vec::new();
+        if fits(question) {
+            launches.push(inner(question));
+        } else {
+            let inner = |w: &'static str, y: &Arg| {
+                linear::launch(&Product {
+                    phase: question.phase,
+                    n,
+                    width: h,
+                    outputs: f,
+                    x: (Arg::Slot("x", 0), d),
+                    w: (Arg::Slot(w, 0), question.type_of(w)),
+                    bias: Arg::Null,
+                    residual: Arg::Null,
+                    y: (y.clone(), DType::F32),
+                })
+            };
+            let (gate, up) = (Arg::Slot("gate", 0), Arg::Slot("up", 0));
+            launches.extend([inner("w_gate", &gate), inner("w_up", &up)]);
+            let (slots, types) = ([gate, up, hidden.clone()], [DType::F32, d]);
+            launches.push(swiglu::launch(&swiglu::PAGE, slots, types, n * f, [1.0, 0.0]));
+            workspace.extend([("gate", n * f * 4), ("up", n * f * 4)]);
+        }
+        let residual = if question.has("residual") { Arg::Slot("residual", 0) } else { Arg::Null };
         launches.push(linear::launch(&Product {
             phase: question.phase,
             n,
             width: f,
             outputs: h,
-            x: (Arg::Slot("hidden", 0), d),
+            x: (hidden, d),
             w: (Arg::Slot("w_down", 0), question.type_of("w_down")),
             bias: Arg::Null,
-            y: (Arg::Slot(down.0, 0), down.1),
+            residual,
+            y: (Arg::Slot("y", 0), question.result_type("y")),
         }));
-        if added {
-            workspace.push(("down", n * h * 4));
-            let stream = (Arg::Slot("residual", 0), question.type_of("residual"));
-            let down = (Arg::Slot("down", 0), DType::F32);
-            launches.push(residual::launch(stream, down, Arg::Slot("y", 0), n * h));
-        }
         Lowered { launches, workspace, ..Lowered::default() }
     }
 
     fn pages(&self) -> &'static [&'static Page] {
-        const { &[&linear::PAGE, &swiglu::PAGE, &residual::PAGE] }
+        const { &[&PAGE, &linear::PAGE, &swiglu::PAGE] }
     }
 
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
@@ -106,19 +158,28 @@ impl Op for FfnSwiglu {
         let tensors = names.map(|name| &asked.tensors[name]);
         let parts = names.map(|n| slack::parts(&asked.tensors[n], asked.inputs.real(n)));
         let parts = [0, 1, 2].map(|i| slack::slice(&parts[i], 0..h * f));
-        let (mut slack, mut kept) = (Vec::new(), Vec::new());
+        let (mut slack, mut kept, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for x in asked.inputs.real("x").chunks_exact(h) {
             let [gate, up] = ["w_gate", "w_up"].map(|w| matmul(x, asked.inputs.real(w), h));
             let hidden: Vec<f64> = (0..f).map(|i| silu(gate[i]) * up[i]).collect();
-            let [a_gate, a_up] = [0, 1]
-                .map(|i| slack::matmul(x, &parts[i], tensors[i].meta.dtype, None, h, asked.sums).0);
+            let by_gate: Vec<f64> = (0..f).map(|i| slack::slope(silu, gate[i]) * up[i]).collect();
+            let by_up: Vec<f64> = gate.iter().map(|g| silu(*g)).collect();
+            let types = tensors.map(|t| t.meta.dtype);
+            let [(a_gate, q_gate), (a_up, q_up)] =
+                [0, 1].map(|i| slack::matmul(x, &parts[i], types[i], None, h, asked.sums));
+            let [q_gate, q_up] =
+                [slack::rounded(types[0], &q_gate), slack::rounded(types[1], &q_up)];
             let inner = [
-                (0..f).map(|i| slack::slope(silu, gate[i]) * up[i] * a_gate[i]).collect(),
-                (0..f).map(|i| silu(gate[i]) * a_up[i]).collect(),
+                (0..f).map(|i| by_gate[i] * a_gate[i]).collect(),
+                (0..f).map(|i| by_up[i] * a_up[i]).collect(),
                 (0..f).map(|i| slack::swiglu(gate[i], up[i], hidden[i], None)).collect(),
             ];
-            let dtype = tensors[2].meta.dtype;
-            let (s, q) = slack::down(&hidden, &parts[2], dtype, None, &inner, asked.sums);
+            let (s, q) = slack::down(&hidden, &parts[2], types[2], None, &inner, asked.sums);
+            let inner = [
+                (0..f).map(|i| by_gate[i] * q_gate(i)).collect(),
+                (0..f).map(|i| by_up[i] * q_up(i)).collect(),
+            ];
+            weights.extend(slack::kept_weights(&parts[2], types[2], &q, &inner));
             slack.extend(s);
             kept.extend(q);
         }
@@ -126,7 +187,7 @@ impl Op for FfnSwiglu {
         if residual {
             slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
         }
-        vec![Slack::of(slack).keep("hidden", &kept)]
+        vec![Slack::of(slack).keep("hidden", &kept).keep("w", &weights)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -33,10 +33,12 @@ static ARGS: Layout = Layout {
         ("w", Field::Ptr),
         ("x", Field::Ptr),
         ("bias", Field::Ptr),
+        ("residual", Field::Ptr),
         ("y", Field::Ptr),
         ("in", Field::I32),
         ("out", Field::I32),
         ("n", Field::I32),
+        ("span", Field::I32),
     ],
 };
 
@@ -113,40 +115,70 @@ pub(crate) struct Product {
     pub w: (Arg, DType),
     /// bias [outputs], or null.
     pub bias: Arg,
+    /// What is added behind the bias, [n, outputs] of the type of y, or null.
+    pub residual: Arg,
     /// y [n, outputs].
     pub y: (Arg, DType),
 }
 
-/// The launch of a product: by the phase, or decode kernels up to [`DECODE_ROWS`] rows.
+/// Warps of a block of the kernels for generated rows.
+const WARPS: usize = 4;
+
+/// Units of a row that a lane of those kernels has under way at once.
+const AHEAD: usize = 4;
+
+/// Whether those kernels read rows of `width` elements of type `w` in whole units.
+pub(crate) fn is_wide(w: DType, width: usize) -> bool {
+    w.is_block() || width.is_multiple_of(8)
+}
+
+/// Grid and block of those kernels, and warps a row: as few as have a row under way at once, by
+/// type and width alone, so that what shares the call does not change a row's sums.
+pub(crate) fn few_rows(w: DType, width: usize, outputs: usize) -> (u32, u32, i32) {
+    let elements = match w {
+        DType::Q4K | DType::Q5K => 32,
+        DType::Q6K => 16,
+        _ => 8,
+    };
+    let loads = width.div_ceil(elements * 32 * AHEAD);
+    let span = loads.next_power_of_two().min(WARPS);
+    ((outputs.div_ceil(WARPS / span)) as u32, 32 * WARPS as u32, span as i32)
+}
+
+/// Whether decode kernels answer: by the phase, where it is known, else up to [`DECODE_ROWS`] rows.
+pub(crate) fn is_few(phase: Option<Phase>, n: usize) -> bool {
+    phase.map_or(n <= DECODE_ROWS, |phase| phase == Phase::Decode)
+}
+
+/// The launch of a product.
 pub(crate) fn launch(p: &Product) -> Launch {
     let ((_, x), (_, w), (_, y)) = (&p.x, &p.w, &p.y);
+    let (few, wide) = (is_few(p.phase, p.n), is_wide(*w, p.width));
+    let tensor = *x != DType::F32 && (w == x || w.is_block());
+    let (rows, threads, span) = few_rows(*w, p.width, p.outputs);
+    let (form, grid, block) = match p.n {
+        1 if few && wide => ("wide1", [rows, 1], threads),
+        _ if few && wide => ("wide8", [rows, 1], threads),
+        _ if few => ("any", [p.outputs.div_ceil(WARPS) as u32, 1], threads),
+        _ if tensor => ("mma", [p.outputs, p.n].map(|x| x.div_ceil(128) as u32), 256),
+        _ => ("simt", [p.outputs, p.n].map(|x| x.div_ceil(64) as u32), 256),
+    };
     let args = Args::new(
         &ARGS,
         [
             ("w", p.w.0.clone()),
             ("x", p.x.0.clone()),
             ("bias", p.bias.clone()),
+            ("residual", p.residual.clone()),
             ("y", p.y.0.clone()),
             ("in", Arg::I32(p.width as i32)),
             ("out", Arg::I32(p.outputs as i32)),
             ("n", Arg::I32(p.n as i32)),
+            ("span", Arg::I32(span)),
         ],
     );
-    let wide = w.is_block() || p.width.is_multiple_of(8);
-    let tensor = *x != DType::F32 && (w == x || w.is_block());
-    let few = match p.phase {
-        Some(phase) => phase == Phase::Decode,
-        None => p.n <= DECODE_ROWS,
-    };
-    let (form, grid, block) = match p.n {
-        1 if few && wide => ("wide1", [p.outputs.div_ceil(4), 1], 128),
-        _ if few && wide => ("wide8", [p.outputs.div_ceil(4), 1], 128),
-        _ if few => ("any", [p.outputs.div_ceil(4), 1], 128),
-        _ if tensor => ("mma", [p.outputs.div_ceil(128), p.n.div_ceil(128)], 256),
-        _ => ("simt", [p.outputs.div_ceil(64), p.n.div_ceil(64)], 256),
-    };
     let mut launch = Launch::new(&PAGE, format!("linear_{form}_{x}_{y}"), 1, block, args);
-    launch.grid = [grid[0] as u32, grid[1] as u32, 1];
+    launch.grid = [grid[0], grid[1], 1];
     launch.variant = weight_variant(*w);
     launch
 }
@@ -173,6 +205,7 @@ impl Op for Linear {
             x: (Arg::Slot("x", 0), question.type_of("x")),
             w: (Arg::Slot("w", 0), question.type_of("w")),
             bias,
+            residual: Arg::Null,
             y: (Arg::Slot("y", 0), question.result_type("y")),
         }))
     }

@@ -3,9 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::SystemTime;
 
 use memmap2::Mmap;
 use rustix::fs::OFlags;
@@ -18,13 +17,42 @@ use super::refusal::{Code, Malformed};
 /// The bytes may change while they are read (another process writes), and reading may end the
 /// process (another process cuts the file): nothing here is undefined by it, because the bytes are
 /// only ever copied out as integers, and text is checked each time it is read. That a file did not
-/// change is known by [`Mapped::sha256`] before and after.
+/// change is known by [`Mapped::unchanged`] after the last byte was read, and that it is the file
+/// that somebody means by [`Mapped::held_to`].
 #[derive(Debug)]
 pub struct Mapped {
     path: Box<Path>,
     map: Option<Mmap>,
-    file: File,
-    modified: Option<SystemTime>,
+    identity: Identity,
+}
+
+/// What tells a file from another, and from itself once somebody wrote to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    /// Bytes.
+    length: u64,
+    /// Nanoseconds since 1970.
+    modified: i128,
+}
+
+impl Identity {
+    fn of(stat: &std::fs::Metadata) -> Identity {
+        let modified = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
+        Identity { device: stat.dev(), inode: stat.ino(), length: stat.len(), modified }
+    }
+
+    /// The first field that differs: its name, what it was, what it is.
+    fn differs(self, now: Identity) -> Option<(&'static str, i128, i128)> {
+        let fields = [
+            ("device", self.device.into(), now.device.into()),
+            ("inode", self.inode.into(), now.inode.into()),
+            ("length", self.length.into(), now.length.into()),
+            ("modified", self.modified, now.modified),
+        ];
+        fields.into_iter().find(|(_, was, is)| was != is)
+    }
 }
 
 impl Mapped {
@@ -46,7 +74,7 @@ impl Mapped {
         regular(path, &stat)?;
         // An empty map is no map.
         let map = if stat.len() == 0 { None } else { Some(map(&file).map_err(io)?) };
-        Ok(Mapped { path: path.into(), map, file, modified: stat.modified().ok() })
+        Ok(Mapped { path: path.into(), map, identity: Identity::of(&stat) })
     }
 
     /// Where it lies.
@@ -59,19 +87,32 @@ impl Mapped {
         Sha256::digest(&self[..]).into()
     }
 
-    /// Holds the file to what it was when it was opened: length and time of change.
+    /// Holds all bytes to a hash, in hex of either case; gives it back in lower case.
     ///
     /// # Errors
-    /// `HASH`, when somebody wrote to it.
-    pub fn unchanged(&self) -> Result<(), Malformed> {
-        let stat = self.file.metadata().map_err(|e| refused(&self.path, &e))?;
-        let modified = stat.modified().ok();
-        if stat.len() == self.len() as u64 && modified == self.modified {
-            return Ok(());
+    /// `HASH`, with both.
+    pub fn held_to(&self, sha256: &str) -> Result<String, Malformed> {
+        let found: String = self.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+        match found.eq_ignore_ascii_case(sha256) {
+            true => Ok(found),
+            false => Err(Malformed::new(Code::Hash, &self.path, "sha256", found, sha256)),
         }
-        let expected = format!("{} bytes, not written to since it was opened", self.len());
-        let found = format!("{} bytes, written to", stat.len());
-        Err(Malformed::new(Code::Hash, &self.path, "file", found, expected))
+    }
+
+    /// Holds what lies at the path to what was opened there: the same file, of the same length, not
+    /// written to in between.
+    ///
+    /// # Errors
+    /// `HASH` with the field that differs; `IO` where nothing lies there any more.
+    pub fn unchanged(&self) -> Result<(), Malformed> {
+        let stat = std::fs::metadata(&self.path).map_err(|e| refused(&self.path, &e))?;
+        match self.identity.differs(Identity::of(&stat)) {
+            None => Ok(()),
+            Some((field, was, is)) => {
+                let expected = format!("{was}, as it was when it was opened");
+                Err(Malformed::new(Code::Hash, &self.path, field, is, expected))
+            }
+        }
     }
 }
 

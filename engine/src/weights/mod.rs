@@ -122,6 +122,14 @@ impl Checkpoint {
         }
     }
 
+    /// Holds every file with weights to what it was when it was opened.
+    ///
+    /// # Errors
+    /// `HASH` with the first that is another by now, or that was written to; `IO`.
+    pub fn unchanged(&self) -> Result<(), Malformed> {
+        self.files().into_iter().try_for_each(Mapped::unchanged)
+    }
+
     /// The file that a refusal of the configuration names.
     pub fn described_by(&self) -> PathBuf {
         match self {

@@ -1,6 +1,9 @@
 //! Where specs and goldens are.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use hf_hub::Cache;
 
 use crate::cli::Failure;
 use crate::gate::plan::glob;
@@ -57,8 +60,8 @@ impl Folders {
     /// # Errors
     /// A folder that is not there.
     pub fn named_models(&self) -> Result<Option<PathBuf>, Failure> {
-        let variable = || std::env::var_os("GOLDGATE_MODELS").filter(|v| !v.is_empty());
-        let named = self.models.clone().or_else(|| variable().map(PathBuf::from));
+        let named = || variable("GOLDGATE_MODELS").map(PathBuf::from);
+        let named = self.models.clone().or_else(named);
         match named {
             Some(folder) if !folder.is_dir() => {
                 let name = folder.display();
@@ -74,13 +77,7 @@ impl Folders {
     /// # Errors
     /// A folder that was named and is not there.
     pub fn models_dirs(&self) -> Result<Vec<PathBuf>, Failure> {
-        let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
-        let cache = variable("HF_HUB_CACHE")
-            .map(PathBuf::from)
-            .or_else(|| variable("HF_HOME").map(|home| PathBuf::from(home).join("hub")))
-            .or_else(|| {
-                variable("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface/hub"))
-            });
+        let cache = cache().map(|cache| cache.path().clone());
         Ok(self.named_models()?.into_iter().chain(cache).collect())
     }
 
@@ -108,6 +105,22 @@ impl Folders {
     pub fn store(&self) -> Result<Store, Failure> {
         Store::open(&self.golden_dir()?).map_err(Failure::Problems)
     }
+}
+
+/// The hub's cache, by the conventions of its library; none without a home.
+pub fn cache() -> Option<Cache> {
+    let folder = variable("HF_HUB_CACHE").map(|path| Cache::new(PathBuf::from(path)));
+    // The library wants one of them, and ends the process without.
+    let home = variable("HF_HOME").or_else(|| match std::env::var_os("HF_HOME") {
+        Some(_) => None,
+        None => variable("HOME"),
+    });
+    folder.or_else(|| home.map(|_| Cache::from_env()))
+}
+
+/// A variable of the environment that says something.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// Whether `name` is selected: a whole name selects itself, `*` makes a glob on whole names,

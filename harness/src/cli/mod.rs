@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod doctor;
+mod fetch;
 pub mod folders;
 mod generate;
 pub mod generated;
@@ -50,6 +51,8 @@ enum Command {
     Check(check::Args),
     /// Driver, compiler, device, cache: what is there, what is missing, how to get it.
     Doctor(doctor::Args),
+    /// Downloads published checkpoints that the specs name; nothing else ever does.
+    Fetch(fetch::Args),
     /// Goes on from a prompt, token by token.
     Generate(generate::Args),
     /// Makes goldens by asking the oracle, or verifies them.
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Op(args) => op::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Check(args) => check::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Golden(args) => golden::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -344,7 +344,8 @@ fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
 }
 
 /// Lines for the files that goldens are made with, as they are now.
-fn record_given(store: &mut Store, made: &mut Made) {
+/// Holds the manifest to the files that goldens are made with.
+pub(super) fn record_given(store: &mut Store, made: &mut Made) {
     let files = store.given_files();
     store.manifest.0.retain(|path, _| !super::manifest::is_given(path) || files.contains(path));
     for path in files {

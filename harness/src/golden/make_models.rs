@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::golden::Witness;
-use crate::golden::make::{Made, Options, Oracle, OracleError};
+use crate::golden::make::{Made, Options, Oracle, OracleError, record_given};
 use crate::golden::store::{Label, Store};
 use crate::models::ModelCase;
 use crate::models::golden::{Question, decode, question};
@@ -70,6 +70,8 @@ pub fn make(
     selected: impl Fn(&ModelCase) -> bool,
 ) -> Result<(), OracleError> {
     let mut oracle = None;
+    // A golden holds the hash of the model's file: that of a new one must be known before.
+    record_given(store, made);
     for (path, cases) in orders(specs) {
         if !cases.iter().any(|case| selected(case)) {
             continue;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::listen::{Listener, Said, Tensors};
-use crate::models::{Ask, ModelCase, Prompt, Way};
+use crate::models::{Ask, At, Hub, ModelCase, Prompt, Way};
 use crate::subject::text::bytes;
 use crate::subject::want::matches;
 use crate::verdict::{FailKind, NotRun, Verdict};
@@ -159,6 +159,9 @@ impl<'l> Asker<'l> {
         });
         if let Some(dtype) = case.activations {
             ask["activations"] = dtype.name().into();
+        }
+        if let At::Hub(Hub { sha256: Some(sha256), .. }) = &case.form.at {
+            ask["sha256"] = sha256.as_str().into();
         }
         let content = match &case.ask {
             Ask::Load(load) => return self.load(load, ask),

@@ -206,6 +206,9 @@ fn hub(r: &Reader<'_>, node: &Node, path: &str) -> Option<HubSpec> {
         }
     });
     f.done();
+    if let (None, Some(_)) = (&file, &sha256) {
+        r.note(node, "MISSING_FIELD", path, "the `file` whose hash `sha256` is");
+    }
     Some(HubSpec { repo: repo?, revision: revision?, file, sha256 })
 }
 

@@ -8,6 +8,7 @@ pub mod hello;
 pub mod inspect;
 pub mod launch;
 pub mod layers;
+mod meant;
 pub mod models;
 pub mod perfect;
 pub mod plan;

@@ -22,6 +22,7 @@ use goldgate_engine::{Tensor, weights};
 use serde_json::{Map, Value, json};
 
 use crate::subject::handed::Handed;
+use crate::subject::meant::{held, meant};
 use crate::subject::plan::{Plan, card, usual};
 use crate::subject::serve::{Answer, NoAnswer, Trouble};
 use crate::subject::text::bytes;
@@ -126,13 +127,17 @@ impl Models {
         let sizes = need(&plan.program, &plan.settings, &card(place)).map_err(no_answer)?;
         let driver = fits(place, ask, sizes.weights + sizes.session())?;
         let mut progress = often(sizes.weights, tell);
-        // The vocabulary is read beside the weights.
-        let (model, tokenizer) = std::thread::scope(|scope| {
+        let meant = meant(ask, &checkpoint)?;
+        // The vocabulary is read, and the file hashed, beside the weights.
+        let (model, tokenizer, hash) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| Tokenizer::open(Path::new(path)).ok());
+            let hash = meant.map(|(file, sha256)| scope.spawn(move || file.held_to(sha256)));
             let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress);
-            (model, tokenizer.join().ok().flatten())
+            (model, tokenizer.join().ok().flatten(), hash.map(|thread| thread.join()))
         });
-        let model = model.map_err(|error| not_finite(error, &checkpoint))?;
+        // Another file than was meant explains whatever else is wrong with it.
+        let sha256 = held(hash)?;
+        let model = model.map_err(|error| not_loaded(error, &checkpoint))?;
         self.next += 1;
         let handle = self.next;
         let answer = fields(json!({
@@ -152,6 +157,7 @@ impl Models {
             "bytes_driver": driver,
             "load_ms": begin.elapsed().as_secs_f64() * 1e3,
             "warnings": warnings.list(),
+            "sha256": sha256,
         }));
         self.models.insert(handle, Loaded { model, config, local: plan.local, tokenizer });
         Ok(answer)
@@ -383,8 +389,12 @@ fn often(total: usize, tell: Tell<'_>) -> impl FnMut(usize) {
     }
 }
 
-/// A weight that is not finite, by its place in the file.
-fn not_finite(error: CallError, checkpoint: &Checkpoint) -> NoAnswer {
+/// Why a model was not loaded: a file that changed, which makes all else doubtful; a weight that is
+/// not finite, by its place in the file.
+fn not_loaded(error: CallError, checkpoint: &Checkpoint) -> NoAnswer {
+    if let Err(malformed) = checkpoint.unchanged() {
+        return file(malformed);
+    }
     if let CallError::NotFinite { .. } = error
         && let Err(malformed) = weights::scan::all(checkpoint)
     {
@@ -452,6 +462,9 @@ pub(super) fn no_answer(error: CallError) -> NoAnswer {
         }
         CallError::Program(error) => {
             NoAnswer::Refused(Refusal::new(RefusalKind::Malformed, "tensors", error.to_string()))
+        }
+        CallError::Changed { file: path, field, found, expected } => {
+            file(weights::Malformed::new(weights::Code::Hash, &path, field, found, expected))
         }
         CallError::NotFinite { tensor } => {
             let message = "holds a number that is not finite";

@@ -242,6 +242,21 @@ fn a_file_that_changes_is_noticed() {
     rewritten.write_all(&other).expect("rewritten");
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
     rewritten.set_modified(later).expect("a later time");
-    assert_eq!(file.file().unchanged().expect_err("a refusal").code, Code::Hash);
+    let refusal = file.file().unchanged().expect_err("a refusal");
+    assert_eq!((refusal.code, refusal.field.as_str()), (Code::Hash, "modified"));
     assert_ne!(file.file().sha256(), hash);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+    let refusal = file.file().held_to(&hash).expect_err("a refusal");
+    assert_eq!((refusal.code, refusal.field.as_str()), (Code::Hash, "sha256"));
+    let again = Gguf::open(&path).expect("a good file");
+    assert_eq!(again.file().held_to(&refusal.found).expect("that hash"), refusal.found);
+    // Longer; another file of the same name; none at all.
+    rewritten.write_all(&[0]).expect("longer");
+    assert_eq!(again.file().unchanged().expect_err("a refusal").field, "length");
+    let (copy, beside) = (std::fs::read(&path).expect("read"), folder.path().join("b.gguf"));
+    std::fs::write(&beside, copy).expect("written");
+    std::fs::rename(&beside, &path).expect("replaced");
+    assert_eq!(again.file().unchanged().expect_err("a refusal").field, "inode");
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(again.file().unchanged().expect_err("a refusal").code, Code::Io);
 }

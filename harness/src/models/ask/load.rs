@@ -14,6 +14,7 @@ impl Asker<'_> {
             // A file that is not there has no canonical name.
             let path = std::path::absolute(self.golden.join(path)).unwrap_or_default();
             ask["path"] = path.display().to_string().into();
+            ask.as_object_mut().map(|map| map.remove("sha256"));
         }
         for (key, value) in &load.with {
             ask[key] = value.clone();
