@@ -59,9 +59,7 @@ pub fn generate_several(
         // The prompt gave the first token.
         run.left.push(end.most.saturating_sub(1));
         run.ends.push(end);
-    }
-    for (sequence, id) in first.iter().enumerate() {
-        run.hand_out(sequence, *id, take);
+        run.hand_out(sequence, first[sequence], take);
     }
     batch.begin(place, &first)?;
     run.steps(place, &mut batch, take)?;
