@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::batch::Batch;
+use crate::exec::ahead::Ring;
 use crate::exec::cpu::CallError;
 use crate::generate::{AHEAD, End, Stop, states};
 use crate::sample::Sampling;
@@ -81,8 +82,7 @@ impl Run<'_> {
         }
     }
 
-    /// Steps are enqueued ahead. What ends by its length is known before; what ends by what was
-    /// read had its row in the steps that were under way, and those tokens are not handed out.
+    /// Decode steps until every sequence has ended.
     fn steps(
         &mut self,
         place: &mut Place<'_>,
@@ -90,6 +90,23 @@ impl Run<'_> {
         take: &mut dyn FnMut(usize, u32) -> bool,
     ) -> Result<(), CallError> {
         let mut ring = batch.ring(place, AHEAD)?;
+        let outcome = self.read_behind(place, batch, &mut ring, take);
+        if let Place::Cuda(device) = place {
+            // Steps that are still under way end before their memory goes.
+            device.synchronize()?;
+        }
+        outcome
+    }
+
+    /// Steps are enqueued ahead. What ends by its length is known before; what ends by what was
+    /// read had its row in the steps that were under way, and those tokens are not handed out.
+    fn read_behind(
+        &mut self,
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+        ring: &mut Option<Ring>,
+        take: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<(), CallError> {
         let mut under_way: VecDeque<(usize, Vec<usize>)> = VecDeque::with_capacity(AHEAD);
         let mut next = 0;
         // On the CPU nothing is under way: what a step sampled is the next one's token.
@@ -105,18 +122,14 @@ impl Run<'_> {
                     batch.keep(place, &stay)?;
                 }
                 stay.iter().for_each(|s| self.left[*s] -= 1);
-                batch.enqueue(place, &mut ring, next % AHEAD)?;
+                batch.enqueue(place, ring, next % AHEAD)?;
                 under_way.push_back((next % AHEAD, stay));
                 next += 1;
             }
             let Some((at, of)) = under_way.pop_front() else { break };
-            for (sequence, id) in of.iter().zip(batch.tokens(place, &ring, at, &of)?) {
+            for (sequence, id) in of.iter().zip(batch.tokens(place, ring, at, &of)?) {
                 self.hand_out(*sequence, id, take);
             }
-        }
-        if let (Place::Cuda(device), true) = (place, !under_way.is_empty()) {
-            // Steps that are still under way end before their memory goes.
-            device.synchronize()?;
         }
         Ok(())
     }

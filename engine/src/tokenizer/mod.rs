@@ -23,7 +23,7 @@ use crate::tokenizer::gguf::Vocabulary;
 use crate::tokenizer::markup::{Finder, Mark};
 use crate::tokenizer::split::Split;
 use crate::tokenizer::texts::{Order, Texts};
-use crate::tokenizer::utf8::Decoder;
+pub use crate::tokenizer::utf8::Decoder;
 use crate::weights::Gguf;
 use crate::weights::refusal::Malformed;
 

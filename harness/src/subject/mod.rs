@@ -3,6 +3,7 @@
 pub mod allocator;
 pub mod cuda;
 mod ended;
+mod handed;
 pub mod hello;
 pub mod inspect;
 pub mod launch;

@@ -8,10 +8,9 @@ use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
 use goldgate_engine::generate::{Several, generate_several};
 use goldgate_engine::session::Place;
-use goldgate_engine::tokenizer::Tokenizer;
-use goldgate_engine::tokenizer::utf8::Decoder;
 use serde_json::{Value, json};
 
+use crate::subject::handed::Handed;
 use crate::subject::models::{
     Loaded, Tell, bad, fields, ids, no_answer, sampling, stop_ids, stop_name,
 };
@@ -74,13 +73,6 @@ fn seeds(ask: &Value, count: usize) -> Result<Vec<u64>, NoAnswer> {
     Ok(seeds)
 }
 
-/// What a sequence has said so far.
-struct Said<'a> {
-    ids: Vec<i32>,
-    text: Vec<u8>,
-    decoder: Option<Decoder<'a>>,
-}
-
 /// Answers `generate` where `lengths` says that there are several prompts.
 ///
 /// # Errors
@@ -97,6 +89,9 @@ pub fn answer(
     let prompts = prompts(&ids, &operands["lengths"], settings.context, settings.sequences)?;
     let seeds = seeds(ask, prompts.len())?;
     let stops = words(&ask["stop"]);
+    if stops.iter().any(String::is_empty) {
+        return Err(bad("stop has an empty text"));
+    }
     if !stops.is_empty() && loaded.tokenizer.is_none() {
         return Err(NoAnswer::Unsupported("stop texts without a vocabulary".to_owned()));
     }
@@ -107,26 +102,17 @@ pub fn answer(
         seeds: &seeds,
         stop_ids: &stop_ids(ask)?,
     };
-    let said = || Said {
-        ids: Vec::new(),
-        text: Vec::new(),
-        decoder: loaded.tokenizer.as_ref().map(Tokenizer::stream),
-    };
-    let mut said: Vec<Said<'_>> = prompts.iter().map(|_| said()).collect();
+    let each = prompts.iter().map(|_| Handed::new(loaded.tokenizer.as_ref(), &stops));
+    let mut handed: Vec<Handed<'_>> = each.collect();
     let begin = Instant::now();
     let mut first = None;
     let mut take = |sequence: usize, id: u32| {
         let ms = begin.elapsed().as_secs_f64() * 1e3;
         first.get_or_insert(ms);
-        let said = &mut said[sequence];
-        tell(json!({"event": "token", "sequence": sequence, "index": said.ids.len(),
+        let handed = &mut handed[sequence];
+        tell(json!({"event": "token", "sequence": sequence, "index": handed.count(),
                     "token": id, "ms": ms}));
-        said.ids.push(id as i32);
-        let new = said.decoder.as_mut().and_then(|d| d.push(id).ok());
-        said.text.extend(new.unwrap_or_default());
-        let ends =
-            |stop: &String| said.text.windows(stop.len().max(1)).any(|w| w == stop.as_bytes());
-        !stops.iter().any(ends)
+        handed.push(id)
     };
     let ends = generate_several(place, model, loaded.config.vocabulary, &request, &mut take)
         .map_err(no_answer)?;
@@ -135,9 +121,9 @@ pub fn answer(
         "first_token_ms": first,
         "total_ms": begin.elapsed().as_secs_f64() * 1e3,
     }));
-    let lengths: Vec<i32> = said.iter().map(|s| s.ids.len() as i32).collect();
-    let all: Vec<i32> = said.into_iter().flat_map(|s| s.ids).collect();
-    for (name, list) in [("ids", all), ("lengths", lengths)] {
+    let ids: Vec<Vec<i32>> = handed.into_iter().map(|handed| handed.finish().0).collect();
+    let lengths = ids.iter().map(|ids| ids.len() as i32).collect();
+    for (name, list) in [("ids", ids.concat()), ("lengths", lengths)] {
         answer.results.insert(name.to_owned(), Tensor::from_i32(&[list.len()], &list));
     }
     Ok(answer)

@@ -1,0 +1,105 @@
+//! What a generation hands out: ids and their text, cut where a stop text begins.
+
+use goldgate_engine::tokenizer::{Decoder, Tokenizer};
+
+/// The ids and the text so far.
+#[derive(Debug)]
+pub struct Handed<'t> {
+    /// Absent where there is no vocabulary: then there are ids alone.
+    decoder: Option<Decoder<'t>>,
+    stops: &'t [String],
+    ids: Vec<i32>,
+    /// Bytes of the text before each id.
+    begins: Vec<usize>,
+    text: Vec<u8>,
+    /// Where the first stop text begins.
+    cut: Option<usize>,
+}
+
+impl<'t> Handed<'t> {
+    /// Nothing yet.
+    pub fn new(tokenizer: Option<&'t Tokenizer>, stops: &'t [String]) -> Handed<'t> {
+        let (ids, begins, text) = (Vec::new(), Vec::new(), Vec::new());
+        let decoder = tokenizer.map(Tokenizer::stream);
+        Handed { decoder, stops, ids, begins, text, cut: None }
+    }
+
+    /// How many ids there are.
+    pub fn count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// One more id; whether no stop text is whole.
+    pub fn push(&mut self, id: u32) -> bool {
+        let before = self.text.len();
+        self.ids.push(i32::try_from(id).unwrap_or(-1));
+        self.begins.push(before);
+        let new = self.decoder.as_mut().and_then(|decoder| decoder.push(id).ok());
+        self.text.extend(new.unwrap_or_default());
+        let found = self.stops.iter().filter_map(|stop| {
+            // What lies further back has been looked at.
+            let from = before.saturating_sub(stop.len().saturating_sub(1));
+            let at =
+                self.text[from..].windows(stop.len().max(1)).position(|w| w == stop.as_bytes());
+            at.map(|at| from + at)
+        });
+        self.cut = found.min();
+        self.cut.is_none()
+    }
+
+    /// The ids with text before the stop, and that text; of ids without a vocabulary no text.
+    pub fn finish(mut self) -> (Vec<i32>, Option<Vec<u8>>) {
+        let Some(decoder) = self.decoder else { return (self.ids, None) };
+        match self.cut {
+            Some(cut) => {
+                self.text.truncate(cut);
+                let kept = self.begins.iter().filter(|begin| **begin < cut).count();
+                self.ids.truncate(kept);
+            }
+            None => self.text.extend(decoder.finish()),
+        }
+        (self.ids, Some(self.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The ids that stay and the text, of a sentence of several tokens.
+    fn handed(stops: &[&str]) -> (Vec<i32>, Vec<String>, String) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/models/gpt2-tiny/hf");
+        let tokenizer = Tokenizer::open(&path).expect("a vocabulary");
+        let ids = tokenizer.encode("Alice thought it é.".as_bytes(), false, false).expect("ids");
+        let stops: Vec<String> = stops.iter().map(|s| (*s).to_owned()).collect();
+        let mut handed = Handed::new(Some(&tokenizer), &stops);
+        for id in &ids {
+            if !handed.push(*id) {
+                break;
+            }
+        }
+        let words = ids.iter().map(|id| tokenizer.decode(&[*id], false).expect("bytes"));
+        let words = words.map(|b| String::from_utf8_lossy(&b).into_owned()).collect();
+        let (kept, text) = handed.finish();
+        (kept, words, String::from_utf8(text.expect("text")).expect("whole letters"))
+    }
+
+    #[test]
+    fn a_text_is_cut_before_its_first_stop() {
+        let (all, words, text) = handed(&[]);
+        assert_eq!((text.as_str(), all.len()), ("Alice thought it é.", words.len()));
+        // Half a letter is held back, and is there in the end.
+        assert!(words.iter().any(|w| w.contains('\u{fffd}')), "{words:?}");
+        let whole = words.iter().position(|w| w == " thought").expect("a token of its own");
+        let (kept, _, text) = handed(&["hough"]);
+        assert_eq!((kept.len(), text.as_str()), (whole + 1, "Alice t"));
+        let (kept, _, text) = handed(&[" thought"]);
+        assert_eq!((kept.len(), text.as_str()), (whole, "Alice"));
+        let (kept, _, text) = handed(&["t it", "ught i"]);
+        assert_eq!((kept.len(), text.as_str()), (whole + 1, "Alice tho"));
+        let (kept, _, text) = handed(&["never", "é"]);
+        assert_eq!((&kept[..], text.as_str()), (&all[..kept.len()], "Alice thought it "));
+    }
+}
