@@ -262,4 +262,6 @@ pub struct Generation {
     pub repeat: u32,
     /// Settings of the sampling chain; empty: greedy.
     pub sampling: Map<String, Value>,
+    /// Sequences that generate beside it in one batch.
+    pub beside: usize,
 }

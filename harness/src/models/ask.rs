@@ -1,5 +1,7 @@
 //! Asks a case about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
 
+pub mod beside;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use serde_json::{Value, json};
 
+use crate::models::ask::beside::Beside;
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::listen::{Listener, Said, Tensors};
 use crate::models::{Ask, Generation, Load, ModelCase, Prompt, Way};
@@ -57,6 +60,8 @@ pub enum Content {
         forced: Option<Rows>,
         /// Bytes that the driver counted after the first run and after the last.
         used: Vec<f64>,
+        /// Every sequence of a batch, where one was asked for.
+        beside: Vec<Beside>,
     },
     /// Log-probability of each token of a text; 0 where a window begins.
     Perplexity(Vec<f64>),
@@ -134,6 +139,10 @@ impl<'l> Asker<'l> {
                 Content::Logits(each.collect::<Result<_, Verdict>>()?)
             }
             Ask::Generation(generation) => {
+                self.goes_beside(generation)?;
+                if generation.beside > 0 {
+                    ask["sequences"] = (generation.beside + 1).into();
+                }
                 self.hold(&ask)?;
                 self.generation(generation, golden, &path)?
             }
@@ -369,6 +378,7 @@ impl<'l> Asker<'l> {
                 used.extend(self.used()?);
             }
         }
+        let beside = self.beside(g, &ids, &ask)?;
         let first = runs.first().cloned().unwrap_or_default();
         let text = match self.listener.offers("detokenize") && !golden.text.is_empty() {
             false => None,
@@ -392,7 +402,7 @@ impl<'l> Asker<'l> {
             self.close(&session)?;
             forced = said.get("logits").map(Rows::of);
         }
-        Ok(Content::Generation { runs, text, forced, used })
+        Ok(Content::Generation { runs, text, forced, used, beside })
     }
 
     /// Log-probability of each token, every window from an empty session.

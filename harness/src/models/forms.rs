@@ -78,6 +78,8 @@ case_schema! {
         repeat: Option<u32>,
         /// Settings of the sampling chain; without it greedy.
         sampling: Option<Map<String, Value>>,
+        /// Sequences that generate beside it, 1 to 7: each must have the ids that it has alone.
+        beside: Option<usize>,
     }
 }
 case_schema! {

@@ -85,10 +85,11 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Judgeme
             stage::judge(&mut j, class, golden, slots, local);
         }
         (Ask::Logits { .. }, Content::Logits(ways)) => logits::judge(&mut j, class, golden, ways),
-        (Ask::Generation(g), Content::Generation { runs, text, forced, used }) => {
+        (Ask::Generation(g), Content::Generation { runs, text, forced, used, beside }) => {
             let answer =
                 generation::Text { runs, text: text.as_deref(), forced: forced.as_ref(), used };
             generation::judge(&mut j, class, golden, g, &answer);
+            generation::together(&mut j, g, runs, beside);
         }
         (Ask::Perplexity { relative, window, .. }, Content::Perplexity(logprobs)) => {
             perplexity(&mut j, class, golden, *relative, (*window, logprobs));

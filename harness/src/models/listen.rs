@@ -28,6 +28,9 @@ pub trait Listener {
     /// Whether hello offers a call.
     fn offers(&self, call: &str) -> bool;
 
+    /// How many sequences `generate` takes side by side.
+    fn sequences(&self) -> u64;
+
     /// Asks one question.
     ///
     /// # Errors
@@ -38,6 +41,10 @@ pub trait Listener {
 impl Listener for Slot {
     fn offers(&self, call: &str) -> bool {
         self.hello().offers(call)
+    }
+
+    fn sequences(&self) -> u64 {
+        self.hello().sequences()
     }
 
     fn call(&mut self, ask: &Value, tensors: &Tensors, limit: Duration) -> Result<Said, Verdict> {

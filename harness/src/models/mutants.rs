@@ -177,6 +177,10 @@ impl Listener for Perfect {
         CALLS.contains(&call)
     }
 
+    fn sequences(&self) -> u64 {
+        goldgate_engine::batch::MOST as u64
+    }
+
     fn call(&mut self, ask: &Value, tensors: &Tensors, _: Duration) -> Result<Said, Verdict> {
         match self.models.answer(&mut Place::Cpu, ask, tensors, &mut |_| ()) {
             Ok(answer) => Ok(Said::Ok(Value::Object(answer.fields), answer.results)),

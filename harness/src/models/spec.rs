@@ -305,12 +305,14 @@ fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
     let decided = f.may("decided_at_least", |r, n, p| r.number_in(n, p, (0.0, false, 1.0)));
     let repeat = f.may("repeat", |r, n, p| Some(r.int(n, p, 1, 10_000)? as u32));
     let sampling = f.may("sampling", object).unwrap_or_default();
+    let beside = f.may("beside", |r, n, p| Some(r.int(n, p, 1, 7)? as usize)).unwrap_or_default();
     Some(Ask::Generation(Generation {
         prompt: prompt?,
         max_tokens: max_tokens? as usize,
         decided_at_least: decided.unwrap_or(0.5),
         repeat: repeat.unwrap_or(1),
         sampling,
+        beside,
     }))
 }
 

@@ -2,6 +2,7 @@
 //! text that is text.
 
 use crate::models::Generation;
+use crate::models::ask::beside::{Beside, place};
 use crate::models::class::{Class, argmax};
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::judge::Judgement;
@@ -71,6 +72,29 @@ pub(super) fn judge(
             Some(format!("{share:.2} of the positions are decided, {least} are asked"));
     }
     coherent(j, golden, first, answer.text);
+}
+
+/// In a batch each sequence has the ids that it has alone, and the case's own is one of them.
+pub(super) fn together(j: &mut Judgement, g: &Generation, runs: &[Vec<i32>], all: &[Beside]) {
+    if g.beside == 0 {
+        return;
+    }
+    let own = all.get(place(g.beside)).map(|sequence| &sequence.alone);
+    if all.len() != g.beside + 1 || own != runs.first() {
+        let message = format!("{} sequences, the case's own and {} beside it", all.len(), g.beside);
+        return j.fail(FailKind::Shape, message);
+    }
+    for (i, sequence) in all.iter().enumerate() {
+        let Beside { alone, together } = sequence;
+        j.compared += together.len() as u64;
+        if alone != together {
+            let at = alone.iter().zip(together).position(|(a, b)| a != b);
+            let at = at.unwrap_or(alone.len().min(together.len()));
+            let message =
+                format!("sequence {i} of {} has other ids than alone, from {at} on", all.len());
+            return j.fail(FailKind::Bits, message);
+        }
+    }
 }
 
 /// Running free: ids agree up to the first difference, and that one is at an undecided position.
