@@ -179,6 +179,17 @@ impl Model {
         &self.settings
     }
 
+    /// Bytes of the weights' arena on a device.
+    pub fn bytes(&self) -> Option<usize> {
+        self.cuda().map(CudaModel::bytes)
+    }
+
+    /// The kernel entries that its calls have run since this was last asked, each once; none of a
+    /// model on the CPU, which has no kernels.
+    pub fn route(&self) -> Option<Vec<String>> {
+        self.cuda().map(CudaModel::route)
+    }
+
     /// On a device.
     pub(crate) fn cuda(&self) -> Option<&CudaModel> {
         match &self.loaded {

@@ -15,10 +15,13 @@ import numpy as np
 import checkpoint
 import model_goldens
 import wrong_models
+import wrong_texts
+from choices import Choice
 from model_goldens import Disagree, Witnesses, rms
 from models import byte_of, check, hello, respond
 from reference import Cache, Reference
 from wire import Raw, build, parse
+from writing import Writer
 from wrong_models import broken, exists
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -198,11 +201,101 @@ def check_kinds() -> None:
         raise AssertionError("witnesses that differ made a golden")
 
 
+CHAINS = (
+    {},
+    {"repetition_penalty": 1.3},
+    {"temperature": 0.8, "top_k": 9, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.1},
+    {"temperature": 1.5, "top_k": 3},
+    {"temperature": 1.2, "top_p": 0.5},
+    {"temperature": 1.2, "top_p": 0.0},
+    {"temperature": 2.0, "min_p": 0.2},
+    {"temperature": 1.0},
+)
+
+
+def check_margins() -> None:
+    """Nothing within a margin changes a choice, corners least of all; a greedy one is exact."""
+    rng = np.random.default_rng(5)
+    firm = 0
+    for n in range(160):
+        choice = Choice(CHAINS[n % len(CHAINS)] | {"seed": n}, rng.integers(0, 40, 6))
+        choice.ids = rng.integers(0, 40, n % 3).tolist()
+        row = rng.normal(0, 3, 40)
+        chosen = choice.next(row)
+        margin = choice.margin(row, chosen)
+        firm += margin > 0.06
+        if n % len(CHAINS) == 0:
+            second, first = np.sort(row)[-2:]
+            np.testing.assert_allclose(margin, first - second, rtol=1e-9)
+        d = margin / 2 * (1 - 1e-9)
+        up = np.where(np.arange(40) == chosen, -1, 1)
+        moves = [up, -up, np.where(np.arange(40) < chosen, 1, -1)]
+        moves += [-moves[2], *rng.choice([-1, 1], (40, 40)), *rng.uniform(-1, 1, (20, 40))]
+        for move in moves:
+            assert choice.next(row + d * move) == chosen, (n, margin)
+    assert firm > 100, firm
+
+
+def spelled(ids) -> bytes:
+    """A vocabulary of pairs of letters."""
+    return b"".join(bytes([97 + i % 26, 97 + i // 26]) for i in ids)
+
+
+def check_ends() -> None:
+    """What ends a text, on the same text each time: ids, bytes and reason."""
+    model = opened("gpt2-awkward")
+    ask = {"max_tokens": 5, "sampling": {"temperature": 2.0, "seed": 3}}
+    whole = Writer(ask, IDS, spelled).write(model)
+    assert (whole.told, whole.stop, whole.text) == (5, "length", spelled(whole.ids))
+    assert len(set(whole.ids)) == 5
+    text, ids = whole.text.decode(), whole.ids
+    for more, told, cut, stop in (
+        ({"stop_ids": [ids[2]]}, 2, 4, "eos"),
+        ({"stop_ids": [ids[0]]}, 0, 0, "eos"),
+        ({"stop": [text[2:4]]}, 1, 2, "stop"),
+        ({"stop": [text[3:6]]}, 2, 3, "stop"),
+        ({"stop": [text[1:2]]}, 1, 1, "stop"),
+        ({"stop": [text[8:10], "~"]}, 4, 8, "stop"),
+        ({"stop": [text[8:10]], "stop_ids": [ids[4]]}, 4, 8, "eos"),
+        ({"stop": ["~"], "context": len(IDS) + 3}, 3, 6, "context"),
+        ({"context": len(IDS) + 5}, 5, 10, "length"),
+    ):
+        out = Writer(ask | more, IDS, spelled).write(model)
+        found = out.told, out.text, out.stop
+        assert found == (told, text[:cut].encode(), stop), (more, found)
+
+
+def check_wrong_texts() -> None:
+    """Each fault of a text changes what some question hands out; the right one is as it was."""
+    model = opened("llama-awkward")
+    greedy = Writer({"max_tokens": 5}, IDS, spelled).write(model)
+    stop = {"stop_ids": [greedy.ids[2]]}, {"stop": [spelled(greedy.ids).decode()[3:6]]}
+    inside = {"stop": [spelled(greedy.ids).decode()[2:3]]}
+    chains = [{"sampling": c | {"seed": 9}, "max_tokens": 16} for c in CHAINS[2:]]
+    chains.append({"sampling": CHAINS[2] | {"seed": 9, "repetition_penalty": 2.0, "top_p": 0.5},
+                   "max_tokens": 16})
+    asks = [*({"max_tokens": 5} | more for more in (*stop, inside)), *chains,
+            {"max_tokens": 5, "context": len(IDS) + 3}]
+    shown = set()
+    for ask in asks:
+        right = Writer(ask, IDS, spelled).write(model)
+        for name in wrong_texts.WRONG:
+            if wrong_texts.exists(name, ask):
+                out = wrong_texts.broken(ask, IDS, spelled, name).write(model)
+                if (out.told, out.text, out.stop) != (right.told, right.text, right.stop):
+                    shown.add(name)
+        again = Writer(ask, IDS, spelled).write(model)
+        assert again.ids == right.ids
+    assert set(wrong_texts.WRONG) == shown, set(wrong_texts.WRONG) - shown
+
+
 def check_models_wire() -> None:
     """hello names every fault; questions beyond it are answered as such; bytes of a vocabulary."""
     said = hello()
     assert said["calls"] == ["golden", "ping"]
     assert set().union(*said["wrong"].values()) == set(wrong_models.WRONG)
+    assert said["wrong_texts"] == sorted(wrong_texts.WRONG)
+    assert not set(wrong_texts.WRONG) & set(wrong_models.WRONG)
     json.dumps(said, allow_nan=False)
     ask = {"id": 4, "call": "golden", "kind": "logits", "path": "nowhere", "text": "a"}
     assert "unsupported" in respond(ask, {})[0] and "unsupported" in respond({"call": "op"}, {})[0]

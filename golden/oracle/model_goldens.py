@@ -5,14 +5,18 @@ more than AGREE there is no golden: `Disagree` says where. Slots are compared ro
 difference over rms of the row; logits over the standard deviation of the row's logits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 
+import wrong_texts
 from reference import Cache, Reference
 from wire import Raw
-from wrong_models import broken
+from writing import Writer, Written
+from wrong_models import WRONG, broken
 
 AGREE = 1e-5
 WHOLE = 8192  # a vocabulary up to this is stored whole, row by row
@@ -32,11 +36,13 @@ def rms(x: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Witnesses:
-    """The reference, and transformers where it can read the model; how far apart they were."""
+    """The reference, and transformers where it can read the model; how far apart they were; what
+    gives the bytes of ids."""
 
     right: Reference
     other: object | None
     agree: float = 0.0
+    said: Callable[[list[int]], bytes] = lambda ids: b""
 
     def differ(self, what: str, difference: np.ndarray, size: np.ndarray) -> None:
         """Holds one tensor's rows against AGREE."""
@@ -209,8 +215,36 @@ def compare_text(w: Witnesses, prompt: np.ndarray, text: Text, what: str) -> Non
     w.compare(ids, ours, what, slice(len(prompt) - 1, None))
 
 
+def told(name: str, text: Written) -> dict[str, np.ndarray]:
+    """What of a text is handed out, under the names of a fault."""
+    parts = {"ids": np.array(text.ids[: text.told], np.int64),
+             "text": np.frombuffer(text.text, np.uint8),
+             "stop": np.frombuffer(text.stop.encode(), np.uint8)}
+    return {f"{name}.{part}": x for part, x in parts.items()}
+
+
+def written(ask: dict, ids: np.ndarray, w: Witnesses) -> dict[str, np.ndarray]:
+    """A text that is drawn, or that something ends: all that was chosen, how much of it is handed
+    out, and why it ended."""
+    text = Writer(ask, ids, w.said).write(w.right, margins=True)
+    rows = np.array(text.rows)
+    compare_text(w, ids, Text(text.ids, text.rows, Cache()), "the text's logits")
+    out = {"chosen": np.array(text.ids), "margin": np.array(text.margins), "std": rows.std(-1),
+           "logprob": log_softmax(rows)[np.arange(len(rows)), text.ids],
+           "told": np.array([text.told]), "text": np.frombuffer(text.text, np.uint8),
+           "stop": np.frombuffer(text.stop.encode(), np.uint8)}
+    for name in ask.get("wrong", []):
+        of_model = name in WRONG
+        model = broken(w.right, name) if of_model else w.right
+        writer = Writer if of_model else partial(wrong_texts.broken, name=name)
+        out |= told(f"wrong.{name}", writer(ask, prompt=ids, said=w.said).write(model))
+    return out
+
+
 def generation(ask: dict, ids: np.ndarray, w: Witnesses) -> dict[str, np.ndarray]:
     """The greedy text, and texts that take the second choice where the first was near."""
+    if any(key in ask for key in ("sampling", "stop", "stop_ids", "context")):
+        return written(ask, ids, w)
     tokens = ask["max_tokens"]
     text = begun(w.right, ids, tokens)
     compare_text(w, ids, text, "the greedy text's logits")

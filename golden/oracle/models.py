@@ -11,20 +11,22 @@ kind needs, and the names of faults (`wrong`). Answered are tensors of the float
 import hashlib
 import json
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 import checkpoint
 import wrong_models
+import wrong_texts
 from model_goldens import ANSWERS, Disagree, Witnesses, raw
 from reference import Reference
 from wire import Raw, Wire
 
 VERSION = "0.1.0"
-FILES = ("activations.py", "checkpoint.py", "hooks.py", "model_goldens.py", "models.py",
-         "reference.py", "stored.py", "to_gguf.py", "wire.py", "wrong_models.py", "wrong_steps.py")
+FILES = ("activations.py", "checkpoint.py", "choices.py", "hooks.py", "model_goldens.py",
+         "models.py", "reference.py", "sampling.py", "stored.py", "to_gguf.py", "wire.py",
+         "writing.py", "wrong_models.py", "wrong_steps.py", "wrong_texts.py")
 
 
 class Unsupported(Exception):
@@ -53,6 +55,7 @@ def hello() -> dict:
         "models": list(checkpoint.KINDS),
         "max_frame": 1 << 30,
         "wrong": {kind: wrong_models.offered(kind) for kind in ANSWERS},
+        "wrong_texts": sorted(wrong_texts.WRONG),
     }
 
 
@@ -116,7 +119,8 @@ def ids_of(ask: dict, tensors: dict[str, Raw], words) -> np.ndarray:
 def check(ask: dict, ids: np.ndarray, config: checkpoint.Config) -> None:
     """Refuses faults that the model cannot have and ids or lengths beyond it."""
     kind = ask["kind"]
-    absent = [n for n in ask.get("wrong", []) if not wrong_models.exists(n, kind, config)]
+    absent = [n for n in ask.get("wrong", []) if not wrong_models.exists(n, kind, config)
+              and not (kind == "generation" and wrong_texts.exists(n, ask))]
     if absent:
         raise Unsupported(f"{kind} of {config.kind} has no fault {', '.join(absent)}")
     if len(ids) == 0 or ids.min() < 0 or ids.max() >= config.vocabulary:
@@ -133,9 +137,12 @@ def golden(ask: dict, tensors: dict[str, Raw]) -> tuple[dict, dict[str, Raw]]:
     words = tokenizer(path if path.is_dir() else hf)
     ids = ids_of(ask, tensors, words)
     check(ask, ids, right.config)
-    witnesses = Witnesses(right, transformers(path, hf))
+    if words is None and ask.get("stop"):
+        raise Unsupported("a stop text for a model that has no tokenizer")
+    said = partial(decoded, words) if words is not None else lambda ids: b""
+    witnesses = Witnesses(right, transformers(path, hf), said=said)
     out = {"ids": ids, **ANSWERS[ask["kind"]](ask, ids, witnesses)}
-    if ask["kind"] == "generation" and words is not None:
+    if ask["kind"] == "generation" and words is not None and "text" not in out:
         text = decoded(words, out["greedy"].tolist())
         out["text"] = np.frombuffer(text, np.uint8)
     said = [

@@ -204,6 +204,8 @@ pub struct Load {
     pub within_s: Option<f64>,
     /// Whether the memory that the driver counts must be what `load` says.
     pub memory: bool,
+    /// Whether `inspect` must foretell the memory that `load` takes.
+    pub foretold: bool,
 }
 
 /// An awaited refusal.
@@ -264,4 +266,28 @@ pub struct Generation {
     pub sampling: Map<String, Value>,
     /// Sequences that generate beside it in one batch.
     pub beside: usize,
+    /// Texts that end it.
+    pub stop: Vec<String>,
+    /// Ids that end it.
+    pub stop_ids: Vec<i32>,
+    /// Positions of a session, in place of the file's.
+    pub context: Option<usize>,
+}
+
+impl Generation {
+    /// Whether tokens are drawn, so that the golden rests on a generator.
+    pub fn is_drawn(&self) -> bool {
+        self.sampling.get("temperature").is_some_and(|t| t.as_f64() != Some(0.0))
+    }
+
+    /// Whether each token is the first of the model's own logits.
+    pub fn is_greedy(&self) -> bool {
+        let usual = |key: &str| self.sampling.get(key).is_none_or(|x| x.as_f64() == Some(1.0));
+        !self.is_drawn() && usual("repetition_penalty")
+    }
+
+    /// Whether something may end it before all tokens are there.
+    pub fn has_stops(&self) -> bool {
+        !self.stop.is_empty() || !self.stop_ids.is_empty()
+    }
 }

@@ -140,8 +140,8 @@ impl CpuSession {
         CpuSession { states }
     }
 
-    /// The states of several sequences, one after the other, for a Program whose states are those of
-    /// each, end to end.
+    /// The states of several sequences, one after the other, for a Program whose states are those
+    /// of each, end to end.
     pub fn joined(model: &CpuModel, each: &[&CpuSession]) -> CpuSession {
         let mut session = CpuSession::open(model);
         for (id, state) in &mut session.states {

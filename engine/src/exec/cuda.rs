@@ -15,6 +15,7 @@ use crate::error::{Refusal, RefusalKind};
 use crate::exec::cpu::{CallError, CallInputs, Slots, Source, scalar, sizes_of};
 use crate::exec::plan::ALIGN;
 use crate::exec::room::{PHASES, Room, Shelf, index};
+use crate::exec::route::Ran;
 use crate::exec::stage::{self, Weight};
 use crate::fuse::fuse;
 use crate::ops::Phase;
@@ -48,6 +49,7 @@ pub struct CudaModel {
     traced: Vec<Id>,
     weights: Arc<Memory>,
     shelf: Arc<Shelf>,
+    ran: Arc<Ran<(Phase, Sizes)>>,
 }
 
 impl CudaModel {
@@ -73,8 +75,8 @@ impl CudaModel {
         let weights = device.allocate(shelf.bytes)?;
         send(device, &weights, &stage::weights(program, &shelf), source, progress)?;
         let (plain, traced) = (program.clone(), traced.to_vec());
-        let (weights, shelf) = (Arc::new(weights), Arc::new(shelf));
-        Ok(CudaModel { plain, programs, dtype, options, traced, weights, shelf })
+        let (weights, shelf, ran) = (Arc::new(weights), Arc::new(shelf), Arc::default());
+        Ok(CudaModel { plain, programs, dtype, options, traced, weights, shelf, ran })
     }
 
     /// The same weights under a Program that goes on where this one ends.
@@ -99,7 +101,14 @@ impl CudaModel {
             traced: self.traced.clone(),
             weights: Arc::clone(&self.weights),
             shelf: Arc::clone(&self.shelf),
+            ran: Arc::clone(&self.ran),
         }
+    }
+
+    /// The kernel entries of every call that was enqueued since the last time, each once, whatever
+    /// Program over these weights asked for them.
+    pub fn route(&self) -> Vec<String> {
+        self.ran.take()
     }
 
     /// Bytes of the weights' arena.
@@ -320,6 +329,10 @@ impl CudaSession {
         sizes: Sizes,
     ) -> Result<(), DeviceError> {
         let steps = &self.lowered[&self.key(phase, sizes)];
+        model.ran.note((phase, sizes), || {
+            let launches = steps.iter().flat_map(|step| &step.launches);
+            launches.map(|launch| launch.entry.clone()).collect()
+        });
         if phase == Phase::Decode && model.options.graph {
             device.replay(graph(&mut self.graphs, device, sizes, steps)?)
         } else {

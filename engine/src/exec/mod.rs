@@ -8,5 +8,6 @@ pub mod local;
 pub mod op;
 pub mod plan;
 pub mod room;
+mod route;
 pub mod stage;
 pub mod times;

@@ -166,7 +166,8 @@ fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Result<Sa
         "call": "generate", "model": loaded.handle, "max_tokens": args.max_tokens,
         "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p,
         "min_p": args.min_p, "repetition_penalty": args.repetition_penalty, "seed": args.seed,
-        "stop_ids": ends, "stop": args.stop, "ignore_eos": args.ignore_eos,
+        "stop_ids": if args.ignore_eos { &[] } else { ends }, "stop": args.stop,
+        "ignore_eos": args.ignore_eos,
     });
     let ids: Vec<i32> = ids.iter().map(|id| i32::try_from(*id).unwrap_or(-1)).collect();
     let tensors = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], &ids))]);

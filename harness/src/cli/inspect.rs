@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use goldgate_engine::cuda::Card;
 use serde_json::json;
 
 use crate::cli::model::Sizing;
@@ -33,7 +34,7 @@ fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
     let mut ask = args.sizing.ask();
     ask["sequences"] = args.sequences.into();
-    let (need, refused) = match found.need(&ask) {
+    let (need, refused) = match found.need(&Card::h200(), &ask) {
         Ok(need) => (need, None),
         Err(why) => {
             let (kind, field, message) = said(why);

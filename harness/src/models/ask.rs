@@ -1,8 +1,10 @@
 //! Asks a case about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
 
 pub mod beside;
+mod generation;
+mod load;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use crate::models::ask::beside::Beside;
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::listen::{Listener, Said, Tensors};
-use crate::models::{Ask, Generation, Load, ModelCase, Prompt, Way};
+use crate::models::{Ask, ModelCase, Prompt, Way};
 use crate::subject::text::bytes;
 use crate::subject::want::matches;
 use crate::verdict::{FailKind, NotRun, Verdict};
@@ -29,6 +31,42 @@ pub struct Answer {
     pub content: Content,
     /// What `load` said of time and memory: unit in the name.
     pub figures: BTreeMap<String, f64>,
+    /// What it said of the kernels behind its answers.
+    pub route: Route,
+}
+
+/// What answers to `extend` and `generate` said of the kernels that ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Every entry that was named.
+    pub entries: BTreeSet<String>,
+    /// Answers with an empty list.
+    pub empty: u32,
+    /// Answers without a list.
+    pub silent: u32,
+}
+
+/// A text that goes on, as a subject wrote it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Written {
+    /// The ids that were handed out, a list a run.
+    pub runs: Vec<Vec<i32>>,
+    /// What the first run's ids are turned back into; none where a text may be cut inside a token.
+    pub text: Option<Vec<u8>>,
+    /// The same without control tokens, where there are some.
+    pub bare: Option<Vec<u8>>,
+    /// The text that the first run handed out itself: without control tokens.
+    pub told: Option<Vec<u8>>,
+    /// Why the first run ended.
+    pub stop: Option<String>,
+    /// Logits of every position along the golden's text.
+    pub forced: Option<Rows>,
+    /// Bytes that the driver counted after the first run and after the last.
+    pub used: Vec<f64>,
+    /// Whether tokens were drawn by another generator than the golden's.
+    pub own_draws: bool,
+    /// Every sequence of a batch, where one was asked for.
+    pub beside: Vec<Beside>,
 }
 
 /// What was asked for, a kind each.
@@ -40,6 +78,8 @@ pub enum Content {
         refused: Option<(String, String, String)>,
         /// Bytes that the driver counted after each of two rounds of loading and unloading.
         used: Vec<f64>,
+        /// Bytes that `inspect` foretold.
+        foretold: Option<f64>,
     },
     /// Slots, and the load of each step against its own definition.
     Stage {
@@ -51,18 +91,7 @@ pub enum Content {
     /// Logits of the awaited rows, in each way.
     Logits(Vec<(Way, Rows)>),
     /// Text that goes on.
-    Generation {
-        /// The ids, a list a run.
-        runs: Vec<Vec<i32>>,
-        /// The bytes of the first run's ids.
-        text: Option<Vec<u8>>,
-        /// Logits of every position along the golden's text.
-        forced: Option<Rows>,
-        /// Bytes that the driver counted after the first run and after the last.
-        used: Vec<f64>,
-        /// Every sequence of a batch, where one was asked for.
-        beside: Vec<Beside>,
-    },
+    Generation(Written),
     /// Log-probability of each token of a text; 0 where a window begins.
     Perplexity(Vec<f64>),
 }
@@ -81,6 +110,8 @@ pub struct Asker<'l> {
     limit: Duration,
     /// Whether each step is also held to its own definition.
     steps: bool,
+    /// Of the case that is being asked.
+    route: Route,
 }
 
 impl<'l> Asker<'l> {
@@ -93,7 +124,8 @@ impl<'l> Asker<'l> {
     ) -> Asker<'l> {
         let limit = Duration::from_secs(60);
         let (golden, models) = (golden.to_owned(), models.to_vec());
-        Asker { listener, golden, models, loaded, limit, steps: true }
+        let route = Route::default();
+        Asker { listener, golden, models, loaded, limit, steps: true, route }
     }
 
     /// Slots are compared with goldens alone, not with each step's own definition.
@@ -107,12 +139,14 @@ impl<'l> Asker<'l> {
     /// What the row is called where there is no answer.
     pub fn ask(&mut self, case: &ModelCase, golden: &ModelGolden) -> Result<Answer, Verdict> {
         self.limit = case.timeout;
+        self.route = Route::default();
         let answer = self.of(case, golden);
         if matches!(answer, Err(Verdict::Fail { .. } | Verdict::NotRun { .. })) {
             // Who did not answer may be another process now, without a model.
             *self.loaded = None;
         }
-        answer
+        let route = std::mem::take(&mut self.route);
+        answer.map(|answer| Answer { route, ..answer })
     }
 
     fn of(&mut self, case: &ModelCase, golden: &ModelGolden) -> Result<Answer, Verdict> {
@@ -144,7 +178,7 @@ impl<'l> Asker<'l> {
                     ask["sequences"] = (generation.beside + 1).into();
                 }
                 self.hold(&ask)?;
-                self.generation(generation, golden, &path)?
+                Content::Generation(self.generation(generation, golden, &path)?)
             }
             Ask::Perplexity { window, .. } => {
                 self.hold(&ask)?;
@@ -157,7 +191,7 @@ impl<'l> Asker<'l> {
         };
         let facts = self.loaded.as_ref().map_or(&Value::Null, |(_, facts)| facts);
         let activations = facts["activations"].as_str().and_then(|t| t.parse().ok());
-        Ok(Answer { activations, ids, content, figures: figures(facts) })
+        Ok(Answer { activations, ids, content, figures: figures(facts), route: Route::default() })
     }
 
     /// Loads what a question asks for, unless it is there already.
@@ -188,71 +222,17 @@ impl<'l> Asker<'l> {
     /// A call that must be answered.
     fn ok(&mut self, ask: &Value, tensors: &Tensors) -> Result<(Value, Tensors), Verdict> {
         match self.listener.call(ask, tensors, self.limit)? {
-            Said::Ok(body, tensors) => Ok((body, tensors)),
+            Said::Ok(body, tensors) => {
+                if ask["call"] == "extend" || ask["call"] == "generate" {
+                    self.route.note(&body["observed"]["route"]);
+                }
+                Ok((body, tensors))
+            }
             Said::Refused(kind, operand, message) => Err(Verdict::Fail {
                 kind: FailKind::WrongRefusal,
                 message: format!("{} was refused: {kind} {operand}: {message}", ask["call"]),
             }),
         }
-    }
-
-    fn load(&mut self, load: &Load, mut ask: Value) -> Result<Answer, Verdict> {
-        self.drop_model()?;
-        if let Some(path) = &load.path {
-            // A file that is not there has no canonical name.
-            let path = std::path::absolute(self.golden.join(path)).unwrap_or_default();
-            ask["path"] = path.display().to_string().into();
-        }
-        for (key, value) in &load.with {
-            ask[key] = value.clone();
-        }
-        let mut used = Vec::new();
-        let rounds = if load.memory { 2 } else { 1 };
-        let (mut facts, mut refused) = (Value::Null, None);
-        for _ in 0..rounds {
-            match self.listener.call(&ask, &Tensors::new(), self.limit)? {
-                Said::Refused(kind, operand, message) => refused = Some((kind, operand, message)),
-                Said::Ok(body, _) => {
-                    *self.loaded = Some((ask.clone(), body.clone()));
-                    self.one_token()?;
-                    facts = body;
-                    self.drop_model()?;
-                }
-            }
-            used.extend(self.used()?.filter(|_| load.memory));
-        }
-        if refused.is_some() && load.path.is_none() {
-            // Who refused must still answer the same question without what was wrong with it.
-            load.with.keys().for_each(|key| drop(ask.as_object_mut().map(|map| map.remove(key))));
-            self.hold(&ask)?;
-            self.one_token()?;
-        }
-        Ok(Answer {
-            activations: facts["activations"].as_str().and_then(|t| t.parse().ok()),
-            ids: None,
-            content: Content::Load { refused, used },
-            figures: figures(&facts),
-        })
-    }
-
-    /// A loaded model gives logits of one token.
-    fn one_token(&mut self) -> Result<(), Verdict> {
-        let session = self.open()?;
-        let logits = self.extend(&session, &[0], &json!({"logits": "last"}), None)?;
-        self.close(&session)?;
-        match logits.get("logits") {
-            Some(_) => Ok(()),
-            None => Err(missing("logits")),
-        }
-    }
-
-    /// Bytes that the driver counts, where the subject can tell.
-    fn used(&mut self) -> Result<Option<f64>, Verdict> {
-        if !self.listener.offers("memory") {
-            return Ok(None);
-        }
-        let (body, _) = self.ok(&json!({"call": "memory"}), &Tensors::new())?;
-        Ok(body["device_used"].as_f64())
     }
 
     fn open(&mut self) -> Result<Value, Verdict> {
@@ -352,59 +332,6 @@ impl<'l> Asker<'l> {
         Ok(rows)
     }
 
-    fn generation(
-        &mut self,
-        g: &Generation,
-        golden: &ModelGolden,
-        path: &Path,
-    ) -> Result<Content, Verdict> {
-        let ids = match (&g.prompt, golden.ids.is_empty()) {
-            (_, false) => golden.ids.clone(),
-            (Prompt::Ids(ids), true) => ids.clone(),
-            (Prompt::Text(text), true) => self.tokenized(text, path)?.unwrap_or_default(),
-        };
-        let mut ask = json!({
-            "call": "generate", "model": self.handle(), "max_tokens": g.max_tokens,
-            "ignore_eos": true, "temperature": 0.0,
-        });
-        for (key, value) in &g.sampling {
-            ask[key] = value.clone();
-        }
-        let (mut runs, mut used) = (Vec::new(), Vec::new());
-        for run in 0..g.repeat {
-            let (_, tensors) = self.ok(&ask, &of_ids(&ids))?;
-            runs.push(tensors.get("ids").ok_or_else(|| missing("ids"))?.to_i32());
-            if run == 0 || run + 1 == g.repeat {
-                used.extend(self.used()?);
-            }
-        }
-        let beside = self.beside(g, &ids, &ask)?;
-        let first = runs.first().cloned().unwrap_or_default();
-        let text = match self.listener.offers("detokenize") && !golden.text.is_empty() {
-            false => None,
-            true => {
-                let ask = json!({
-                    "call": "detokenize", "path": path.display().to_string(),
-                    "skip_special": false,
-                });
-                let said = self.ok(&ask, &of_ids(&first))?.1;
-                Some(said.get("text").ok_or_else(|| missing("text"))?.bytes.clone())
-            }
-        };
-        let mut forced = None;
-        if !golden.greedy.is_empty() {
-            let mut along = ids;
-            along.extend(&golden.greedy[..golden.greedy.len() - 1]);
-            let rows: Vec<usize> = (along.len() - golden.greedy.len()..along.len()).collect();
-            let session = self.open()?;
-            let want = json!({"logits": "all", "rows": rows});
-            let said = self.extend(&session, &along, &want, Some("prefill"))?;
-            self.close(&session)?;
-            forced = said.get("logits").map(Rows::of);
-        }
-        Ok(Content::Generation { runs, text, forced, used, beside })
-    }
-
     /// Log-probability of each token, every window from an empty session.
     fn windows(&mut self, window: usize, golden: &ModelGolden) -> Result<Vec<f64>, Verdict> {
         let mut logprobs = Vec::with_capacity(golden.ids.len());
@@ -435,6 +362,19 @@ impl<'l> Asker<'l> {
     }
 }
 
+impl Route {
+    /// Notes what one answer said.
+    fn note(&mut self, said: &Value) {
+        match said.as_array() {
+            None => self.silent += 1,
+            Some(list) if list.is_empty() => self.empty += 1,
+            Some(list) => {
+                self.entries.extend(list.iter().filter_map(Value::as_str).map(String::from))
+            }
+        }
+    }
+}
+
 /// The tokens that a case begins with.
 pub fn prompt(ask: &Ask) -> Option<&Prompt> {
     match ask {
@@ -454,7 +394,7 @@ fn missing(name: &str) -> Verdict {
 
 /// What `load` says in numbers.
 fn figures(facts: &Value) -> BTreeMap<String, f64> {
-    ["bytes_weights", "bytes_arena", "bytes_driver", "load_ms"]
+    ["bytes_weights", "bytes_arena", "bytes_session", "bytes_driver", "load_ms"]
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), facts[*key].as_f64()?)))
         .collect()

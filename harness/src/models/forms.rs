@@ -43,6 +43,8 @@ case_schema! {
         within_s: Option<f64>,
         /// Whether the driver must count what `load` says.
         memory: Option<bool>,
+        /// Whether `inspect` must foretell what `load` takes.
+        foretold: Option<bool>,
     }
 }
 case_schema! {
@@ -72,12 +74,18 @@ case_schema! {
         prompt: PromptSpec,
         /// How many tokens.
         max_tokens: usize,
-        /// The share of positions at which the golden's margin must decide: 0.5.
+        /// The share of positions that must be compared and decided by the golden's margin: 0.5.
         decided_at_least: Option<f64>,
         /// How often it is asked; all must be the same.
         repeat: Option<u32>,
         /// Settings of the sampling chain; without it greedy.
-        sampling: Option<Map<String, Value>>,
+        sampling: Option<SamplingSpec>,
+        /// Quoted texts that end it.
+        stop: Option<Vec<String>>,
+        /// Ids that end it.
+        stop_ids: Option<Vec<i32>>,
+        /// Positions of a session, in place of the file's.
+        context: Option<usize>,
         /// Sequences that generate beside it, 1 to 7: each must have the ids that it has alone.
         beside: Option<usize>,
     }
@@ -114,6 +122,24 @@ pub struct PromptSpec {
     pub ids: Option<Vec<i32>>,
     /// Quoted text, encoded without special tokens.
     pub text: Option<String>,
+}
+
+/// Settings of the sampling chain, as `generate` has them.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SamplingSpec {
+    /// 0 is greedy; at most 2.
+    pub temperature: Option<f64>,
+    /// The most likely tokens that stay; 0: all.
+    pub top_k: Option<u32>,
+    /// The least mass that stays; 1: all.
+    pub top_p: Option<f64>,
+    /// The least share of the most likely token's mass that stays; 0: all.
+    pub min_p: Option<f64>,
+    /// What logits of seen tokens are divided by; 1: nothing.
+    pub repetition_penalty: Option<f64>,
+    /// Key of the generator.
+    pub seed: Option<u64>,
 }
 
 /// How far a perplexity may be off.

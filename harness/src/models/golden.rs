@@ -56,16 +56,21 @@ pub struct ModelGolden {
     pub rows: Vec<usize>,
     /// Their logits, all of the vocabulary (*logits*).
     pub logits: Rows,
-    /// First minus second logit: of each row, of each generated token, of the row before each
-    /// token of a text.
+    /// First minus second logit: of each row, of each chosen token, of the row before each token of
+    /// a text. Of a token that is drawn: twice the largest move of every logit that leaves it the
+    /// choice.
     pub margin: Vec<f64>,
     /// Standard deviation of the logits of the same rows.
     pub std: Vec<f64>,
-    /// The text that goes on (*generation*).
-    pub greedy: Vec<i32>,
-    /// Its bytes.
+    /// Every token that was chosen (*generation*), the one that ends it, too.
+    pub chosen: Vec<i32>,
+    /// How many of them are handed out.
+    pub told: usize,
+    /// The bytes that are handed out.
     pub text: Vec<u8>,
-    /// Log-probability of each generated token, or of each token of a text.
+    /// Why it ended: `eos`, `stop`, `length` or `context`.
+    pub stop: String,
+    /// Log-probability of each chosen token, or of each token of a text.
     pub logprob: Vec<f64>,
     /// Other texts that a small margin could lead to, with their mean log-probability.
     pub branches: Vec<(Vec<i32>, f64)>,
@@ -129,6 +134,16 @@ pub fn question(
         Ask::Generation(g) => {
             put(&mut ask, &g.prompt);
             ask["max_tokens"] = g.max_tokens.into();
+            // What is not asked for is not named, so that a greedy question is as short as it was.
+            let more = [
+                ("sampling", !g.sampling.is_empty(), json!(g.sampling)),
+                ("stop", !g.stop.is_empty(), json!(g.stop)),
+                ("stop_ids", !g.stop_ids.is_empty(), json!(g.stop_ids)),
+                ("context", g.context.is_some(), json!(g.context)),
+            ];
+            for (key, _, value) in more.into_iter().filter(|(_, there, _)| *there) {
+                ask[key] = value;
+            }
         }
         Ask::Perplexity { text, tokens, window, .. } => {
             given(text);
@@ -223,17 +238,28 @@ pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden,
             }
         }
         "generation" => {
-            golden.greedy = ids("greedy")?;
-            golden.text = tensors.get("text").map(|t| t.bytes.clone()).unwrap_or_default();
+            let greedy = tensors.contains_key("greedy");
+            golden.chosen = ids(if greedy { "greedy" } else { "chosen" })?;
+            let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
+            golden.text = bytes("text").unwrap_or_default();
+            golden.told = golden.chosen.len();
+            golden.stop = "length".to_owned();
+            if !greedy {
+                let told = ids("told")?.first().and_then(|n| usize::try_from(*n).ok());
+                let told = told.filter(|n| *n <= golden.chosen.len());
+                golden.told = told.ok_or_else(|| bad("told", "more than was chosen"))?;
+                let stop = String::from_utf8(bytes("stop").unwrap_or_default());
+                golden.stop = stop.map_err(|_| bad("stop", "no word"))?;
+            }
             (golden.margin, golden.std) = (reals("margin")?, reals("std")?);
             golden.logprob = reals("logprob")?;
             let means = reals("branch.logprob").unwrap_or_default();
             let texts = ids("branch.ids").unwrap_or_default();
-            let texts = texts.chunks(golden.greedy.len().max(1)).map(<[i32]>::to_vec);
+            let texts = texts.chunks(golden.chosen.len().max(1)).map(<[i32]>::to_vec);
             golden.branches = texts.zip(means).collect();
             let same = [golden.margin.len(), golden.std.len(), golden.logprob.len()];
-            if golden.greedy.is_empty() || same.iter().any(|n| *n != golden.greedy.len()) {
-                return Err(bad("greedy", "another count than the margins'"));
+            if golden.chosen.is_empty() || same.iter().any(|n| *n != golden.chosen.len()) {
+                return Err(bad("chosen", "another count than the margins'"));
             }
         }
         _ => {

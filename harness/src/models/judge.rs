@@ -6,11 +6,15 @@ pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 
-use crate::models::ask::{Answer, Content, prompt};
+use crate::judge::Asked;
+use crate::models::ask::{Answer, Content, Route, prompt};
 use crate::models::class::{Class, mean_and_p99};
 use crate::models::golden::ModelGolden;
 use crate::models::{Ask, Load, ModelCase, Prompt};
 use crate::verdict::{FailKind, NotRun, Verdict};
+
+/// What `inspect` and `load` say of memory.
+const FORETOLD: &str = "foretold memory";
 
 /// What came of judging.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +33,10 @@ pub struct Judgement {
     pub figures: BTreeMap<String, f64>,
     /// Lines for the failure page.
     pub lines: Vec<String>,
+    /// What the case looks at and the subject did not tell.
+    pub unseen: Vec<&'static str>,
+    /// What else a reader of the row must know.
+    pub notes: Vec<String>,
 }
 
 impl Judgement {
@@ -40,6 +48,40 @@ impl Judgement {
                 Verdict::NotRun { kind: NotRun::Inconclusive, message: message.clone() }
             }
             (None, None) => Verdict::Pass,
+        }
+    }
+
+    /// What stands beside the verdict.
+    pub fn notes(&self) -> Vec<String> {
+        let unseen =
+            (!self.unseen.is_empty()).then(|| format!("not observed: {}", self.unseen.join(", ")));
+        self.notes.iter().cloned().chain(unseen).collect()
+    }
+
+    /// Holds what was said of kernels against where the subject runs: of our own engine on a card
+    /// every answer must name some, of another's none may be empty.
+    pub fn routed(&mut self, asked: &Asked, route: &Route) {
+        let on_device = match asked {
+            Asked::Cpu => false,
+            Asked::Cuda => true,
+            Asked::Foreign(kind) => kind == "cuda",
+        };
+        if on_device && route.empty > 0 || *asked == Asked::Cuda && route.silent > 0 {
+            let message = format!(
+                "{} answers say of no kernel that it ran: something else did the work",
+                route.empty + route.silent
+            );
+            self.fail(FailKind::Route, message);
+        }
+        if matches!(asked, Asked::Foreign(_)) && route.silent > 0 {
+            self.unseen.push("route");
+        }
+    }
+
+    /// Our own engine must tell what it takes and what it foretells.
+    pub fn told(&mut self, asked: &Asked) {
+        if !matches!(asked, Asked::Foreign(_)) && self.unseen.contains(&FORETOLD) {
+            self.fail(FailKind::Shape, "neither foretold nor told what load takes".to_owned());
         }
     }
 
@@ -78,18 +120,19 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Judgeme
         }
     }
     match (&case.ask, &answer.content) {
-        (Ask::Load(load), Content::Load { refused, used }) => {
+        (Ask::Load(load), Content::Load { refused, used, foretold: need }) => {
             loaded(&mut j, load, refused.as_ref(), used);
+            if load.foretold {
+                foretold(&mut j, *need);
+            }
         }
         (Ask::Stage { .. }, Content::Stage { slots, local }) => {
             stage::judge(&mut j, class, golden, slots, local);
         }
         (Ask::Logits { .. }, Content::Logits(ways)) => logits::judge(&mut j, class, golden, ways),
-        (Ask::Generation(g), Content::Generation { runs, text, forced, used, beside }) => {
-            let answer =
-                generation::Text { runs, text: text.as_deref(), forced: forced.as_ref(), used };
-            generation::judge(&mut j, class, golden, g, &answer);
-            generation::together(&mut j, g, runs, beside);
+        (Ask::Generation(g), Content::Generation(written)) => {
+            generation::judge(&mut j, class, golden, g, written);
+            generation::together(&mut j, g, written);
         }
         (Ask::Perplexity { relative, window, .. }, Content::Perplexity(logprobs)) => {
             perplexity(&mut j, class, golden, *relative, (*window, logprobs));
@@ -133,14 +176,37 @@ fn loaded(
         let seconds = j.figures.get("load_ms").copied().unwrap_or(f64::NAN) / 1e3;
         j.hold("load_s", seconds, limit);
     }
-    if load.memory
-        && let [first, .., last] = used
-    {
+    match used {
+        _ if !load.memory => {}
+        [first, .., last] => {
+            j.compared += 1;
+            j.figures.insert("device_used_bytes".to_owned(), *last);
+            if last > first {
+                let message = format!("{first} bytes in use after one round, {last} after two");
+                j.fail(FailKind::Leak, message);
+            }
+        }
+        _ => j.unseen.push("memory"),
+    }
+}
+
+/// To the byte what `inspect` foretold: what `load` says that it takes, and what it took.
+fn foretold(j: &mut Judgement, need: Option<f64>) {
+    let figure = |j: &Judgement, name: &str| j.figures.get(name).copied();
+    let (Some(need), Some(arena)) = (need, figure(j, "bytes_arena")) else {
+        return j.unseen.push(FORETOLD);
+    };
+    j.compared += 1;
+    j.figures.insert("bytes_foretold".to_owned(), need);
+    if arena != need {
+        j.fail(FailKind::Load, format!("load takes {arena} bytes, {need} were foretold"));
+    }
+    let parts = (figure(j, "bytes_weights"), figure(j, "bytes_session"));
+    if let (Some(weights), Some(session)) = parts {
         j.compared += 1;
-        j.figures.insert("device_used_bytes".to_owned(), *last);
-        if last > first {
-            let message = format!("{first} bytes in use after one round, {last} after two");
-            j.fail(FailKind::Leak, message);
+        if weights + session != need {
+            let message = format!("took {weights} and {session} bytes, {need} were foretold");
+            j.fail(FailKind::Load, message);
         }
     }
 }

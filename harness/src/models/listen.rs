@@ -31,6 +31,9 @@ pub trait Listener {
     /// How many sequences `generate` takes side by side.
     fn sequences(&self) -> u64;
 
+    /// Whether tokens are drawn by the generator of the op `sample`, so that a seed says which.
+    fn draws_alike(&self) -> bool;
+
     /// Asks one question.
     ///
     /// # Errors
@@ -45,6 +48,10 @@ impl Listener for Slot {
 
     fn sequences(&self) -> u64 {
         self.hello().sequences()
+    }
+
+    fn draws_alike(&self) -> bool {
+        self.hello().json()["ops"]["sample"].is_object()
     }
 
     fn call(&mut self, ask: &Value, tensors: &Tensors, limit: Duration) -> Result<Said, Verdict> {

@@ -181,6 +181,10 @@ impl Listener for Perfect {
         goldgate_engine::batch::MOST as u64
     }
 
+    fn draws_alike(&self) -> bool {
+        true
+    }
+
     fn call(&mut self, ask: &Value, tensors: &Tensors, _: Duration) -> Result<Said, Verdict> {
         match self.models.answer(&mut Place::Cpu, ask, tensors, &mut |_| ()) {
             Ok(answer) => Ok(Said::Ok(Value::Object(answer.fields), answer.results)),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::case::Family;
 use crate::execution::Observed;
+use crate::judge::Asked;
 use crate::models::ask::Asker;
 use crate::models::golden::ModelGolden;
 use crate::models::judge::{Judgement, judge};
@@ -45,10 +46,10 @@ pub fn row(case: &ModelCase, label: &str, verdict: Verdict) -> Row {
     }
 }
 
-/// Asks one case and judges the answer.
+/// Asks one case and judges the answer; `asked` is who answers.
 pub fn ask(
     case: &ModelCase,
-    label: &str,
+    (label, asked): (&str, &Asked),
     golden: Result<ModelGolden, Withheld>,
     asker: &mut Asker<'_>,
 ) -> Row {
@@ -70,10 +71,15 @@ pub fn ask(
     let start = Instant::now();
     let answer = asker.ask(case, &golden);
     let time_ms = start.elapsed().as_secs_f64() * 1e3;
+    let mut observed = Observed::default();
     let (verdict, judged) = match answer {
         Err(verdict) => (verdict, Judgement::default()),
         Ok(answer) => {
-            let judged = judge(case, &golden, &answer);
+            let mut judged = judge(case, &golden, &answer);
+            judged.routed(asked, &answer.route);
+            judged.told(asked);
+            let entries: Vec<String> = answer.route.entries.into_iter().collect();
+            observed.route = (!entries.is_empty()).then_some(entries);
             (judged.verdict(), judged)
         }
     };
@@ -83,6 +89,8 @@ pub fn ask(
     told.time_ms = time_ms;
     told.compared = judged.compared;
     told.load = (judged.compared > 0).then_some(judged.load);
+    told.notes = judged.notes();
+    told.observed = observed;
     told.page = failed.then(|| page(case, &told, &golden, &judged));
     told.figures = judged.figures;
     told

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goldgate_engine::dtype::DType;
 
 use crate::models::ask::beside::{Beside, place};
-use crate::models::ask::{Answer, Content, prompt};
+use crate::models::ask::{Answer, Content, Route, Written, prompt};
 use crate::models::class::Class;
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::judge::generation::MANY;
@@ -25,6 +25,7 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
                 .as_ref()
                 .map(|r| (r.kind.clone(), r.operand.clone(), String::new())),
             used: if load.memory { vec![1.0; 2] } else { Vec::new() },
+            foretold: load.foretold.then_some(FORETOLD),
         },
         Ask::Stage { .. } => Content::Stage {
             slots: golden.slots.iter().map(|(n, rows)| (n.clone(), single(rows))).collect(),
@@ -33,25 +34,25 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
         Ask::Logits { ways, .. } => {
             Content::Logits(ways.iter().map(|w| (*w, single(&golden.logits))).collect())
         }
-        Ask::Generation(g) => {
-            let ids = match golden.greedy.is_empty() {
-                true => vec![1; g.max_tokens],
-                false => golden.greedy.clone(),
-            };
-            Content::Generation {
-                beside: beside(g, &ids),
-                runs: vec![ids; g.repeat as usize],
-                text: (!golden.text.is_empty()).then(|| golden.text.clone()),
-                forced: (!golden.greedy.is_empty()).then(|| along(golden)),
-                used: vec![1.0; 2],
-            }
-        }
+        Ask::Generation(g) => Content::Generation(Written {
+            runs: vec![golden.chosen[..golden.told].to_vec(); g.repeat as usize],
+            text: g.stop.is_empty().then(|| golden.text.clone()),
+            bare: None,
+            told: Some(golden.text.clone()),
+            stop: Some(golden.stop.clone()),
+            forced: g.is_greedy().then(|| along(golden)),
+            used: vec![1.0; 2],
+            own_draws: false,
+            beside: beside(g, &golden.chosen[..golden.told]),
+        }),
         Ask::Perplexity { .. } => Content::Perplexity(golden.logprob.clone()),
     };
-    let within = match &case.ask {
-        Ask::Load(load) => load.within_s,
-        _ => None,
-    };
+    let mut figures = BTreeMap::new();
+    if let Ask::Load(load) = &case.ask {
+        let ms = load.within_s.map(|seconds| ("load_ms", seconds * 500.0));
+        let bytes = load.foretold.then_some(("bytes_arena", FORETOLD));
+        figures.extend(ms.into_iter().chain(bytes).map(|(name, x)| (name.to_owned(), x)));
+    }
     Answer {
         activations: Some(case.activations.unwrap_or(DType::F32)),
         ids: match prompt(&case.ask) {
@@ -59,10 +60,8 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
             _ => None,
         },
         content,
-        figures: within
-            .map(|seconds| ("load_ms".to_owned(), seconds * 500.0))
-            .into_iter()
-            .collect(),
+        figures,
+        route: Route::default(),
     }
 }
 
@@ -76,11 +75,14 @@ fn beside(g: &Generation, own: &[i32]) -> Vec<Beside> {
     all.into_iter().map(|ids| Beside { alone: ids.clone(), together: ids }).collect()
 }
 
+/// Bytes that a perfect subject foretells, and takes.
+const FORETOLD: f64 = 4096.0;
+
 /// Logits of which the golden's ids are the first.
 fn along(golden: &ModelGolden) -> Rows {
-    let width = golden.greedy.iter().max().map_or(1, |id| *id as usize + 1);
-    let mut numbers = vec![0.0; width * golden.greedy.len()];
-    for (row, id) in numbers.chunks_exact_mut(width).zip(&golden.greedy) {
+    let width = golden.chosen.iter().max().map_or(1, |id| *id as usize + 1);
+    let mut numbers = vec![0.0; width * golden.chosen.len()];
+    for (row, id) in numbers.chunks_exact_mut(width).zip(&golden.chosen) {
         row[*id as usize] = 1.0;
     }
     Rows { width, numbers }
@@ -138,29 +140,62 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("one id changed where the margin decides", |_, golden, a| {
-        let class = Class::of(a.activations);
-        let at =
-            (0..golden.greedy.len()).find(|i| class.decides(golden.margin[*i], golden.std[*i]));
+        let at = (0..golden.told).find(|at| decided(golden, a, *at));
         match (&mut a.content, at) {
-            (Content::Generation { runs, .. }, Some(at)) => {
-                runs.iter_mut().for_each(|run| run[at] += 1);
+            (Content::Generation(written), Some(at)) => {
+                written.runs.iter_mut().for_each(|run| run[at] += 1);
                 true
             }
             _ => false,
         }
     }),
-    ("one id missing", |_, _, a| match &mut a.content {
-        Content::Generation { runs, .. } => runs.iter_mut().all(|run| run.pop().is_some()),
+    ("every id the one behind it", |_, golden, a| {
+        let told = &golden.chosen[..golden.told];
+        let differs = told.iter().zip(told.iter().cycle().skip(1)).position(|(a, b)| a != b);
+        let seen = differs.is_some_and(|at| decided(golden, a, at));
+        match &mut a.content {
+            Content::Generation(written) if seen => {
+                written.runs.iter_mut().for_each(|run| run.rotate_left(1));
+                true
+            }
+            _ => false,
+        }
+    }),
+    ("one id missing", |_, golden, a| {
+        let last = golden.told.checked_sub(1);
+        let seen = last.is_some_and(|at| decided(golden, a, at));
+        match &mut a.content {
+            Content::Generation(w) if seen => w.runs.iter_mut().all(|run| run.pop().is_some()),
+            _ => false,
+        }
+    }),
+    ("the id that comes next", |_, golden, a| match &mut a.content {
+        Content::Generation(written) => {
+            let next = golden.chosen.get(golden.told).copied().unwrap_or_default();
+            written.runs.iter_mut().for_each(|run| run.push(next));
+            true
+        }
+        _ => false,
+    }),
+    ("another end", |_, golden, a| match &mut a.content {
+        Content::Generation(written) => {
+            let other = if golden.stop == "length" { "eos" } else { "length" };
+            written.stop.replace(other.to_owned()).is_some()
+        }
+        _ => false,
+    }),
+    ("one byte less of the text", |_, _, a| match &mut a.content {
+        Content::Generation(Written { told: Some(told), .. }) => told.pop().is_some(),
         _ => false,
     }),
     ("another text in the last run", |_, _, a| match &mut a.content {
-        Content::Generation { runs, .. } if runs.len() > 1 => {
+        Content::Generation(Written { runs, .. }) if runs.len() > 1 => {
             runs.last_mut().and_then(|run| run.last_mut()).map(|id| *id += 1).is_some()
         }
         _ => false,
     }),
     ("a neighbour's ids in a batch", |_, _, a| match &mut a.content {
-        Content::Generation { beside, .. } if beside.len() > 1 => {
+        Content::Generation(Written { beside, .. }) if beside.len() > 1 => {
             let own = place(beside.len() - 1);
             beside[own].together = beside[own - 1].together.clone();
             true
@@ -168,7 +203,7 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("one seed, or one prompt, for all of a batch", |_, _, a| match &mut a.content {
-        Content::Generation { beside, .. } if beside.len() > 1 => {
+        Content::Generation(Written { beside, .. }) if beside.len() > 1 => {
             let own = beside[place(beside.len() - 1)].together.clone();
             beside.iter_mut().for_each(|sequence| sequence.together.clone_from(&own));
             true
@@ -176,7 +211,7 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("a sequence of a batch that ends a token early", |_, _, a| match &mut a.content {
-        Content::Generation { beside, .. } => {
+        Content::Generation(Written { beside, .. }) => {
             beside.last_mut().and_then(|sequence| sequence.together.pop()).is_some()
         }
         _ => false,
@@ -186,14 +221,14 @@ const FAULTS: &[(&str, Fault)] = &[
             used[1] += 1.0;
             true
         }
-        Content::Generation { used, .. } if repeats(case) => {
+        Content::Generation(Written { used, .. }) if repeats(case) => {
             used[1] += 1.0;
             true
         }
         _ => false,
     }),
     ("a control character", |_, _, a| match &mut a.content {
-        Content::Generation { text: Some(text), .. } => {
+        Content::Generation(Written { told: Some(text), .. }) => {
             text.push(7);
             true
         }
@@ -231,6 +266,20 @@ const FAULTS: &[(&str, Fault)] = &[
         }
         _ => false,
     }),
+    ("a byte more than foretold", |_, _, a| match &a.content {
+        Content::Load { foretold: Some(_), .. } => {
+            a.figures.get_mut("bytes_arena").map(|bytes| *bytes += 1.0).is_some()
+        }
+        _ => false,
+    }),
+    ("a session larger than foretold", |_, _, a| match &a.content {
+        Content::Load { foretold: Some(all), .. } => {
+            let parts = [("bytes_weights", all - 8.0), ("bytes_session", 16.0)];
+            a.figures.extend(parts.map(|(name, bytes)| (name.to_owned(), bytes)));
+            true
+        }
+        _ => false,
+    }),
     ("loaded too late", |case, _, a| match (&case.ask, a.figures.get_mut("load_ms")) {
         (Ask::Load(load), Some(ms)) => {
             *ms = load.within_s.unwrap_or_default() * 2e3;
@@ -242,6 +291,12 @@ const FAULTS: &[(&str, Fault)] = &[
         a.ids.as_mut().and_then(|ids| ids.last_mut()).map(|id| *id += 1).is_some()
     }),
 ];
+
+/// Whether the golden decides a position for the class of an answer.
+fn decided(golden: &ModelGolden, a: &Answer, at: usize) -> bool {
+    let margin = golden.margin.get(at).zip(golden.std.get(at));
+    margin.is_some_and(|(margin, std)| Class::of(a.activations).decides(*margin, *std))
+}
 
 /// Whether a text is asked for often enough to show what each leaves behind.
 fn repeats(case: &ModelCase) -> bool {
@@ -327,10 +382,19 @@ pub fn wrong(case: &ModelCase, golden: &ModelGolden, fault: &str) -> Result<Answ
                 ways.iter_mut().for_each(|(_, w)| *w = rows.clone());
             }
         }
-        Content::Generation { runs, text, forced, .. } => {
-            if let Some(rows) = take("greedy") {
-                runs.iter_mut().for_each(|run| *run = ids(&rows));
-                (*text, *forced) = (None, None);
+        Content::Generation(written) => {
+            let bytes = |rows: &Rows| rows.numbers.iter().map(|x| *x as u8).collect::<Vec<_>>();
+            let told = if tensors.contains_key("greedy") { "greedy" } else { "ids" };
+            if let Some(rows) = take(told) {
+                written.runs.iter_mut().for_each(|run| *run = ids(&rows));
+                (written.text, written.forced) = (None, None);
+            }
+            // A greedy text of a wrong model has its ids alone.
+            if told == "greedy" {
+                written.told = None;
+            } else if let (Some(text), Some(stop)) = (take("text"), take("stop")) {
+                written.told = Some(bytes(&text));
+                written.stop = String::from_utf8(bytes(&stop)).ok();
             }
         }
         Content::Perplexity(x) => {

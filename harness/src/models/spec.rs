@@ -228,9 +228,7 @@ fn object(r: &Reader<'_>, node: &Node, path: &str) -> Option<Map<String, Value>>
 
 fn prompt(r: &Reader<'_>, node: &Node, path: &str) -> Option<Prompt> {
     let mut f = r.fields(node, path)?;
-    let ids = f.may("ids", |r, n, p| {
-        r.list(n, p, |r, n, p| i32::try_from(r.int(n, p, 0, i64::from(i32::MAX))?).ok())
-    });
+    let ids = f.may("ids", |r, n, p| r.list(n, p, id));
     let text = f.may("text", Reader::text);
     f.done();
     match (ids, text) {
@@ -252,7 +250,8 @@ fn load(f: &mut Fields<'_, '_>) -> Option<Ask> {
     });
     let within_s = f.may("within_s", |r, n, p| r.number_in(n, p, (0.0, false, 3600.0)));
     let memory = f.may("memory", Reader::flag).unwrap_or_default();
-    Some(Ask::Load(Load { path, with, refuses, within_s, memory }))
+    let foretold = f.may("foretold", Reader::flag).unwrap_or_default();
+    Some(Ask::Load(Load { path, with, refuses, within_s, memory, foretold }))
 }
 
 fn stage(f: &mut Fields<'_, '_>) -> Option<Ask> {
@@ -302,9 +301,14 @@ fn way(r: &Reader<'_>, node: &Node, path: &str) -> Option<Way> {
 fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
     let prompt = f.need("prompt", prompt);
     let max_tokens = f.need("max_tokens", |r, n, p| r.int(n, p, 1, 4096));
-    let decided = f.may("decided_at_least", |r, n, p| r.number_in(n, p, (0.0, false, 1.0)));
     let repeat = f.may("repeat", |r, n, p| Some(r.int(n, p, 1, 10_000)? as u32));
-    let sampling = f.may("sampling", object).unwrap_or_default();
+    let sampling = f.may("sampling", sampling).unwrap_or_default();
+    let stop = f.may("stop", |r, n, p| r.list(n, p, Reader::text)).unwrap_or_default();
+    let stop_ids = f.may("stop_ids", |r, n, p| r.list(n, p, id)).unwrap_or_default();
+    let context = f.may("context", |r, n, p| Some(r.int(n, p, 2, 1 << 20)? as usize));
+    // What is drawn may be judged by its repetition alone.
+    let drawn = sampling.contains_key("temperature");
+    let decided = f.may("decided_at_least", |r, n, p| r.number_in(n, p, (0.0, drawn, 1.0)));
     let beside = f.may("beside", |r, n, p| Some(r.int(n, p, 1, 7)? as usize)).unwrap_or_default();
     Some(Ask::Generation(Generation {
         prompt: prompt?,
@@ -312,8 +316,39 @@ fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
         decided_at_least: decided.unwrap_or(0.5),
         repeat: repeat.unwrap_or(1),
         sampling,
+        stop,
+        stop_ids,
+        context,
         beside,
     }))
+}
+
+/// Settings of the sampling chain, by the names of `generate`.
+fn sampling(r: &Reader<'_>, node: &Node, path: &str) -> Option<Map<String, Value>> {
+    let mut f = r.fields(node, path)?;
+    let mut settings = Map::new();
+    let ranges = [
+        ("temperature", (0.0, true, 2.0)),
+        ("top_p", (0.0, true, 1.0)),
+        ("min_p", (0.0, true, 1.0)),
+        ("repetition_penalty", (0.0, false, 2.0)),
+    ];
+    for (key, range) in ranges {
+        if let Some(x) = f.may(key, |r, n, p| r.number_in(n, p, range)) {
+            settings.insert(key.to_owned(), x.into());
+        }
+    }
+    for (key, most) in [("top_k", 1 << 20), ("seed", (1 << 53) - 1)] {
+        if let Some(x) = f.may(key, |r, n, p| r.int(n, p, 0, most)) {
+            settings.insert(key.to_owned(), x.into());
+        }
+    }
+    f.done();
+    Some(settings)
+}
+
+fn id(r: &Reader<'_>, node: &Node, path: &str) -> Option<i32> {
+    i32::try_from(r.int(node, path, 0, i64::from(i32::MAX))?).ok()
 }
 
 fn perplexity(f: &mut Fields<'_, '_>) -> Option<Ask> {
@@ -363,10 +398,8 @@ fn one(
 ) -> ModelCase {
     let stem = &file.model.value;
     let weights = form.weights.as_ref().unwrap_or(label);
-    let seeded = |g: &Generation| g.sampling.get("temperature").is_some_and(|t| *t != 0);
     let golden = match &spec.ask {
         Ask::Load(_) => None,
-        Ask::Generation(g) if seeded(g) => None,
         _ => {
             // What is not shipped has goldens that are not shipped either.
             let room = if form.hub.is_some() { "local" } else { "stages" };
@@ -396,7 +429,10 @@ fn one(
         source: file.source.clone(),
         place: Place { file: name.to_owned(), line: spec.name.line, column: spec.name.column },
         form: Form { label: label.clone(), at: lies, hf },
-        context: file.context,
+        context: match &spec.ask {
+            Ask::Generation(Generation { context: Some(own), .. }) => *own,
+            _ => file.context,
+        },
         activations,
         ask: within(spec.ask.clone(), file.context),
         golden,

@@ -2,10 +2,11 @@
 
 use goldgate_engine::dtype::DType;
 
-use crate::models::ask::Content;
+use crate::judge::Asked;
+use crate::models::ask::{Content, Route, Written};
 use crate::models::golden::{ModelGolden, Rows};
-use crate::models::judge::judge;
 use crate::models::judge::stage::place;
+use crate::models::judge::{Judgement, judge};
 use crate::models::selfcheck::{perfect, self_check};
 use crate::models::spec::{expand, model_file};
 use crate::models::{ModelCase, Way};
@@ -22,6 +23,11 @@ files:
   f16: { path: models/tiny/f16.gguf }
   hf: { path: models/tiny/hf, weights: f16 }
 context: 16
+loads:
+  - name: fits
+    why: a reason
+    memory: true
+    foretold: true
 stages:
   - name: slots
     why: a reason
@@ -40,6 +46,18 @@ generation:
     prompt: { text: "Once" }
     max_tokens: 4
     repeat: 2
+  - name: drawn
+    why: a reason
+    prompt: { text: "Once" }
+    max_tokens: 4
+    sampling: { temperature: 0.8, seed: 7 }
+  - name: ended
+    why: a reason
+    prompt: { ids: [1, 2, 3] }
+    max_tokens: 8
+    stop: ["stop"]
+    stop_ids: [5]
+    context: 12
 perplexity:
   - name: chapter
     why: a reason
@@ -85,8 +103,20 @@ fn golden(name: &str) -> ModelGolden {
             golden.logits = rows(2, 5);
             (golden.margin, golden.std) = (vec![1.0; 2], vec![1.0; 2]);
         }
+        "fits" => golden.ids.clear(),
+        "drawn" => {
+            golden = ModelGolden { branches: Vec::new(), ..self::golden("text") };
+        }
+        "ended" => {
+            // The third token would be text, the fourth ends it.
+            (golden.chosen, golden.told) = (vec![7, 8, 9, 5], 3);
+            (golden.text, golden.stop) = (b" upon".to_vec(), "eos".to_owned());
+            (golden.margin, golden.std) = (vec![1.0, 1.0, 1.0, 1e-6], vec![1.0; 4]);
+            golden.logprob = vec![-1.0; 4];
+        }
         "text" => {
-            golden.greedy = vec![7, 8, 9, 10];
+            golden.chosen = vec![7, 8, 9, 10];
+            (golden.told, golden.stop) = (4, "length".to_owned());
             golden.text = b" upon".to_vec();
             (golden.margin, golden.std) = (vec![1.0, 1.0, 1e-6, 1.0], vec![1.0; 4]);
             golden.logprob = vec![-1.0; 4];
@@ -107,16 +137,23 @@ fn a_case_is_asked_in_every_form_and_type() {
     assert_eq!(
         names,
         [
+            "gate2::tiny::fits::f16",
+            "gate2::tiny::fits::hf",
             "gate2::tiny::slots::f16-f32",
             "gate2::tiny::slots::hf-f32",
             "gate2::tiny::rows::f16",
             "gate2::tiny::rows::hf",
             "gate2::tiny::text::f16",
             "gate2::tiny::text::hf",
+            "gate2::tiny::drawn::f16",
+            "gate2::tiny::drawn::hf",
+            "gate2::tiny::ended::f16",
+            "gate2::tiny::ended::hf",
             "gate2::tiny::chapter::f16",
             "gate2::tiny::chapter::hf",
         ]
     );
+    assert_eq!((case("ended").context, case("text").context), (12, 16));
     let shared = case("rows").golden;
     assert_eq!(shared.as_deref(), Some("stages/tiny/rows.f16.safetensors"));
 }
@@ -131,6 +168,11 @@ fn what_makes_no_sense_is_refused() {
         ("name: chapter", "name: text", "ID_DUP"),
         ("path: models/tiny/hf", "path: ../hf", "PATH"),
         ("tokens: 20", "tokens: 20\n    temperature: 1.0", "UNKNOWN_FIELD"),
+        ("seed: 7", "seeds: 7", "UNKNOWN_FIELD"),
+        ("temperature: 0.8", "temperature: 2.5", "RANGE"),
+        ("stop_ids: [5]", "stop_ids: [-5]", "RANGE"),
+        ("stop_ids: [5]", "decided_at_least: 0", "RANGE"),
+        ("stop: [\"stop\"]", "stop: [\"\"]", "TYPE"),
         ("context: 16", "context: 0", "RANGE"),
     ];
     for (from, to, code) in table {
@@ -142,7 +184,15 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn every_kind_sees_its_planted_faults() {
-    for (name, least) in [("slots", 5), ("rows", 5), ("text", 5), ("chapter", 3)] {
+    for (name, least) in [
+        ("fits", 4),
+        ("slots", 5),
+        ("rows", 5),
+        ("text", 8),
+        ("drawn", 6),
+        ("ended", 7),
+        ("chapter", 3),
+    ] {
         let (found, asked) = self_check(&case(name), &golden(name)).expect(name);
         assert!(found == asked && asked >= least, "{name}: {found} of {asked}");
     }
@@ -198,7 +248,7 @@ fn a_text_may_leave_the_golden_only_where_no_margin_decides() {
     let (case, golden) = (case("text"), golden("text"));
     let told = |ids: [i32; 4]| {
         let mut answer = perfect(&case, &golden);
-        let Content::Generation { runs, .. } = &mut answer.content else { panic!("text") };
+        let Content::Generation(Written { runs, .. }) = &mut answer.content else { panic!("text") };
         *runs = vec![ids.to_vec(); 2];
         judge(&case, &golden, &answer).verdict()
     };
@@ -211,6 +261,104 @@ fn a_text_may_leave_the_golden_only_where_no_margin_decides() {
     let unknown = told([7, 8, 13, 13]);
     assert!(matches!(unknown, Verdict::NotRun { kind: NotRun::Inconclusive, .. }), "{unknown:?}");
     assert!(matches!(told([7, 9, 9, 10]), Verdict::Fail { kind: FailKind::Bits, .. }));
+}
+
+/// An answer to a case of generation, changed.
+fn wrote(name: &str, change: impl Fn(&mut Written)) -> Judgement {
+    let (case, golden) = (case(name), golden(name));
+    let mut answer = perfect(&case, &golden);
+    let Content::Generation(written) = &mut answer.content else { panic!("text") };
+    change(written);
+    judge(&case, &golden, &answer)
+}
+
+#[test]
+fn what_ends_a_text_is_not_handed_out() {
+    let told = |ids: &[i32], stop: &str| {
+        wrote("ended", |written| {
+            (written.runs, written.stop) = (vec![ids.to_vec()], Some(stop.to_owned()));
+        })
+        .verdict()
+    };
+    let fails = |kind, verdict| matches!(verdict, Verdict::Fail { kind: k, .. } if k == kind);
+    assert_eq!(told(&[7, 8, 9], "eos"), Verdict::Pass);
+    // Handed out, although the margin does not decide that it comes.
+    assert!(fails(FailKind::Bits, told(&[7, 8, 9, 5], "eos")));
+    // Another token in its place, which no margin forbids; but one before it is decided.
+    assert_eq!(told(&[7, 8, 9, 6, 1], "length"), Verdict::Pass);
+    assert!(fails(FailKind::Bits, told(&[7, 8, 6], "eos")));
+    assert!(fails(FailKind::Shape, told(&[7, 8], "eos")));
+    assert!(fails(FailKind::Bits, told(&[7, 8, 9], "length")));
+    assert!(fails(FailKind::Shape, told(&[7, 8, 9, 6, 1, 1, 1, 1, 1], "length")));
+    let silent = wrote("ended", |written| written.stop = None);
+    assert!(fails(FailKind::Shape, silent.verdict()));
+    let uncut = wrote("ended", |written| written.told = Some(b" upon stop".to_vec()));
+    assert!(fails(FailKind::Bits, uncut.verdict()));
+    let no_text = wrote("ended", |written| written.told = None);
+    assert!(fails(FailKind::Shape, no_text.verdict()));
+}
+
+#[test]
+fn another_generator_is_judged_by_its_repetition() {
+    let other = |written: &mut Written| written.runs = vec![vec![7, 1, 1, 1]];
+    assert!(matches!(wrote("drawn", other).verdict(), Verdict::Fail { kind: FailKind::Bits, .. }));
+    let own = wrote("drawn", |written| {
+        other(written);
+        written.own_draws = true;
+    });
+    assert_eq!(own.verdict(), Verdict::Pass);
+    assert_eq!(own.notes().len(), 1);
+    // Undecided, and drawn: nobody asks how likely it is.
+    let late = wrote("drawn", |written| written.runs = vec![vec![7, 8, 1, 1]]);
+    assert_eq!(late.verdict(), Verdict::Pass);
+    let short = wrote("drawn", |written| {
+        (written.runs, written.own_draws) = (vec![vec![7, 1]], true);
+    });
+    assert!(matches!(short.verdict(), Verdict::Fail { kind: FailKind::Shape, .. }));
+}
+
+#[test]
+fn what_nobody_told_is_a_note() {
+    let (case, golden) = (case("fits"), golden("fits"));
+    let mut answer = perfect(&case, &golden);
+    assert_eq!(judge(&case, &golden, &answer).notes(), [""; 0]);
+    let Content::Load { used, .. } = &mut answer.content else { panic!("a load") };
+    used.clear();
+    let judged = judge(&case, &golden, &answer);
+    assert_eq!((judged.verdict(), judged.notes()), (Verdict::Pass, vec![MEMORY.to_owned()]));
+    let Content::Load { foretold, .. } = &mut answer.content else { panic!("a load") };
+    *foretold = None;
+    let mut judged = judge(&case, &golden, &answer);
+    assert_eq!(judged.notes(), ["not observed: memory, foretold memory"]);
+    judged.told(&Asked::Foreign("cuda".to_owned()));
+    assert_eq!(judged.verdict(), Verdict::Pass);
+    judged.told(&Asked::Cpu);
+    assert!(matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Shape, .. }));
+}
+
+const MEMORY: &str = "not observed: memory";
+
+#[test]
+fn our_own_card_names_its_kernels() {
+    let named = Route { entries: ["rope_f16".to_owned()].into(), ..Route::default() };
+    let empty = Route { empty: 1, ..named.clone() };
+    let silent = Route { silent: 1, ..named.clone() };
+    let foreign = |kind: &str| Asked::Foreign(kind.to_owned());
+    for (asked, route, fails, notes) in [
+        (Asked::Cuda, &named, false, 0),
+        (Asked::Cuda, &empty, true, 0),
+        (Asked::Cuda, &silent, true, 0),
+        (Asked::Cpu, &silent, false, 0),
+        (foreign("cuda"), &named, false, 0),
+        (foreign("cuda"), &empty, true, 0),
+        (foreign("cuda"), &silent, false, 1),
+        (foreign("cpu"), &silent, false, 1),
+    ] {
+        let mut judged = Judgement::default();
+        judged.routed(&asked, route);
+        let failed = matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Route, .. });
+        assert_eq!((failed, judged.notes().len()), (fails, notes), "{asked:?} {route:?}");
+    }
 }
 
 #[test]

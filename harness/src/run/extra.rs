@@ -15,6 +15,7 @@ use crate::models::ask::{Asker, Held};
 use crate::models::{ModelCase, row as models};
 use crate::report::Row;
 use crate::run::slots::launch;
+use crate::run::trial::asked;
 use crate::run::{Context, Teller, files};
 use crate::spec::Bench;
 use crate::spec::op::Against;
@@ -233,7 +234,7 @@ fn ask(
 ) -> Row {
     match &extra.what {
         What::Model(case) => {
-            let row = of_model(context, case, &extra.label, slot, held);
+            let row = of_model(context, extra, case, slot, held);
             (context.known)(row, slot.hello().device_name())
         }
         What::Tokens(case) => {
@@ -268,15 +269,16 @@ fn ask(
 /// A row that fails is asked once more, alone in a fresh process: a pass is flaky, and no pass.
 fn of_model(
     context: &Context<'_>,
+    extra: &Extra,
     case: &ModelCase,
-    label: &str,
     slot: &mut Slot,
     held: &mut Held,
 ) -> Row {
     let (folder, elsewhere) = (context.goldens.folder(), context.goldens.models());
+    let asked = asked(context, extra.subject, slot);
     let mut once = |slot: &mut Slot| {
         let mut asker = Asker::new(slot, held, folder, elsewhere);
-        models::ask(case, label, context.goldens.model(case), &mut asker)
+        models::ask(case, (&extra.label, &asked), context.goldens.model(case), &mut asker)
     };
     let mut row = once(slot);
     let Verdict::Fail { kind, message } = row.verdict.clone() else { return row };

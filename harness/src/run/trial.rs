@@ -131,7 +131,7 @@ pub(super) fn ask(
     }
     let limit = context.options.timeout.unwrap_or(case.timeout);
     let execution = subject.op(question, limit);
-    let asked = asked(context, trial, subject);
+    let asked = asked(context, trial.subject, subject);
     let mut judgement = judge(&case.expect, rulers, &execution.outcome, &asked);
     if judgement.passed()
         && let Some(verdict) = same::judge(case, question, &execution, subject, limit)
@@ -147,8 +147,9 @@ pub(super) fn ask(
     (told, bits)
 }
 
-fn asked(context: &Context<'_>, trial: &Trial, subject: &dyn Subject) -> Asked {
-    match context.plan.subjects[trial.subject].how {
+/// Who answers for the `at`-th subject of the plan.
+pub(super) fn asked(context: &Context<'_>, at: usize, subject: &dyn Subject) -> Asked {
+    match context.plan.subjects[at].how {
         How::Cpu => Asked::Cpu,
         How::Cuda(_) => Asked::Cuda,
         How::Command(_) => Asked::Foreign(subject.hello().device_kind().to_owned()),

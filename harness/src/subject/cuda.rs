@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use goldgate_engine::cuda::{Device as Card, DeviceError, Settings};
+use goldgate_engine::cuda::{Card as Properties, Device as Card, DeviceError, Settings};
 use goldgate_engine::exec::bench;
 use goldgate_engine::exec::op::{self, OpError};
 use goldgate_engine::ops;
@@ -136,6 +136,10 @@ impl Device for Cuda {
         tell: Tell<'_>,
     ) -> Result<Answer, NoAnswer> {
         self.models.answer(&mut Place::Cuda(&mut self.card), ask, tensors, tell)
+    }
+
+    fn card(&self) -> Properties {
+        self.card.card().clone()
     }
 
     fn memory(&self) -> Option<Value> {

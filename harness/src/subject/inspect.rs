@@ -84,14 +84,14 @@ impl Inspected {
         }
     }
 
-    /// The memory that `load` takes on a card with the options of `ask`, which are those of `load`;
+    /// The memory that `load` takes on `card` with the options of `ask`, which are those of `load`;
     /// nothing for what is no model.
     ///
     /// # Errors
     /// What `load` refuses too.
-    pub fn need(&self, ask: &Value) -> Result<Value, NoAnswer> {
+    pub fn need(&self, card: &Card, ask: &Value) -> Result<Value, NoAnswer> {
         match self {
-            Inspected::Model(whole) => whole.need(ask),
+            Inspected::Model(whole) => whole.need(card, ask),
             Inspected::Tokenizer(..) => Ok(Value::Null),
         }
     }
@@ -193,13 +193,13 @@ impl Whole {
         })
     }
 
-    /// The memory that `load` takes on a card with the options of `ask`, which are those of `load`:
+    /// The memory that `load` takes on `card` with the options of `ask`, which are those of `load`:
     /// the card whose figures were taken, what is in force, and bytes.
     ///
     /// # Errors
     /// What `load` refuses too.
-    fn need(&self, ask: &Value) -> Result<Value, NoAnswer> {
-        needed(&Card::h200(), ask, &self.config, &Form::of(&self.config, &self.checkpoint))
+    fn need(&self, card: &Card, ask: &Value) -> Result<Value, NoAnswer> {
+        needed(card, ask, &self.config, &Form::of(&self.config, &self.checkpoint))
     }
 
     fn text(&self, need: &Value) -> String {

@@ -21,9 +21,11 @@ use goldgate_engine::weights::Checkpoint;
 use goldgate_engine::{Tensor, weights};
 use serde_json::{Map, Value, json};
 
+use crate::subject::handed::Handed;
 use crate::subject::plan::{Plan, card, usual};
 use crate::subject::serve::{Answer, NoAnswer, Trouble};
 use crate::subject::several;
+use crate::subject::text::bytes;
 use crate::subject::want::{compact, matches, rows, words};
 
 /// The calls that are answered here.
@@ -72,7 +74,10 @@ impl Models {
                 let handle = number(ask, "model")?;
                 let loaded = self.models.get(&handle).ok_or_else(|| none("model"))?;
                 let session = Session::open(place, &loaded.model).map_err(no_answer)?;
-                Ok(fields(json!({"session": self.keep(handle, session)})))
+                // The definitions take no arena, and say nothing of one.
+                let taken = Some(session.bytes()).filter(|bytes| *bytes > 0);
+                let session = self.keep(handle, session);
+                Ok(fields(json!({"session": session, "bytes_session": taken})))
             }
             Some("extend") => self.extend(place, ask, operands),
             Some("fork") => {
@@ -144,7 +149,7 @@ impl Models {
             "plan": if plan.settings.options.fused { "fused" } else { "plain" },
             "graph": plan.settings.options.graph,
             "trace": plan.settings.trace,
-            "bytes_weights": sizes.weights,
+            "bytes_weights": model.bytes().unwrap_or(sizes.weights),
             "bytes_arena": sizes.weights + sizes.session(),
             "bytes_driver": driver,
             "load_ms": begin.elapsed().as_secs_f64() * 1e3,
@@ -189,7 +194,10 @@ impl Models {
             extra
                 .extend(loads.into_iter().map(|(name, load)| (format!("{name}.local"), one(load))));
         }
+        // What others left is not this question's.
+        model.route();
         let mut output = session.extend(place, model, &ids, &wanted).map_err(no_answer)?;
+        let route = model.route();
         let mut results = BTreeMap::new();
         if let Some(logits) = output.slots.remove("logits") {
             if want["logits"] == "compact" {
@@ -207,6 +215,7 @@ impl Models {
         results.extend(extra);
         let mut answer = fields(json!({"types": types, "length": session.length()}));
         answer.results = results;
+        answer.observed.route = route;
         Ok(answer)
     }
 
@@ -244,6 +253,8 @@ impl Models {
             let message = format!("{} tokens, wants 1 to {context}", ids.len());
             return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
         }
+        // What others left is not this question's.
+        loaded.model.route();
         let request = Request {
             ids: &ids,
             max_tokens: ask["max_tokens"].as_u64().unwrap_or(128) as usize,
@@ -251,21 +262,20 @@ impl Models {
             stop_ids: &stop_ids(ask)?,
         };
         let stops = words(&ask["stop"]);
+        if stops.iter().any(String::is_empty) {
+            return Err(bad("stop has an empty text"));
+        }
         if !stops.is_empty() && loaded.tokenizer.is_none() {
             return Err(NoAnswer::Unsupported("stop texts without a vocabulary".to_owned()));
         }
-        let mut decoder = loaded.tokenizer.as_ref().map(Tokenizer::stream);
-        let mut text = Vec::new();
+        let mut handed = Handed::new(loaded.tokenizer.as_ref(), &stops);
         let begin = Instant::now();
-        let (mut told, mut times) = (Vec::new(), Vec::new());
+        let mut times = Vec::new();
         let mut take = |id: u32| {
             times.push(begin.elapsed().as_secs_f64() * 1e3);
             let ms = times.last().copied();
-            tell(json!({"event": "token", "index": told.len(), "token": id, "ms": ms}));
-            told.push(id as i32);
-            let new = decoder.as_mut().and_then(|d| d.push(id).ok());
-            text.extend(new.unwrap_or_default());
-            !stops.iter().any(|stop| text.windows(stop.len().max(1)).any(|w| w == stop.as_bytes()))
+            tell(json!({"event": "token", "index": handed.count(), "token": id, "ms": ms}));
+            handed.push(id)
         };
         let rows = loaded.config.vocabulary;
         let stop = generate(place, &loaded.model, rows, &request, &mut take).map_err(no_answer)?;
@@ -274,7 +284,10 @@ impl Models {
             "first_token_ms": times.first(),
             "total_ms": begin.elapsed().as_secs_f64() * 1e3,
         }));
-        answer.results.insert("ids".to_owned(), Tensor::from_i32(&[told.len()], &told));
+        let (ids, text) = handed.finish();
+        answer.results.insert("ids".to_owned(), Tensor::from_i32(&[ids.len()], &ids));
+        answer.results.extend(text.map(|text| ("text".to_owned(), bytes(text))));
+        answer.observed.route = loaded.model.route();
         Ok(answer)
     }
 }
@@ -331,9 +344,6 @@ pub(super) fn sampling(ask: &Value) -> Result<Sampling, NoAnswer> {
 }
 
 pub(super) fn stop_ids(ask: &Value) -> Result<Vec<u32>, NoAnswer> {
-    if ask["ignore_eos"] == true {
-        return Ok(Vec::new());
-    }
     let list = ask["stop_ids"].as_array().into_iter().flatten();
     let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
     list.map(|v| id(v).ok_or_else(|| bad("stop_ids wants ids"))).collect()

@@ -205,7 +205,7 @@ mod tests {
             {
                 let ask = json!({"call": "load", "path": path, "context": context, "chunk": chunk,
                                  "activations": dtype, "kv": kv});
-                let need = whole.need(&ask).expect("it runs");
+                let need = whole.need(&Card::h200(), &ask).expect("it runs");
                 let loaded = cpu.model(&ask, &none, &mut |_| ()).expect("loads").fields;
                 for key in ["bytes_weights", "bytes_arena", "context", "chunk", "kv"] {
                     assert_eq!(need[key], loaded[key], "{path} {key} at {context}");
@@ -219,7 +219,9 @@ mod tests {
                 let unload = json!({"call": "unload", "model": loaded["model"]});
                 cpu.model(&unload, &none, &mut |_| ()).expect("unloads");
             }
-            let beyond = whole.need(&json!({"context": 1u64 << 40})).expect_err("beyond the model");
+            let beyond = whole
+                .need(&Card::h200(), &json!({"context": 1u64 << 40}))
+                .expect_err("beyond the model");
             assert!(matches!(beyond, NoAnswer::Refused(r) if r.operand == "context"));
         }
     }
@@ -249,14 +251,14 @@ mod tests {
         let whole = Inspected::open(Path::new(&path)).expect("a good file");
         let need = |sequences: u64| {
             let ask = json!({"context": 100, "chunk": 64, "sequences": sequences});
-            whole.need(&ask).expect("it runs")
+            whole.need(&Card::h200(), &ask).expect("it runs")
         };
         let (one, eight) = (need(1), need(8));
         assert_eq!(one["bytes_weights"], eight["bytes_weights"]);
         let state = |facts: &Value| facts["bytes_state"].as_u64().expect("bytes");
         assert!(state(&eight) <= 8 * state(&one), "padding is once a state");
         assert!(state(&eight) > 7 * state(&one));
-        let nine = whole.need(&json!({"sequences": 9})).expect_err("too many");
+        let nine = whole.need(&Card::h200(), &json!({"sequences": 9})).expect_err("too many");
         let NoAnswer::Refused(refusal) = nine else { panic!("{nine:?}") };
         assert_eq!((&*refusal.operand, refusal.kind), ("sequences", RefusalKind::CapacityExceeded));
     }

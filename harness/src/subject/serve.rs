@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use goldgate_engine::Tensor;
+use goldgate_engine::cuda::Card;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
 use goldgate_engine::session::Place;
@@ -75,6 +76,11 @@ pub trait Device {
     /// The `ok` of memory, if it can tell.
     fn memory(&self) -> Option<Value> {
         None
+    }
+
+    /// The card whose figures foretell what `load` takes; without one of its own, the H200's.
+    fn card(&self) -> Card {
+        Card::h200()
     }
 }
 
@@ -236,7 +242,7 @@ fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, boo
         }
         Some("bench") => (said(bench(frame, device)), false),
         Some("check") => (checked(ask, device), false),
-        Some("inspect") => (inspected(ask), false),
+        Some("inspect") => (inspected(ask, &device.card()), false),
         Some("tokenize" | "detokenize") => (said(device.text(ask, &frame.tensors)), false),
         Some(call) if models::CALLS.contains(&call) => {
             (said(device.model(ask, &frame.tensors, tell)), false)
@@ -250,7 +256,7 @@ fn answer(frame: &Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Frame, boo
 }
 
 /// A model file, without a device: what it took to read is counted.
-fn inspected(ask: &Value) -> Frame {
+fn inspected(ask: &Value, card: &Card) -> Frame {
     let Some(path) = ask["path"].as_str() else {
         let message = "inspect without a path".to_owned();
         return failed(&Trouble { class: "bad_request", sticky: false, message });
@@ -272,7 +278,7 @@ fn inspected(ask: &Value) -> Frame {
         Ok(whole) => {
             let mut facts = whole.facts();
             if !ask["context"].is_null() {
-                match whole.need(ask) {
+                match whole.need(card, ask) {
                     Ok(need) => facts["need"] = need,
                     Err(no_answer) => return self::said(Err(no_answer)),
                 }
