@@ -39,7 +39,11 @@ struct AttentionDecodeArgs {
     float scale;
 };
 
-constexpr int DIMS = 8;
+// Elements from a row of a split to the next in shared memory: whole vectors, and 64 bytes beside a
+// multiple of 128, so that eight neighbouring lanes of the scores, four a key, meet no bank twice.
+template <typename C> __device__ __forceinline__ int pitch_of(int d) {
+    return (d * int(sizeof(C)) + 127) / 128 * (128 / sizeof(C)) + 64 / sizeof(C);
+}
 
 // Where a row of the call stands; not ok: a fault was raised, and nothing is stored.
 struct Row {
@@ -69,16 +73,16 @@ __device__ __forceinline__ void load_split(const AttentionDecodeArgs& a, const R
                                            const Seen& s, int row, int kv, int split, C* ks,
                                            C* vs) {
     constexpr int WIDE = 16 / sizeof(C);
-    const i64 pitch = i64(a.kv_heads) * a.d;
+    const i64 cached = i64(a.kv_heads) * a.d;
     C* k = static_cast<C*>(a.k_cache) + kv * a.d;
     C* v = static_cast<C*>(a.v_cache) + kv * a.d;
-    const int wide = a.d % WIDE == 0 ? WIDE : 1, per = a.d / wide;
+    const int wide = a.d % WIDE == 0 ? WIDE : 1, per = a.d / wide, pitch = pitch_of<C>(a.d);
 #pragma unroll 4
     for (int i = threadIdx.x; i < SPLIT * per; i += blockDim.x) {
         const int t = i / per, x = i % per * wide, j = split * SPLIT + t;
         const bool read = j >= s.first && j <= s.last && j != r.position;
-        const i64 at = read ? cache_row(r.sequence, j, a.c, a.ring) * pitch + x : 0;
-        C *key = ks + t * (a.d + 2) + x, *value = vs + t * (a.d + 2) + x;
+        const i64 at = read ? cache_row(r.sequence, j, a.c, a.ring) * cached + x : 0;
+        C *key = ks + t * pitch + x, *value = vs + t * pitch + x;
         if (wide == 1) {
             *key = read ? k[at] : narrow<C>(0.0f);
             *value = read ? v[at] : narrow<C>(0.0f);
@@ -87,31 +91,116 @@ __device__ __forceinline__ void load_split(const AttentionDecodeArgs& a, const R
         const uint4 zero = {0, 0, 0, 0};
         const uint4 ku = read ? *reinterpret_cast<const uint4*>(k + at) : zero;
         const uint4 vu = read ? *reinterpret_cast<const uint4*>(v + at) : zero;
-        // A row of shared memory is two elements longer, so it begins at a word, not at a vector.
-        u32 *kw = reinterpret_cast<u32*>(key), *vw = reinterpret_cast<u32*>(value);
-        kw[0] = ku.x, kw[1] = ku.y, kw[2] = ku.z, kw[3] = ku.w;
-        vw[0] = vu.x, vw[1] = vu.y, vw[2] = vu.z, vw[3] = vu.w;
+        *reinterpret_cast<uint4*>(key) = ku;
+        *reinterpret_cast<uint4*>(value) = vu;
     }
     const int t = r.position - split * SPLIT;
     if (t < 0 || t >= SPLIT) return;
     __syncthreads();
-    const i64 at = cache_row(r.sequence, r.position, a.c, a.ring) * pitch;
+    const i64 at = cache_row(r.sequence, r.position, a.c, a.ring) * cached;
     for (int x = threadIdx.x; x < a.d; x += blockDim.x) {
-        const i64 from = row * pitch + kv * a.d + x;
+        const i64 from = row * cached + kv * a.d + x;
         const C key = narrow<C>(widen(static_cast<const D*>(a.k_new)[from]));
         const C value = narrow<C>(widen(static_cast<const D*>(a.v_new)[from]));
-        ks[t * (a.d + 2) + x] = k[at + x] = key;
-        vs[t * (a.d + 2) + x] = v[at + x] = value;
+        ks[t * pitch + x] = k[at + x] = key;
+        vs[t * pitch + x] = v[at + x] = value;
     }
 }
 
-template <typename D, typename C> __device__ void partial(const AttentionDecodeArgs& a) {
+// p = scale * q . k of each head and key of a split, four lanes a key; -inf where it is not seen.
+template <typename C>
+__device__ __forceinline__ void scores(const AttentionDecodeArgs& a, const Seen& s, int split,
+                                       const float* q, const C* ks, float* p) {
+    constexpr int WIDE = 16 / sizeof(C), KEYS = 8;
+    const int lane = threadIdx.x & 31, warps = blockDim.x >> 5, quarter = lane % 4;
+    const int group = a.heads / a.kv_heads, pitch = pitch_of<C>(a.d);
+    for (int i = threadIdx.x >> 5; i < group * (SPLIT / KEYS); i += warps) {
+        const int h = i / (SPLIT / KEYS), t = i % (SPLIT / KEYS) * KEYS + lane / 4;
+        const float* query = q + h * a.d;
+        const C* key = ks + t * pitch;
+        float dot = 0.0f;
+        if (a.d % WIDE == 0) {
+#pragma unroll 2
+            for (int x = quarter * WIDE; x < a.d; x += 4 * WIDE) {
+                float qs[WIDE], k[WIDE];
+                load_row<float, WIDE>(query + x, qs);
+                load_row<C, WIDE>(key + x, k);
+#pragma unroll
+                for (int e = 0; e < WIDE; ++e) dot = fmaf(qs[e], k[e], dot);
+            }
+        } else {
+            for (int x = quarter; x < a.d; x += 4) dot = fmaf(query[x], widen(key[x]), dot);
+        }
+        dot += __shfl_xor_sync(~0u, dot, 1);
+        dot += __shfl_xor_sync(~0u, dot, 2);
+        const int j = split * SPLIT + t;
+        const bool read = j >= s.first && j <= s.last;
+        if (quarter == 0) p[h * SPLIT + t] = read ? dot * a.scale : -infinity();
+    }
+}
+
+// p = exp(p - top) of a head's keys; what the split's top and sum are.
+__device__ __forceinline__ float2 weigh(float* p) {
+    const int lane = threadIdx.x & 31;
+    const float score[2] = {p[lane], p[lane + 32]};
+    const float top = warp_reduce<Max>(max_nan(score[0], score[1]));
+    float e[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        e[i] = score[i] == -infinity() ? 0.0f : exp_below(score[i] - top);
+        p[lane + 32 * i] = e[i];
+    }
+    return {top, warp_reduce<Sum>(e[0] + e[1])};
+}
+
+// y = p v over keys [from, upto), a lane two neighbouring elements of each 64 (one, where a head is
+// odd); rows that are not seen are zeros with weight zero.
+template <typename C, int PARTS>
+__device__ __forceinline__ void add_values(int d, const float* p, const C* vs, int from, int upto,
+                                           float* to) {
+    const int lane = threadIdx.x & 31, pitch = pitch_of<C>(d);
+    if (d % 2 != 0) {
+        for (int x = lane; x < d; x += 32) {
+            float y = 0.0f;
+            for (int t = from; t < upto; ++t) y = fmaf(p[t], widen(vs[t * pitch + x]), y);
+            to[x] = y;
+        }
+        return;
+    }
+    float y[PARTS][2] = {};
+#pragma unroll 4
+    for (int t = from; t < upto; ++t) {
+        const float weight = p[t];
+#pragma unroll
+        for (int i = 0; i < PARTS; ++i) {
+            const int x = 64 * i + 2 * lane;
+            if (x >= d) break;
+            float v[2];
+            load_row<C, 2>(vs + t * pitch + x, v);
+            y[i][0] = fmaf(weight, v[0], y[i][0]);
+            y[i][1] = fmaf(weight, v[1], y[i][1]);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < PARTS; ++i) {
+        const int x = 64 * i + 2 * lane;
+        if (x < d) store_row<float, 2>(to + x, y[i]);
+    }
+}
+
+template <typename D, typename C, int PARTS> __device__ void partial(const AttentionDecodeArgs& a) {
     extern __shared__ float shared[];
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    const int kv = blockIdx.y, group = a.heads / a.kv_heads;
-    float* q = shared;  // [group, d]
-    C* ks = reinterpret_cast<C*>(q + group * a.d);  // [SPLIT, d + 2]
-    C* vs = ks + SPLIT * (a.d + 2);
+    const int warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    const int kv = blockIdx.y, group = a.heads / a.kv_heads, pitch = pitch_of<C>(a.d);
+    // Few heads leave warps over: then each takes a part of a head's keys, and parts are added in
+    // order.
+    const int share = group >= warps ? 1 : 1 << (31 - __clz(warps / group));
+    C* ks = reinterpret_cast<C*>(shared);  // [SPLIT, pitch]
+    C* vs = ks + SPLIT * pitch;
+    float* p = reinterpret_cast<float*>(vs + SPLIT * pitch);  // [group, SPLIT]
+    float* q = p + group * SPLIT;                             // [group, d]
+    float* parts = q + group * a.d;                           // [group, share, d + d % 2]
+    const int even = a.d + a.d % 2;
     wait_for_previous();
     let_next_start();
     const int row = blockIdx.z;
@@ -126,47 +215,29 @@ template <typename D, typename C> __device__ void partial(const AttentionDecodeA
         __syncthreads();
         load_split<D, C>(a, r, s, row, kv, split, ks, vs);
         __syncthreads();
+        scores<C>(a, s, split, q, ks, p);
+        __syncthreads();
+        const i64 part = i64(row) * a.splits + split - first;
+        float* to = a.partial + (part * a.heads + kv * group) * (a.d + 2);
         for (int h = warp; h < group; h += warps) {
-            float score[2];
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const int t = lane + 32 * e, j = split * SPLIT + t;
-                float dot = 0.0f;
-#pragma unroll 8
-                for (int i = 0; i < a.d; ++i) {
-                    dot = fmaf(q[h * a.d + i], widen(ks[t * (a.d + 2) + i]), dot);
-                }
-                score[e] = j >= s.first && j <= s.last ? dot * a.scale : -infinity();
+            const float2 weights = weigh(p + h * SPLIT);
+            if ((threadIdx.x & 31) == 0) {
+                to[h * (a.d + 2) + a.d] = weights.x;
+                to[h * (a.d + 2) + a.d + 1] = weights.y;
             }
-            const float top = warp_reduce<Max>(max_nan(score[0], score[1]));
-            float p[2], y[DIMS] = {};
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                p[e] = score[e] == -infinity() ? 0.0f : exp_below(score[e] - top);
-            }
-            const float sum = warp_reduce<Sum>(p[0] + p[1]);
-            const int from = max(0, s.first - split * SPLIT);
-            const int upto = min(SPLIT - 1, s.last - split * SPLIT);
-#pragma unroll 4
-            for (int t = from; t <= upto; ++t) {
-                const float weight = __shfl_sync(~0u, t < 32 ? p[0] : p[1], t & 31);
-#pragma unroll
-                for (int i = 0; i < DIMS; ++i) {
-                    const int x = lane + 32 * i;
-                    if (x < a.d) y[i] = fmaf(weight, widen(vs[t * (a.d + 2) + x]), y[i]);
-                }
-            }
-            const i64 part = i64(row) * a.splits + split - first;
-            float* to = a.partial + (part * a.heads + kv * group + h) * (a.d + 2);
-#pragma unroll
-            for (int i = 0; i < DIMS; ++i) {
-                const int x = lane + 32 * i;
-                if (x < a.d) to[x] = y[i];
-            }
-            if (lane == 0) {
-                to[a.d] = top;
-                to[a.d + 1] = sum;
-            }
+        }
+        __syncthreads();
+        const int keys = SPLIT / share, seen_upto = min(SPLIT, s.last - split * SPLIT + 1);
+        for (int i = warp; i < group * share; i += warps) {
+            const int from = i % share * keys, upto = min(from + keys, seen_upto);
+            add_values<C, PARTS>(a.d, p + i / share * SPLIT, vs, from, upto, parts + i * even);
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < group * a.d; i += blockDim.x) {
+            const int h = i / a.d, x = i % a.d;
+            float y = parts[h * share * even + x];
+            for (int k = 1; k < share; ++k) y += parts[(h * share + k) * even + x];
+            to[h * (a.d + 2) + x] = y;
         }
     }
 }
@@ -196,10 +267,16 @@ template <typename D> __device__ void combine(const AttentionDecodeArgs& a) {
     }
 }
 
-#define PARTIAL(D, C)                                                                            \
-    extern "C" __global__ void attention_decode_partial_##D##_##C(const AttentionDecodeArgs a) { \
-        partial<D, C>(a);                                                                        \
+// PARTS: how many times 64 elements a head has, at most.
+#define PARTIAL_OF(D, C, PARTS)                                                                  \
+    extern "C" __global__ void attention_decode_partial##PARTS##_##D##_##C(                      \
+        const AttentionDecodeArgs a) {                                                           \
+        partial<D, C, PARTS>(a);                                                                 \
     }
+#define PARTIAL(D, C)                                                                            \
+    PARTIAL_OF(D, C, 1)                                                                          \
+    PARTIAL_OF(D, C, 2)                                                                          \
+    PARTIAL_OF(D, C, 4)
 #define COMBINE(D)                                                                               \
     extern "C" __global__ void attention_decode_combine_##D(const AttentionDecodeArgs a) {       \
         combine<D>(a);                                                                           \

@@ -6,7 +6,7 @@
 // Shapes    x, y [n, heads, d]; positions [n]; frequencies [r / 2] f64; divisors [r / 2] f32; r =
 //           rotary
 // Requires  sm_80
-// Launch    a block a token, threads over heads and pairs
+// Launch    blocks a token, threads over heads and pairs
 // Numerics  the angle in f64, reduced to [-pi, pi]; sine and cosine f32 of the CUDA library (2
 //           ulp);
 //           products f32; one rounding; elements beyond r are copied
@@ -31,21 +31,26 @@ struct RopeArgs {
 
 template <typename D> __device__ void rope(const RopeArgs& a) {
     constexpr double TURN = 6.283185307179586476925;
+    const int half = a.rotary / 2, first_pair = blockIdx.y * blockDim.x + threadIdx.x;
+    // Constants and weights, before what the launch ahead wrote.
+    const auto frequency_of = [&](int i) {
+        return a.divisors ? a.frequencies[i] / double(a.divisors[i]) : a.frequencies[i];
+    };
+    double frequency = first_pair < a.heads * half ? frequency_of(first_pair % half) : 0.0;
     wait_for_previous();
     let_next_start();
-    const int position = a.positions[blockIdx.x], half = a.rotary / 2;
+    const int position = a.positions[blockIdx.x];
     if (position < 0) {
         if (threadIdx.x == 0) raise(a.fault, 1);
         return;
     }
     const D* x = static_cast<const D*>(a.x) + i64(blockIdx.x) * a.heads * a.d;
     D* y = static_cast<D*>(a.y) + i64(blockIdx.x) * a.heads * a.d;
-    for (int t = threadIdx.x; t < a.heads * half; t += blockDim.x) {
+    for (int t = first_pair; t < a.heads * half; t += gridDim.y * blockDim.x) {
         const int head = t / half, i = t % half;
-        double frequency = a.frequencies[i];
-        if (a.divisors) frequency /= double(a.divisors[i]);
+        if (t != first_pair) frequency = frequency_of(i);
         double angle = double(position) * frequency;
-        angle -= TURN * rint(angle / TURN);
+        angle -= TURN * rint(angle * (1.0 / TURN));
         float s, c;
         sincosf(float(angle), &s, &c);
         s *= a.factor;
@@ -57,7 +62,7 @@ template <typename D> __device__ void rope(const RopeArgs& a) {
         y[second] = narrow<D>(x2 * c + x1 * s);
     }
     const int rest = a.d - a.rotary;
-    for (int t = threadIdx.x; t < a.heads * rest; t += blockDim.x) {
+    for (int t = first_pair; t < a.heads * rest; t += gridDim.y * blockDim.x) {
         const int at = t / rest * a.d + a.rotary + t % rest;
         y[at] = x[at];
     }

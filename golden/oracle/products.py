@@ -102,10 +102,17 @@ def outer_slack(q, hidden, w, bias, y, inner: list[np.ndarray]) -> tuple[np.ndar
     return allowed, kept
 
 
-def finish_ffn(q: Question, hidden, bias, inner) -> Answer:
-    """y = hidden·w_downᵀ + bias + residual, its slack and what the kept hidden value adds."""
+def finish_ffn(q: Question, hidden, bias, inner, rounded) -> Answer:
+    """y = hidden·w_downᵀ + bias + residual, its slack and what kept values add.
+
+    `rounded` are the Q [n,f] that rounding the inner weights leaves in the hidden value; with the
+    down weight's own Q they add as squares: keeps w, for weights of block types alone.
+    """
     y = linear(hidden, q["w_down"], bias)
-    allowed, kept = outer_slack(q, hidden, weight(q, "w_down"), bias, y, inner)
+    down = weight(q, "w_down")
+    allowed, kept = outer_slack(q, hidden, down, bias, y, inner)
+    square = sum(down[0]) ** 2
+    weights = kept**2 * down[1] + sum(error**2 @ square.T for error in rounded)
     exact = representable(hidden) and exact_product(hidden, q["w_down"], bias)
     stored_as = q.to()
     if q.has("residual"):
@@ -113,25 +120,34 @@ def finish_ffn(q: Question, hidden, bias, inner) -> Answer:
         allowed = allowed + np.abs(y)
         exact, stored_as = False, q.stored("residual")
     exact = exact and representable(y, (stored_as,))
-    return one("y", y, stored_as, allowed, exact, keeps={"hidden": kept})
+    return one("y", y, stored_as, allowed, exact, keeps={"hidden": kept, "w": np.sqrt(weights)})
+
+
+def inner_matrix(q: Question, name: str, bias=None) -> tuple[np.ndarray, np.ndarray]:
+    """Slack of x times an inner weight, and Q of that weight where it is of a block type."""
+    w = weight(q, name)
+    allowed, kept = slack.matrix(q["x"], w, bias, q.product(q.axes["h"]))
+    return allowed, kept * w[1]
 
 
 def answer_ffn_gelu(q: Question) -> Answer:
-    """gelu(x·w_upᵀ + b_up)·w_downᵀ + b_down [+ residual]; keeps hidden = the activation."""
+    """gelu(x·w_upᵀ + b_up)·w_downᵀ + b_down [+ residual]; keeps hidden = the activation, w."""
     approximate = q.attr["approximate"]
     up = linear(q["x"], q["w_up"], q["b_up"])
     hidden = gelu_of(up, approximate)
-    a_up, _ = slack.matrix(q["x"], weight(q, "w_up"), q["b_up"], q.product(q.axes["h"]))
-    inner = [gelu_slope(up, approximate) * a_up, slack.gelu(up, hidden, 1)]
-    return finish_ffn(q, hidden, q["b_down"], inner)
+    slope = gelu_slope(up, approximate)
+    a_up, q_up = inner_matrix(q, "w_up", q["b_up"])
+    inner = [slope * a_up, slack.gelu(up, hidden, 1)]
+    return finish_ffn(q, hidden, q["b_down"], inner, [slope * q_up])
 
 
 def answer_ffn_swiglu(q: Question) -> Answer:
-    """(silu(x·w_gateᵀ)·(x·w_upᵀ))·w_downᵀ [+ residual]; keeps hidden = the activation."""
-    x, k = q["x"], q.product(q.axes["h"])
+    """(silu(x·w_gateᵀ)·(x·w_upᵀ))·w_downᵀ [+ residual]; keeps hidden = the activation, w."""
+    x = q["x"]
     gate, up = linear(x, q["w_gate"]), linear(x, q["w_up"])
     hidden = swiglu(gate, up)
-    a_gate, _ = slack.matrix(x, weight(q, "w_gate"), None, k)
-    a_up, _ = slack.matrix(x, weight(q, "w_up"), None, k)
-    inner = [silu_slope(gate) * up * a_gate, silu(gate) * a_up, slack.swiglu(gate, up, hidden)]
-    return finish_ffn(q, hidden, None, inner)
+    by_gate, by_up = silu_slope(gate) * up, silu(gate)
+    a_gate, q_gate = inner_matrix(q, "w_gate")
+    a_up, q_up = inner_matrix(q, "w_up")
+    inner = [by_gate * a_gate, by_up * a_up, slack.swiglu(gate, up, hidden)]
+    return finish_ffn(q, hidden, None, inner, [by_gate * q_gate, by_up * q_up])

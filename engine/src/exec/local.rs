@@ -137,10 +137,17 @@ fn unit(question: &Question) -> f64 {
 /// attention in prefill, the activation between two products.
 fn keeps(question: &Question, name: &str) -> bool {
     match name {
-        "w" => question.phase == Some(Phase::Prefill) && question.type_of("w").is_block(),
+        // The terms of an op's weights are those of its weights in blocks.
+        "w" => question.phase == Some(Phase::Prefill) && rounds(question),
         "p" => question.signature.name == "attention_prefill",
         _ => true,
     }
+}
+
+/// Whether a weight of the question is of a block type.
+fn rounds(question: &Question) -> bool {
+    let weights = ["w", "w_gate", "w_up", "w_down"];
+    weights.iter().any(|w| question.operand(w).is_some_and(|m| m.dtype.is_block()))
 }
 
 #[cfg(test)]

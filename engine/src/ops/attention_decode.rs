@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
+use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::attention::{
     Query, SPLIT, attend, attention_slack, cache_row, check_heads, checked_places, one_start,
@@ -186,12 +187,13 @@ impl Op for AttentionDecode {
             ],
         );
         let (dtype, cache) = (question.dtype, question.type_of("k_cache"));
-        let entry = format!("attention_decode_partial_{dtype}_{cache}");
-        let mut partial = Launch::new(&PAGE, entry, 1, 256, args.clone());
+        let parts = d.div_ceil(64).next_power_of_two();
+        let entry = format!("attention_decode_partial{parts}_{dtype}_{cache}");
+        let mut partial = Launch::new(&PAGE, entry, 1, 32 * WARPS as u32, args.clone());
         // Never more splits than fit the card four times over: blocks take what is left.
         let blocks = splits.min((4 * card.multiprocessors as usize).div_ceil(k * n));
         partial.grid = [blocks as u32, k as u32, n as u32];
-        partial.shared = (q / k * d * 4 + 2 * SPLIT * (d + 2) * cache.bytes()) as u32;
+        partial.shared = shared_bytes(q / k, d, cache) as u32;
         let entry = format!("attention_decode_combine_{dtype}");
         let threads = d.next_multiple_of(32) as u32;
         let mut combine = Launch::new(&PAGE, entry, 1, threads, args);
@@ -251,6 +253,19 @@ impl Op for AttentionDecode {
             operations: 4.0 * keys * (q * d) as f64,
         }
     }
+}
+
+/// Warps of a block that takes splits.
+const WARPS: usize = 8;
+
+/// Shared memory of such a block: keys and values of a split, then for each head of the group its
+/// weights, its query, and its result by parts of the keys where warps would be idle.
+fn shared_bytes(group: usize, d: usize, cache: DType) -> usize {
+    let row = (d * cache.bytes()).next_multiple_of(128) + 64;
+    let share = (WARPS / group).max(1);
+    let share = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
+    let floats = group * (SPLIT + d + share * d.next_multiple_of(2));
+    2 * SPLIT * row + 4 * floats
 }
 
 /// A full cache that is no ring of the window has no room.

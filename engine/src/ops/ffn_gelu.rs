@@ -157,15 +157,19 @@ impl Op for FfnGelu {
             .map(|(name, w)| slack::parts(w, asked.inputs.real(name)));
         let [up_parts, down_parts] = [0, 1].map(|i| slack::slice(&parts[i], 0..h * f));
         let (b_up, b_down) = (asked.inputs.find_real("b_up"), asked.inputs.find_real("b_down"));
-        let (mut slack, mut kept) = (Vec::new(), Vec::new());
+        let (mut slack, mut kept, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let types = [up, down].map(|w| w.meta.dtype);
         for x in asked.inputs.real("x").chunks_exact(h) {
             let product = linear::linear(x, asked.inputs.real("w_up"), b_up, h);
             let hidden: Vec<f64> = product.iter().map(|u| activate(*u)).collect();
-            let a_up = slack::matmul(x, &up_parts, up.meta.dtype, b_up, h, asked.sums).0;
-            let by_up = (0..f).map(|i| slack::slope(activate, product[i]) * a_up[i]).collect();
-            let inner = [by_up, slack::gelu(&product, &hidden, 1.0)];
-            let (s, q) =
-                slack::down(&hidden, &down_parts, down.meta.dtype, b_down, &inner, asked.sums);
+            let by_up: Vec<f64> = product.iter().map(|u| slack::slope(activate, *u)).collect();
+            let (a_up, q_up) = slack::matmul(x, &up_parts, types[0], b_up, h, asked.sums);
+            let q_up = slack::rounded(types[0], &q_up);
+            let inner =
+                [(0..f).map(|i| by_up[i] * a_up[i]).collect(), slack::gelu(&product, &hidden, 1.0)];
+            let (s, q) = slack::down(&hidden, &down_parts, types[1], b_down, &inner, asked.sums);
+            let inner = [(0..f).map(|i| by_up[i] * q_up(i)).collect()];
+            weights.extend(slack::kept_weights(&down_parts, types[1], &q, &inner));
             slack.extend(s);
             kept.extend(q);
         }
@@ -173,7 +177,7 @@ impl Op for FfnGelu {
         if residual {
             slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
         }
-        vec![Slack::of(slack).keep("hidden", &kept)]
+        vec![Slack::of(slack).keep("hidden", &kept).keep("w", &weights)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

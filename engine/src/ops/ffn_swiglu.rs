@@ -1,8 +1,8 @@
 //! ffn_swiglu: y = (silu(x w_gateᵀ) · x w_upᵀ) w_downᵀ (+ residual).
 //!
 //! A generated row: gate, up and activation in one launch, then linear with the residual. A prompt:
-//! the pages of linear and the activation, one after the other. The products are f32, the activation
-//! is kept in D.
+//! the pages of linear and the activation, one after the other. Products are f32, the activation is
+//! kept in D.
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
@@ -158,19 +158,28 @@ impl Op for FfnSwiglu {
         let tensors = names.map(|name| &asked.tensors[name]);
         let parts = names.map(|n| slack::parts(&asked.tensors[n], asked.inputs.real(n)));
         let parts = [0, 1, 2].map(|i| slack::slice(&parts[i], 0..h * f));
-        let (mut slack, mut kept) = (Vec::new(), Vec::new());
+        let (mut slack, mut kept, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for x in asked.inputs.real("x").chunks_exact(h) {
             let [gate, up] = ["w_gate", "w_up"].map(|w| matmul(x, asked.inputs.real(w), h));
             let hidden: Vec<f64> = (0..f).map(|i| silu(gate[i]) * up[i]).collect();
-            let [a_gate, a_up] = [0, 1]
-                .map(|i| slack::matmul(x, &parts[i], tensors[i].meta.dtype, None, h, asked.sums).0);
+            let by_gate: Vec<f64> = (0..f).map(|i| slack::slope(silu, gate[i]) * up[i]).collect();
+            let by_up: Vec<f64> = gate.iter().map(|g| silu(*g)).collect();
+            let types = tensors.map(|t| t.meta.dtype);
+            let [(a_gate, q_gate), (a_up, q_up)] =
+                [0, 1].map(|i| slack::matmul(x, &parts[i], types[i], None, h, asked.sums));
+            let [q_gate, q_up] =
+                [slack::rounded(types[0], &q_gate), slack::rounded(types[1], &q_up)];
             let inner = [
-                (0..f).map(|i| slack::slope(silu, gate[i]) * up[i] * a_gate[i]).collect(),
-                (0..f).map(|i| silu(gate[i]) * a_up[i]).collect(),
+                (0..f).map(|i| by_gate[i] * a_gate[i]).collect(),
+                (0..f).map(|i| by_up[i] * a_up[i]).collect(),
                 (0..f).map(|i| slack::swiglu(gate[i], up[i], hidden[i], None)).collect(),
             ];
-            let dtype = tensors[2].meta.dtype;
-            let (s, q) = slack::down(&hidden, &parts[2], dtype, None, &inner, asked.sums);
+            let (s, q) = slack::down(&hidden, &parts[2], types[2], None, &inner, asked.sums);
+            let inner = [
+                (0..f).map(|i| by_gate[i] * q_gate(i)).collect(),
+                (0..f).map(|i| by_up[i] * q_up(i)).collect(),
+            ];
+            weights.extend(slack::kept_weights(&parts[2], types[2], &q, &inner));
             slack.extend(s);
             kept.extend(q);
         }
@@ -178,7 +187,7 @@ impl Op for FfnSwiglu {
         if residual {
             slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
         }
-        vec![Slack::of(slack).keep("hidden", &kept)]
+        vec![Slack::of(slack).keep("hidden", &kept).keep("w", &weights)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

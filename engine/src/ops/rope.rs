@@ -200,6 +200,9 @@ fn table(question: &Question) -> (Vec<f64>, f64) {
     frequencies(question.attributes.real("theta"), rotary(question), scaling)
 }
 
+/// Threads of a block, each of which turns a pair or more.
+const THREADS: u32 = 128;
+
 impl Op for Rope {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -279,13 +282,14 @@ impl Op for Rope {
                 ("factor", Arg::F32(factor as f32)),
             ],
         );
-        let threads = (heads * d / 2).max(1).next_multiple_of(32).min(256) as u32;
         let entry = format!("rope_{}", question.dtype);
         let bytes = frequencies.iter().flat_map(|f| f.to_le_bytes()).collect();
+        let mut launch = Launch::new(&PAGE, entry, n as u32, THREADS, args);
+        launch.grid[1] = ((heads * d / 2).max(1) as u32).div_ceil(THREADS);
         Lowered {
             constants: vec![("frequencies", bytes)],
             faults: vec![(Kind::PositionOutOfRange, "positions")],
-            ..Lowered::one(Launch::new(&PAGE, entry, n as u32, threads, args))
+            ..Lowered::one(launch)
         }
     }
 

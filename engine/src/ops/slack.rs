@@ -202,6 +202,22 @@ pub fn down(
     (slack, q)
 }
 
+/// What a product that keeps its weight rounded leaves: Q, where the weight is of a block type.
+pub fn rounded(dtype: DType, q: &[f64]) -> impl Fn(usize) -> f64 + '_ {
+    move |i| if dtype.is_block() { q[i] } else { 0.0 }
+}
+
+/// Q of the weights of a feed-forward block for one token: that of the down projection, where it is
+/// of a block type, and what each of `inner` (Q of the hidden value [f]) adds, as squares.
+pub fn kept_weights(parts: &[&[f64]], dtype: DType, down: &[f64], inner: &[Vec<f64>]) -> Vec<f64> {
+    let (whole, own) = (whole(parts), rounded(dtype, down));
+    let mut squares: Vec<f64> = (0..down.len()).map(|i| own(i).powi(2)).collect();
+    for errors in inner {
+        squares.iter_mut().zip(spread(&whole, errors)).for_each(|(s, e)| *s += e * e);
+    }
+    squares.into_iter().map(f64::sqrt).collect()
+}
+
 /// The derivative of an activation, by central differences: first order is enough.
 pub fn slope(f: impl Fn(f64) -> f64, x: f64) -> f64 {
     (f(x + 1e-5) - f(x - 1e-5)) / 2e-5
