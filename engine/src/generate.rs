@@ -1,10 +1,14 @@
 //! Generation: a prompt, then one token after the other until something ends it.
 
+mod several;
+
 use crate::exec::cpu::{CallError, CallInputs};
 use crate::ops::Phase;
 use crate::sample::{SAMPLED, Sampling, append};
 use crate::session::{Model, Place, Session, State};
 use crate::tensor::Tensor;
+
+pub use several::{Several, generate_several};
 
 /// Steps that the host enqueues before it reads the first one's token.
 const AHEAD: usize = 4;
@@ -54,34 +58,58 @@ pub fn generate(
     let model = model.extended(&program);
     let mut session = Session::open(place, &model)?;
     set_states(place, &model, &mut session, vocabulary, request.ids)?;
-    let room = model.settings().context.saturating_sub(request.ids.len());
-    let most = request.max_tokens.min(room);
-    let mut told = 0;
-    let mut hand_out = |id: u32| {
-        if request.stop_ids.contains(&id) {
-            return Some(Stop::Token);
-        }
-        told += 1;
-        match take(id) {
-            false => Some(Stop::Caller),
-            true if told == request.max_tokens => Some(Stop::Length),
-            true if told == most => Some(Stop::Context),
-            true => None,
-        }
-    };
-    if most == 0 {
-        // Nothing fits, or nothing is wanted: the prompt alone still has to be a good one.
-        let ends = if request.max_tokens == 0 { Stop::Length } else { Stop::Context };
-        session.prompt(place, &model, request.ids)?;
-        return Ok(ends);
-    }
+    let context = model.settings().context;
+    let mut end = End::of(request.max_tokens, context, request.ids.len(), request.stop_ids);
+    // The prompt has to be a good one, whatever follows.
     let first = session.prompt(place, &model, request.ids)?;
+    if let Some(stop) = end.before() {
+        return Ok(stop);
+    }
+    let most = end.most;
+    let mut hand_out = |id: u32| end.after(id, take);
     if let Some(stop) = hand_out(first) {
         return Ok(stop);
     }
     match place {
         Place::Cpu => on_cpu(&model, &mut session, first, &mut hand_out),
         Place::Cuda(device) => on_card(device, &model, &mut session, most - 1, &mut hand_out),
+    }
+}
+
+/// What ends a sequence.
+#[derive(Debug)]
+struct End<'a> {
+    stop_ids: &'a [u32],
+    max_tokens: usize,
+    /// Tokens that are wanted and have a place.
+    most: usize,
+    told: usize,
+}
+
+impl End<'_> {
+    fn of(max_tokens: usize, context: usize, prompt: usize, stop_ids: &[u32]) -> End<'_> {
+        let most = max_tokens.min(context.saturating_sub(prompt));
+        End { stop_ids, max_tokens, most, told: 0 }
+    }
+
+    /// Why nothing is generated at all, if so: nothing is wanted, or nothing fits.
+    fn before(&self) -> Option<Stop> {
+        let why = if self.max_tokens == 0 { Stop::Length } else { Stop::Context };
+        (self.most == 0).then_some(why)
+    }
+
+    /// Hands a token out; why it was the last one, if so.
+    fn after(&mut self, id: u32, take: &mut dyn FnMut(u32) -> bool) -> Option<Stop> {
+        if self.stop_ids.contains(&id) {
+            return Some(Stop::Token);
+        }
+        self.told += 1;
+        match take(id) {
+            false => Some(Stop::Caller),
+            true if self.told == self.max_tokens => Some(Stop::Length),
+            true if self.told == self.most => Some(Stop::Context),
+            true => None,
+        }
     }
 }
 
@@ -112,7 +140,7 @@ pub(crate) fn states(vocabulary: usize, ids: &[u32]) -> [(&'static str, Tensor);
 }
 
 impl Session {
-    fn set(
+    pub(crate) fn set(
         &mut self,
         place: &mut Place<'_>,
         model: &Model,
@@ -189,11 +217,11 @@ fn on_card(
     let mut enqueued = 0;
     for read in 0..most {
         while enqueued < most.min(read + AHEAD) {
-            state.step(device, model, &mut ring, enqueued % AHEAD)?;
+            state.step(device, model, &mut ring, enqueued % AHEAD, 1)?;
             enqueued += 1;
         }
-        let token = state.token(device, &ring, read % AHEAD)?;
-        if let Some(stop) = hand_out(token) {
+        let token = state.tokens(device, &ring, read % AHEAD, 1)?;
+        if let Some(stop) = hand_out(token[0]) {
             // Steps that are still under way end before their memory goes.
             device.synchronize()?;
             session.length += read + 1;

@@ -46,6 +46,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod batch;
 pub mod cuda;
 pub mod dtype;
 pub mod error;
@@ -60,6 +61,7 @@ pub mod program;
 pub mod quant;
 pub mod sample;
 pub mod session;
+pub mod several;
 pub mod shape;
 pub mod tensor;
 pub mod tokenizer;

@@ -1,9 +1,11 @@
 //! What a decode step must read, and how long its parts take on a card.
 
+use crate::batch::Batch;
 use crate::cuda::Device;
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::exec::cpu::{CallError, CallInputs};
+use crate::exec::cuda::{CudaModel, CudaSession};
 use crate::exec::times::{Question, Times};
 use crate::generate::states;
 use crate::program::{Kind, Program, ProgramError, Sizes};
@@ -11,20 +13,26 @@ use crate::sample::{Sampling, append};
 use crate::session::{Model, Place, Session, State};
 use crate::tensor::Tensor;
 
-/// Bytes that a decode step of one row cannot do without.
+/// Bytes that a decode step cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reads {
-    /// Weights, each once: of tables one row, of experts those that a token is sent to.
+    /// Weights, each once: of tables a row a token, of experts those that tokens are sent to.
     pub weights: usize,
-    /// Rows of the caches that are seen, the step's own included.
+    /// Rows of the caches that each sequence sees, the step's own included.
     pub kv: usize,
 }
 
-/// What the step reads that has `depth` tokens before it.
+/// What the step reads that has `depth` tokens before it, in each of `rows` sequences, by the
+/// Program of one.
 ///
 /// # Errors
 /// A question that an op refuses.
-pub fn reads(program: &Program, dtype: DType, depth: usize) -> Result<Reads, ProgramError> {
+pub fn reads(
+    program: &Program,
+    dtype: DType,
+    depth: usize,
+    rows: usize,
+) -> Result<Reads, ProgramError> {
     let one = Sizes { n: 1, m: 1 };
     let mut most = vec![0usize; program.slots.len()];
     let mut kv = 0;
@@ -33,14 +41,14 @@ pub fn reads(program: &Program, dtype: DType, depth: usize) -> Result<Reads, Pro
         for (name, view) in &step.operands {
             let meta = program.slot_meta(view.slot, one);
             let bytes = meta.bytes().unwrap_or(0);
-            let rows = meta.shape.first().copied().unwrap_or(1).max(1);
+            let table = meta.shape.first().copied().unwrap_or(1).max(1);
             match &program.slots[view.slot.0].kind {
                 Kind::Weight { .. } => {
                     let part = match (*name, step.op) {
-                        ("table", _) => bytes / rows,
+                        ("table", _) => bytes / table * rows.min(table),
                         (_, "moe_ffn") => {
                             let count = |symbol| question.dims.find(symbol).unwrap_or(1).max(1);
-                            bytes / count("e") * count("t").min(count("e"))
+                            bytes / count("e") * (count("t") * rows).min(count("e"))
                         }
                         _ => bytes,
                     };
@@ -52,7 +60,7 @@ pub fn reads(program: &Program, dtype: DType, depth: usize) -> Result<Reads, Pro
                     let window = question.attributes.find_int("window").unwrap_or(0);
                     let window = usize::try_from(window).ok().filter(|w| *w > 0);
                     let seen = (depth + 1).min(positions).min(window.unwrap_or(positions));
-                    kv += bytes / positions * seen;
+                    kv += bytes / positions * seen * rows;
                 }
                 _ => {}
             }
@@ -61,15 +69,18 @@ pub fn reads(program: &Program, dtype: DType, depth: usize) -> Result<Reads, Pro
     Ok(Reads { weights: most.iter().sum(), kv })
 }
 
-/// Times a greedy decode step that has `depth` tokens, all of them zero, before it.
+/// Times a greedy decode step that has `depth` tokens, all of them zero, before it, in each of
+/// `rows` sequences.
 ///
 /// # Errors
-/// A context that does not hold one more token, and the device's errors.
+/// A context that does not hold one more token, more rows than the model was loaded for, and the
+/// device's errors.
 pub fn decode(
     device: &mut Device,
     model: &Model,
     vocabulary: usize,
     depth: usize,
+    rows: usize,
 ) -> Result<Times, CallError> {
     let context = model.settings().context;
     if depth >= context {
@@ -77,19 +88,49 @@ pub fn decode(
         let source = Refusal::new(RefusalKind::CapacityExceeded, "depth", message);
         return Err(CallError::Refused { step: "attention".to_owned(), source });
     }
-    let model = model.extended(&append(model.program(), vocabulary, &Sampling::default()));
+    let greedy = Sampling::default();
+    if rows > 1 {
+        let place = &mut Place::Cuda(device);
+        let mut batch = Batch::open(place, model, Some((vocabulary, &greedy)), rows)?;
+        let on_card = batch.card().expect("opened on a card");
+        return timed(device, on_card, (vocabulary, context), depth, rows);
+    }
+    let model = model.extended(&append(model.program(), vocabulary, &greedy));
     let mut session = Session::open(&mut Place::Cuda(device), &model)?;
-    let one = |x: usize| Tensor::from_i32(&[1], &[x as i32]);
-    let inputs =
-        CallInputs::from([("tokens", one(0)), ("positions", one(depth)), ("out_rows", one(0))]);
-    let mut moved: Vec<(&str, Tensor)> = states(vocabulary, &[]).into_iter().collect();
-    moved.retain(|(name, _)| *name != "length");
-    // The step's own token is counted already.
-    moved.push(("length", one(depth + 1)));
-    moved.extend(inputs.iter().map(|(name, tensor)| (*name, tensor.clone())));
     let (State::Cuda(state), Some(cuda)) = (&mut session.state, model.cuda()) else {
         unreachable!("opened on a card")
     };
+    timed(device, (cuda, state), (vocabulary, context), depth, 1)
+}
+
+/// Times a step of a session that is open; one row is of a session without `sequences`.
+fn timed(
+    device: &mut Device,
+    (cuda, state): (&CudaModel, &mut CudaSession),
+    (vocabulary, context): (usize, usize),
+    depth: usize,
+    rows: usize,
+) -> Result<Times, CallError> {
+    let each = |x: usize| Tensor::from_i32(&[rows], &vec![x as i32; rows]);
+    let count = Tensor::from_i32(&[rows], &(0..rows as i32).collect::<Vec<_>>());
+    let mut inputs = CallInputs::from([
+        ("tokens", each(0)),
+        ("positions", each(depth)),
+        ("out_rows", count.clone()),
+    ]);
+    if rows > 1 {
+        inputs.insert("sequences", count);
+    }
+    let mut moved: Vec<(&str, Tensor)> = Vec::new();
+    for (name, mut state) in states(vocabulary, &[]) {
+        state.bytes = state.bytes.repeat(rows);
+        state.meta.shape.insert(0, rows);
+        moved.push((name, state));
+    }
+    moved.retain(|(name, _)| *name != "length");
+    // The step's own token is counted already.
+    moved.push(("length", each(depth + 1)));
+    moved.extend(inputs.iter().map(|(name, tensor)| (*name, tensor.clone())));
     for (name, tensor) in &moved {
         state.set(device, cuda, name, tensor)?;
     }
@@ -134,7 +175,9 @@ mod tests {
         step("embedding", &[("ids", ids), ("table", tied)], y);
         step("linear", &[("x", y), ("w", tied)], logits);
         p.body = p.steps.len();
-        let found = reads(&p, DType::F32, 3).expect("good questions");
-        assert_eq!(found, Reads { weights: 4 * 8 + 50 * 2 * 8, kv: 0 });
+        for (rows, table) in [(1, 1), (5, 5), (8, 7)] {
+            let found = reads(&p, DType::F32, 3, rows).expect("good questions");
+            assert_eq!(found, Reads { weights: table * 4 * 8 + 50 * 2 * 8, kv: 0 });
+        }
     }
 }

@@ -59,6 +59,14 @@ pub enum Kind {
     Input,
     /// Written exactly once in a call.
     Value,
+    /// Rows `first ..` of another slot that is no part: who reads or writes it reads or writes
+    /// those.
+    Part {
+        /// The whole.
+        of: Id,
+        /// Its first row that belongs to the slot.
+        first: usize,
+    },
 }
 
 /// A named place.
@@ -96,7 +104,8 @@ pub struct Step {
     pub op: &'static str,
     /// Attributes known at load.
     pub attributes: Map<String, Value>,
-    /// Attributes that stand in device memory: the first element of an i32 slot.
+    /// Attributes that stand in device memory: the first element of an i32 slot that a call
+    /// brings, or a state of two words, the lower one first.
     pub scalars: Vec<(&'static str, Id)>,
     /// Operands by name.
     pub operands: Vec<(&'static str, View)>,
@@ -169,6 +178,17 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// How many of them work on all tokens; the others, the head, on the rows that are wanted.
     pub body: usize,
+    /// The last steps of the head, which each of its rows has for itself.
+    pub tail: Tail,
+}
+
+/// Steps at the end of a Program that belong to one row each: first those of row 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Steps of a row.
+    pub each: usize,
+    /// Rows that have them.
+    pub rows: usize,
 }
 
 impl Program {
@@ -195,9 +215,22 @@ impl Program {
         Meta::new(slot.dtype, &concrete(&slot.shape, sizes))
     }
 
-    /// The steps that a call of these sizes runs: without wanted rows the body alone.
+    /// The steps that a call of these sizes runs: without wanted rows the body alone, and of the
+    /// tail what belongs to the rows of the call.
     pub fn steps_of(&self, sizes: Sizes) -> &[Step] {
-        if sizes.m == 0 { &self.steps[..self.body] } else { &self.steps }
+        if sizes.m == 0 {
+            return &self.steps[..self.body];
+        }
+        let absent = self.tail.rows.saturating_sub(sizes.m);
+        &self.steps[..self.steps.len() - absent * self.tail.each]
+    }
+
+    /// The slot whose memory a slot is in, and its first row there.
+    pub fn memory(&self, slot: Id) -> (Id, usize) {
+        match self.slots[slot.0].kind {
+            Kind::Part { of, first } => (of, first),
+            _ => (slot, 0),
+        }
     }
 
     /// The slot of that name.
@@ -207,7 +240,7 @@ impl Program {
 
     /// Whether a slot is written by the head.
     pub fn in_head(&self, slot: Id) -> bool {
-        let writes = |s: &Step| s.results.iter().any(|(_, v)| v.slot == slot);
+        let writes = |s: &Step| s.results.iter().any(|(_, v)| self.memory(v.slot).0 == slot);
         let body = &self.steps[..self.body];
         !body.iter().any(writes) && self.steps[self.body..].iter().any(writes)
     }
@@ -243,14 +276,18 @@ impl Program {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self, dtype: DType, largest: Sizes) -> Result<(), ProgramError> {
-        let mut written: Vec<bool> = self.slots.iter().map(|s| s.kind != Kind::Value).collect();
+        let whole = |slot: Id| &self.slots[self.memory(slot).0.0];
+        let ready = |i: usize| whole(Id(i)).kind != Kind::Value;
+        let mut written: Vec<bool> = (0..self.slots.len()).map(ready).collect();
         for step in &self.steps {
             let order = |slot: Id, what| ProgramError::Order {
                 step: step.name.clone(),
                 slot: self.slots[slot.0].name.clone(),
                 what,
             };
-            if let Some((_, v)) = step.operands.iter().find(|(_, v)| !written[v.slot.0]) {
+            // Who writes the whole has written every part, and not the other way round.
+            let has = |slot: Id| written[slot.0] || written[self.memory(slot).0.0];
+            if let Some((_, v)) = step.operands.iter().find(|(_, v)| !has(v.slot)) {
                 return Err(order(v.slot, "is read before it is written"));
             }
             let (_, question) = self.question(step, dtype, largest, |_| 0)?;
@@ -264,8 +301,9 @@ impl Program {
                 }
                 // An op that works in place writes where it read.
                 let in_place = step.operands.iter().any(|(n, v)| n == name && v.slot == view.slot);
-                match slot.kind {
-                    Kind::Value if written[view.slot.0] && !in_place => {
+                let again = written[view.slot.0] || written[self.memory(view.slot).0.0];
+                match whole(view.slot).kind {
+                    Kind::Value if again && !in_place => {
                         return Err(order(view.slot, "is written twice"));
                     }
                     Kind::Input if !in_place => {
@@ -273,6 +311,7 @@ impl Program {
                     }
                     Kind::Value | Kind::State | Kind::Input => written[view.slot.0] = true,
                     Kind::Weight { .. } => return Err(order(view.slot, "is a weight")),
+                    Kind::Part { .. } => return Err(order(view.slot, "is a part of a part")),
                 }
             }
         }

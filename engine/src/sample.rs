@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::dtype::DType;
-use crate::program::{Axis, Id, Kind, Program, Step, View};
+use crate::program::{Axis, Id, Kind, Program, Step, Tail, View};
 
 /// How the next token is chosen; the default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,5 +105,18 @@ pub fn append(program: &Program, vocabulary: usize, sampling: &Sampling) -> Prog
     let mut operands = vec![("id", view(sampled, &[1]))];
     operands.extend(counters.clone());
     step("advance", json!({}), operands, counters, Vec::new());
+    p.tail = Tail { each: p.steps.len() - program.steps.len(), rows: 1 };
+    p
+}
+
+/// [`append`] with the seed in a state, `seed` [2], the lower word first, in place of the one that
+/// `sampling` names: so sequences that share their steps have seeds of their own.
+pub fn append_keyed(program: &Program, vocabulary: usize, sampling: &Sampling) -> Program {
+    let mut p = append(program, vocabulary, sampling);
+    let seed = p.slot("seed", Kind::State, DType::I32, &[Axis::Is(2)]);
+    for step in p.steps.iter_mut().filter(|s| s.op == "sample") {
+        step.attributes.remove("seed");
+        step.scalars.push(("seed", seed));
+    }
     p
 }

@@ -7,11 +7,12 @@ use crate::dtype::DType;
 use crate::exec::cpu::{CallError, CallInputs, CpuModel, CpuSession, Slots, Source};
 use crate::exec::cuda::{CudaModel, CudaSession, Options};
 use crate::exec::local::load;
-use crate::exec::room::{Room, Shelf};
+use crate::exec::room::{PHASES, Room, Shelf};
 use crate::exec::stage;
 use crate::fuse::fuse;
 use crate::ops::Phase;
 use crate::program::{Kind, Program, Sizes, Step};
+use crate::several::several;
 use crate::tensor::Tensor;
 
 /// Where a model runs.
@@ -33,6 +34,8 @@ pub struct Settings {
     pub dtype: DType,
     /// Positions of a session.
     pub context: usize,
+    /// Sequences that generation may have side by side.
+    pub sequences: usize,
     /// Prompt tokens of one call.
     pub chunk: usize,
     /// Slots that exist and keep their memory until a call ends.
@@ -46,7 +49,7 @@ pub struct Settings {
 pub struct NeedBytes {
     /// Weights as they are laid out.
     pub weights: usize,
-    /// Caches and counters of one session.
+    /// Caches and counters, of every sequence.
     pub state: usize,
     /// What a call brings.
     pub inputs: usize,
@@ -95,11 +98,15 @@ pub fn need(
     card: &crate::cuda::Card,
 ) -> Result<NeedBytes, CallError> {
     let traced: Vec<_> = settings.trace.iter().filter_map(|name| program.find(name)).collect();
-    let programs = crate::exec::room::PHASES.map(|phase| match settings.options.fused {
-        true => fuse(program, phase, &traced),
-        false => program.clone(),
-    });
-    let room = Room::of(&programs, settings.dtype, largest(settings), 1, &traced, card)?;
+    let rows = settings.sequences.max(1);
+    let steps = if rows > 1 { several(program, rows) } else { program.clone() };
+    let mut programs = [program.clone(), steps];
+    if settings.options.fused {
+        for (program, phase) in programs.iter_mut().zip(PHASES) {
+            *program = fuse(program, phase, &traced);
+        }
+    }
+    let room = Room::of(&programs, settings.dtype, largest(settings), rows, &traced, card)?;
     Ok(NeedBytes {
         weights: Shelf::of(program).bytes,
         state: room.states,
@@ -146,11 +153,18 @@ impl Model {
     /// The same weights under a Program that goes on where this one ends, for calls that want one
     /// row.
     pub fn extended(&self, program: &Program) -> Model {
+        self.several(program, program)
+    }
+
+    /// The same weights under a Program for prompts and one for decode steps; the CPU has one at a
+    /// time, and this is that for prompts. Calls that sample want one row of a prompt.
+    pub(crate) fn several(&self, prompt: &Program, steps: &Program) -> Model {
         let loaded = match &self.loaded {
-            Loaded::Cpu(model) => Loaded::Cpu(Box::new(model.extended(program))),
-            Loaded::Cuda(model) => Loaded::Cuda(Box::new(model.extended(program))),
+            Loaded::Cpu(model) => Loaded::Cpu(Box::new(model.extended(prompt))),
+            Loaded::Cuda(model) => Loaded::Cuda(Box::new(model.several(prompt, steps))),
         };
-        let largest = Sizes { n: self.largest.n, m: 1 };
+        let m = if prompt.tail.rows > 0 { 1 } else { self.largest.m };
+        let largest = Sizes { n: self.largest.n, m };
         Model { loaded, settings: self.settings.clone(), largest }
     }
 
@@ -236,10 +250,19 @@ impl Session {
     /// # Panics
     /// If `place` is not where the model is.
     pub fn open(place: &mut Place<'_>, model: &Model) -> Result<Session, CallError> {
+        Session::of_rows(place, model, 1)
+    }
+
+    /// Opens a session whose decode steps have up to `rows` rows; on the CPU it is one sequence.
+    pub(crate) fn of_rows(
+        place: &mut Place<'_>,
+        model: &Model,
+        rows: usize,
+    ) -> Result<Session, CallError> {
         let state = match (&model.loaded, place) {
             (Loaded::Cpu(model), Place::Cpu) => State::Cpu(CpuSession::open(model)),
             (Loaded::Cuda(loaded), Place::Cuda(device)) => {
-                State::Cuda(Box::new(CudaSession::open(device, loaded, model.largest, 1)?))
+                State::Cuda(Box::new(CudaSession::open(device, loaded, model.largest, rows)?))
             }
             _ => panic!("a model is asked where it is"),
         };

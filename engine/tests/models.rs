@@ -1,5 +1,6 @@
 //! The tiny trained models, from file to tokens, on the CPU; and on a device, where there is one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,11 +12,12 @@ use goldgate_engine::generate::{Request, generate};
 use goldgate_engine::model::build::{Capacity, Types};
 use goldgate_engine::model::map::Map;
 use goldgate_engine::model::{self, Config};
-use goldgate_engine::ops::Phase;
+use goldgate_engine::ops::{self, Inputs, Phase, Question};
 use goldgate_engine::sample::Sampling;
 use goldgate_engine::session::{Model, Place, Session, Settings, Want};
 use goldgate_engine::weights::Checkpoint;
 use goldgate_engine::{DType, Tensor};
+use serde_json::json;
 
 /// A model's file, below the repository's root: cargo runs tests in the package's folder.
 fn path(model: &str, form: &str) -> PathBuf {
@@ -32,8 +34,14 @@ fn load(place: &mut Place<'_>, model: &str, form: &str, dtype: DType) -> (Model,
     let types = Types { dtype, kv: dtype };
     let capacity = Capacity { context: 128, sequences: 1 };
     let program = model::program(&config, types, capacity, |name| map.meta(name)).expect("fits");
-    let settings =
-        Settings { dtype, context: 128, chunk: 64, trace: Vec::new(), options: Options::default() };
+    let settings = Settings {
+        dtype,
+        context: 128,
+        sequences: 1,
+        chunk: 64,
+        trace: Vec::new(),
+        options: Options::default(),
+    };
     (Model::load(place, &program, &settings, &map, &mut |_| ()).expect("loads"), config)
 }
 
@@ -201,6 +209,37 @@ fn greedy_text_is_the_most_likely_next_token_each_time() {
     }
 }
 
+/// Each token of a seeded text by hand: the logits of the text so far, and the draw of its number.
+#[test]
+fn a_seeded_text_is_one_draw_after_the_other() {
+    let sample = ops::find("sample").expect("an op");
+    for name in ["gpt2-tiny", "llama-tiny", "qwen2-tiny"] {
+        let (model, config) = load(&mut Place::Cpu, name, "f16", DType::F32);
+        let seed = (1 << 40) + 3;
+        let sampling = Sampling { temperature: 1.0, seed, ..Sampling::default() };
+        let request = Request { ids: &PROMPT, max_tokens: 8, sampling, stop_ids: &[] };
+        let mut told = Vec::new();
+        let mut take = |id| {
+            told.push(id);
+            true
+        };
+        let place = &mut Place::Cpu;
+        generate(place, &model, config.vocabulary, &request, &mut take).expect("generates");
+        let mut ids = PROMPT.to_vec();
+        for (index, token) in told.iter().enumerate() {
+            let row = logits(&mut Place::Cpu, &model, &ids);
+            let row = Tensor::from_f64(DType::F32, &[row.len()], &row);
+            let attributes = json!({"seed": seed, "index": index});
+            let attributes = attributes.as_object().cloned().unwrap_or_default();
+            let metas = BTreeMap::from([("logits".to_owned(), row.meta.clone())]);
+            let question = Question::new(sample, DType::F32, &attributes, &metas).expect("good");
+            let drawn = ops::answer(sample, &question, &Inputs::of([("logits", &row)]));
+            assert_eq!(drawn.expect("a draw")[0].to_i32()[0] as u32, *token, "{name} {index}");
+            ids.push(*token);
+        }
+    }
+}
+
 fn device() -> Option<Device> {
     let prefixes = ["/usr/local", "/usr"].map(PathBuf::from);
     let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -282,7 +321,7 @@ fn on_a_device_a_hundred_runs_give_one_text() {
             seed: 42,
         };
         for sampling in [Sampling::default(), seeded] {
-            let mut texts = std::collections::BTreeSet::new();
+            let mut texts = BTreeSet::new();
             for _ in 0..100 {
                 let request = Request { ids: &PROMPT, max_tokens: 40, sampling, stop_ids: &[] };
                 let mut told = Vec::new();

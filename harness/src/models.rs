@@ -233,6 +233,8 @@ pub struct Generation {
     pub repeat: u32,
     /// Settings of the sampling chain; empty: greedy.
     pub sampling: Map<String, Value>,
+    /// Sequences that generate beside it in one batch.
+    pub beside: usize,
     /// Texts that end it.
     pub stop: Vec<String>,
     /// Ids that end it.

@@ -215,3 +215,19 @@ fn what_new_writes_passes_the_check() {
     assert_eq!(refused(&[&["new", "vectors", "no-such::x"][..], &folders].concat()).0, Some(4));
     assert_eq!(refused(&[&["new", "tokenizer", "mine-tokens"][..], &folders].concat()).0, Some(2));
 }
+
+#[test]
+fn a_batch_is_timed_where_the_subject_offers_sequences() {
+    let model = "golden/models/gpt2-tiny/q8_0.gguf";
+    let words = ["bench", "--model", model, "--prefill", "4", "--decode", "3", "--repeat", "1"];
+    let told = facts(&[&words[..], &["--batch", "8", "--on", "cpu"]].concat());
+    assert_eq!((&told["batch"], &told["load"]["sequences"]), (&json!(8), &json!(8)));
+    let rate = |key: &str| told["decode"][key].as_f64().expect("a rate");
+    assert!((rate("tokens_s") / rate("tokens_s_a_sequence") - 8.0).abs() < 1e-9);
+    let (code, line) = refused(&[&words[..], &["--batch", "9", "--on", "cpu"]].concat());
+    assert!(code == Some(2) && line.contains("1..=8"), "{code:?} {line}");
+    let inspect = ["inspect", model, "--context", "64", "--sequences", "9"];
+    let (code, line) = refused(&inspect);
+    let want = "error[CapacityExceeded] field=sequences found=\"is 9, at most 8 go side by side\"";
+    assert_eq!((code, &*line), (Some(2), want));
+}

@@ -30,12 +30,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("exec", &["cuda", "dtype", "error", "fuse", "ops", "program", "quant", "shape", "tensor"]),
     ("model", &["dtype", "exec", "program", "shape", "tensor", "weights"]),
     ("sample", &["dtype", "program"]),
-    ("session", &["cuda", "dtype", "exec", "fuse", "ops", "program", "tensor"]),
+    ("several", &["dtype", "program"]),
+    ("session", &["cuda", "dtype", "exec", "fuse", "ops", "program", "several", "tensor"]),
+    (
+        "batch",
+        &["cuda", "error", "exec", "ops", "program", "sample", "session", "several", "tensor"],
+    ),
     (
         "measure",
-        &["cuda", "dtype", "error", "exec", "generate", "program", "sample", "session", "tensor"],
+        &[
+            "batch", "cuda", "dtype", "error", "exec", "generate", "program", "sample", "session",
+            "tensor",
+        ],
     ),
-    ("generate", &["cuda", "exec", "ops", "sample", "session", "tensor"]),
+    ("generate", &["batch", "cuda", "exec", "ops", "sample", "session", "tensor"]),
 ];
 
 /// Ops that are the pages of other ops, one after the other, and have no page of their own.

@@ -6,6 +6,7 @@ use cudarc::driver::result as cu;
 use cudarc::driver::sys;
 
 use super::Device;
+use super::device::Memory;
 use super::error::DeviceError;
 
 /// Page-locked host memory, freed on drop.
@@ -98,5 +99,27 @@ impl Device {
         // SAFETY: the event and the stream live.
         unsafe { cu::event::record(event.0, self.stream()) }
             .map_err(DeviceError::driver("recording an event"))
+    }
+
+    /// Enqueues a copy of `bytes` bytes within one memory, to a place that does not overlap them.
+    ///
+    /// # Errors
+    /// The driver's.
+    ///
+    /// # Panics
+    /// If there are not so many at either place, or the places overlap.
+    pub fn shift(
+        &self,
+        memory: &Memory,
+        from: usize,
+        to: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        assert!(from.max(to) + bytes <= memory.bytes() && from.abs_diff(to) >= bytes, "shifting");
+        let address = |at: usize| memory.address() + at as u64;
+        // SAFETY: both ranges were checked and lie apart; sessions wait for the device before they
+        // are dropped, so the memory outlives the copy.
+        unsafe { cu::memcpy_dtod_async(address(to), address(from), bytes, self.stream()) }
+            .map_err(DeviceError::driver("copying on the device"))
     }
 }

@@ -161,6 +161,41 @@ impl CpuSession {
         CpuSession { states }
     }
 
+    /// The states of several sequences, one after the other, for a Program whose states are those
+    /// of each, end to end.
+    pub fn joined(model: &CpuModel, each: &[&CpuSession]) -> CpuSession {
+        let mut session = CpuSession::open(model);
+        for (id, state) in &mut session.states {
+            let real = each.iter().filter_map(|s| match &*s.states[id] {
+                Values::Real(x) => Some(x.as_slice()),
+                Values::Ids(_) => None,
+            });
+            let ids = each.iter().filter_map(|s| match &*s.states[id] {
+                Values::Ids(x) => Some(x.as_slice()),
+                Values::Real(_) => None,
+            });
+            *state = Arc::new(match &**state {
+                Values::Real(_) => Values::Real(real.collect::<Vec<_>>().concat()),
+                Values::Ids(_) => Values::Ids(ids.collect::<Vec<_>>().concat()),
+            });
+        }
+        session
+    }
+
+    /// Moves row `from` of states to row `to`.
+    pub fn move_row(&mut self, model: &CpuModel, slots: &[Id], from: usize, to: usize) {
+        for slot in slots {
+            let Some(state) = self.states.get_mut(slot) else { continue };
+            let meta = model.program.slot_meta(*slot, Sizes { n: 0, m: 0 });
+            let row = meta.shape[1..].iter().product::<usize>();
+            let range = from * row..(from + 1) * row;
+            match Arc::make_mut(state) {
+                Values::Real(x) => x.copy_within(range, to * row),
+                Values::Ids(x) => x.copy_within(range, to * row),
+            }
+        }
+    }
+
     /// Sets a state.
     ///
     /// # Panics
@@ -189,8 +224,8 @@ impl CpuSession {
             }
         }
         for step in program.steps_of(sizes) {
-            for (id, values) in run(model, step, inputs, sizes, &held)? {
-                held.insert(id, values);
+            for (id, values) in run(model, step, sizes, &held)? {
+                put(program, &mut held, id, values, sizes);
             }
         }
         for (id, state) in &mut self.states {
@@ -218,24 +253,81 @@ fn stored(values: &Values, meta: &Meta) -> Tensor {
 fn run(
     model: &CpuModel,
     step: &Step,
-    inputs: &CallInputs,
     sizes: Sizes,
     held: &HashMap<Id, Arc<Values>>,
 ) -> Result<Vec<(Id, Arc<Values>)>, CallError> {
     let program = &model.program;
-    // A state is what the steps before made of it; what is neither was brought by the call.
-    let scalar = |slot| match held.get(&slot).map(Arc::as_ref) {
-        Some(Values::Ids(x)) => x.first().map_or(0, |first| i64::from(*first)),
-        _ => scalar(program, inputs, slot),
-    };
+    let scalar = |slot| number(program, &get(program, held, slot, sizes), slot);
     let (op, question) = program.question(step, model.dtype, sizes, scalar)?;
     let mut operands = Inputs::default();
     for (name, view) in &step.operands {
-        let values = model.weights.get(&view.slot).unwrap_or_else(|| &held[&view.slot]);
-        operands.share(name, Arc::clone(values));
+        let weight = model.weights.get(&view.slot).map(Arc::clone);
+        let values = weight.unwrap_or_else(|| get(program, held, view.slot, sizes));
+        operands.share(name, values);
     }
     let refused = |source| CallError::Refused { step: step.name.clone(), source };
     let results = ops::answer(op, &question, &operands).map_err(refused)?;
     let widened = results.iter().map(|t| Arc::new(Values::of(t)));
     Ok(step.results.iter().map(|(_, view)| view.slot).zip(widened).collect())
+}
+
+/// The elements of a part within its whole.
+fn range(program: &Program, slot: Id, sizes: Sizes) -> std::ops::Range<usize> {
+    let (of, first) = program.memory(slot);
+    let count = |slot: Id| program.slot_meta(slot, sizes).shape.iter().product::<usize>();
+    let rows = program.slot_meta(of, sizes).shape.first().copied().unwrap_or(1).max(1);
+    let at = first * (count(of) / rows);
+    at..at + count(slot)
+}
+
+/// What a slot holds.
+fn get(program: &Program, held: &HashMap<Id, Arc<Values>>, slot: Id, sizes: Sizes) -> Arc<Values> {
+    let of = program.memory(slot).0;
+    if of == slot {
+        return Arc::clone(&held[&slot]);
+    }
+    let range = range(program, slot, sizes);
+    Arc::new(match &*held[&of] {
+        Values::Real(x) => Values::Real(x[range].to_vec()),
+        Values::Ids(x) => Values::Ids(x[range].to_vec()),
+    })
+}
+
+/// Writes a slot from its beginning, as many elements as there are; the first part that is written
+/// of a value makes all of it.
+fn put(
+    program: &Program,
+    held: &mut HashMap<Id, Arc<Values>>,
+    slot: Id,
+    values: Arc<Values>,
+    sizes: Sizes,
+) {
+    let of = program.memory(slot).0;
+    let meta = program.slot_meta(of, sizes);
+    if values.len() == meta.shape.iter().product::<usize>() {
+        held.insert(of, values);
+        return;
+    }
+    let at = range(program, slot, sizes).start;
+    let whole = held.entry(of).or_insert_with(|| {
+        let bytes = vec![0; meta.bytes().expect("a value has a size")];
+        Arc::new(Values::of(&Tensor { meta, bytes }))
+    });
+    let range = at..at + values.len();
+    match (Arc::make_mut(whole), &*values) {
+        (Values::Real(to), Values::Real(from)) => to[range].copy_from_slice(from),
+        (Values::Ids(to), Values::Ids(from)) => to[range].copy_from_slice(from),
+        _ => unreachable!("a part has the type of its whole"),
+    }
+}
+
+/// The attribute that a slot holds: its first element, or both words of a state.
+fn number(program: &Program, values: &Values, slot: Id) -> i64 {
+    let Values::Ids(words) = values else { return 0 };
+    let state = program.slots[program.memory(slot).0.0].kind == Kind::State;
+    match words[..] {
+        [low, high] if state => i64::from(high) << 32 | i64::from(low as u32),
+        [first, ..] => i64::from(first),
+        [] => 0,
+    }
 }

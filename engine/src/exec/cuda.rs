@@ -4,8 +4,8 @@
 //! fault words. A decode step is a captured graph; positions live in device memory, so one graph
 //! serves every step.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::cuda::device::{Graph, Memory};
@@ -19,7 +19,7 @@ use crate::exec::route::Ran;
 use crate::exec::stage::{self, Weight};
 use crate::fuse::fuse;
 use crate::ops::Phase;
-use crate::program::{Id, Program, Sizes, Step};
+use crate::program::{Id, Kind, Program, Sizes};
 use crate::tensor::Tensor;
 
 /// How a model runs.
@@ -81,12 +81,20 @@ impl CudaModel {
 
     /// The same weights under a Program that goes on where this one ends.
     pub fn extended(&self, program: &Program) -> CudaModel {
-        let programs = PHASES.map(|phase| match self.options.fused {
-            true => fuse(program, phase, &self.traced),
-            false => program.clone(),
-        });
+        self.several(program, program)
+    }
+
+    /// The same weights under a Program for prompts and one for decode steps, which has every slot
+    /// of the first and whose states are as many of its, end to end.
+    pub fn several(&self, prompt: &Program, step: &Program) -> CudaModel {
+        let mut programs = [prompt, step].map(Program::clone);
+        if self.options.fused {
+            for (program, phase) in programs.iter_mut().zip(PHASES) {
+                *program = fuse(program, phase, &self.traced);
+            }
+        }
         CudaModel {
-            plain: program.clone(),
+            plain: step.clone(),
             programs,
             dtype: self.dtype,
             options: self.options,
@@ -143,6 +151,19 @@ fn send(
     Ok(staging.finish()?)
 }
 
+/// The graph of decode steps of these sizes, captured when it is first wanted.
+fn graph<'g>(
+    graphs: &'g mut HashMap<Sizes, Graph>,
+    device: &Device,
+    sizes: Sizes,
+    steps: &[Bound],
+) -> Result<&'g Graph, DeviceError> {
+    Ok(match graphs.entry(sizes) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(device.capture(|d| CudaSession::launch_all(d, steps))?),
+    })
+}
+
 /// A step's launches with the address of every slot that they name.
 #[derive(Debug)]
 pub(super) struct Bound {
@@ -158,10 +179,15 @@ pub struct CudaSession {
     pub(super) arena: Memory,
     pub(super) room: Room,
     largest: Sizes,
-    rows: usize,
-    pub(super) lowered: HashMap<(Phase, Sizes), Vec<Bound>>,
+    pub(super) rows: usize,
+    /// Which sequence the prompts that come are of.
+    pub sequence: usize,
+    pub(super) lowered: HashMap<Key, Vec<Bound>>,
     graphs: HashMap<Sizes, Graph>,
 }
+
+/// A call that was lowered: a prompt's addresses are those of its sequence.
+pub(super) type Key = (Phase, Sizes, usize);
 
 impl CudaSession {
     /// Plans and takes everything for prefill calls of up to `largest` and decode calls of up to
@@ -179,7 +205,8 @@ impl CudaSession {
         let room = Room::of(&model.programs, model.dtype, largest, rows, &model.traced, &card)?;
         let arena = device.allocate(room.bytes)?;
         let (lowered, graphs) = (HashMap::new(), HashMap::new());
-        let mut session = CudaSession { arena, room, largest, rows, lowered, graphs };
+        let sequence = 0;
+        let mut session = CudaSession { arena, room, largest, rows, sequence, lowered, graphs };
         device.clear(&session.arena, 0, session.room.bytes)?;
         let m = usize::from(largest.m > 0);
         session.lower(device, model, Phase::Decode, Sizes { n: 1, m })?;
@@ -200,6 +227,10 @@ impl CudaSession {
         device.copy(&self.arena, &from.arena, self.room.states)
     }
 
+    pub(super) fn key(&self, phase: Phase, sizes: Sizes) -> Key {
+        (phase, sizes, if phase == Phase::Prefill { self.sequence } else { 0 })
+    }
+
     /// Lowers a phase for a call's sizes, once.
     fn lower(
         &mut self,
@@ -208,7 +239,8 @@ impl CudaSession {
         phase: Phase,
         sizes: Sizes,
     ) -> Result<(), CallError> {
-        if self.lowered.contains_key(&(phase, sizes)) {
+        let key = self.key(phase, sizes);
+        if self.lowered.contains_key(&key) {
             return Ok(());
         }
         let program = &model.programs[index(phase)];
@@ -216,6 +248,11 @@ impl CudaSession {
         let (base, weights) = (self.arena.address(), model.weights.address());
         let address = |slot: &Id| match model.shelf.offsets.get(slot) {
             Some(at) => weights + *at as u64,
+            // A prompt's Program knows the states of one sequence.
+            None if program.slots[slot.0].kind == Kind::State => {
+                let one = program.slot_meta(*slot, sizes).bytes().expect("checked");
+                base + (places[slot] + key.2 * one) as u64
+            }
             None => base + places[slot] as u64,
         };
         let mut constants = self.room.constants[index(phase)];
@@ -248,7 +285,7 @@ impl CudaSession {
             let (launches, faults) = (lowered.launches, lowered.faults);
             bound.push(Bound { launches, addresses, faults, step: step.name.clone() });
         }
-        self.lowered.insert((phase, sizes), bound);
+        self.lowered.insert(key, bound);
         Ok(())
     }
 
@@ -291,22 +328,33 @@ impl CudaSession {
         phase: Phase,
         sizes: Sizes,
     ) -> Result<(), DeviceError> {
-        let steps = &self.lowered[&(phase, sizes)];
+        let steps = &self.lowered[&self.key(phase, sizes)];
         model.ran.note((phase, sizes), || {
             let launches = steps.iter().flat_map(|step| &step.launches);
             launches.map(|launch| launch.entry.clone()).collect()
         });
         if phase == Phase::Decode && model.options.graph {
-            let graph = match self.graphs.entry(sizes) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    new.insert(device.capture(|d| CudaSession::launch_all(d, steps))?)
-                }
-            };
-            device.replay(graph)
+            device.replay(graph(&mut self.graphs, device, sizes, steps)?)
         } else {
             CudaSession::launch_all(device, steps)
         }
+    }
+
+    /// Lowers and captures decode steps of up to `rows` rows, so that none is lowered while others
+    /// run.
+    ///
+    /// # Errors
+    /// Kernels that do not compile, and the device's.
+    pub fn ready(&mut self, device: &mut Device, model: &CudaModel) -> Result<(), CallError> {
+        for n in 1..=self.rows {
+            let sizes = Sizes { n, m: if self.largest.m == 0 { 0 } else { n } };
+            self.lower(device, model, Phase::Decode, sizes)?;
+            if model.options.graph {
+                let steps = &self.lowered[&self.key(Phase::Decode, sizes)];
+                graph(&mut self.graphs, device, sizes, steps)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets a state or an input before the next call.
@@ -339,7 +387,8 @@ impl CudaSession {
         self.lower(device, model, Phase::Prefill, sizes)?;
         self.put(device, model, "out_rows", out_rows)?;
         let body = model.programs[index(Phase::Prefill)].body;
-        CudaSession::launch_all(device, &self.lowered[&(Phase::Prefill, sizes)][body..])?;
+        let steps = &self.lowered[&self.key(Phase::Prefill, sizes)];
+        CudaSession::launch_all(device, &steps[body..])?;
         device.synchronize()?;
         self.check_faults(device, Phase::Prefill, sizes)?;
         Ok(sizes)
@@ -356,7 +405,7 @@ impl CudaSession {
         device.upload(&self.arena, self.room.offsets[0][&slot], &tensor.bytes)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         device: &mut Device,
         model: &CudaModel,
@@ -400,7 +449,7 @@ impl CudaSession {
         let Some(at) = words.chunks_exact(4).position(|w| word(w) != 0) else { return Ok(()) };
         let code = word(&words[4 * at..4 * at + 4]);
         device.clear(&self.arena, self.room.faults, words.len())?;
-        let bound = &self.lowered[&(phase, sizes)][at];
+        let bound = &self.lowered[&self.key(phase, sizes)][at];
         let (kind, operand) =
             bound.faults.get(code - 1).copied().unwrap_or((RefusalKind::NotSupported, ""));
         let source = Refusal::new(kind, operand, "the data break the rule; seen on the device");
@@ -429,7 +478,7 @@ impl CudaSession {
         wanted.iter().map(one).collect()
     }
 
-    fn tensor(
+    pub(super) fn tensor(
         &self,
         device: &Device,
         model: &CudaModel,
@@ -445,54 +494,5 @@ impl CudaSession {
         };
         device.download(memory, at, &mut bytes)?;
         Ok(Tensor { meta, bytes })
-    }
-
-    /// Runs one call step by step and hands each step with the operands that it really had, and its
-    /// results, to `look`.
-    ///
-    /// # Errors
-    /// As [`CudaSession::call`], and what `look` says.
-    pub fn each_step(
-        &mut self,
-        device: &mut Device,
-        model: &CudaModel,
-        phase: Phase,
-        inputs: &CallInputs,
-        mut look: impl FnMut(&Step, &Slots, &Slots) -> Result<(), CallError>,
-    ) -> Result<Sizes, CallError> {
-        let sizes = self.begin(device, model, phase, inputs)?;
-        let program = &model.programs[index(phase)];
-        for (i, step) in program.steps_of(sizes).iter().enumerate() {
-            let before = self.operands(device, model, phase, sizes, step)?;
-            let bound = &self.lowered[&(phase, sizes)][i];
-            CudaSession::launch_all(device, std::slice::from_ref(bound))?;
-            device.synchronize()?;
-            self.check_faults(device, phase, sizes)?;
-            let mut after = BTreeMap::new();
-            for (name, view) in &step.results {
-                let mut tensor = self.tensor(device, model, phase, sizes, view.slot)?;
-                tensor.meta = program.meta(view, sizes);
-                after.insert((*name).to_owned(), tensor);
-            }
-            look(step, &before, &after)?;
-        }
-        Ok(sizes)
-    }
-
-    fn operands(
-        &self,
-        device: &Device,
-        model: &CudaModel,
-        phase: Phase,
-        sizes: Sizes,
-        step: &Step,
-    ) -> Result<Slots, DeviceError> {
-        let program = &model.programs[index(phase)];
-        let one = |(name, view): &(&'static str, crate::program::View)| {
-            let mut tensor = self.tensor(device, model, phase, sizes, view.slot)?;
-            tensor.meta = program.meta(view, sizes);
-            Ok(((*name).to_owned(), tensor))
-        };
-        step.operands.iter().map(one).collect()
     }
 }

@@ -1,11 +1,16 @@
 //! A step against its own definition on the operands that it really had: the first step whose load
 //! exceeds 1 is the culprit of a wrong result, whatever it inherited.
 
+use std::collections::BTreeMap;
+
+use crate::cuda::{Device, DeviceError};
 use crate::dtype::DType;
 use crate::error::Refusal;
-use crate::exec::cpu::Slots;
+use crate::exec::cpu::{CallError, CallInputs, Slots};
+use crate::exec::cuda::{CudaModel, CudaSession};
 use crate::ops::slack::UNIT;
 use crate::ops::{Asked, Inputs, Op, Phase, Question, Slack, Sums, Values};
+use crate::program::{Sizes, Step, View};
 use crate::tensor::Tensor;
 
 /// How far results are from the definition, beyond one rounding, as a share of what the op's
@@ -32,6 +37,57 @@ pub fn load(
         worst = worst.max(of_result(question, &results[*name], want, slack));
     }
     Ok(worst)
+}
+
+impl CudaSession {
+    /// Runs one call step by step and hands each step with the operands that it really had, and its
+    /// results, to `look`.
+    ///
+    /// # Errors
+    /// As [`CudaSession::call`], and what `look` says.
+    pub fn each_step(
+        &mut self,
+        device: &mut Device,
+        model: &CudaModel,
+        phase: Phase,
+        inputs: &CallInputs,
+        mut look: impl FnMut(&Step, &Slots, &Slots) -> Result<(), CallError>,
+    ) -> Result<Sizes, CallError> {
+        let sizes = self.begin(device, model, phase, inputs)?;
+        let program = model.program_of(phase);
+        for (i, step) in program.steps_of(sizes).iter().enumerate() {
+            let before = self.operands(device, model, phase, sizes, step)?;
+            let bound = &self.lowered[&self.key(phase, sizes)][i];
+            CudaSession::launch_all(device, std::slice::from_ref(bound))?;
+            device.synchronize()?;
+            self.check_faults(device, phase, sizes)?;
+            let mut after = BTreeMap::new();
+            for (name, view) in &step.results {
+                let mut tensor = self.tensor(device, model, phase, sizes, view.slot)?;
+                tensor.meta = program.meta(view, sizes);
+                after.insert((*name).to_owned(), tensor);
+            }
+            look(step, &before, &after)?;
+        }
+        Ok(sizes)
+    }
+
+    fn operands(
+        &self,
+        device: &Device,
+        model: &CudaModel,
+        phase: Phase,
+        sizes: Sizes,
+        step: &Step,
+    ) -> Result<Slots, DeviceError> {
+        let program = model.program_of(phase);
+        let one = |(name, view): &(&'static str, View)| {
+            let mut tensor = self.tensor(device, model, phase, sizes, view.slot)?;
+            tensor.meta = program.meta(view, sizes);
+            Ok(((*name).to_owned(), tensor))
+        };
+        step.operands.iter().map(one).collect()
+    }
 }
 
 fn of_result(question: &Question, got: &Tensor, want: &Values, slack: &Slack) -> f64 {

@@ -75,8 +75,9 @@ pub struct Room {
 }
 
 impl Room {
-    /// Plans a session for calls of up to `largest` (prefill) and `rows` tokens (decode). Slots in
-    /// `traced` keep their memory until the call ends.
+    /// Plans a session for calls of up to `largest` (prefill) and `rows` tokens (decode). The
+    /// Program of decode steps has every slot of the other, and perhaps more; a state of it may be
+    /// several of the other's, end to end. Slots in `traced` keep their memory until the call ends.
     ///
     /// # Errors
     /// A question that an op refuses.
@@ -91,18 +92,19 @@ impl Room {
         let mut taken = Taken::default();
         let mut fixed: HashMap<Id, usize> = HashMap::new();
         let mut states = 0;
+        // Both phases use the same room for values and workspace.
+        let few = Sizes { n: rows, m: if largest.m == 0 { 0 } else { rows } };
+        let most = Sizes { n: largest.n.max(few.n), m: largest.m.max(few.m) };
         for kind in [Kind::State, Kind::Input] {
-            let slots = programs[0].slots.iter().enumerate();
+            let slots = programs[1].slots.iter().enumerate();
             for (i, _) in slots.filter(|(_, s)| s.kind == kind) {
-                let meta = programs[0].slot_meta(Id(i), largest);
+                let meta = programs[1].slot_meta(Id(i), most);
                 fixed.insert(Id(i), taken.take(meta.bytes().expect("checked")));
             }
             if kind == Kind::State {
                 states = taken.0;
             }
         }
-        // Both phases use the same room for values and workspace.
-        let few = Sizes { n: rows, m: if largest.m == 0 { 0 } else { rows } };
         let (mut values, mut workspace, mut constants) = (0usize, 0usize, [0usize; 2]);
         let mut places: [HashMap<Id, usize>; 2] = Default::default();
         for (i, (program, sizes)) in programs.iter().zip([largest, few]).enumerate() {
@@ -124,14 +126,31 @@ impl Room {
         let constants = constants.map(|bytes| taken.take(bytes));
         let steps = programs.iter().map(|p| p.steps.len()).max().unwrap_or(0);
         let faults = taken.take(4 * steps);
-        let offsets = places.map(|mut places| {
+        let mut offsets = places.map(|mut places| {
             places.values_mut().for_each(|at| *at += base);
             places.extend(&fixed);
             places
         });
+        parts(&programs[1], few, &mut offsets[1]);
         let values = base;
         Ok(Room { offsets, states, values, workspace, constants, faults, steps, bytes: taken.0 })
     }
+}
+
+/// Where parts of slots lie: in their wholes.
+fn parts(program: &Program, sizes: Sizes, offsets: &mut HashMap<Id, usize>) {
+    for i in 0..program.slots.len() {
+        let (of, first) = program.memory(Id(i));
+        if let Some(at) = offsets.get(&of).filter(|_| of != Id(i)) {
+            offsets.insert(Id(i), at + first * row_bytes(program, of, sizes));
+        }
+    }
+}
+
+/// Bytes of one row of a slot, its first axis.
+pub fn row_bytes(program: &Program, slot: Id, sizes: Sizes) -> usize {
+    let meta = program.slot_meta(slot, sizes);
+    meta.bytes().expect("checked") / meta.shape.first().copied().unwrap_or(1).max(1)
 }
 
 /// The values of a Program and from which step to which each must exist: traced ones, results, and
@@ -140,7 +159,9 @@ fn lifetimes(program: &Program, sizes: Sizes, traced: &[Id]) -> (Vec<Id>, Vec<Ne
     let last_step = program.steps.len();
     let (mut ids, mut needs) = (Vec::new(), Vec::new());
     for (i, _) in program.slots.iter().enumerate().filter(|(_, s)| s.kind == Kind::Value) {
-        let touches = |views: &[(&'static str, View)]| views.iter().any(|(_, v)| v.slot == Id(i));
+        let touches = |views: &[(&'static str, View)]| {
+            views.iter().any(|(_, v)| program.memory(v.slot).0 == Id(i))
+        };
         let writes = program.steps.iter().position(|s| touches(&s.results));
         let Some(first) = writes else { continue };
         let reads = program.steps.iter().rposition(|s| touches(&s.operands));

@@ -5,6 +5,7 @@ use crate::exec::bench::{ROUNDS, median};
 use crate::exec::cpu::{CallError, CallInputs};
 use crate::exec::cuda::{CudaModel, CudaSession};
 use crate::ops::Phase;
+use crate::program::Step;
 
 /// Steps of one name and op in every layer, which run one after the other while they are timed, so
 /// that each layer's weights come from memory where all of them exceed the level-2 cache.
@@ -52,8 +53,8 @@ pub struct Question<'a> {
 }
 
 impl CudaSession {
-    /// Times a decode step of one row, whole and part by part, each by graphs of at least
-    /// [`ROUNDS`] launches where there is room for as many steps.
+    /// Times a decode step, whole and part by part, each by graphs of at least [`ROUNDS`] launches
+    /// where there is room for as many steps.
     ///
     /// # Errors
     /// As [`CudaSession::call`].
@@ -64,7 +65,7 @@ impl CudaSession {
         ask: &Question<'_>,
     ) -> Result<Times, CallError> {
         let sizes = self.call(device, model, Phase::Decode, ask.inputs)?;
-        let bound = &self.lowered[&(Phase::Decode, sizes)];
+        let bound = &self.lowered[&self.key(Phase::Decode, sizes)];
         let time = |steps: &[usize], repeat: usize| -> Result<f64, DeviceError> {
             let once = |d: &Device| {
                 let mut steps = steps.iter();
@@ -87,6 +88,7 @@ impl CudaSession {
         let program = model.program_of(Phase::Decode);
         let mut parts: Vec<(Part, Vec<usize>)> = Vec::new();
         for (i, step) in program.steps_of(sizes).iter().enumerate() {
+            let step = &at_one_position(step);
             let (op, mut question) =
                 program.question(step, model.dtype(), sizes, |_| ask.position)?;
             question.phase = Some(Phase::Decode);
@@ -117,8 +119,27 @@ impl CudaSession {
     }
 }
 
-/// The name of a step without the number of its layer.
+/// The step with a scalar in place of positions that stand in memory, by which the bytes of its
+/// keys are counted: every row is at the same one.
+fn at_one_position(step: &Step) -> Step {
+    let mut step = step.clone();
+    if step.op != "attention_decode" {
+        return step;
+    }
+    if let Some(at) = step.operands.iter().position(|(name, _)| *name == "positions") {
+        let (_, view) = step.operands.remove(at);
+        step.scalars.push(("position", view.slot));
+    }
+    step
+}
+
+/// The name of a step without the number of its layer, or of its row.
 fn in_every_layer(name: &str) -> String {
+    if let Some((step, row)) = name.rsplit_once('.')
+        && row.bytes().all(|b| b.is_ascii_digit())
+    {
+        return format!("{step}.*");
+    }
     let rest = name.strip_prefix("layer.").and_then(|rest| rest.split_once('.'));
     match rest {
         Some((layer, rest)) if layer.bytes().all(|b| b.is_ascii_digit()) => {
@@ -137,5 +158,6 @@ mod tests {
         assert_eq!(in_every_layer("layer.12.attn.q"), "layer.*.attn.q");
         assert_eq!(in_every_layer("layer.x.q"), "layer.x.q");
         assert_eq!(in_every_layer("logits"), "logits");
+        assert_eq!(in_every_layer("advance.3"), "advance.*");
     }
 }

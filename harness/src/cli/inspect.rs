@@ -18,6 +18,9 @@ pub struct Args {
     path: PathBuf,
     #[command(flatten)]
     sizing: Sizing,
+    /// Sequences that generate side by side, 1 to 8.
+    #[arg(long, value_name = "B")]
+    sequences: Option<u64>,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
@@ -29,7 +32,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
-    let (need, refused) = match found.need(&Card::h200(), &args.sizing.ask()) {
+    let mut ask = args.sizing.ask();
+    ask["sequences"] = args.sequences.into();
+    let (need, refused) = match found.need(&Card::h200(), &ask) {
         Ok(need) => (need, None),
         Err(why) => {
             let (kind, field, message) = said(why);
@@ -46,7 +51,7 @@ fn open(args: &Args) -> Result<Exit, Failure> {
         false => say(found.text(&need).trim_end())?,
     }
     // A file that does not run here is still a file; options that nobody can have are a mistake.
-    match refused.filter(|_| args.sizing.is_given()) {
+    match refused.filter(|_| args.sizing.is_given() || args.sequences.is_some()) {
         Some(line) => {
             eprintln!("{line}");
             Ok(Exit::BadInput)

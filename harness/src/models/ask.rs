@@ -1,5 +1,6 @@
 //! Asks a case about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
 
+pub mod beside;
 mod generation;
 mod load;
 
@@ -11,6 +12,7 @@ use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use serde_json::{Value, json};
 
+use crate::models::ask::beside::Beside;
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::listen::{Listener, Said, Tensors};
 use crate::models::{Ask, At, Hub, ModelCase, Prompt, Way};
@@ -63,6 +65,8 @@ pub struct Written {
     pub used: Vec<f64>,
     /// Whether tokens were drawn by another generator than the golden's.
     pub own_draws: bool,
+    /// Every sequence of a batch, where one was asked for.
+    pub beside: Vec<Beside>,
 }
 
 /// What was asked for, a kind each.
@@ -172,6 +176,10 @@ impl<'l> Asker<'l> {
                 Content::Logits(each.collect::<Result<_, Verdict>>()?)
             }
             Ask::Generation(generation) => {
+                self.goes_beside(generation)?;
+                if generation.beside > 0 {
+                    ask["sequences"] = (generation.beside + 1).into();
+                }
                 self.hold(&ask)?;
                 Content::Generation(self.generation(generation, golden, &path)?)
             }

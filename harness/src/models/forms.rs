@@ -86,6 +86,8 @@ case_schema! {
         stop_ids: Option<Vec<i32>>,
         /// Positions of a session, in place of the file's.
         context: Option<usize>,
+        /// Sequences that generate beside it, 1 to 7: each must have the ids that it has alone.
+        beside: Option<usize>,
     }
 }
 case_schema! {

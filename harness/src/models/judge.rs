@@ -132,6 +132,7 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Judgeme
         (Ask::Logits { .. }, Content::Logits(ways)) => logits::judge(&mut j, class, golden, ways),
         (Ask::Generation(g), Content::Generation(written)) => {
             generation::judge(&mut j, class, golden, g, written);
+            generation::together(&mut j, g, written);
         }
         (Ask::Perplexity { relative, window, .. }, Content::Perplexity(logprobs)) => {
             perplexity(&mut j, class, golden, *relative, (*window, logprobs));

@@ -28,6 +28,9 @@ pub trait Listener {
     /// Whether hello offers a call.
     fn offers(&self, call: &str) -> bool;
 
+    /// How many sequences `generate` takes side by side.
+    fn sequences(&self) -> u64;
+
     /// Whether tokens are drawn by the generator of the op `sample`, so that a seed says which.
     fn draws_alike(&self) -> bool;
 
@@ -41,6 +44,10 @@ pub trait Listener {
 impl Listener for Slot {
     fn offers(&self, call: &str) -> bool {
         self.hello().offers(call)
+    }
+
+    fn sequences(&self) -> u64 {
+        self.hello().sequences()
     }
 
     fn draws_alike(&self) -> bool {

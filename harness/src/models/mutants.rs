@@ -177,6 +177,10 @@ impl Listener for Perfect {
         CALLS.contains(&call)
     }
 
+    fn sequences(&self) -> u64 {
+        goldgate_engine::batch::MOST as u64
+    }
+
     fn draws_alike(&self) -> bool {
         true
     }

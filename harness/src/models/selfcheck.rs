@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use goldgate_engine::dtype::DType;
 
+use crate::models::ask::beside::{Beside, place};
 use crate::models::ask::{Answer, Content, Route, Written, prompt};
 use crate::models::class::Class;
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::judge::generation::MANY;
 use crate::models::judge::judge;
-use crate::models::{Ask, ModelCase, Prompt};
+use crate::models::{Ask, Generation, ModelCase, Prompt};
 
 /// The answer of a perfect subject: the golden itself, in float32.
 pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
@@ -42,6 +43,7 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
             forced: g.is_greedy().then(|| along(golden)),
             used: vec![1.0; 2],
             own_draws: false,
+            beside: beside(g, &golden.chosen[..golden.told]),
         }),
         Ask::Perplexity { .. } => Content::Perplexity(golden.logprob.clone()),
     };
@@ -61,6 +63,16 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
         figures,
         route: Route::default(),
     }
+}
+
+/// Sequences of a batch that all say something else, the case's own in its place.
+fn beside(g: &Generation, own: &[i32]) -> Vec<Beside> {
+    let other = |i: usize| own.iter().map(|id| id + 1 + i as i32).collect::<Vec<_>>();
+    let mut all: Vec<Vec<i32>> = (0..g.beside).map(other).collect();
+    if g.beside > 0 {
+        all.insert(place(g.beside), own.to_vec());
+    }
+    all.into_iter().map(|ids| Beside { alone: ids.clone(), together: ids }).collect()
 }
 
 /// Bytes that a perfect subject foretells, and takes.
@@ -179,6 +191,28 @@ const FAULTS: &[(&str, Fault)] = &[
     ("another text in the last run", |_, _, a| match &mut a.content {
         Content::Generation(Written { runs, .. }) if runs.len() > 1 => {
             runs.last_mut().and_then(|run| run.last_mut()).map(|id| *id += 1).is_some()
+        }
+        _ => false,
+    }),
+    ("a neighbour's ids in a batch", |_, _, a| match &mut a.content {
+        Content::Generation(Written { beside, .. }) if beside.len() > 1 => {
+            let own = place(beside.len() - 1);
+            beside[own].together = beside[own - 1].together.clone();
+            true
+        }
+        _ => false,
+    }),
+    ("one seed, or one prompt, for all of a batch", |_, _, a| match &mut a.content {
+        Content::Generation(Written { beside, .. }) if beside.len() > 1 => {
+            let own = beside[place(beside.len() - 1)].together.clone();
+            beside.iter_mut().for_each(|sequence| sequence.together.clone_from(&own));
+            true
+        }
+        _ => false,
+    }),
+    ("a sequence of a batch that ends a token early", |_, _, a| match &mut a.content {
+        Content::Generation(Written { beside, .. }) => {
+            beside.last_mut().and_then(|sequence| sequence.together.pop()).is_some()
         }
         _ => false,
     }),

@@ -312,6 +312,7 @@ fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
     // What is drawn may be judged by its repetition alone.
     let drawn = sampling.contains_key("temperature");
     let decided = f.may("decided_at_least", |r, n, p| r.number_in(n, p, (0.0, drawn, 1.0)));
+    let beside = f.may("beside", |r, n, p| Some(r.int(n, p, 1, 7)? as usize)).unwrap_or_default();
     Some(Ask::Generation(Generation {
         prompt: prompt?,
         max_tokens: max_tokens? as usize,
@@ -321,6 +322,7 @@ fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
         stop,
         stop_ids,
         context,
+        beside,
     }))
 }
 

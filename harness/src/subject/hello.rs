@@ -14,6 +14,9 @@ pub const MAX_FRAME: u64 = 1 << 30;
 /// The field that says whether `bench` takes a model.
 pub const BENCH_MODEL: &str = "bench_model";
 
+/// The field that says how many sequences `generate` takes side by side.
+pub const SEQUENCES: &str = "sequences";
+
 /// A subject's answer to hello: the object as it came, read on demand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello(Value);
@@ -73,6 +76,11 @@ impl Hello {
     /// Whether `bench` tells the times of a model's decode step.
     pub fn times_models(&self) -> bool {
         self.offers("bench") && self.0[BENCH_MODEL] == true
+    }
+
+    /// How many sequences `generate` takes side by side: one, where it does not say.
+    pub fn sequences(&self) -> u64 {
+        self.0[SEQUENCES].as_u64().unwrap_or(1).max(1)
     }
 
     /// Whether it promised to answer this question: the op, its dtype, its weight's type.

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod pool;
 pub mod replay;
 pub mod serve;
+mod several;
 pub mod text;
 pub mod want;
 pub mod worker;

@@ -25,6 +25,7 @@ use crate::subject::handed::Handed;
 use crate::subject::meant::{held, meant};
 use crate::subject::plan::{Plan, card, usual};
 use crate::subject::serve::{Answer, NoAnswer, Trouble};
+use crate::subject::several;
 use crate::subject::text::bytes;
 use crate::subject::want::{compact, matches, rows, words};
 
@@ -35,12 +36,12 @@ pub const CALLS: &[&str] = &["close", "extend", "fork", "generate", "load", "ope
 pub type Tell<'a> = &'a mut dyn FnMut(Value);
 
 #[derive(Debug)]
-struct Loaded {
-    model: Model,
-    config: Config,
+pub(super) struct Loaded {
+    pub(super) model: Model,
+    pub(super) config: Config,
     local: bool,
     /// Absent where the file has no vocabulary that can be read.
-    tokenizer: Option<Tokenizer>,
+    pub(super) tokenizer: Option<Tokenizer>,
 }
 
 /// What a worker holds.
@@ -147,6 +148,7 @@ impl Models {
             "activations": plan.settings.dtype.name(),
             "kv": plan.kv.name(),
             "context": plan.settings.context,
+            "sequences": plan.settings.sequences,
             "yarn": ramp,
             "chunk": plan.settings.chunk,
             "plan": if plan.settings.options.fused { "fused" } else { "plain" },
@@ -230,11 +232,12 @@ impl Models {
         let Place::Cuda(device) = place else {
             return Err(NoAnswer::Unsupported("times of a step without a card".to_owned()));
         };
-        let depth = ask["depth"].as_u64().unwrap_or(0) as usize;
-        let (model, rows) = (&loaded.model, loaded.config.vocabulary);
-        let reads = measure::reads(model.program(), model.settings().dtype, depth)
+        let count = |key: &str, usual: u64| ask[key].as_u64().unwrap_or(usual) as usize;
+        let (depth, rows) = (count("depth", 0), count("sequences", 1).max(1));
+        let (model, words) = (&loaded.model, loaded.config.vocabulary);
+        let reads = measure::reads(model.program(), model.settings().dtype, depth, rows)
             .map_err(|e| no_answer(CallError::Program(e)))?;
-        let times = measure::decode(device, model, rows, depth).map_err(no_answer)?;
+        let times = measure::decode(device, model, words, depth, rows).map_err(no_answer)?;
         Ok(fields(timed(&times, reads, device.card().l2_bytes)))
     }
 
@@ -247,6 +250,9 @@ impl Models {
     ) -> Result<Answer, NoAnswer> {
         let handle = number(ask, "model")?;
         let loaded = self.models.get(&handle).ok_or_else(|| none("model"))?;
+        if operands.contains_key("lengths") {
+            return several::answer(place, loaded, ask, operands, tell);
+        }
         let ids = ids(operands)?;
         let context = loaded.model.settings().context;
         if ids.is_empty() || ids.len() > context {
@@ -280,12 +286,7 @@ impl Models {
         let rows = loaded.config.vocabulary;
         let stop = generate(place, &loaded.model, rows, &request, &mut take).map_err(no_answer)?;
         let mut answer = fields(json!({
-            "stop": match stop {
-                Stop::Token => "eos",
-                Stop::Caller => "stop",
-                Stop::Length => "length",
-                Stop::Context => "context",
-            },
+            "stop": stop_name(stop),
             "first_token_ms": times.first(),
             "total_ms": begin.elapsed().as_secs_f64() * 1e3,
         }));
@@ -294,6 +295,16 @@ impl Models {
         answer.results.extend(text.map(|text| ("text".to_owned(), bytes(text))));
         answer.observed.route = loaded.model.route();
         Ok(answer)
+    }
+}
+
+/// Why a generation ended, as the wire says it.
+pub(super) fn stop_name(stop: Stop) -> &'static str {
+    match stop {
+        Stop::Token => "eos",
+        Stop::Caller => "stop",
+        Stop::Length => "length",
+        Stop::Context => "context",
     }
 }
 
@@ -316,7 +327,7 @@ fn ramp(config: &mut Config, ask: &Value) -> Result<Value, NoAnswer> {
     Ok(if *truncate { "rounded" } else { "reference" }.into())
 }
 
-fn sampling(ask: &Value) -> Result<Sampling, NoAnswer> {
+pub(super) fn sampling(ask: &Value) -> Result<Sampling, NoAnswer> {
     let usual = Sampling::default();
     let real = |key: &str, usual: f64, low: f64, high: f64| match &ask[key] {
         Value::Null => Ok(usual),
@@ -338,13 +349,13 @@ fn sampling(ask: &Value) -> Result<Sampling, NoAnswer> {
     })
 }
 
-fn stop_ids(ask: &Value) -> Result<Vec<u32>, NoAnswer> {
+pub(super) fn stop_ids(ask: &Value) -> Result<Vec<u32>, NoAnswer> {
     let list = ask["stop_ids"].as_array().into_iter().flatten();
     let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
     list.map(|v| id(v).ok_or_else(|| bad("stop_ids wants ids"))).collect()
 }
 
-fn ids(operands: &BTreeMap<String, Tensor>) -> Result<Vec<u32>, NoAnswer> {
+pub(super) fn ids(operands: &BTreeMap<String, Tensor>) -> Result<Vec<u32>, NoAnswer> {
     match operands.get("ids") {
         Some(t) if t.meta.dtype == DType::I32 && t.meta.shape.len() == 1 => {
             // A negative id is out of every range, and the op says so.
@@ -431,7 +442,7 @@ fn number(ask: &Value, key: &str) -> Result<u64, NoAnswer> {
     ask[key].as_u64().ok_or_else(|| bad(&format!("{key} is {}, wants a number", ask[key])))
 }
 
-fn fields(ok: Value) -> Answer {
+pub(super) fn fields(ok: Value) -> Answer {
     Answer { fields: ok.as_object().cloned().unwrap_or_default(), ..Answer::default() }
 }
 

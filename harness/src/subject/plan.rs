@@ -1,6 +1,7 @@
 //! What `load` decides before a weight is read, and the memory that it comes to: the same numbers
 //! for a model that is loaded and for one that is only looked at.
 
+use goldgate_engine::batch::MOST;
 use goldgate_engine::cuda::Card;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
@@ -72,6 +73,12 @@ impl Plan {
             return Err(Refusal::new(RefusalKind::CapacityExceeded, "context", message).into());
         }
         let chunk = count("chunk", CHUNK)?.min(context);
+        let sequences = count("sequences", 1)?;
+        if sequences > MOST {
+            let message = format!("is {sequences}, at most {MOST} go side by side");
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "sequences", message).into());
+        }
+        // Several sequences are a rewrite of the Program of one.
         let capacity = Capacity { context, sequences: 1 };
         let types = Types { dtype, kv };
         let program = model::program(config, types, capacity, |name| map.meta(name))
@@ -83,7 +90,7 @@ impl Plan {
         let fused = mode != "unfused" && ask["plan"] != "plain";
         let options = Options { fused, graph: ask["graph"] != false, ..Options::default() };
         let trace = traced(&program, &words(&ask["trace"]), fused);
-        let settings = Settings { dtype, context, chunk, trace, options };
+        let settings = Settings { dtype, context, sequences, chunk, trace, options };
         Ok(Plan { program, settings, kv, local: mode == "local" })
     }
 
@@ -93,6 +100,7 @@ impl Plan {
             "activations": self.settings.dtype.name(),
             "kv": self.kv.name(),
             "context": self.settings.context,
+            "sequences": self.settings.sequences,
             "chunk": self.settings.chunk,
             "plan": if self.settings.options.fused { "fused" } else { "plain" },
         })
@@ -225,13 +233,34 @@ mod tests {
         let (config, _) = Config::of(&checkpoint).expect("a configuration");
         let map = Weights::of(&config, &checkpoint);
         let plan = Plan::of(DType::F16, &json!({"context": 128}), &config, &map).expect("runs");
-        let reads = measure::reads(&plan.program, DType::F16, 9).expect("good questions");
+        let reads = measure::reads(&plan.program, DType::F16, 9, 1).expect("good questions");
         // Two layers, keys and values, ten positions, two heads of 80, two bytes.
         assert_eq!(reads.kv, 2 * 2 * 10 * 2 * 80 * 2);
+        let eight = measure::reads(&plan.program, DType::F16, 9, 8).expect("good questions");
+        assert_eq!(eight.kv, 8 * reads.kv);
         let bytes = |name: &str| checkpoint.tensor(name).map_or(0, |t| t.bytes as usize);
         let all: usize = checkpoint.tensors().iter().map(|t| t.bytes as usize).sum();
         let table = bytes("token_embd.weight");
         assert_eq!(reads.weights, all - table + table / config.vocabulary);
+        assert_eq!(eight.weights, all - table + 8 * (table / config.vocabulary));
+    }
+
+    #[test]
+    fn state_is_for_every_sequence_and_weights_are_there_once() {
+        let path = tiny().into_iter().find(|p| p.ends_with("qwen2-tiny/f16.gguf")).expect("there");
+        let whole = Inspected::open(Path::new(&path)).expect("a good file");
+        let need = |sequences: u64| {
+            let ask = json!({"context": 100, "chunk": 64, "sequences": sequences});
+            whole.need(&Card::h200(), &ask).expect("it runs")
+        };
+        let (one, eight) = (need(1), need(8));
+        assert_eq!(one["bytes_weights"], eight["bytes_weights"]);
+        let state = |facts: &Value| facts["bytes_state"].as_u64().expect("bytes");
+        assert!(state(&eight) <= 8 * state(&one), "padding is once a state");
+        assert!(state(&eight) > 7 * state(&one));
+        let nine = whole.need(&Card::h200(), &json!({"sequences": 9})).expect_err("too many");
+        let NoAnswer::Refused(refusal) = nine else { panic!("{nine:?}") };
+        assert_eq!((&*refusal.operand, refusal.kind), ("sequences", RefusalKind::CapacityExceeded));
     }
 
     #[test]

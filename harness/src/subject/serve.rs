@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;
 use crate::subject::allocator::Counting;
-use crate::subject::hello::{FIRST_FRAME, MAX_FRAME};
+use crate::subject::hello::{FIRST_FRAME, MAX_FRAME, SEQUENCES};
 use crate::subject::inspect::{Inspected, refusal};
 use crate::subject::models::{self, Models, Tell};
 use crate::subject::text::Shelf;
@@ -384,6 +384,7 @@ pub fn hello_of_ours(device: &Value, calls: &[&str], observes: &[&str]) -> Value
         "formats": ["gguf", "safetensors", "tokenizer.json"],
         "architectures": ["gpt2", "llama", "qwen2"],
         "trace_mode": ["as_run", "unfused", "local"],
+        (SEQUENCES): goldgate_engine::batch::MOST,
         "claims": ["run", "process", "batch", "chunk"],
         "observes": observes,
     })

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use goldgate_engine::Tensor;
+use goldgate_engine::batch::MOST;
 use goldgate_engine::exec::bench::median;
 use serde_json::{Value, json};
 
@@ -28,8 +29,9 @@ pub struct Speed {
     /// Tokens that stand before both.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "model")]
     depth: u64,
-    /// Sequences at once.
-    #[arg(long, value_name = "B", default_value_t = 1, requires = "model")]
+    /// Sequences that generate side by side, 1 to 8, where the subject offers that.
+    #[arg(long, value_name = "B", default_value_t = 1, requires = "model",
+          value_parser = clap::value_parser!(u64).range(1..=MOST as u64))]
     batch: u64,
     /// Runs of each of which the middle one counts, after one that does not.
     #[arg(long, value_name = "N", default_value_t = 5, requires = "model")]
@@ -51,19 +53,24 @@ type Measured<T> = Result<Result<T, Exit>, Failure>;
 
 pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit, Failure> {
     let usage = |message: String| Err(Failure::Usage(message));
-    if speed.batch != 1 {
-        let message = "a session of the wire holds one sequence, so only --batch 1 is offered";
-        return usage(format!("--batch {}: {message}", speed.batch));
-    }
     if speed.prefill == 0 || speed.decode < 2 || speed.repeat == 0 {
         return usage("--prefill and --repeat want 1 at least, --decode 2".to_owned());
     }
     let positions = speed.depth.max(1) + speed.prefill.max(speed.decode) + 1;
-    let context = speed.how.sizing.at_least(positions);
-    let mut loaded = match speed.how.load(path, on, &context, json_out)? {
+    let mut sizing = speed.how.sizing.at_least(positions);
+    if speed.batch > 1 {
+        sizing["sequences"] = speed.batch.into();
+    }
+    let mut loaded = match speed.how.load(path, on, &sizing, json_out)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
+    let offered = loaded.hello().sequences();
+    if speed.batch > offered {
+        loaded.finish();
+        let message = format!("the subject's hello offers sequences: {offered}");
+        return usage(format!("--batch {}: {message}", speed.batch));
+    }
     let outcome = measure(speed, &mut loaded, json_out);
     let load = loaded.facts.clone();
     loaded.finish();
@@ -91,8 +98,10 @@ macro_rules! answered {
 
 fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Measured<Value> {
     let prompts = answered!(prefill(speed, loaded, json_out));
-    let first = answered!(generated(speed, loaded, speed.depth + speed.prefill, 1, json_out));
-    let steps = answered!(generated(speed, loaded, speed.depth.max(1), speed.decode + 1, json_out));
+    let (after, behind) = (speed.depth + speed.prefill, speed.depth.max(1));
+    let first = answered!(generated(speed, loaded, (after, 1), 1, json_out));
+    let batch = (behind, speed.batch);
+    let steps = answered!(generated(speed, loaded, batch, speed.decode + 1, json_out));
     let rate = |tokens: u64, ms: f64| tokens as f64 / ms * 1e3;
     let (prompt_ms, first_ms) = (middle(&prompts), middle(&first.first_ms));
     let step_ms = middle(&steps.token_ms);
@@ -104,7 +113,8 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Measured<Value
         "first_token": {"tokens": speed.depth + speed.prefill, "ms": first.first_ms,
                         "median_ms": first_ms},
         "decode": {"tokens": speed.decode, "ms_a_token": steps.token_ms, "median_ms": step_ms,
-                   "tokens_s": rate(1, step_ms)},
+                   "tokens_s": rate(speed.batch, step_ms),
+                   "tokens_s_a_sequence": rate(1, step_ms)},
     });
     let hello = loaded.hello();
     let (limits, parts) = (hello.offers("bench"), hello.times_models());
@@ -114,7 +124,10 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Measured<Value
         facts["limits"] = answered!(ok(loaded.ask(&ask, &none, json_out))).0;
     }
     if parts {
-        let ask = json!({"call": "bench", "model": loaded.handle, "depth": speed.depth});
+        let mut ask = json!({"call": "bench", "model": loaded.handle, "depth": speed.depth});
+        if speed.batch > 1 {
+            ask["sequences"] = speed.batch.into();
+        }
         facts["step"] = answered!(ok(loaded.ask(&ask, &none, json_out))).0;
         bound(&mut facts, step_ms);
     }
@@ -130,6 +143,16 @@ fn ok(said: Result<Said, Failure>) -> Measured<(Value, BTreeMap<String, Tensor>)
 
 fn middle(figures: &[f64]) -> f64 {
     median(&mut figures.to_vec())
+}
+
+/// Prompts of `count` such tokens each, side by side; one alone is no batch.
+fn prompts(count: u64, sequences: u64) -> BTreeMap<String, Tensor> {
+    let mut asked = ids(count * sequences);
+    if sequences > 1 {
+        let lengths = vec![count as i32; sequences as usize];
+        asked.insert("lengths".to_owned(), Tensor::from_i32(&[lengths.len()], &lengths));
+    }
+    asked
 }
 
 /// Some tokens that every vocabulary has.
@@ -168,16 +191,16 @@ fn millis(time: Duration) -> f64 {
 
 /// What generations took, by the subject's clock.
 struct Generated {
-    /// From the question to the first token.
+    /// From the question until every sequence has its first token.
     first_ms: Vec<f64>,
-    /// From one token to the next, on average; nothing where there is one token.
+    /// From one token of a sequence to its next, on average; nothing where there is one token.
     token_ms: Vec<f64>,
 }
 
 fn generated(
     speed: &Speed,
     loaded: &mut Loaded,
-    prompt: u64,
+    (prompt, sequences): (u64, u64),
     tokens: u64,
     json_out: bool,
 ) -> Measured<Generated> {
@@ -187,12 +210,18 @@ fn generated(
     for run in 0..=speed.repeat {
         let (events, heard) = mpsc::channel();
         loaded.tell(events);
-        let (body, _) = answered!(ok(loaded.ask(&ask, &ids(prompt), json_out)));
+        let (body, _) = answered!(ok(loaded.ask(&ask, &prompts(prompt, sequences), json_out)));
         if run == 0 {
             continue;
         }
-        let times: Vec<f64> = heard.try_iter().filter_map(|e| e["ms"].as_f64()).collect();
-        let first = body["first_token_ms"].as_f64().or(times.first().copied());
+        let heard: Vec<Value> = heard.try_iter().collect();
+        let times: Vec<f64> = heard.iter().filter_map(|e| e["ms"].as_f64()).collect();
+        // Steps begin when the last of the prompts has been read.
+        let firsts = heard.iter().filter(|e| e["index"] == 0).filter_map(|e| e["ms"].as_f64());
+        let first = match sequences {
+            1 => body["first_token_ms"].as_f64().or(times.first().copied()),
+            _ => firsts.reduce(f64::max),
+        };
         // A subject without events still says when it was done.
         let last = times.last().copied().filter(|_| times.len() > 1);
         let last = last.or(body["total_ms"].as_f64());
@@ -213,9 +242,10 @@ fn bound(facts: &mut Value, step_ms: f64) {
     let bytes = |key: &str| facts["step"][key].as_f64().unwrap_or(0.0);
     let (weights, kv) = (bytes("bytes_weights"), bytes("bytes_kv"));
     let floor_ms = (weights + kv) / read / 1e6;
+    let batch = facts["batch"].as_f64().unwrap_or(1.0);
     facts["bound"] = json!({
         "bytes_weights": weights, "bytes_kv": kv, "read_gb_s": read, "ms": floor_ms,
-        "tokens_s": 1e3 / floor_ms, "share": floor_ms / step_ms,
+        "tokens_s": batch * 1e3 / floor_ms, "share": floor_ms / step_ms,
     });
     for part in facts["step"]["parts"].as_array_mut().into_iter().flatten() {
         if let (Some(bytes), Some(us)) = (part["bytes"].as_f64(), part["us"].as_f64()) {
@@ -245,9 +275,16 @@ fn text(facts: &Value) -> String {
             facts["decode"]["tokens"],
             facts["depth"],
             number("/decode/median_ms"),
-            number("/decode/tokens_s")
+            number("/decode/tokens_s_a_sequence")
         ),
     ];
+    if number("/batch") > 1.0 {
+        lines.push(format!(
+            "batch     {} sequences side by side, each as above: {:.1} tokens a second",
+            facts["batch"],
+            number("/decode/tokens_s")
+        ));
+    }
     if facts["bound"].is_object() {
         lines.push(format!(
             "bound     {:.1} MB of weights and {:.1} MB of cache at {:.0} GB/s: {:.0} tokens a \
@@ -312,5 +349,24 @@ mod tests {
         assert_eq!(facts["step"]["parts"][0]["share"], 0.5);
         let page = text(&facts);
         assert!(page.contains("reached 50 %") && page.contains("logits"), "{page}");
+        assert!(!page.contains("side by side"), "{page}");
+    }
+
+    #[test]
+    fn a_batch_has_the_bound_of_all_its_tokens() {
+        let mut facts = json!({
+            "batch": 8, "depth": 0, "prefill": {"tokens": 8}, "first_token": {"tokens": 8},
+            "decode": {"tokens": 4, "median_ms": 0.5, "tokens_s": 16000.0},
+            "limits": {"read_gb_s": 4000.0},
+            "step": {"step_us": 480.0, "bytes_weights": 900_000_000, "bytes_kv": 100_000_000},
+        });
+        bound(&mut facts, 0.5);
+        assert_eq!(facts["bound"]["tokens_s"], 32000.0);
+        assert_eq!(facts["bound"]["share"], 0.5);
+        assert!(text(&facts).contains("8 sequences side by side, each as above: 16000.0 tokens"));
+        let asked = prompts(3, 2);
+        assert_eq!(asked["ids"].meta.shape, [6]);
+        assert_eq!(asked["lengths"].to_i32(), [3, 3]);
+        assert!(!prompts(3, 1).contains_key("lengths"));
     }
 }

@@ -44,6 +44,7 @@ impl Asker<'_> {
                 written.used.extend(self.used()?);
             }
         }
+        written.beside = self.beside(g, &ids, &ask)?;
         let first = written.runs.first().cloned().unwrap_or_default();
         let whole = g.stop.is_empty() && !golden.text.is_empty();
         if whole && self.listener.offers("detokenize") {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::models::Generation;
 use crate::models::ask::Written;
+use crate::models::ask::beside::{Beside, place};
 use crate::models::class::{Class, argmax};
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::judge::Judgement;
@@ -82,6 +83,30 @@ fn repeated(j: &mut Judgement, g: &Generation, answer: &Written) {
         }
         [_, .., _] => {}
         _ => j.unseen.push("memory"),
+    }
+}
+
+/// In a batch each sequence has the ids that it has alone, and the case's own is one of them.
+pub(super) fn together(j: &mut Judgement, g: &Generation, answer: &Written) {
+    if g.beside == 0 {
+        return;
+    }
+    let all = &answer.beside;
+    let own = all.get(place(g.beside)).map(|sequence| &sequence.alone);
+    if all.len() != g.beside + 1 || own != answer.runs.first() {
+        let message = format!("{} sequences, the case's own and {} beside it", all.len(), g.beside);
+        return j.fail(FailKind::Shape, message);
+    }
+    for (i, sequence) in all.iter().enumerate() {
+        let Beside { alone, together } = sequence;
+        j.compared += together.len() as u64;
+        if alone != together {
+            let at = alone.iter().zip(together).position(|(a, b)| a != b);
+            let at = at.unwrap_or(alone.len().min(together.len()));
+            let message =
+                format!("sequence {i} of {} has other ids than alone, from {at} on", all.len());
+            return j.fail(FailKind::Bits, message);
+        }
     }
 }
 
