@@ -53,8 +53,14 @@ fn loaded(file: &Path, meanwhile: &mut dyn FnMut(usize)) -> Result<Model, CallEr
     let dtype = DType::F32;
     let (types, capacity) = (Types { dtype, kv: dtype }, Capacity { context: 16, sequences: 1 });
     let program = model::program(&config, types, capacity, |name| map.meta(name)).expect("fits");
-    let settings =
-        Settings { dtype, context: 16, chunk: 16, trace: Vec::new(), options: Options::default() };
+    let settings = Settings {
+        dtype,
+        context: 16,
+        sequences: 1,
+        chunk: 16,
+        trace: Vec::new(),
+        options: Options::default(),
+    };
     Model::load(&mut Place::Cpu, &program, &settings, &map, meanwhile)
 }
 

@@ -11,8 +11,8 @@ use crate::ops::attention::{
 };
 use crate::ops::positional::scalar;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature,
+    Slack, Values, dims, traffic,
 };
 
 /// The op.
@@ -158,7 +158,10 @@ impl Op for AttentionPrefill {
             ],
         );
         let (dtype, cache) = (question.dtype, question.type_of("k"));
-        let tensor = dtype != DType::F32
+        // The phase, not what a call brings, chooses the kernel: a generated row has the same bits
+        // whether it stands alone or among other sequences.
+        let tensor = question.phase != Some(Phase::Decode)
+            && dtype != DType::F32
             && dtype == cache
             && MMA_HEADS.contains(&d)
             && !question.has("sequences")

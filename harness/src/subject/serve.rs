@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use goldgate_engine::cuda::Card;
 use goldgate_engine::error::{Refusal, RefusalKind};
-use goldgate_engine::session::Place;
-use goldgate_engine::{DType, Tensor};
+use goldgate_engine::{DType, Tensor, session::Place};
 use serde_json::{Map, Value, json};
 
 use crate::execution::Observed;

@@ -104,6 +104,7 @@ pub fn answer(
     };
     let each = prompts.iter().map(|_| Handed::new(loaded.tokenizer.as_ref(), &stops));
     let mut handed: Vec<Handed<'_>> = each.collect();
+    loaded.model.route();
     let begin = Instant::now();
     let mut first = None;
     let mut take = |sequence: usize, id: u32| {
@@ -121,6 +122,7 @@ pub fn answer(
         "first_token_ms": first,
         "total_ms": begin.elapsed().as_secs_f64() * 1e3,
     }));
+    answer.observed.route = loaded.model.route();
     let ids: Vec<Vec<i32>> = handed.into_iter().map(|handed| handed.finish().0).collect();
     let lengths = ids.iter().map(|ids| ids.len() as i32).collect();
     for (name, list) in [("ids", ids.concat()), ("lengths", lengths)] {

@@ -27,7 +27,8 @@ pub fn place(others: usize) -> usize {
 pub fn prompts(ids: &[i32], others: usize) -> Vec<Vec<i32>> {
     let other = |i: usize| {
         let by = i / 2 + 1;
-        let count = if i % 2 == 0 { ids.len() + by } else { ids.len().saturating_sub(by).max(1) };
+        let count =
+            if i.is_multiple_of(2) { ids.len() + by } else { ids.len().saturating_sub(by).max(1) };
         ids.iter().cycle().skip(i + 1).take(count).copied().collect()
     };
     let mut all: Vec<Vec<i32>> = (0..others).map(other).collect();
