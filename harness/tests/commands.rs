@@ -229,5 +229,5 @@ fn a_batch_is_timed_where_the_subject_offers_sequences() {
     let inspect = ["inspect", model, "--context", "64", "--sequences", "9"];
     let (code, line) = refused(&inspect);
     let want = "error[CapacityExceeded] field=sequences found=\"is 9, at most 8 go side by side\"";
-    assert_eq!((code, &*line), (Some(2), want));
+    assert_eq!((code, &*line), (Some(3), want));
 }
