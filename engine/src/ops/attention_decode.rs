@@ -262,8 +262,7 @@ const WARPS: usize = 8;
 /// weights, its query, and its result by parts of the keys where warps would be idle.
 fn shared_bytes(group: usize, d: usize, cache: DType) -> usize {
     let row = (d * cache.bytes()).next_multiple_of(128) + 64;
-    let share = (WARPS / group).max(1);
-    let share = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
+    let share = 1 << (WARPS / group).max(1).ilog2();
     let floats = group * (SPLIT + d + share * d.next_multiple_of(2));
     2 * SPLIT * row + 4 * floats
 }

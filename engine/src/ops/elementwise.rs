@@ -6,7 +6,7 @@ use crate::cuda::{Args, Launch, Page};
 const THREADS: usize = 256;
 
 /// Vectors that a thread holds at once (FLIGHT in elementwise.cuh).
-const FLIGHT: usize = 4;
+pub(crate) const FLIGHT: usize = 4;
 
 /// A launch over `count` elements where the narrowest operand has `bytes` bytes an element.
 pub(crate) fn launch(

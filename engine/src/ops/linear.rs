@@ -122,10 +122,14 @@ pub(crate) struct Product {
 }
 
 /// Warps of a block of the kernels for generated rows.
-const WARPS: usize = 4;
+pub(crate) const WARPS: usize = 4;
+
+/// Rows and columns of the tile of a block on tensor cores, and on CUDA cores.
+pub(crate) const TILE: usize = 128;
+pub(crate) const SIMT: usize = 64;
 
 /// Units of a row that a lane of those kernels has under way at once.
-const AHEAD: usize = 4;
+pub(crate) const AHEAD: usize = 4;
 
 /// Whether those kernels read rows of `width` elements of type `w` in whole units.
 pub(crate) fn is_wide(w: DType, width: usize) -> bool {
@@ -160,8 +164,8 @@ pub(crate) fn launch(p: &Product) -> Launch {
         1 if few && wide => ("wide1", [rows, 1], threads),
         _ if few && wide => ("wide8", [rows, 1], threads),
         _ if few => ("any", [p.outputs.div_ceil(WARPS) as u32, 1], threads),
-        _ if tensor => ("mma", [p.outputs, p.n].map(|x| x.div_ceil(128) as u32), 256),
-        _ => ("simt", [p.outputs, p.n].map(|x| x.div_ceil(64) as u32), 256),
+        _ if tensor => ("mma", [p.outputs, p.n].map(|x| x.div_ceil(TILE) as u32), 256),
+        _ => ("simt", [p.outputs, p.n].map(|x| x.div_ceil(SIMT) as u32), 256),
     };
     let args = Args::new(
         &ARGS,

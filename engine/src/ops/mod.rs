@@ -276,3 +276,29 @@ pub fn traffic(question: &Question) -> f64 {
 pub fn dims<const N: usize>(dims: &Dims, symbols: [&str; N]) -> [usize; N] {
     symbols.map(|s| dims.get(s))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::page::HEADERS;
+
+    /// Argument structs are held together by the compiler; these sizes by this test alone.
+    #[test]
+    fn kernels_and_launchers_spell_the_same_sizes() {
+        let header = |name: &str| HEADERS.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
+        for (text, name, value) in [
+            (header("attention.cuh"), "SPLIT = ", attention::SPLIT),
+            (header("elementwise.cuh"), "FLIGHT = ", elementwise::FLIGHT),
+            (header("norms.cuh"), "KEEP = ", norm::KEEP),
+            (header("products.cuh"), "WARPS = ", linear::WARPS),
+            (header("products.cuh"), "AHEAD = M == 1 ? ", linear::AHEAD),
+            (Some(linear::PAGE.text), "int TILE = ", linear::TILE),
+            (Some(linear::PAGE.text), "int SIMT = ", linear::SIMT),
+        ] {
+            let text = text.expect("a file that is compiled in");
+            let after = text.split(name).nth(1).unwrap_or_else(|| panic!("no {name}"));
+            let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+            assert_eq!(digits.parse(), Ok(value), "{name}");
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) static ARGS: Layout = Layout {
 };
 
 /// Vectors of 16 bytes that a thread of a `_kept` entry holds at most (KEEP in norms.cuh).
-const KEEP: usize = 4;
+pub(crate) const KEEP: usize = 4;
 
 /// Which entry takes a row of `hidden` elements of `bytes` each, and how many threads: `kept` where
 /// the row fits in registers by whole vectors, else `any`. Depends on the row's width alone.
