@@ -9,7 +9,6 @@ use goldgate_engine::dtype::DType;
 use goldgate_engine::tensor::Tensor;
 
 use crate::case::Case;
-use crate::gate::Check;
 use crate::golden::Witness;
 use crate::golden::ask::{Asked, question};
 use crate::golden::manifest::NAME;
@@ -181,20 +180,6 @@ pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
         &["cuda"],
     ),
 ];
-
-/// The checks as trials of the plan.
-pub fn planned() -> Vec<Check> {
-    let own = ALL.iter().map(|c| (c.gate, c.stem, c.case, &["harness"][..]));
-    let others = SUBJECT_CHECKS.iter().map(|c| (c.gate, c.stem, c.case, c.subjects));
-    own.chain(others)
-        .map(|(gate, stem, case, subjects)| Check {
-            gate,
-            stem: stem.to_owned(),
-            case: case.to_owned(),
-            subjects: subjects.iter().map(|&s| s.to_owned()).collect(),
-        })
-        .collect()
-}
 
 const SPEC: &[u8] = b"format: 1
 op: layernorm

@@ -1,22 +1,11 @@
-//! What came of asking a subject: independent of the right answer.
+//! What came of asking a subject about an op: independent of the right answer.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use goldgate_engine::Tensor;
+use serde_json::Value;
 
-/// One question asked of one subject.
-#[derive(Clone, Debug)]
-pub struct Execution {
-    /// What came back.
-    pub outcome: Outcome,
-    /// Wall time by the supervisor's clock.
-    pub time: Duration,
-    /// The end of the subject's stderr during the question.
-    pub stderr: String,
-}
-
-/// What came back.
+/// What a subject made of a question about an op.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Results by name, and what the subject says about itself.
@@ -35,34 +24,6 @@ pub enum Outcome {
         /// In words.
         message: String,
     },
-    /// A fair question that it does not offer.
-    Unsupported {
-        /// What it does not offer.
-        what: String,
-        /// Whether hello had promised it.
-        promised: bool,
-    },
-    /// It tried and could not.
-    Failed {
-        /// `oom device io cancelled bad_request internal`.
-        class: String,
-        /// In words.
-        message: String,
-    },
-    /// The process ended with the question open.
-    Crashed {
-        /// Signal name or exit status.
-        how: String,
-    },
-    /// Past its limit.
-    TimedOut,
-    /// Something that is not the wire.
-    Protocol {
-        /// What, with the first bytes as text.
-        what: String,
-    },
-    /// Never asked.
-    NotAsked(crate::verdict::NotRun, String),
 }
 
 /// What a subject says about itself; absent is *not observed*, not *intact*.
@@ -89,4 +50,14 @@ pub struct Observed {
     /// Processor time that a file took, µs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_us: Option<u64>,
+}
+
+impl Observed {
+    /// Reads what a subject says about itself.
+    ///
+    /// # Errors
+    /// A field that is none, or of another type.
+    pub fn read(value: &Value) -> Result<Observed, String> {
+        serde_json::from_value(value.clone()).map_err(|e| format!("observed: {e}"))
+    }
 }

@@ -15,6 +15,6 @@ mod tests;
 pub mod vacuity;
 pub mod weigh;
 
-pub use plan::{Check, Planned, TrialKind, plan, selects};
+pub use plan::{Planned, TrialKind, plan, selects};
 pub use vacuity::check;
 pub use weigh::{Evidences, FaultResult, GateVerdict, RequirementVerdict, State, Weighed, weigh};

@@ -12,23 +12,13 @@ use crate::case::{Case, Expect, OpAsk};
 use crate::distance::{Distance, Ruler, elements, exceeds, unravel};
 use crate::execution::{Observed, Outcome};
 use crate::golden::{Golden, GoldenResult, Numbers};
+use crate::line::Whom;
 use crate::page::number;
 use crate::verdict::{FailKind, NotRun, Verdict};
 
-/// Who was asked, as far as judging goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// Our engine's definitions.
-    Cpu,
-    /// Our engine on a device: it must say which kernels ran.
-    Cuda,
-    /// Somebody else's engine, with the kind of device that it named.
-    Foreign(String),
-}
-
-/// A verdict with the numbers behind it.
+/// A verdict on an op's answer, with the numbers behind it.
 #[derive(Clone, Debug)]
-pub struct Judgement {
+pub struct Compared {
     /// What the row is called.
     pub verdict: Verdict,
     /// The result that decided it, where anything was measured.
@@ -37,19 +27,14 @@ pub struct Judgement {
     pub notes: Vec<String>,
 }
 
-impl Judgement {
-    fn fail(kind: FailKind, message: impl Into<String>) -> Judgement {
+impl Compared {
+    fn fail(kind: FailKind, message: impl Into<String>) -> Compared {
         let verdict = Verdict::Fail { kind, message: message.into() };
-        Judgement { verdict, distance: None, notes: Vec::new() }
+        Compared { verdict, distance: None, notes: Vec::new() }
     }
 
-    fn of(verdict: Verdict) -> Judgement {
-        Judgement { verdict, distance: None, notes: Vec::new() }
-    }
-
-    /// Whether it passed.
-    pub fn passed(&self) -> bool {
-        self.verdict == Verdict::Pass
+    fn of(verdict: Verdict) -> Compared {
+        Compared { verdict, distance: None, notes: Vec::new() }
     }
 }
 
@@ -78,77 +63,44 @@ pub fn rulers(case: &Case, golden: &Golden) -> Vec<Ruler> {
 }
 
 /// Judges one outcome.
-pub fn judge(expect: &Expect, rulers: &[Ruler], outcome: &Outcome, asked: &Asked) -> Judgement {
+pub fn judge(expect: &Expect, rulers: &[Ruler], outcome: &Outcome, whom: &Whom) -> Compared {
     match (outcome, expect) {
-        (Outcome::Answered { .. }, Expect::Refusal { kind, operand }) => Judgement::fail(
+        (Outcome::Answered { .. }, Expect::Refusal { kind, operand }) => Compared::fail(
             FailKind::NotRefused,
             format!("answered; must refuse {operand} as {kind}"),
         ),
         (Outcome::Answered { results, observed }, Expect::Answer { .. }) => {
-            judge_answer(rulers, results, observed, asked)
+            judge_answer(rulers, results, observed, whom)
         }
         (
             Outcome::Refused { kind, operand, message },
             Expect::Refusal { kind: want, operand: of },
-        ) => judge_refusal((kind, operand, message), (*want, of), asked),
-        (Outcome::Refused { kind, operand, message }, Expect::Answer { .. }) => Judgement::fail(
+        ) => judge_refusal((kind, operand, message), (*want, of), whom),
+        (Outcome::Refused { kind, operand, message }, Expect::Answer { .. }) => Compared::fail(
             FailKind::WrongRefusal,
             format!("refused a fair question: {kind}: {operand}: {message}"),
         ),
-        (other, _) => judge_silence(other),
-    }
-}
-
-/// Outcomes that neither answer nor refuse.
-fn judge_silence(outcome: &Outcome) -> Judgement {
-    match outcome {
-        Outcome::Unsupported { what, promised: true } => Judgement::fail(
-            FailKind::Protocol,
-            format!("says that it does not offer {what}, which its hello promised"),
-        ),
-        Outcome::Unsupported { what, promised: false } => Judgement::of(Verdict::NotRun {
-            kind: NotRun::Unsupported,
-            message: format!("does not offer {what}"),
-        }),
-        Outcome::Failed { class, message } => {
-            let kind = match class.as_str() {
-                "oom" => FailKind::Oom,
-                "device" => FailKind::Device,
-                "nondeterministic" => FailKind::Nondeterministic,
-                _ => FailKind::Internal,
-            };
-            Judgement::fail(kind, format!("{class}: {message}"))
-        }
-        Outcome::Crashed { how } => Judgement::fail(FailKind::Crashed, how.clone()),
-        Outcome::TimedOut => Judgement::fail(FailKind::TimedOut, "no answer within its limit"),
-        Outcome::Protocol { what } => Judgement::fail(FailKind::Protocol, what.clone()),
-        Outcome::NotAsked(kind, message) => {
-            Judgement::of(Verdict::NotRun { kind: *kind, message: message.clone() })
-        }
-        Outcome::Answered { .. } | Outcome::Refused { .. } => {
-            unreachable!("judged by `judge` itself")
-        }
     }
 }
 
 fn judge_refusal(
     (kind, operand, message): (&str, &str, &str),
     (want, of): (RefusalKind, &str),
-    asked: &Asked,
-) -> Judgement {
-    let mut judgement = Judgement::of(Verdict::Pass);
-    let foreign = matches!(asked, Asked::Foreign(_));
+    whom: &Whom,
+) -> Compared {
+    let mut judgement = Compared::of(Verdict::Pass);
+    let foreign = matches!(whom, Whom::Foreign(_));
     if kind != want.name() {
         if !foreign {
             let message =
                 format!("refused {operand} as {kind} ({message}); must be {want} of {of}");
-            return Judgement::fail(FailKind::WrongRefusal, message);
+            return Compared::fail(FailKind::WrongRefusal, message);
         }
         judgement.notes.push(format!("refused as {kind}"));
     } else if operand != of {
         if !foreign {
             let message = format!("refused {operand} ({message}); must name {of}");
-            return Judgement::fail(FailKind::WrongRefusal, message);
+            return Compared::fail(FailKind::WrongRefusal, message);
         }
         judgement.notes.push(format!("refused naming {operand:?}"));
     }
@@ -159,10 +111,10 @@ fn judge_answer(
     rulers: &[Ruler],
     results: &std::collections::BTreeMap<String, Tensor>,
     observed: &Observed,
-    asked: &Asked,
-) -> Judgement {
+    whom: &Whom,
+) -> Compared {
     if let Some(message) = shape_fault(rulers, results) {
-        return Judgement::fail(FailKind::Shape, message);
+        return Compared::fail(FailKind::Shape, message);
     }
     let measured: Vec<(&Ruler, Vec<f64>, Distance)> = rulers
         .iter()
@@ -172,10 +124,10 @@ fn judge_answer(
             (ruler, got, distance)
         })
         .collect();
-    let mut judgement = Judgement::of(Verdict::Pass);
-    judgement.notes = notes(&measured, observed, asked);
+    let mut judgement = Compared::of(Verdict::Pass);
+    judgement.notes = notes(&measured, observed, whom);
     let compared: u64 = measured.iter().map(|(_, _, d)| d.compared).sum();
-    let failure = first_failure(&measured, observed, asked);
+    let failure = first_failure(&measured, observed, whom);
     let decisive =
         failure.as_ref().and_then(|(_, _, at)| *at).unwrap_or_else(|| worst_of(&measured));
     let mut distance = measured.get(decisive).map(|(_, _, d)| d.clone()).unwrap_or_default();
@@ -221,9 +173,9 @@ fn shape_fault(
     Some(format!("{name}: got {}, want {}", results[name].meta, differs.meta))
 }
 
-fn first_failure(measured: &[Measured<'_>], observed: &Observed, asked: &Asked) -> Option<Failure> {
+fn first_failure(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Option<Failure> {
     nonfinite(measured)
-        .or_else(|| observed_fault(observed, asked))
+        .or_else(|| observed_fault(observed, whom))
         .or_else(|| over(measured, true))
         .or_else(|| over(measured, false))
         .or_else(|| gain(measured))
@@ -247,7 +199,7 @@ fn nonfinite(measured: &[Measured<'_>]) -> Option<Failure> {
     Some((FailKind::Nonfinite, message, Some(at)))
 }
 
-fn observed_fault(observed: &Observed, asked: &Asked) -> Option<Failure> {
+fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     let said = |word: &Option<String>, fine: &str| word.clone().filter(|w| w != fine);
     if let Some(left) = said(&observed.poison, "overwritten") {
         return Some((FailKind::Poison, format!("not all was written: {left}"), None));
@@ -264,11 +216,11 @@ fn observed_fault(observed: &Observed, asked: &Asked) -> Option<Failure> {
     }
     let no_route = "says of no kernel that it ran: something else did the work";
     let empty = observed.route.as_ref().is_some_and(Vec::is_empty);
-    let missing = observed.route.is_none() && *asked == Asked::Cuda;
-    let on_device = match asked {
-        Asked::Cpu => false,
-        Asked::Cuda => true,
-        Asked::Foreign(kind) => kind == "cuda",
+    let missing = observed.route.is_none() && *whom == Whom::Cuda;
+    let on_device = match whom {
+        Whom::Cpu => false,
+        Whom::Cuda => true,
+        Whom::Foreign(kind) => kind == "cuda",
     };
     (on_device && empty || missing).then(|| (FailKind::Route, no_route.into(), None))
 }
@@ -312,7 +264,7 @@ fn gain(measured: &[Measured<'_>]) -> Option<Failure> {
     Some((FailKind::Gain, message, Some(at)))
 }
 
-fn notes(measured: &[Measured<'_>], observed: &Observed, asked: &Asked) -> Vec<String> {
+fn notes(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Vec<String> {
     let mut notes = Vec::new();
     for (ruler, _, d) in measured {
         let undecided = ruler.len() as u64 - d.compared;
@@ -323,7 +275,7 @@ fn notes(measured: &[Measured<'_>], observed: &Observed, asked: &Asked) -> Vec<S
             ));
         }
     }
-    if *asked != Asked::Cpu {
+    if *whom != Whom::Cpu {
         let seen = [
             ("guards", observed.guards.is_some()),
             ("inputs", observed.inputs.is_some()),

@@ -7,10 +7,7 @@ pub mod forms;
 pub mod golden;
 pub mod hub;
 pub mod judge;
-pub mod listen;
 pub mod mutants;
-pub mod page;
-pub mod row;
 pub mod selfcheck;
 pub mod spec;
 #[cfg(test)]

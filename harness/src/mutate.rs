@@ -1,32 +1,28 @@
 //! Mutants: each listed fault is planted, and the case that must notice it is judged.
 //!
-//! `ask`: our definitions are asked another question. `wrong`: the oracle's wrong answer lies
-//! beside the golden. `kernel`: a worker compiles one changed line. The first two need no device.
+//! `ask`: a worker on the CPU is asked another question. `wrong`: the oracle's wrong answer is
+//! stored with the golden. `kernel`: a worker compiles one changed line. Only the last needs a
+//! device.
 
-mod edit;
+pub mod edit;
 pub mod kernel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use goldgate_engine::Tensor;
 use serde::Serialize;
 
-use crate::case::{Case, Expect};
-use crate::distance::Ruler;
-use crate::execution::{Observed, Outcome};
-use crate::fill::fill;
 use crate::gate::FaultResult;
-use crate::golden::{Golden, Numbers};
-use crate::judge::{Asked, judge, rulers};
-use crate::models::mutants::{self as models, Planting};
-use crate::run::{Goldens, Withheld};
+use crate::kinds::{Goldens, Trial};
+use crate::line::caller::Kept;
+use crate::line::{Caller, Sort, Whom};
 use crate::spec::Specs;
-use crate::spec::mutants::{AskEdit, Mutant};
-use crate::subject::{OpQuestion, perfect};
-use crate::tokens::mutants::{self as tokens, TokensEdit};
-use crate::verdict::Verdict;
+use crate::spec::mutants::Mutant;
+use crate::subject::{Launch, Slot, SubjectSpec};
 
 /// What came of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,81 +87,119 @@ pub fn listed(specs: &Specs) -> impl Iterator<Item = (&str, &Mutant)> {
     specs.mutants.iter().flat_map(|f| f.list.iter().map(|m| (f.mutants.value.as_str(), m)))
 }
 
-/// The variants of the case that must notice `mutant`.
-pub fn cases_of<'s>(specs: &'s Specs, op: &str, mutant: &Mutant) -> Vec<&'s Case> {
+/// The trials of the case that must notice a mutant: every variant or form of it.
+pub fn trials_of<'t>(
+    trials: &'t [Arc<dyn Trial>],
+    stem: &'t str,
+    mutant: &'t Mutant,
+) -> impl Iterator<Item = &'t Arc<dyn Trial>> {
     let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
-    specs.cases().filter(|case| case.stem == op && case.name == name).collect()
+    trials.iter().filter(move |trial| {
+        let head = trial.head();
+        head.sort == Sort::Case && head.stem == stem && head.case == name
+    })
 }
 
-/// Plants the `ask` and `wrong` mutants that pass, without any device.
+/// How mutants are planted.
+pub struct Planting<'p> {
+    /// The specs whose mutants they are.
+    pub specs: &'p Specs,
+    /// Every trial of the specs.
+    pub trials: &'p [Arc<dyn Trial>],
+    /// Where goldens come from.
+    pub goldens: &'p dyn Goldens,
+    /// Our own program.
+    pub program: &'p Path,
+    /// A folder for questions by file, and for changed kernels.
+    pub scratch: &'p Path,
+    /// How many workers plant at once.
+    pub jobs: usize,
+    /// A limit in place of the cases' own.
+    pub timeout: Option<Duration>,
+    /// Set from outside to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Plants the `ask` and `wrong` mutants that pass: questions are put to workers of our engine on
+/// the CPU, as any question is; what the oracle answered is only judged.
 pub fn plant(
-    specs: &Specs,
-    goldens: &dyn Goldens,
+    planting: &Planting<'_>,
     mut selects: impl FnMut(&str, &Mutant) -> bool,
 ) -> Vec<Planted> {
-    let mut planted = Vec::new();
-    for (op, mutant) in listed(specs).filter(|(_, m)| m.kernel.is_none()) {
-        if !selects(op, mutant) {
-            continue;
-        }
-        let fate = match &mutant.equivalent {
-            Some(reason) => Fate::Equivalent { reason: reason.clone() },
-            None => match mutant.ask.as_ref().and_then(|ask| ask.tokens.as_ref()) {
-                Some(edit) => of_tokens(specs, goldens, op, mutant, edit),
-                None if specs.models.iter().any(|c| c.stem == op) => {
-                    of_model(specs, goldens, op, mutant)
+    let mutants: Vec<(&str, &Mutant)> = listed(planting.specs)
+        .filter(|(op, mutant)| mutant.kernel.is_none() && selects(op, mutant))
+        .collect();
+    let fates = Mutex::new(vec![None; mutants.len()]);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..planting.jobs.clamp(1, mutants.len().max(1)) {
+            scope.spawn(|| {
+                let mut worker = OnCpu { planting, slot: None, kept: Kept::default() };
+                loop {
+                    let at = next.fetch_add(1, Ordering::SeqCst);
+                    let Some((op, mutant)) = mutants.get(at) else { return };
+                    let fate = worker.fate(op, mutant);
+                    if let Ok(mut fates) = fates.lock() {
+                        fates[at] = Some(fate);
+                    }
                 }
-                None => fate(&cases_of(specs, op, mutant), |case| try_on(case, goldens, mutant)),
-            },
-        };
-        planted.push(told(op, mutant, "harness", fate));
-    }
-    planted
+            });
+        }
+    });
+    let fates = fates.into_inner().unwrap_or_default();
+    let lost = || Fate::NotRun { why: "nobody planted it".to_owned() };
+    let pairs = mutants.into_iter().zip(fates);
+    pairs
+        .map(|((op, mutant), fate)| told(op, mutant, "harness", fate.unwrap_or_else(lost)))
+        .collect()
 }
 
-/// The first form of the case that notices decides.
-fn of_tokens(
-    specs: &Specs,
-    goldens: &dyn Goldens,
-    stem: &str,
-    mutant: &Mutant,
-    edit: &TokensEdit,
-) -> Fate {
-    let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
-    let cases = specs.tokens.iter().filter(|c| c.stem == stem && c.name == name);
-    let mut last = Fate::NotRun { why: "its case is not there".to_owned() };
-    for case in cases {
-        last = tokens::try_on(case, goldens.folder(), edit);
-        if matches!(last, Fate::Killed { .. }) {
-            break;
-        }
-    }
-    last
+/// A worker on the CPU, started when the first mutant needs one.
+struct OnCpu<'p> {
+    planting: &'p Planting<'p>,
+    slot: Option<Slot>,
+    kept: Kept,
 }
 
-/// The first form of the case that notices decides.
-fn of_model(specs: &Specs, goldens: &dyn Goldens, stem: &str, mutant: &Mutant) -> Fate {
-    let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
-    let planting = match (&mutant.wrong, mutant.ask.as_ref().and_then(|ask| ask.model.as_ref())) {
-        (Some(wrong), _) => Planting::Wrong(wrong),
-        (None, Some(edit)) => Planting::File(edit),
-        _ => return Fate::Survived { why: "an edit of an op's question".to_owned() },
-    };
-    let mut last = Fate::NotRun { why: "its case is not there".to_owned() };
-    for case in specs.models.iter().filter(|c| c.stem == stem && c.name == name) {
-        let fate = match goldens.model(case) {
-            Ok(golden) => models::try_on(case, goldens.folder(), &golden, &planting),
-            Err(Withheld::NotRun(_, why) | Withheld::Broken(_, why)) => Fate::NotRun { why },
-        };
-        match fate {
-            killed @ Fate::Killed { .. } => return killed,
-            // The last form that could be planted says why it survived.
-            survived @ Fate::Survived { .. } => last = survived,
-            other if matches!(last, Fate::NotRun { .. }) => last = other,
-            _ => {}
+impl OnCpu<'_> {
+    fn fate(&mut self, stem: &str, mutant: &Mutant) -> Fate {
+        if let Some(reason) = &mutant.equivalent {
+            return Fate::Equivalent { reason: reason.clone() };
         }
+        let (trials, goldens) = (self.planting.trials, self.planting.goldens);
+        fate_of(trials_of(trials, stem, mutant), |trial| {
+            if self.planting.stop.load(Ordering::SeqCst) {
+                return Fate::NotRun { why: "the run was stopped".to_owned() };
+            }
+            let ready = match trial.plant(goldens, mutant) {
+                Ok(ready) => ready,
+                Err(fate) => return fate,
+            };
+            if let Err(why) = self.start() {
+                return Fate::NotRun { why };
+            }
+            let Some(slot) = &mut self.slot else {
+                return Fate::NotRun { why: "no worker".to_owned() };
+            };
+            let mut caller =
+                Caller::new(slot, &mut self.kept, self.planting.scratch, self.planting.timeout);
+            let judgement = ready.ask(&mut caller, &Whom::Cpu);
+            trial.fate(mutant, &judgement)
+        })
     }
-    last
+
+    fn start(&mut self) -> Result<(), String> {
+        if self.slot.is_none() {
+            let cpu = SubjectSpec::parse("cpu").map_err(|e| e.to_string())?;
+            let (program, scratch) = (self.planting.program, self.planting.scratch);
+            let launch = Launch {
+                stop: Some(Arc::clone(&self.planting.stop)),
+                ..Launch::new(program.to_path_buf(), cpu, scratch.to_path_buf())
+            };
+            self.slot = Some(Slot::open(launch).map_err(|absent| absent.message)?);
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {
@@ -180,10 +214,13 @@ pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Plan
 }
 
 /// The first variant that notices decides; one that cannot be judged counts only where none can.
-pub(crate) fn fate(cases: &[&Case], mut try_on: impl FnMut(&Case) -> Fate) -> Fate {
+pub(crate) fn fate_of<'t>(
+    trials: impl Iterator<Item = &'t Arc<dyn Trial>>,
+    mut try_on: impl FnMut(&dyn Trial) -> Fate,
+) -> Fate {
     let mut best = Fate::NotRun { why: "its case is not there".to_owned() };
-    for case in cases {
-        match try_on(case) {
+    for trial in trials {
+        match try_on(&**trial) {
             killed @ Fate::Killed { .. } => return killed,
             survived @ Fate::Survived { .. } => best = survived,
             other if matches!(best, Fate::NotRun { .. }) => best = other,
@@ -191,83 +228,4 @@ pub(crate) fn fate(cases: &[&Case], mut try_on: impl FnMut(&Case) -> Fate) -> Fa
         }
     }
     best
-}
-
-fn try_on(case: &Case, goldens: &dyn Goldens, mutant: &Mutant) -> Fate {
-    let golden = match &case.expect {
-        Expect::Refusal { .. } => Golden::default(),
-        Expect::Answer { .. } => match goldens.golden(case) {
-            Ok(golden) => golden,
-            Err(Withheld::NotRun(_, why) | Withheld::Broken(_, why)) => {
-                return Fate::NotRun { why };
-            }
-        },
-    };
-    let rulers = rulers(case, &golden);
-    let outcome = match (&mutant.ask, &mutant.wrong) {
-        (Some(edit), _) => asked(case, edit),
-        (None, Some(name)) => wrong(&golden, &rulers, name),
-        (None, None) => Err("it is neither `ask` nor `wrong`".to_owned()),
-    };
-    match outcome {
-        Ok(outcome) => noticed(case, &rulers, &outcome),
-        Err(why) => Fate::Survived { why: format!("{}: {why}", case.variant) },
-    }
-}
-
-/// What the judge makes of a mutant's outcome.
-pub(crate) fn noticed(case: &Case, rulers: &[Ruler], outcome: &Outcome) -> Fate {
-    let asked = Asked::Foreign("cpu".to_owned());
-    match judge(&case.expect, rulers, outcome, &asked).verdict {
-        Verdict::Fail { kind, .. } => {
-            Fate::Killed { variant: case.variant.clone(), by: kind.word().to_owned() }
-        }
-        Verdict::Pass => Fate::Survived { why: format!("{}: it passes", case.variant) },
-        other => Fate::Survived { why: format!("{}: {other:?}", case.variant) },
-    }
-}
-
-/// The definition's answer to the edited question. A question that nobody can answer plants
-/// nothing, so it does not count as noticed.
-fn asked(case: &Case, edit: &AskEdit) -> Result<Outcome, String> {
-    let question = OpQuestion::of(case, fill);
-    let edited = edit::apply(&question, edit)?;
-    if edited == question {
-        return Err("the edit changes nothing".to_owned());
-    }
-    let refusal_awaited = matches!(case.expect, Expect::Refusal { .. });
-    match perfect::define(&edited) {
-        None => Err(format!("no op {}", edited.op)),
-        Some(Ok(results)) => {
-            let results = edit::renamed(results, &edited.op, &question.op);
-            Ok(Outcome::Answered { results, observed: Observed::default() })
-        }
-        Some(Err(refusal)) if refusal_awaited => Ok(Outcome::Refused {
-            kind: refusal.kind.name().into(),
-            operand: refusal.operand,
-            message: refusal.message,
-        }),
-        Some(Err(refusal)) => Err(format!("cannot be asked: {refusal}")),
-    }
-}
-
-/// The oracle's wrong answer, rounded; results that it does not name are the golden's.
-fn wrong(golden: &Golden, rulers: &[Ruler], name: &str) -> Result<Outcome, String> {
-    let wrong = golden.wrong.get(name).ok_or_else(|| format!("no wrong.{name} in the golden"))?;
-    let mut results: BTreeMap<String, Tensor> = BTreeMap::new();
-    for ruler in rulers {
-        let (dtype, shape) = (ruler.meta.dtype, &ruler.meta.shape);
-        let tensor = match wrong.get(&ruler.name) {
-            Some(Numbers::Real(x)) if x.len() == ruler.len() => Tensor::from_f64(dtype, shape, x),
-            Some(Numbers::Ids(x)) if x.len() == ruler.len() => Tensor::from_i32(shape, x),
-            Some(x) => return Err(format!("wrong.{name}.{}: {} elements", ruler.name, x.len())),
-            None if dtype == goldgate_engine::DType::I32 => {
-                let ids: Vec<i32> = ruler.want.iter().map(|&x| x as i32).collect();
-                Tensor::from_i32(shape, &ids)
-            }
-            None => Tensor::from_f64(dtype, shape, &ruler.want),
-        };
-        results.insert(ruler.name.clone(), tensor);
-    }
-    Ok(Outcome::Answered { results, observed: Observed::default() })
 }

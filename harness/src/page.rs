@@ -1,118 +1,52 @@
-//! The failure page: all that a reader needs, on one screen.
+//! Lines of an op's failure page: what was expected, and the worst element.
 
 use std::fmt::Write;
 
 use crate::case::{Accumulate, Case, Expect, GoldenSource, Tolerance, ToleranceRule};
 use crate::distance::{AROUND, Distance};
 use crate::golden::Golden;
-use crate::verdict::Verdict;
 
-/// What a page is written from.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// The case.
-    pub case: &'a Case,
-    /// The trial's full name.
-    pub trial: &'a str,
-    /// What it is called.
-    pub verdict: &'a Verdict,
-    /// How far the answer was.
-    pub distance: Option<&'a Distance>,
-    /// Who computed the golden.
-    pub golden: Option<&'a Golden>,
-    /// The one command that runs it again.
-    pub again: &'a str,
-    /// The end of the subject's stderr.
-    pub stderr: &'a str,
+/// A line of a failure page: the name of the field, and its text.
+type Line = (&'static str, String);
+
+/// What was expected of a case, and who computed it.
+pub fn expected(case: &Case, golden: Option<&Golden>) -> Vec<Line> {
+    let Expect::Answer { tolerance, golden: source } = &case.expect else {
+        return vec![("expected", awaited(case))];
+    };
+    let mut lines = vec![("rule", rule(tolerance))];
+    lines.extend(tolerance.because.iter().map(|because| ("because", because.clone())));
+    lines.push(("golden", golden_line(source, golden)));
+    lines
 }
 
-/// How many lines of stderr a page shows.
-const STDERR_LINES: usize = 12;
-
-/// The failure page of a trial.
-pub fn page(facts: &Facts<'_>) -> String {
-    let mut text = String::new();
-    let (word, message) = headline(facts.verdict);
-    line(&mut text, word, facts.trial);
-    field(&mut text, "why", &facts.case.why);
-    field(&mut text, "failed", &message);
-    if let Some(distance) = facts.distance {
-        worst(&mut text, distance);
-    }
-    match &facts.case.expect {
-        Expect::Answer { tolerance, golden } => {
-            field(&mut text, "rule", &rule(tolerance));
-            if let Some(because) = &tolerance.because {
-                field(&mut text, "because", because);
-            }
-            field(&mut text, "golden", &golden_line(golden, facts.golden));
-        }
-        Expect::Refusal { .. } => field(&mut text, "awaited", &awaited(facts.case)),
-    }
-    field(&mut text, "source", &facts.case.source);
-    let place = &facts.case.place;
-    field(&mut text, "written", &format!("{}:{}:{}", place.file, place.line, place.column));
-    let lines: Vec<&str> = facts.stderr.lines().collect();
-    for (i, said) in lines[lines.len().saturating_sub(STDERR_LINES)..].iter().enumerate() {
-        field(&mut text, if i == 0 { "stderr" } else { "" }, said);
-    }
-    field(&mut text, "again", facts.again);
-    text
-}
-
-fn line(text: &mut String, word: &str, rest: &str) {
-    text.push_str(word);
-    text.push(' ');
-    text.push_str(rest);
-    text.push('\n');
-}
-
-fn field(text: &mut String, name: &str, value: &str) {
-    for (i, part) in value.lines().enumerate() {
-        let name = if i == 0 { name } else { "" };
-        // Writing into a string cannot fail.
-        let _ = writeln!(text, "  {name:<8} {part}");
-    }
-}
-
-fn headline(verdict: &Verdict) -> (&'static str, String) {
-    match verdict {
-        Verdict::Pass => ("PASS", String::new()),
-        Verdict::Fail { kind, message } => ("FAIL", format!("{}: {message}", kind.word())),
-        Verdict::Flaky { kind, message } => ("FLAKY", format!("{}: {message}", kind.word())),
-        Verdict::Known { kind, message, reason, expires } => {
-            ("KNOWN", format!("{}: {message}\nknown until {expires}: {reason}", kind.word()))
-        }
-        Verdict::Unexpected { message } => ("UNEXPECTED", message.clone()),
-        Verdict::Broken { kind, message } => ("BROKEN", format!("{}: {message}", kind.word())),
-        Verdict::NotRun { kind, message } => ("NOT RUN", format!("{}: {message}", kind.word())),
-    }
-}
-
-fn worst(text: &mut String, distance: &Distance) {
-    let Some(worst) = &distance.worst else { return };
+/// The worst element with its neighbours, and the gain where it says something.
+pub fn worst(distance: &Distance) -> Vec<Line> {
+    let Some(worst) = &distance.worst else { return Vec::new() };
     // Neighbours never leave the row, so the last index counts them.
     let at = worst.index.last().copied().unwrap_or(0);
     let first = at - at.min(AROUND);
     let index: Vec<String> = worst.index.iter().map(usize::to_string).collect();
     let place = format!("{}[{}]", worst.result, index.join(", "));
-    field(text, "worst", &format!("{place}, {} of {} over", worst.over, worst.total));
-    let header = format!("{:>10}  {:>18}  {:>18}  {:>12}", "index", "got", "want", "load");
-    field(text, "", &header);
+    let mut text = format!("{place}, {} of {} over\n", worst.over, worst.total);
+    text.push_str(&format!("{:>10}  {:>18}  {:>18}  {:>12}", "index", "got", "want", "load"));
     for i in 0..worst.got.len() {
         let mark = if first + i == at { '>' } else { ' ' };
-        let row = format!(
-            "{mark}{:>9}  {:>18}  {:>18}  {:>12}",
+        // Writing into a string cannot fail.
+        let _ = write!(
+            text,
+            "\n{mark}{:>9}  {:>18}  {:>18}  {:>12}",
             first + i,
             number(worst.got[i]),
             number(worst.want[i]),
             number(worst.load[i])
         );
-        field(text, "", &row);
     }
+    let mut lines = vec![("worst", text)];
     if let Some(gain) = distance.gain {
-        field(text, "gain", &format!("{:.8}, 1 ± {:.2e} allowed", gain.value, gain.limit));
+        lines.push(("gain", format!("{:.8}, 1 ± {:.2e} allowed", gain.value, gain.limit)));
     }
+    lines
 }
 
 /// What a case awaits, in words: a refusal, or the rule of its tolerance.

@@ -13,7 +13,8 @@ use goldgate_engine::error::RefusalKind;
 use crate::case::Expect;
 use crate::distance::{Ruler, exceeds};
 use crate::execution::{Observed, Outcome};
-use crate::judge::{Asked, judge};
+use crate::judge::judge;
+use crate::line::Whom;
 use crate::verdict::Verdict;
 
 /// The smallest step beside a number that a sum in `f64` surely keeps, as a share of it.
@@ -201,18 +202,18 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
 /// A missing result, and a refusal in place of the answer.
 fn check_set(expect: &Expect, rulers: &[Ruler]) -> Result<(), String> {
     let missing = Outcome::Answered { results: BTreeMap::new(), observed: Observed::default() };
-    if judge(expect, rulers, &missing, &Asked::Cpu).verdict == Verdict::Pass {
+    if judge(expect, rulers, &missing, &Whom::Cpu).verdict == Verdict::Pass {
         return Err("an answer without results passes".into());
     }
     let refused = refused(RefusalKind::NotSupported, "x");
-    if judge(expect, rulers, &refused, &Asked::Cpu).verdict == Verdict::Pass {
+    if judge(expect, rulers, &refused, &Whom::Cpu).verdict == Verdict::Pass {
         return Err("a refusal in place of an answer passes".into());
     }
     Ok(())
 }
 
 fn check_refusal(expect: &Expect, kind: RefusalKind, operand: &str) -> Result<(), String> {
-    let verdict = |outcome: &Outcome| judge(expect, &[], outcome, &Asked::Cpu).verdict;
+    let verdict = |outcome: &Outcome| judge(expect, &[], outcome, &Whom::Cpu).verdict;
     if verdict(&refused(kind, operand)) != Verdict::Pass {
         return Err(format!("the awaited refusal, {kind} of {operand}, does not pass"));
     }

@@ -1,23 +1,22 @@
 //! A session: what `goldgate run` and `cargo test` share, from folders to gates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use crate::case::Case;
-use crate::checks;
 use crate::cli::Failure;
 use crate::cli::Folders;
 use crate::cli::folders::selects;
 use crate::documents::{self, Untrue};
 use crate::gate::{self, Weighed};
 use crate::golden::store::Store;
-use crate::models::ModelCase;
-use crate::mutate::{self, Planted};
+use crate::kinds::{self, Trial};
+use crate::line::Sort;
+use crate::mutate::{self, Planted, Planting};
 use crate::report::document::SLOW;
 use crate::report::document::Shard;
 use crate::report::provenance::folder_hash;
@@ -25,11 +24,10 @@ use crate::report::publish::publish;
 use crate::report::record;
 use crate::report::summary::conclude;
 use crate::report::{Provenance, Report, Row, Selection};
-use crate::run::extra::What;
-use crate::run::{self, Extra, Options, Plan, RERUNS, Stored, known};
+use crate::run::{self, Options, Plan, RERUNS, Stored, known};
 use crate::spec::Specs;
 use crate::spec::known::Day;
-use crate::subject::SubjectSpec;
+use crate::subject::{How, SubjectSpec};
 use crate::verdict::Verdict;
 
 /// What is asked for.
@@ -66,7 +64,6 @@ pub struct Request {
 }
 
 /// Specs read, trials planned, nothing asked yet.
-#[derive(Debug)]
 pub struct Session {
     /// The specs.
     pub specs: Specs,
@@ -74,8 +71,11 @@ pub struct Session {
     pub store: Store,
     /// What will be asked.
     pub plan: Plan,
+    /// Every trial of the specs, whatever was selected: mutants are planted in them.
+    trials: Vec<Arc<dyn Trial>>,
     request: Request,
     selection: Selection,
+    plants: bool,
 }
 
 /// Everything that a run found out.
@@ -104,16 +104,15 @@ impl Session {
         let subjects: Result<Vec<SubjectSpec>, _> =
             written.iter().map(|w| SubjectSpec::parse(w)).collect();
         let subjects = subjects.map_err(|e| Failure::Usage(e.to_string()))?;
-        let cases: Vec<Arc<Case>> = specs.cases().cloned().map(Arc::new).collect();
-        let mut plan = Plan::new(&cases, subjects);
-        plan.checks = checks::ALL.to_vec();
-        plan.extras = extras(&specs, &plan.subjects, !request.gates.is_empty());
-        let planned = gate::plan(&specs, &checks::planned());
-        plan.unmatched = run::Unmatched::among(&specs.known.known, &planned);
+        let trials = kinds::all(&specs);
+        let mut plan = Plan::new(&trials, subjects);
+        plan.unmatched = run::Unmatched::among(&specs.known.known, &gate::plan(&specs));
+        // A bench takes the card for itself, so it is asked with a gate or by itself.
+        let benches = request.benches_alone || !request.gates.is_empty();
+        plan.retain(|e| benches || e.trial.head().sort != Sort::Bench);
         let whole = plan.names().len();
         let slow = request.slow || !request.gates.is_empty();
-        plan.trials.retain(|t| slow || !t.case.slow);
-        plan.extras.retain(|e| slow || !matches!(&e.what, What::Model(m) if m.slow));
+        plan.retain(|e| slow || !e.trial.head().slow);
         let mut selection = Selection {
             filters: request.filters.clone(),
             gates: request.gates.clone(),
@@ -124,34 +123,29 @@ impl Session {
             selection.left_out.push(SLOW.to_owned());
         }
         let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
-        plan.trials.retain(|t| gate(t.case.gate));
-        plan.checks.retain(|c| gate(c.gate));
+        plan.retain(|e| gate(e.trial.head().gate));
         plan.unmatched.retain(|u| gate(u.gate()));
-        plan.extras.retain(|e| match &e.what {
-            What::Check(c) => gate(c.gate),
-            What::Bench(b) => gate(b.case.gate),
-            What::Files(c) => gate(c.gate),
-            What::Tokens(t) => gate(t.gate),
-            What::Model(m) => gate(m.gate),
-        });
         if request.benches_alone {
-            plan.trials.clear();
-            plan.checks.clear();
             plan.unmatched.clear();
-            plan.extras.retain(|e| matches!(e.what, What::Bench(_)));
+            plan.retain(|e| e.trial.head().sort == Sort::Bench);
         }
-        plan.retain(|name| selects(&request.filters, name));
+        plan.retain_names(|name| selects(&request.filters, name));
         if let Some((i, n)) = request.shard {
             selection.shard = Some(Shard { index: i, of: n, plan_sha256: plan.hash() });
-            plan.retain(|name| shard_of(name, n) == i);
+            plan.retain_names(|name| shard_of(name, n) == i);
         }
-        Ok(Session { specs, store, plan, request, selection })
+        Ok(Session { specs, store, plan, trials, request, selection, plants: true })
     }
 
     /// Leaves the report folder alone: a part of the trials is no report.
     pub fn write_no_report(&mut self) {
         self.request.reports = None;
         self.selection.left_out.push("trials that nobody asked for".to_owned());
+    }
+
+    /// Plants no mutants, listed or not: a part of the trials was chosen without them.
+    pub fn plant_no_mutants(&mut self) {
+        self.plants = false;
     }
 
     /// Runs the plan, plants the mutants, weighs the gates. Every row goes to `sink` as it comes.
@@ -164,26 +158,21 @@ impl Session {
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         let entries = &self.specs.known.known;
         let known = |row: Row, device: &str| known::apply(entries, today, row, device);
-        let options = self.options(stop)?;
+        let options = self.options(Arc::clone(&stop))?;
         let mut report = run::run(&self.plan, &options, &goldens, &known, sink)?;
-        let selected = |stem: &str| {
-            let of = |e: &Extra| match &e.what {
-                What::Tokens(case) => case.stem == stem,
-                What::Model(case) => case.stem == stem,
-                _ => false,
-            };
-            self.plan.trials.iter().any(|t| t.case.stem == stem) || self.plan.extras.iter().any(of)
+        let mutants = match self.plants {
+            true => self.mutants(&goldens, &stop)?,
+            false => Vec::new(),
         };
-        let mut mutants = mutate::plant(&self.specs, &goldens, |op, _| selected(op));
-        if self.request.kernel_mutants {
-            mutants.extend(self.kernel_mutants(&goldens, selected)?);
+        if stop.load(Ordering::SeqCst) {
+            report.incomplete.get_or_insert("stopped before its end".to_owned());
         }
         report.faults = mutants.iter().filter_map(Planted::result).collect();
         report.selection = self.selection.clone();
         if !self.request.gates.is_empty() {
             report.documents = self.documents()?;
         }
-        let plan = gate::plan(&self.specs, &checks::planned());
+        let plan = gate::plan(&self.specs);
         let weighed = conclude(&mut report, &self.specs, &plan);
         if let Some(folder) = &self.request.reports {
             let last = self.last_record(&report)?;
@@ -227,22 +216,32 @@ impl Session {
         Ok(documents::all(&self.specs.gates, &root, &self.request.program, &mut tell))
     }
 
-    fn kernel_mutants(
+    /// The mutants of every selected stem.
+    fn mutants(
         &self,
         goldens: &Stored<'_>,
-        selected: impl Fn(&str) -> bool,
+        stop: &Arc<AtomicBool>,
     ) -> Result<Vec<Planted>, Failure> {
-        let Some(subject) = self.plan.subjects.iter().find(|s| s.label == "cuda") else {
-            return Ok(Vec::new());
-        };
+        let stems: BTreeSet<&str> =
+            self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
         let scratch = tempfile::tempdir()?;
-        let workers = mutate::kernel::Workers {
-            program: self.request.program.clone(),
-            subject: subject.clone(),
+        let planting = Planting {
+            specs: &self.specs,
+            trials: &self.trials,
+            goldens,
+            program: &self.request.program,
+            scratch: scratch.path(),
+            jobs: self.request.jobs.max(1),
             timeout: self.request.timeout,
-            scratch: scratch.path().to_path_buf(),
+            stop: Arc::clone(stop),
         };
-        Ok(mutate::kernel::plant(&self.specs, goldens, &workers, |op, _| selected(op)))
+        let selected = |stem: &str| stems.contains(stem);
+        let mut planted = mutate::plant(&planting, |stem, _| selected(stem));
+        let card = self.plan.subjects.iter().find(|s| s.label == "cuda");
+        if let (true, Some(card)) = (self.request.kernel_mutants, card) {
+            planted.extend(mutate::kernel::plant(&planting, card, |stem, _| selected(stem)));
+        }
+        Ok(planted)
     }
 
     fn options(&self, stop: Arc<AtomicBool>) -> Result<Options, Failure> {
@@ -258,6 +257,7 @@ impl Session {
             reports: self.request.reports.clone(),
             jobs: self.request.jobs,
             timeout: self.request.timeout,
+            named: self.named(),
             fail_fast: self.request.fail_fast,
             overlay: None,
             reruns: RERUNS,
@@ -267,14 +267,26 @@ impl Session {
         })
     }
 
-    /// Subjects that were named and are not there.
-    pub fn missing<'r>(&self, report: &'r Report) -> Vec<(&'r str, &'r str)> {
-        let named = |label: &str| {
-            let on = self.plan.subjects.iter().any(|s| s.label == label);
-            !self.request.on.is_empty() && on || self.request.require.iter().any(|r| r == label)
+    /// Labels of the subjects that the command line names.
+    fn named(&self) -> Vec<String> {
+        let on = self.plan.subjects.iter().filter(|s| s.how != How::Harness);
+        let on = on.filter(|_| !self.request.on.is_empty()).map(|s| s.label.clone());
+        on.chain(self.request.require.iter().cloned()).collect()
+    }
+
+    /// Subjects that were named and never answered hello, and why.
+    pub fn missing(&self, report: &Report) -> Vec<(String, String)> {
+        let heard = |label: &String| report.provenance.subjects.contains_key(label);
+        let why = |label: String| {
+            let absent = report.absent.get(&label).cloned();
+            let nobody = || "nobody was asked under this label".to_owned();
+            (label, absent.unwrap_or_else(nobody))
         };
-        let absent = report.absent.iter().map(|(l, w)| (l.as_str(), w.as_str()));
-        absent.filter(|(label, _)| named(label)).collect()
+        let mut named = self.named();
+        named.sort();
+        named.dedup();
+        let stopped = report.incomplete.is_some() && report.absent.is_empty();
+        named.into_iter().filter(|label| !stopped && !heard(label)).map(why).collect()
     }
 
     /// Whether a row must turn the run red.
@@ -287,33 +299,6 @@ impl Session {
                 | Verdict::Broken { .. }
         )
     }
-}
-
-/// Checks of our own subjects as a whole; and where a gate is asked, every bench on a card.
-fn extras(specs: &Specs, subjects: &[SubjectSpec], benches: bool) -> Vec<Extra> {
-    let mut extras = Vec::new();
-    for (at, subject) in subjects.iter().enumerate() {
-        let checks =
-            checks::SUBJECT_CHECKS.iter().filter(|c| c.subjects.contains(&&*subject.label));
-        extras.extend(checks.map(|c| Extra::check(c, at, &subject.label)));
-        // Files are opened and text is read without a device: a card has nothing to add to the CPU.
-        if subject.label != "cuda" {
-            let files = specs.files().cloned().map(Arc::new);
-            extras.extend(files.map(|c| Extra::files(c, at, &subject.label)));
-            let all = specs.tokens.iter().cloned().map(Arc::new);
-            extras.extend(all.map(|t| Extra::tokens(t, at, &subject.label)));
-        }
-        let mut models: Vec<&ModelCase> = specs.models.iter().collect();
-        // What is loaded alike is asked in a row.
-        models.sort_by_key(|c| (&c.stem, &c.form.label, c.activations, c.kind(), &c.name));
-        let models = models.into_iter().cloned().map(Arc::new);
-        extras.extend(models.map(|c| Extra::model(c, at, &subject.label)));
-        if benches && subject.label == "cuda" {
-            let all = specs.benches().cloned().map(Arc::new);
-            extras.extend(all.map(|b| Extra::bench(b, at, &subject.label)));
-        }
-    }
-    extras
 }
 
 /// The shard of a trial, from 1: by its name without the subject.

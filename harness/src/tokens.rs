@@ -1,6 +1,5 @@
 //! The kind *tokenizer*: texts, their ids, and the way back, asked of a subject over the wire.
 
-pub mod ask;
 pub mod judge;
 pub mod mutants;
 pub mod spec;

@@ -127,6 +127,8 @@ words! {
         GoldenWeak = "golden_weak",
         /// The golden was made for other inputs.
         InputsHash = "inputs_hash",
+        /// A file that is shipped is not here.
+        FileMissing = "file_missing",
         /// The judge failed its own trial.
         SelfCheck = "self_check",
         /// Our own fault.

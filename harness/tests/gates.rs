@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     let is_chosen = |name: &str| chosen.iter().any(|c| c == name);
     let all_mutants = chosen.iter().any(|name| name.starts_with("mutants::"));
     if !all_mutants {
-        session.plan.retain(is_chosen);
+        session.plan.retain_names(is_chosen);
+        session.plant_no_mutants();
     }
     if !whole && variable("GOLDGATE_REPORTS").is_none() {
         session.write_no_report();

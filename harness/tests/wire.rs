@@ -12,8 +12,10 @@ use goldgate::case::{
 };
 use goldgate::fill::fill;
 use goldgate::golden::{Golden, GoldenResult, Numbers};
+use goldgate::kinds::op::Op;
+use goldgate::kinds::{Goldens, Of, Trial, Withheld};
 use goldgate::report::{Provenance, Report, Row};
-use goldgate::run::{Goldens, Options, Plan, Withheld, run};
+use goldgate::run::{Options, Plan, run};
 use goldgate::subject::{OpQuestion, SubjectSpec, perfect};
 use goldgate::verdict::{BrokenKind, Verdict};
 use goldgate_engine::DType;
@@ -113,6 +115,7 @@ fn options(reports: Option<&Path>) -> Options {
         reports: reports.map(Path::to_path_buf),
         jobs: 1,
         timeout: None,
+        named: Vec::new(),
         fail_fast: false,
         overlay: None,
         reruns: 0,
@@ -127,9 +130,13 @@ fn mock(fault: &str) -> SubjectSpec {
     SubjectSpec::parse(&format!("mock={mock} {fault} residual")).expect("a subject")
 }
 
+fn trials(cases: Vec<Case>) -> Vec<Arc<dyn Trial>> {
+    let of = |case| Arc::new(Of::new(Op, Arc::new(case))) as Arc<dyn Trial>;
+    cases.into_iter().map(of).collect()
+}
+
 fn told(cases: Vec<Case>, subject: SubjectSpec, options: &Options) -> Report {
-    let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
-    let plan = Plan::new(&cases, vec![subject]);
+    let plan = Plan::new(&trials(cases), vec![subject]);
     run(&plan, options, &Defined, &|row, _| row, &mut |_| {}).expect("told")
 }
 
@@ -159,8 +166,8 @@ fn row<'a>(report: &'a Report, name: &str) -> &'a Row {
 const FAULTS: [(&str, &str, &str); 31] = [
     ("perfect", "pass", ""),
     ("slow", "pass", ""),
-    ("silent", "timed_out", "within its limit"),
-    ("no_heartbeat", "timed_out", "within its limit"),
+    ("silent", "timed_out", "within its limit of"),
+    ("no_heartbeat", "timed_out", "within its limit of"),
     ("garbage", "protocol", "not a frame, but"),
     ("text", "protocol", "not a frame, but \"Loading checkpoint shards: 100%\\n\""),
     ("half", "crashed", "exit status 0, after 1 of 100 bytes of a frame"),
@@ -175,7 +182,7 @@ const FAULTS: [(&str, &str, &str); 31] = [
     ("missing", "shape", "results: got none, want y"),
     ("wrong_shape", "shape", "y: got f32 [5, 7, 1], want f32 [5, 7]"),
     ("off", "load", "35 of 35 elements of y are over"),
-    ("unsupported", "protocol", "its hello promised"),
+    ("unsupported", "protocol", "which hello promised"),
     ("sticky", "device", "illegal address (700)"),
     ("oom", "oom", "no 4 GiB left"),
     ("exit_0", "crashed", "exit status 0"),
@@ -341,7 +348,7 @@ fn a_golden_that_shows_nothing_invalidates_the_report() {
         }
     }
     let cpu = SubjectSpec::parse("cpu").expect("a subject");
-    let plan = Plan::new(&[Arc::new(faulty())], vec![cpu]);
+    let plan = Plan::new(&trials(vec![faulty()]), vec![cpu]);
     let report = run(&plan, &options(None), &Mild, &|r, _| r, &mut |_| {}).expect("told");
     assert_eq!(word(&report.rows[0]), "self_check");
     assert!(!report.invalid.is_empty());

@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         program: std::env::current_exe()?,
         ..Request::default()
     })?;
-    if session.plan.extras.is_empty() {
+    if session.plan.trials.is_empty() {
         return Err(Failure::Usage(format!("{:?} selects no bench", args.filter)));
     }
     let mut rows: Vec<Row> = Vec::new();

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::checks;
 use crate::cli::folders::Folders;
 use crate::cli::{Exit, Failure, generated, problems_json, say, say_json};
 use crate::gate::{self, lock::Lock};
@@ -84,7 +83,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// Gates prove something, and rest on what they rested on.
 fn gates(root: &Path, specs: &Specs, renew: bool) -> Result<Vec<Problem>, Failure> {
-    let plan = gate::plan(specs, &checks::planned());
+    let plan = gate::plan(specs);
     let mut problems = gate::check(specs, &plan);
     for known in &specs.known.known {
         let name = &known.case.value;

@@ -8,8 +8,9 @@ use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::{Awaits, ContainerCase};
 use crate::gate::coverage::{Coverage, coverage};
 use crate::golden::store::Store;
+use crate::kinds::Kind;
+use crate::kinds::model::Model;
 use crate::models::ModelCase;
-use crate::models::row::family;
 use crate::tokens::TokenCase;
 
 /// Example: goldgate list layernorm --json
@@ -138,7 +139,7 @@ fn model(case: &ModelCase, store: &Store) -> Value {
         "name": case.full_name(),
         "gate": case.gate,
         "kind": case.kind(),
-        "family": family(case),
+        "family": Model.head(case).family,
         "subjects": SUBJECTS,
         "golden": match &case.golden {
             None => "not needed",

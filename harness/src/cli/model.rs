@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::progress;
 use crate::cli::{Exit, Failure, say_json};
+use crate::line::Transport;
 use crate::subject::hello::Hello;
 use crate::subject::pool::Slot;
 use crate::subject::worker::Reply;
-use crate::subject::{Launch, Subject, SubjectSpec};
+use crate::subject::{Launch, SubjectSpec};
 
 /// How a model is loaded, and where.
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,14 @@
 //! `goldgate mutate`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cli::folders::{Folders, selects};
 use crate::cli::{Exit, Failure, say, say_json};
-use crate::mutate::{self, Fate, Planted, kernel::Workers};
+use crate::kinds;
+use crate::mutate::{self, Fate, Planted, Planting};
 use crate::run::Stored;
 use crate::spec::mutants::Mutant;
 use crate::subject::{How, SubjectSpec};
@@ -36,16 +38,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let goldens = Stored { specs: &specs, store: &store, models: &models };
     let subject = SubjectSpec::parse(&args.on).map_err(|e| Failure::Usage(e.to_string()))?;
     let chosen = |op: &str, m: &Mutant| selects(&args.filter, &format!("{op}::{}", m.id.value));
-    let mut planted = mutate::plant(&specs, &goldens, chosen);
+    let (program, scratch) = (std::env::current_exe()?, tempfile::tempdir()?);
+    let planting = Planting {
+        specs: &specs,
+        trials: &kinds::all(&specs),
+        goldens: &goldens,
+        program: &program,
+        scratch: scratch.path(),
+        jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        timeout: args.timeout.map(Duration::from_secs),
+        stop: Arc::default(),
+    };
+    let mut planted = mutate::plant(&planting, chosen);
     if let How::Cuda(_) = subject.how {
-        let scratch = tempfile::tempdir()?;
-        let workers = Workers {
-            program: std::env::current_exe()?,
-            subject,
-            timeout: args.timeout.map(Duration::from_secs),
-            scratch: scratch.path().to_path_buf(),
-        };
-        planted.extend(mutate::kernel::plant(&specs, &goldens, &workers, chosen));
+        planted.extend(mutate::kernel::plant(&planting, &subject, chosen));
     }
     if planted.is_empty() {
         return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));

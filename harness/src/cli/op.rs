@@ -9,10 +9,13 @@ use goldgate_engine::dtype::DType;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Exit, Failure, say, say_json};
-use crate::execution::Outcome;
+use crate::kinds::op;
+use crate::line::caller::Kept;
+use crate::line::{Caller, Refused, Reply};
 use crate::spec::Problem;
 use crate::subject::pool::Slot;
-use crate::subject::{Launch, OpQuestion, Subject, SubjectSpec};
+use crate::subject::{Launch, OpQuestion, SubjectSpec};
+use crate::verdict::Verdict;
 use crate::wire::frame;
 
 /// Example: goldgate op gelu --in x.safetensors --dtype f16 --out y.safetensors
@@ -49,15 +52,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let scratch = tempfile::tempdir()?;
     let launch = Launch::new(std::env::current_exe()?, spec, scratch.path().to_path_buf());
     let mut slot = Slot::open(launch).map_err(|absent| Failure::Absent(absent.message))?;
-    let execution = slot.op(&question, Duration::from_secs(600));
+    let (mut kept, limit) = (Kept::default(), Some(Duration::from_secs(600)));
+    let mut caller = Caller::new(&mut slot, &mut kept, scratch.path(), limit);
+    let reply = op::put(&question, &mut caller);
     slot.finish();
-    match execution.outcome {
-        Outcome::Answered { results, observed } => {
-            write(&args.out, &results)?;
-            let shapes: Map<String, Value> =
-                results.iter().map(|(n, t)| (n.clone(), t.meta.to_string().into())).collect();
+    match reply {
+        Ok(Reply::Ok(answered)) => {
+            write(&args.out, &answered.tensors)?;
+            let shape = |(n, t): (&String, &Tensor)| (n.clone(), t.meta.to_string().into());
+            let shapes: Map<String, Value> = answered.tensors.iter().map(shape).collect();
             match args.json {
-                true => say_json(&json!({"results": shapes, "observed": observed}))?,
+                true => {
+                    let observed = answered.body.get("observed").cloned().unwrap_or(json!({}));
+                    say_json(&json!({"results": shapes, "observed": observed}))?;
+                }
                 false => {
                     for (name, meta) in &shapes {
                         say(&format!("{name} {}", meta.as_str().unwrap_or_default()))?;
@@ -66,7 +74,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::Yes)
         }
-        Outcome::Refused { kind, operand, message } => {
+        Ok(Reply::Refused(Refused { kind, operand, message }, _)) => {
             let file = args.input.display().to_string();
             let found = format!("{operand}: {message}");
             let problem =
@@ -78,7 +86,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::BadInput)
         }
-        other => Err(Failure::Absent(format!("{}: {other:?}", args.on))),
+        Err(stopped) => Err(Failure::Absent(match stopped.verdict() {
+            Verdict::NotRun { message, .. } => format!("{}: {message}", args.on),
+            Verdict::Fail { kind, message } => format!("{}: {}: {message}", args.on, kind.word()),
+            other => format!("{}: {other:?}", args.on),
+        })),
     }
 }
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::checks;
 use crate::cli::folders::{Folders, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::gate;
@@ -218,7 +217,7 @@ fn merge_all(args: &Merge) -> Result<Exit, Failure> {
             )));
         }
         let specs = args.folders.read_all()?;
-        let plan = gate::plan(&specs, &checks::planned());
+        let plan = gate::plan(&specs);
         conclude(&mut whole, &specs, &plan);
     }
     publish(&args.out, &mut whole, None)?;

@@ -81,7 +81,9 @@ impl Worker {
                 },
                 _ => Box::new(NoDevice(format!("{on}: one card a worker"))),
             }),
-            How::Command(_) => Err(format!("{on:?} is no device; a command goes after --run --")),
+            How::Command(_) | How::Harness => {
+                Err(format!("{on:?} is no device; a command goes after --run --"))
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ impl ContainerCase {
 
     /// How many files it is: one, or one for each value of a list or range.
     pub fn variants(&self) -> usize {
-        self.edits.iter().map(Edit::variants).product()
+        variants(&self.edits)
     }
 
     /// Makes variant `index`.
@@ -80,15 +80,28 @@ impl ContainerCase {
     /// # Errors
     /// An edit that does not fit the base, in words.
     pub fn make(&self, index: usize) -> Result<Files, String> {
-        let mut files = Files::of(&self.base)?;
-        let mut rest = index;
-        for edit in &self.edits {
-            let own = rest % edit.variants();
-            rest /= edit.variants();
-            edit.apply(&mut files, own)?;
-        }
-        Ok(files)
+        make(&self.base, &self.edits, index)
     }
+}
+
+/// How many files edits make: one, or one for each value of their lists and ranges.
+pub fn variants(edits: &[Edit]) -> usize {
+    edits.iter().map(Edit::variants).product()
+}
+
+/// Makes variant `index` of a base under edits.
+///
+/// # Errors
+/// An edit that does not fit the base, in words.
+pub fn make(base: &Base, edits: &[Edit], index: usize) -> Result<Files, String> {
+    let mut files = Files::of(base)?;
+    let mut rest = index;
+    for edit in edits {
+        let own = rest % edit.variants();
+        rest /= edit.variants();
+        edit.apply(&mut files, own)?;
+    }
+    Ok(files)
 }
 
 /// Writes files into an empty folder; the path that is asked about, and the bytes of all.

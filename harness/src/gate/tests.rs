@@ -6,7 +6,7 @@ use goldgate_engine::dtype::DType;
 
 use crate::case::Family;
 use crate::gate::lock::Lock;
-use crate::gate::plan::{Check, Planned, TrialKind};
+use crate::gate::plan::{Planned, TrialKind};
 use crate::gate::weigh::{Evidences, FaultResult, State, Weighed, weigh};
 use crate::gate::{plan, vacuity};
 use crate::report::Row;
@@ -119,19 +119,26 @@ fn row(trial: &Planned, subject: &str) -> Row {
         worst: None,
         figures: figures.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         notes: Vec::new(),
+        bits: None,
     }
+}
+
+/// The cases and benches of the specs, and one check in place of the harness's own.
+fn planned(specs: &Specs, (stem, case): (&str, &str)) -> Vec<Planned> {
+    let mut all = plan(specs);
+    let mut check = all.iter().find(|p| p.subjects == ["harness"]).expect("a check").clone();
+    (check.name, check.stem) = (format!("gate1::{stem}::{case}::self"), stem.to_owned());
+    check.case = case.to_owned();
+    all.retain(|p| p.kind != TrialKind::Check);
+    all.push(check);
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 /// A run in which everything holds.
 fn perfect() -> World {
     let specs = specs(GATES);
-    let check = Check {
-        gate: 1,
-        stem: "tamper".into(),
-        case: "go_01".into(),
-        subjects: vec!["harness".into()],
-    };
-    let plan = plan(&specs, &[check]);
+    let plan = planned(&specs, ("tamper", "go_01"));
     let rows = plan.iter().flat_map(|p| p.subjects.iter().map(|s| row(p, s))).collect();
     let fault = |id: &str, subject: &str| FaultResult {
         op: "layernorm".into(),
@@ -353,15 +360,7 @@ fn a_field_requirement_stands_beside_its_gate() {
 fn codes(gates: &str) -> Vec<&'static str> {
     let specs = specs(gates);
     let world = perfect();
-    let plan = plan(
-        &specs,
-        &[Check {
-            gate: 1,
-            stem: "tamper".into(),
-            case: "go_01".into(),
-            subjects: vec!["harness".into()],
-        }],
-    );
+    let plan = planned(&specs, ("tamper", "go_01"));
     assert_eq!(plan, world.plan);
     vacuity::check(&specs, &plan).iter().map(|p| p.code).collect()
 }

@@ -7,7 +7,11 @@ use serde_json::Map;
 
 use super::*;
 use crate::case::{Accumulate, Family, GoldenSource, Place, Tolerance, ToleranceRule};
-use crate::page::{Facts, page};
+use crate::kinds::Kind;
+use crate::kinds::op::Op;
+use crate::line::Judgement;
+use crate::line::page::page;
+use crate::page::{expected, worst};
 
 fn case(expect: Expect) -> Case {
     Case {
@@ -85,11 +89,11 @@ fn whole() -> Observed {
     }
 }
 
-fn judged(outcome: &Outcome, asked: &Asked) -> Judgement {
-    judge(&answer(), &rulers(&case(answer()), &golden()), outcome, asked)
+fn judged(outcome: &Outcome, whom: &Whom) -> Compared {
+    judge(&answer(), &rulers(&case(answer()), &golden()), outcome, whom)
 }
 
-fn kind(judgement: &Judgement) -> &'static str {
+fn kind(judgement: &Compared) -> &'static str {
     match &judgement.verdict {
         Verdict::Fail { kind, .. } => kind.word(),
         Verdict::NotRun { kind, .. } => kind.word(),
@@ -100,7 +104,7 @@ fn kind(judgement: &Judgement) -> &'static str {
 
 #[test]
 fn the_rounded_golden_passes_and_counts_its_elements() {
-    let j = judged(&answered(&honest(), whole()), &Asked::Cuda);
+    let j = judged(&answered(&honest(), whole()), &Whom::Cuda);
     let d = j.distance.expect("measured");
     assert_eq!((j.verdict, d.load, d.compared), (Verdict::Pass, 0.0, 12));
     assert_eq!(j.notes, Vec::<String>::new());
@@ -108,7 +112,7 @@ fn the_rounded_golden_passes_and_counts_its_elements() {
 
 #[test]
 fn the_first_rule_that_fails_is_named() {
-    let cuda = |values: &[f64], o: Observed| kind(&judged(&answered(values, o), &Asked::Cuda));
+    let cuda = |values: &[f64], o: Observed| kind(&judged(&answered(values, o), &Whom::Cuda));
     let mut far = honest();
     far[3] = 2.0;
     assert_eq!(cuda(&far, whole()), "load");
@@ -127,11 +131,11 @@ fn the_first_rule_that_fails_is_named() {
 
 #[test]
 fn a_foreign_subject_need_not_observe_but_the_row_says_so() {
-    let j = judged(&answered(&honest(), Observed::default()), &Asked::Foreign("cuda".into()));
+    let j = judged(&answered(&honest(), Observed::default()), &Whom::Foreign("cuda".into()));
     assert_eq!(kind(&j), "pass");
     assert_eq!(j.notes, ["not observed: guards, inputs, poison, route"]);
     let empty = Observed { route: Some(Vec::new()), ..whole() };
-    assert_eq!(kind(&judged(&answered(&honest(), empty), &Asked::Foreign("cuda".into()))), "route");
+    assert_eq!(kind(&judged(&answered(&honest(), empty), &Whom::Foreign("cuda".into()))), "route");
 }
 
 #[test]
@@ -153,52 +157,32 @@ fn another_set_type_or_shape_of_results_is_shape() {
         let results = BTreeMap::from([(name.to_owned(), tensor)]);
         let outcome = Outcome::Answered { results, observed: whole() };
         let want = Verdict::Fail { kind: FailKind::Shape, message: said.to_owned() };
-        assert_eq!(judged(&outcome, &Asked::Cpu).verdict, want);
+        assert_eq!(judged(&outcome, &Whom::Cpu).verdict, want);
     }
     let none = Outcome::Answered { results: BTreeMap::new(), observed: whole() };
-    assert_eq!(kind(&judged(&none, &Asked::Cpu)), "shape");
+    assert_eq!(kind(&judged(&none, &Whom::Cpu)), "shape");
 }
 
 #[test]
 fn refusals_are_judged_by_kind_and_operand() {
-    let said = |kind: &str, operand: &str, asked: &Asked| {
+    let said = |kind: &str, operand: &str, whom: &Whom| {
         let outcome = Outcome::Refused {
             kind: kind.into(),
             operand: operand.into(),
             message: "axis 1 of [3, 0] is empty".into(),
         };
-        judge(&refusal(), &[], &outcome, asked)
+        judge(&refusal(), &[], &outcome, whom)
     };
-    assert_eq!(kind(&said("EmptyAxis", "x", &Asked::Cpu)), "pass");
-    assert_eq!(kind(&said("ShapeMismatch", "x", &Asked::Cpu)), "wrong_refusal");
-    assert_eq!(kind(&said("EmptyAxis", "gamma", &Asked::Cpu)), "wrong_refusal");
-    let foreign = said("BadShape", "x", &Asked::Foreign("cpu".into()));
+    assert_eq!(kind(&said("EmptyAxis", "x", &Whom::Cpu)), "pass");
+    assert_eq!(kind(&said("ShapeMismatch", "x", &Whom::Cpu)), "wrong_refusal");
+    assert_eq!(kind(&said("EmptyAxis", "gamma", &Whom::Cpu)), "wrong_refusal");
+    let foreign = said("BadShape", "x", &Whom::Foreign("cpu".into()));
     assert_eq!((kind(&foreign), &foreign.notes[0][..]), ("pass", "refused as BadShape"));
-    let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Asked::Cpu);
+    let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Whom::Cpu);
     assert_eq!(kind(&j), "not_refused");
     let fair =
         Outcome::Refused { kind: "EmptyAxis".into(), operand: "x".into(), message: "".into() };
-    assert_eq!(kind(&judged(&fair, &Asked::Cpu)), "wrong_refusal");
-}
-
-#[test]
-fn silence_of_every_sort_has_its_name() {
-    let failed = |class: &str| Outcome::Failed { class: class.into(), message: "m".into() };
-    let table = [
-        (Outcome::Unsupported { what: "w".into(), promised: true }, "protocol"),
-        (Outcome::Unsupported { what: "w".into(), promised: false }, "unsupported"),
-        (failed("oom"), "oom"),
-        (failed("device"), "device"),
-        (failed("io"), "internal"),
-        (Outcome::Crashed { how: "signal SIGSEGV".into() }, "crashed"),
-        (Outcome::TimedOut, "timed_out"),
-        (Outcome::Protocol { what: "text".into() }, "protocol"),
-        (Outcome::NotAsked(NotRun::NoDevice, "none".into()), "no_device"),
-    ];
-    for (outcome, word) in table {
-        assert_eq!(kind(&judged(&outcome, &Asked::Cuda)), word);
-        assert_eq!(kind(&judge(&refusal(), &[], &outcome, &Asked::Cuda)), word);
-    }
+    assert_eq!(kind(&judged(&fair, &Whom::Cpu)), "wrong_refusal");
 }
 
 #[test]
@@ -206,8 +190,18 @@ fn nothing_compared_is_inconclusive_not_a_pass() {
     let mut golden = golden();
     golden.results.get_mut("y").expect("there").decided = vec![false; 12];
     let rulers = rulers(&case(answer()), &golden);
-    let j = judge(&answer(), &rulers, &answered(&honest(), whole()), &Asked::Cpu);
+    let j = judge(&answer(), &rulers, &answered(&honest(), whole()), &Whom::Cpu);
     assert_eq!(kind(&j), "inconclusive");
+}
+
+/// The page as the run writes it.
+fn paged(case: &Case, j: Compared, golden: Option<&Golden>, label: &str, stderr: &str) -> String {
+    let mut judgement = Judgement::of(j.verdict);
+    judgement.detail = j.distance.as_ref().map(worst).unwrap_or_default();
+    judgement.detail.extend(expected(case, golden));
+    let again = format!("goldgate run {}", case.trial(label));
+    let head = Op.head(case);
+    page(&head, &case.trial(label), &judgement, &again, stderr).expect("a page")
 }
 
 #[test]
@@ -215,33 +209,14 @@ fn the_page_of_a_load() {
     let mut far = honest();
     far[3] = 4.0 / 3.0 + 1e-5;
     far[4] = 5.0 / 3.0 - 3e-6;
-    let j = judged(&answered(&far, whole()), &Asked::Cuda);
-    let case = case(answer());
-    let golden = golden();
-    let text = page(&Facts {
-        case: &case,
-        trial: &case.trial("cuda"),
-        verdict: &j.verdict,
-        distance: j.distance.as_ref(),
-        golden: Some(&golden),
-        again: "goldgate run gate1::thirds::ragged::f32::cuda",
-        stderr: "warning: cold cache\n",
-    });
+    let j = judged(&answered(&far, whole()), &Whom::Cuda);
+    let text = paged(&case(answer()), j, Some(&golden()), "cuda", "warning: cold cache\n");
     assert_eq!(text, include_str!("page_load.txt"), "\n{text}");
 }
 
 #[test]
 fn the_page_of_a_refusal_that_did_not_come() {
-    let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Asked::Cpu);
-    let case = case(refusal());
-    let text = page(&Facts {
-        case: &case,
-        trial: &case.trial("cpu"),
-        verdict: &j.verdict,
-        distance: None,
-        golden: None,
-        again: "goldgate run gate1::thirds::ragged::f32::cpu",
-        stderr: "",
-    });
+    let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Whom::Cpu);
+    let text = paged(&case(refusal()), j, None, "cpu", "");
     assert_eq!(text, include_str!("page_not_refused.txt"), "\n{text}");
 }

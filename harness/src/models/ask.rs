@@ -1,24 +1,24 @@
-//! Asks a case about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
+//! Asks about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
 
 pub mod beside;
 mod generation;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use serde_json::{Value, json};
 
+use crate::line::caller::Tensors;
+use crate::line::{Answered, Caller, Stopped};
 use crate::models::ask::beside::Beside;
-use crate::models::golden::{ModelGolden, Rows};
-use crate::models::listen::{Listener, Said, Tensors};
-use crate::models::{Ask, At, Hub, ModelCase, Prompt, Way};
+use crate::models::golden::Rows;
+use crate::models::{Ask, Generation, Load, Prompt, Way};
 use crate::subject::text::bytes;
 use crate::subject::want::matches;
-use crate::verdict::{FailKind, NotRun, Verdict};
 
 /// What a subject answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,155 +96,148 @@ pub enum Content {
     Perplexity(Vec<f64>),
 }
 
-/// The question that loaded what a listener holds, and its answer.
-pub type Held = Option<(Value, Value)>;
-
-/// One listener and the model that it holds.
-pub struct Asker<'l> {
-    listener: &'l mut dyn Listener,
-    /// Where the forms lie.
-    golden: PathBuf,
-    models: Vec<PathBuf>,
-    loaded: &'l mut Held,
+/// A question about a model. It holds no answer, but for what its golden must say: the ids to feed,
+/// which rows were stored, and along which text the model is led.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The question `load`.
+    pub load: Value,
+    /// The text of the prompt, which the subject is also asked to encode.
+    pub text: Option<String>,
+    /// The ids of the prompt or of the whole text; empty where the subject's own are taken.
+    pub ids: Vec<i32>,
+    /// What is asked of the loaded model.
+    pub put: Put,
     /// Longest that one call may take.
-    limit: Duration,
-    /// Whether each step is also held to its own definition.
-    steps: bool,
-    /// Of the case that is being asked.
+    pub limit: Duration,
+    /// Whether each step is also held to its own definition, where slots are asked.
+    pub steps: bool,
+    /// What holds an edited file on disk, where the question is about one.
+    pub folder: Option<std::sync::Arc<tempfile::TempDir>>,
+}
+
+/// What is asked of a loaded model, a kind each.
+#[derive(Clone, Debug)]
+pub enum Put {
+    /// Whether it loads.
+    Load(Load),
+    /// Slots by globs, and the logits where the golden has them.
+    Stage {
+        /// Globs of slots.
+        slots: Vec<String>,
+        /// Whether logits are among them.
+        logits: bool,
+    },
+    /// Logits of some rows, in each way.
+    Logits {
+        /// Indices of the rows.
+        rows: Vec<usize>,
+        /// How the tokens are cut into calls.
+        ways: Vec<Way>,
+    },
+    /// Text that goes on.
+    Generation {
+        /// What is asked.
+        generation: Generation,
+        /// The text along which logits are asked (teacher forcing), asked after the free runs.
+        forced: Vec<i32>,
+        /// Whether the ids are turned back into a text that is compared.
+        decoded: bool,
+    },
+    /// The probability of a text, in windows of so many tokens.
+    Perplexity(usize),
+}
+
+/// One trial's calls about a model.
+struct Asking<'a, 'c> {
+    to: &'a mut Caller<'c>,
+    question: &'a Question,
+    /// The answer to `load`.
+    facts: Value,
     route: Route,
 }
 
-impl<'l> Asker<'l> {
-    /// Asks `listener` about files below `golden` and in the folders of `--models`.
-    pub fn new(
-        listener: &'l mut dyn Listener,
-        loaded: &'l mut Held,
-        golden: &Path,
-        models: &[PathBuf],
-    ) -> Asker<'l> {
-        let limit = Duration::from_secs(60);
-        let (golden, models) = (golden.to_owned(), models.to_vec());
-        let route = Route::default();
-        Asker { listener, golden, models, loaded, limit, steps: true, route }
+/// Asks one question.
+///
+/// # Errors
+/// The trial is over before its answers are all there.
+pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
+    to.set_limit(question.limit);
+    let mut asking = Asking { to, question, facts: Value::Null, route: Route::default() };
+    let answer = asking.answer();
+    let route = std::mem::take(&mut asking.route);
+    if answer.is_err() {
+        // Who did not answer may be another process now, without a model.
+        to.forget_model();
     }
+    answer.map(|answer| Answer { route, ..answer })
+}
 
-    /// Slots are compared with goldens alone, not with each step's own definition.
-    pub fn leave_steps_alone(&mut self) {
-        self.steps = false;
-    }
-
-    /// Asks one case; `golden` is there where the case has one.
-    ///
-    /// # Errors
-    /// What the row is called where there is no answer.
-    pub fn ask(&mut self, case: &ModelCase, golden: &ModelGolden) -> Result<Answer, Verdict> {
-        self.limit = case.timeout;
-        self.route = Route::default();
-        let answer = self.of(case, golden);
-        if matches!(answer, Err(Verdict::Fail { .. } | Verdict::NotRun { .. })) {
-            // Who did not answer may be another process now, without a model.
-            *self.loaded = None;
-        }
-        let route = std::mem::take(&mut self.route);
-        answer.map(|answer| Answer { route, ..answer })
-    }
-
-    fn of(&mut self, case: &ModelCase, golden: &ModelGolden) -> Result<Answer, Verdict> {
-        let missing = |message| Verdict::NotRun { kind: NotRun::NoModel, message };
-        let path = case.form.find(&self.golden, &self.models).map_err(missing)?;
+impl Asking<'_, '_> {
+    fn answer(&mut self) -> Result<Answer, Stopped> {
         for call in ["load", "open", "extend"] {
-            if !self.listener.offers(call) {
-                let message = format!("does not offer {call}");
-                return Err(Verdict::NotRun { kind: NotRun::Unsupported, message });
+            self.to.need(call)?;
+        }
+        let question = self.question;
+        let content = match &question.put {
+            Put::Load(load) => return self.load(load, question.load.clone()),
+            Put::Stage { slots, logits } => self.stage(slots, *logits)?,
+            Put::Logits { rows, ways } => {
+                self.hold(&question.load)?;
+                let each = ways.iter().map(|way| Ok((*way, self.way(*way, rows)?)));
+                Content::Logits(each.collect::<Result<_, Stopped>>()?)
             }
-        }
-        let mut ask = json!({
-            "call": "load", "path": path.display().to_string(), "context": case.context,
-        });
-        if let Some(dtype) = case.activations {
-            ask["activations"] = dtype.name().into();
-        }
-        if let At::Hub(Hub { sha256: Some(sha256), .. }) = &case.form.at {
-            ask["sha256"] = sha256.as_str().into();
-        }
-        let content = match &case.ask {
-            Ask::Load(load) => return self.load(load, ask),
-            Ask::Stage { slots, .. } => self.stage(&ask, slots, golden)?,
-            Ask::Logits { ways, .. } => {
-                self.hold(&ask)?;
-                let each = ways.iter().map(|way| Ok((*way, self.way(*way, golden)?)));
-                Content::Logits(each.collect::<Result<_, Verdict>>()?)
-            }
-            Ask::Generation(generation) => {
+            Put::Generation { generation, forced, decoded } => {
                 self.goes_beside(generation)?;
+                let mut load = question.load.clone();
                 if generation.beside > 0 {
-                    ask["sequences"] = (generation.beside + 1).into();
+                    load["sequences"] = (generation.beside + 1).into();
                 }
-                self.hold(&ask)?;
-                Content::Generation(self.generation(generation, golden, &path)?)
+                self.hold(&load)?;
+                Content::Generation(self.generation(generation, forced, *decoded)?)
             }
-            Ask::Perplexity { window, .. } => {
-                self.hold(&ask)?;
-                Content::Perplexity(self.windows(*window, golden)?)
+            Put::Perplexity(window) => {
+                self.hold(&question.load)?;
+                Content::Perplexity(self.windows(*window)?)
             }
         };
-        let ids = match prompt(&case.ask) {
-            Some(Prompt::Text(text)) => self.tokenized(text, &path)?,
-            _ => None,
+        let ids = match &question.text {
+            Some(text) => self.tokenized(text)?,
+            None => None,
         };
-        let facts = self.loaded.as_ref().map_or(&Value::Null, |(_, facts)| facts);
-        let activations = facts["activations"].as_str().and_then(|t| t.parse().ok());
-        Ok(Answer { activations, ids, content, figures: figures(facts), route: Route::default() })
+        let activations = self.facts["activations"].as_str().and_then(|t| t.parse().ok());
+        let figures = figures(&self.facts);
+        Ok(Answer { activations, ids, content, figures, route: Route::default() })
     }
 
     /// Loads what a question asks for, unless it is there already.
-    fn hold(&mut self, ask: &Value) -> Result<u64, Verdict> {
-        if let Some((held, facts)) = &*self.loaded
-            && held == ask
-        {
-            return Ok(facts["model"].as_u64().unwrap_or_default());
-        }
-        self.drop_model()?;
-        let (facts, _) = self.ok(ask, &Tensors::new())?;
-        let handle = facts["model"].as_u64().unwrap_or_default();
-        *self.loaded = Some((ask.clone(), facts));
-        Ok(handle)
-    }
-
-    fn drop_model(&mut self) -> Result<(), Verdict> {
-        if let Some((_, facts)) = self.loaded.take() {
-            self.ok(&json!({"call": "unload", "model": facts["model"]}), &Tensors::new())?;
-        }
+    fn hold(&mut self, load: &Value) -> Result<(), Stopped> {
+        self.facts = self.to.model(load)?;
         Ok(())
     }
 
     fn handle(&self) -> Value {
-        self.loaded.as_ref().map_or(Value::Null, |(_, facts)| facts["model"].clone())
+        self.facts["model"].clone()
     }
 
     /// A call that must be answered.
-    fn ok(&mut self, ask: &Value, tensors: &Tensors) -> Result<(Value, Tensors), Verdict> {
-        match self.listener.call(ask, tensors, self.limit)? {
-            Said::Ok(body, tensors) => {
-                if ask["call"] == "extend" || ask["call"] == "generate" {
-                    self.route.note(&body["observed"]["route"]);
-                }
-                Ok((body, tensors))
-            }
-            Said::Refused(kind, operand, message) => Err(Verdict::Fail {
-                kind: FailKind::WrongRefusal,
-                message: format!("{} was refused: {kind} {operand}: {message}", ask["call"]),
-            }),
+    fn call(&mut self, ask: &Value, tensors: &Tensors) -> Result<Answered, Stopped> {
+        let answered = self.to.call(ask, tensors)?;
+        if ask["call"] == "extend" || ask["call"] == "generate" {
+            self.route.note(&answered.body["observed"]["route"]);
         }
+        Ok(answered)
     }
 
-    fn open(&mut self) -> Result<Value, Verdict> {
+    fn open(&mut self) -> Result<Value, Stopped> {
         let ask = json!({"call": "open", "model": self.handle()});
-        Ok(self.ok(&ask, &Tensors::new())?.0["session"].clone())
+        Ok(self.call(&ask, &Tensors::new())?.body["session"].clone())
     }
 
-    fn close(&mut self, session: &Value) -> Result<(), Verdict> {
-        self.ok(&json!({"call": "close", "session": session}), &Tensors::new()).map(|_| ())
+    fn close(&mut self, session: &Value) -> Result<(), Stopped> {
+        self.call(&json!({"call": "close", "session": session}), &Tensors::new()).map(drop)
     }
 
     fn extend(
@@ -253,39 +246,35 @@ impl<'l> Asker<'l> {
         ids: &[i32],
         want: &Value,
         phase: Option<&str>,
-    ) -> Result<Tensors, Verdict> {
+    ) -> Result<Answered, Stopped> {
         let mut ask = json!({"call": "extend", "session": session, "want": want});
         if let Some(phase) = phase {
             ask["phase"] = phase.into();
         }
-        Ok(self.ok(&ask, &of_ids(ids))?.1)
+        self.call(&ask, &of_ids(ids))
     }
 
-    fn stage(
-        &mut self,
-        ask: &Value,
-        globs: &[String],
-        golden: &ModelGolden,
-    ) -> Result<Content, Verdict> {
-        let mut ask = ask.clone();
-        ask["trace"] = json!(globs);
-        ask["trace_mode"] = "unfused".into();
-        self.hold(&ask)?;
-        let logits = if golden.slots.contains_key("logits") { "all" } else { "none" };
+    fn stage(&mut self, globs: &[String], with_logits: bool) -> Result<Content, Stopped> {
+        let question = self.question;
+        let mut load = question.load.clone();
+        load["trace"] = json!(globs);
+        load["trace_mode"] = "unfused".into();
+        self.hold(&load)?;
+        let logits = if with_logits { "all" } else { "none" };
         let want = json!({"trace": globs, "logits": logits});
         let session = self.open()?;
-        let slots = self.extend(&session, &golden.ids, &want, Some("prefill"))?;
+        let slots = self.extend(&session, &question.ids, &want, Some("prefill"))?.tensors;
         self.close(&session)?;
         let slots: BTreeMap<String, Rows> =
             slots.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor))).collect();
-        if !self.steps {
+        if !question.steps {
             return Ok(Content::Stage { slots, local: BTreeMap::new() });
         }
         // The same in the fused run, each step against its own definition on its own operands.
-        ask["trace_mode"] = "local".into();
-        self.hold(&ask)?;
+        load["trace_mode"] = "local".into();
+        self.hold(&load)?;
         let session = self.open()?;
-        let said = self.extend(&session, &golden.ids, &want, Some("prefill"))?;
+        let said = self.extend(&session, &question.ids, &want, Some("prefill"))?.tensors;
         self.close(&session)?;
         let local = said.iter().filter_map(|(name, tensor)| {
             let slot = name.strip_suffix(".local")?;
@@ -295,9 +284,9 @@ impl<'l> Asker<'l> {
         Ok(Content::Stage { slots, local: local.collect() })
     }
 
-    /// Logits of the awaited rows, the tokens cut into calls in one way.
-    fn way(&mut self, way: Way, golden: &ModelGolden) -> Result<Rows, Verdict> {
-        let ids = &golden.ids;
+    /// Logits of some rows, the tokens cut into calls in one way.
+    fn way(&mut self, way: Way, stored: &[usize]) -> Result<Rows, Stopped> {
+        let ids = &self.question.ids;
         let cuts: Vec<usize> = match way {
             Way::Whole => vec![ids.len()],
             Way::Chunks(n) => (0..ids.len()).skip(n).step_by(n).chain([ids.len()]).collect(),
@@ -313,19 +302,18 @@ impl<'l> Asker<'l> {
                 continue;
             }
             let here: Vec<usize> =
-                golden.rows.iter().filter(|r| (from..to).contains(*r)).map(|r| r - from).collect();
+                stored.iter().filter(|r| (from..to).contains(*r)).map(|r| r - from).collect();
             let logits = if here.is_empty() { "none" } else { "all" };
             let want = json!({"logits": logits, "rows": here});
-            let said = self.extend(&session, &ids[from..to], &want, Some(phase))?;
+            let mut said = self.extend(&session, &ids[from..to], &want, Some(phase))?;
             if !here.is_empty() {
-                let logits = said.get("logits").ok_or_else(|| missing("logits"))?;
-                let more = Rows::of(logits);
+                let more = Rows::of(&said.take("logits")?);
                 rows.width = more.width;
                 rows.numbers.extend(more.numbers);
             }
             if matches!(way, Way::Prefix(_)) && to < ids.len() {
                 let ask = json!({"call": "fork", "session": session, "keep": to});
-                let fork = self.ok(&ask, &Tensors::new())?.0["session"].clone();
+                let fork = self.call(&ask, &Tensors::new())?.body["session"].clone();
                 self.close(&session)?;
                 session = fork;
             }
@@ -336,14 +324,14 @@ impl<'l> Asker<'l> {
     }
 
     /// Log-probability of each token, every window from an empty session.
-    fn windows(&mut self, window: usize, golden: &ModelGolden) -> Result<Vec<f64>, Verdict> {
-        let mut logprobs = Vec::with_capacity(golden.ids.len());
-        for ids in golden.ids.chunks(window) {
+    fn windows(&mut self, window: usize) -> Result<Vec<f64>, Stopped> {
+        let mut logprobs = Vec::with_capacity(self.question.ids.len());
+        for ids in self.question.ids.chunks(window) {
             let session = self.open()?;
             let want = json!({"logits": "compact"});
-            let said = self.extend(&session, ids, &want, Some("prefill"))?;
+            let mut said = self.extend(&session, ids, &want, Some("prefill"))?;
             self.close(&session)?;
-            let next = said.get("next_logprob").ok_or_else(|| missing("next_logprob"))?.to_f64();
+            let next = said.take("next_logprob")?.to_f64();
             logprobs.push(0.0);
             logprobs.extend(&next[..(ids.len() - 1).min(next.len())]);
         }
@@ -351,17 +339,17 @@ impl<'l> Asker<'l> {
     }
 
     /// The ids of a text, where the subject offers it.
-    fn tokenized(&mut self, text: &str, path: &Path) -> Result<Option<Vec<i32>>, Verdict> {
-        if !self.listener.offers("tokenize") {
+    fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
+        if !self.to.hello().offers("tokenize") {
             return Ok(None);
         }
         let ask = json!({
-            "call": "tokenize", "path": path.display().to_string(), "add_special": false,
-            "parse_special": false,
+            "call": "tokenize", "path": self.question.path.display().to_string(),
+            "add_special": false, "parse_special": false,
         });
         let text = Tensors::from([("text".to_owned(), bytes(text.as_bytes().to_vec()))]);
-        let said = self.ok(&ask, &text)?.1;
-        Ok(said.get("ids").map(Tensor::to_i32))
+        let said = self.call(&ask, &text)?;
+        Ok(said.tensors.get("ids").map(Tensor::to_i32))
     }
 }
 
@@ -389,10 +377,6 @@ pub fn prompt(ask: &Ask) -> Option<&Prompt> {
 
 fn of_ids(ids: &[i32]) -> Tensors {
     Tensors::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))])
-}
-
-fn missing(name: &str) -> Verdict {
-    Verdict::Fail { kind: FailKind::Shape, message: format!("no {name} in the answer") }
 }
 
 /// What `load` says in numbers.

@@ -6,7 +6,7 @@ pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 
-use crate::judge::Asked;
+use crate::line::Whom;
 use crate::models::ask::{Answer, Content, Route, prompt};
 use crate::models::class::{Class, mean_and_p99};
 use crate::models::golden::ModelGolden;
@@ -18,7 +18,7 @@ const FORETOLD: &str = "foretold memory";
 
 /// What came of judging.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Judgement {
+pub struct Findings {
     /// The first rule that failed; none: all hold.
     pub failed: Option<(FailKind, String)>,
     /// The first slot that diverges (*stage*).
@@ -39,7 +39,7 @@ pub struct Judgement {
     pub notes: Vec<String>,
 }
 
-impl Judgement {
+impl Findings {
     /// What the row is called.
     pub fn verdict(&self) -> Verdict {
         match (&self.failed, &self.inconclusive) {
@@ -60,27 +60,27 @@ impl Judgement {
 
     /// Holds what was said of kernels against where the subject runs: of our own engine on a card
     /// every answer must name some, of another's none may be empty.
-    pub fn routed(&mut self, asked: &Asked, route: &Route) {
-        let on_device = match asked {
-            Asked::Cpu => false,
-            Asked::Cuda => true,
-            Asked::Foreign(kind) => kind == "cuda",
+    pub fn routed(&mut self, whom: &Whom, route: &Route) {
+        let on_device = match whom {
+            Whom::Cpu => false,
+            Whom::Cuda => true,
+            Whom::Foreign(kind) => kind == "cuda",
         };
-        if on_device && route.empty > 0 || *asked == Asked::Cuda && route.silent > 0 {
+        if on_device && route.empty > 0 || *whom == Whom::Cuda && route.silent > 0 {
             let message = format!(
                 "{} answers say of no kernel that it ran: something else did the work",
                 route.empty + route.silent
             );
             self.fail(FailKind::Route, message);
         }
-        if matches!(asked, Asked::Foreign(_)) && route.silent > 0 {
+        if matches!(whom, Whom::Foreign(_)) && route.silent > 0 {
             self.unseen.push("route");
         }
     }
 
     /// Our own engine must tell what it takes and what it foretells.
-    pub fn told(&mut self, asked: &Asked) {
-        if !matches!(asked, Asked::Foreign(_)) && self.unseen.contains(&FORETOLD) {
+    pub fn told(&mut self, whom: &Whom) {
+        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&FORETOLD) {
             self.fail(FailKind::Shape, "neither foretold nor told what load takes".to_owned());
         }
     }
@@ -102,9 +102,9 @@ impl Judgement {
 }
 
 /// Judges an answer.
-pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Judgement {
+pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Findings {
     let class = Class::of(answer.activations);
-    let mut j = Judgement { figures: answer.figures.clone(), ..Judgement::default() };
+    let mut j = Findings { figures: answer.figures.clone(), ..Findings::default() };
     if let Some(asked) = case.activations
         && answer.activations != Some(asked)
         && !matches!(answer.content, Content::Load { refused: Some(_), .. })
@@ -146,12 +146,7 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Judgeme
 }
 
 /// Loaded in time, without a leak; or refused as awaited.
-fn loaded(
-    j: &mut Judgement,
-    load: &Load,
-    refused: Option<&(String, String, String)>,
-    used: &[f64],
-) {
+fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, String)>, used: &[f64]) {
     j.compared += 1;
     match (&load.refuses, refused) {
         (None, None) => {}
@@ -191,8 +186,8 @@ fn loaded(
 }
 
 /// To the byte what `inspect` foretold: what `load` says that it takes, and what it took.
-fn foretold(j: &mut Judgement, need: Option<f64>) {
-    let figure = |j: &Judgement, name: &str| j.figures.get(name).copied();
+fn foretold(j: &mut Findings, need: Option<f64>) {
+    let figure = |j: &Findings, name: &str| j.figures.get(name).copied();
     let (Some(need), Some(arena)) = (need, figure(j, "bytes_arena")) else {
         return j.unseen.push(FORETOLD);
     };
@@ -213,7 +208,7 @@ fn foretold(j: &mut Judgement, need: Option<f64>) {
 
 /// Every token's log-probability within the class, and the perplexity within its own limit.
 fn perplexity(
-    j: &mut Judgement,
+    j: &mut Findings,
     class: Class,
     golden: &ModelGolden,
     relative: f64,

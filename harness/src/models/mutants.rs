@@ -1,29 +1,16 @@
-//! Planted faults: the model's file is edited, our engine runs it on the CPU, and the case must
-//! notice; a case of slots must also say where. Or the oracle's own wrong answer is judged.
+//! Planted faults: one tensor or one number of a model's file is edited, and the case must notice;
+//! a case of slots must also say where.
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use goldgate_engine::Tensor;
-use goldgate_engine::session::Place;
 use goldgate_engine::shape::Meta;
 use goldgate_engine::weights::{Gguf, TensorInfo};
 use schemars::JsonSchema;
-use serde_json::Value;
 
-use crate::models::ask::Asker;
-use crate::models::golden::ModelGolden;
-use crate::models::judge::{Judgement, judge};
-use crate::models::listen::{Listener, Said, Tensors};
-use crate::models::selfcheck::wrong;
-use crate::models::{At, ModelCase};
-use crate::mutate::Fate;
 use crate::spec::read::Reader;
 use crate::spec::yaml::Node;
-use crate::subject::models::{CALLS, Models};
-use crate::subject::serve::NoAnswer;
-use crate::verdict::{FailKind, NotRun, Verdict};
 
 /// Another model in place of the case's: one tensor or one number of its GGUF file is edited.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
@@ -98,111 +85,15 @@ pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> 
     Some(edit)
 }
 
-/// Plants a fault and asks the case.
-pub fn try_on(case: &ModelCase, root: &Path, golden: &ModelGolden, fault: &Planting<'_>) -> Fate {
-    let survived = |why: String| Fate::Survived { why: format!("{}: {why}", case.variant) };
-    let (judged, at) = match fault {
-        Planting::Wrong(name) => match wrong(case, golden, name) {
-            Ok(answer) => (judge(case, golden, &answer), None),
-            Err(why) => return survived(why),
-        },
-        Planting::File(edit) => match asked(case, root, golden, edit) {
-            Ok(Ok(judged)) => (judged, edit.diverges_at.as_ref()),
-            Ok(Err(kind)) => {
-                // A model that no longer loads, or no longer answers, is noticed.
-                return Fate::Killed { variant: case.variant.clone(), by: kind };
-            }
-            Err(why) => return survived(why),
-        },
-    };
-    match (&judged.failed, at) {
-        (None, _) => survived("it passes".to_owned()),
-        (Some(_), Some(slot)) if judged.first.as_ref() != Some(slot) => {
-            let first = judged.first.as_deref().unwrap_or("nothing");
-            survived(format!("diverges first at {first}, not at {slot}"))
-        }
-        (Some((kind, _)), _) => {
-            Fate::Killed { variant: case.variant.clone(), by: kind.word().to_owned() }
-        }
-    }
-}
-
-/// A fault of a model.
-#[derive(Clone, Copy, Debug)]
-pub enum Planting<'m> {
-    /// In its file.
-    File(&'m ModelEdit),
-    /// In the reference: its answer lies beside the golden.
-    Wrong(&'m str),
-}
-
-type Asked = Result<Judgement, String>;
-
-/// What our engine answers about the edited file, judged; or why it gave no answer.
-fn asked(
-    case: &ModelCase,
-    root: &Path,
-    golden: &ModelGolden,
-    edit: &ModelEdit,
-) -> Result<Asked, String> {
-    let At::Golden(path) = &case.form.at else { return Err("a file that is not shipped".into()) };
-    let original = root.join(path);
-    let gguf = Gguf::open(&original).map_err(|_| "an edit wants the GGUF form".to_owned())?;
-    let mut bytes = fs::read(&original).map_err(|e| e.to_string())?;
+/// Writes the GGUF file at `original` to `file`, edited.
+///
+/// # Errors
+/// What cannot be edited so, in words.
+pub fn edited_file(original: &Path, file: &Path, edit: &ModelEdit) -> Result<(), String> {
+    let gguf = Gguf::open(original).map_err(|_| "an edit wants the GGUF form".to_owned())?;
+    let mut bytes = fs::read(original).map_err(|e| e.to_string())?;
     edited(&gguf, &mut bytes, edit)?;
-    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let file = folder.path().join("edited.gguf");
-    fs::write(&file, &bytes).map_err(|e| e.to_string())?;
-    let mut case = case.clone();
-    case.form.at = At::Golden("edited.gguf".to_owned());
-    let mut perfect = Perfect::default();
-    let mut held = None;
-    let mut asker = Asker::new(&mut perfect, &mut held, folder.path(), &[]);
-    asker.leave_steps_alone();
-    match asker.ask(&case, golden) {
-        Ok(answer) => Ok(Ok(judge(&case, golden, &answer))),
-        Err(Verdict::Fail { kind, .. }) => Ok(Err(kind.word().to_owned())),
-        Err(other) => Err(format!("{other:?}")),
-    }
-}
-
-/// Our engine in this process, on the CPU.
-#[derive(Debug, Default)]
-struct Perfect {
-    models: Models,
-}
-
-impl Listener for Perfect {
-    fn offers(&self, call: &str) -> bool {
-        CALLS.contains(&call)
-    }
-
-    fn sequences(&self) -> u64 {
-        goldgate_engine::batch::MOST as u64
-    }
-
-    fn draws_alike(&self) -> bool {
-        true
-    }
-
-    fn call(&mut self, ask: &Value, tensors: &Tensors, _: Duration) -> Result<Said, Verdict> {
-        match self.models.answer(&mut Place::Cpu, ask, tensors, &mut |_| ()) {
-            Ok(answer) => Ok(Said::Ok(Value::Object(answer.fields), answer.results)),
-            Err(NoAnswer::Refused(r)) => {
-                Ok(Said::Refused(r.kind.name().to_owned(), r.operand, r.message))
-            }
-            Err(NoAnswer::File(m)) => {
-                Ok(Said::Refused(m.code.as_str().to_owned(), m.field.clone(), m.to_string()))
-            }
-            Err(NoAnswer::Unsupported(message)) => {
-                Err(Verdict::NotRun { kind: NotRun::Unsupported, message })
-            }
-            Err(NoAnswer::Failed(trouble)) => {
-                let message = trouble.message;
-                Err(Verdict::Fail { kind: FailKind::Internal, message })
-            }
-        }
-    }
+    fs::write(file, &bytes).map_err(|e| e.to_string())
 }
 
 /// Applies an edit to the bytes of a file.

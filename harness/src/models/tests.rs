@@ -2,11 +2,11 @@
 
 use goldgate_engine::dtype::DType;
 
-use crate::judge::Asked;
+use crate::line::Whom;
 use crate::models::ask::{Content, Route, Written};
 use crate::models::golden::{ModelGolden, Rows};
 use crate::models::judge::stage::place;
-use crate::models::judge::{Judgement, judge};
+use crate::models::judge::{Findings, judge};
 use crate::models::selfcheck::{perfect, self_check};
 use crate::models::spec::{expand, model_file};
 use crate::models::{ModelCase, Way};
@@ -264,7 +264,7 @@ fn a_text_may_leave_the_golden_only_where_no_margin_decides() {
 }
 
 /// An answer to a case of generation, changed.
-fn wrote(name: &str, change: impl Fn(&mut Written)) -> Judgement {
+fn wrote(name: &str, change: impl Fn(&mut Written)) -> Findings {
     let (case, golden) = (case(name), golden(name));
     let mut answer = perfect(&case, &golden);
     let Content::Generation(written) = &mut answer.content else { panic!("text") };
@@ -330,9 +330,9 @@ fn what_nobody_told_is_a_note() {
     *foretold = None;
     let mut judged = judge(&case, &golden, &answer);
     assert_eq!(judged.notes(), ["not observed: memory, foretold memory"]);
-    judged.told(&Asked::Foreign("cuda".to_owned()));
+    judged.told(&Whom::Foreign("cuda".to_owned()));
     assert_eq!(judged.verdict(), Verdict::Pass);
-    judged.told(&Asked::Cpu);
+    judged.told(&Whom::Cpu);
     assert!(matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Shape, .. }));
 }
 
@@ -343,18 +343,18 @@ fn our_own_card_names_its_kernels() {
     let named = Route { entries: ["rope_f16".to_owned()].into(), ..Route::default() };
     let empty = Route { empty: 1, ..named.clone() };
     let silent = Route { silent: 1, ..named.clone() };
-    let foreign = |kind: &str| Asked::Foreign(kind.to_owned());
+    let foreign = |kind: &str| Whom::Foreign(kind.to_owned());
     for (asked, route, fails, notes) in [
-        (Asked::Cuda, &named, false, 0),
-        (Asked::Cuda, &empty, true, 0),
-        (Asked::Cuda, &silent, true, 0),
-        (Asked::Cpu, &silent, false, 0),
+        (Whom::Cuda, &named, false, 0),
+        (Whom::Cuda, &empty, true, 0),
+        (Whom::Cuda, &silent, true, 0),
+        (Whom::Cpu, &silent, false, 0),
         (foreign("cuda"), &named, false, 0),
         (foreign("cuda"), &empty, true, 0),
         (foreign("cuda"), &silent, false, 1),
         (foreign("cpu"), &silent, false, 1),
     ] {
-        let mut judged = Judgement::default();
+        let mut judged = Findings::default();
         judged.routed(&asked, route);
         let failed = matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Route, .. });
         assert_eq!((failed, judged.notes().len()), (fails, notes), "{asked:?} {route:?}");

@@ -1,52 +1,36 @@
 //! Mutants of kernel text: one replaced line, compiled by a worker from an overlay folder.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use goldgate_engine::cuda::page::HEADERS;
 use goldgate_engine::ops;
 
-use crate::case::{Case, Expect};
-use crate::execution::Outcome;
-use crate::fill::fill;
-use crate::golden::Golden;
-use crate::judge::{Asked, judge, rulers};
-use crate::mutate::{Fate, Planted, cases_of, fate, listed, told};
-use crate::run::{Goldens, Withheld};
-use crate::spec::Specs;
+use crate::line::caller::Kept;
+use crate::line::{Caller, Whom};
+use crate::mutate::{Fate, Planted, Planting, fate_of, listed, told, trials_of};
 use crate::spec::mutants::{KernelEdit, Mutant};
-use crate::subject::{Launch, OpQuestion, Slot, Subject, SubjectSpec};
-use crate::verdict::{FailKind, Verdict};
+use crate::subject::{Launch, Slot, SubjectSpec};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-/// How the workers start.
-#[derive(Clone, Debug)]
-pub struct Workers {
-    /// Our program.
-    pub program: PathBuf,
-    /// `cuda:N`.
-    pub subject: SubjectSpec,
-    /// A limit in place of the cases' own.
-    pub timeout: Option<Duration>,
-    /// A folder for overlays.
-    pub scratch: PathBuf,
-}
-
-/// Plants the `kernel` mutants that pass, a worker each.
+/// Plants the `kernel` mutants that pass on a card, a worker each.
 pub fn plant(
-    specs: &Specs,
-    goldens: &dyn Goldens,
-    workers: &Workers,
+    planting: &Planting<'_>,
+    card: &SubjectSpec,
     mut selects: impl FnMut(&str, &Mutant) -> bool,
 ) -> Vec<Planted> {
     let mut planted = Vec::new();
-    for (op, mutant) in listed(specs) {
+    for (op, mutant) in listed(planting.specs) {
         let Some(edit) = mutant.kernel.as_ref().filter(|_| selects(op, mutant)) else { continue };
-        let fate = match (&mutant.equivalent, overlay(workers, op, mutant, edit)) {
+        let fate = match (&mutant.equivalent, overlay(planting.scratch, op, mutant, edit)) {
             (Some(reason), _) => Fate::Equivalent { reason: reason.clone() },
             (None, Err(why)) => Fate::Survived { why },
-            (None, Ok(folder)) => one(specs, goldens, workers, (op, mutant), &folder),
+            (None, Ok(_)) if planting.stop.load(Ordering::SeqCst) => {
+                Fate::NotRun { why: "the run was stopped".to_owned() }
+            }
+            (None, Ok(folder)) => one(planting, card, (op, mutant), &folder),
         };
-        planted.push(told(op, mutant, &workers.subject.label, fate));
+        planted.push(told(op, mutant, &card.label, fate));
     }
     planted
 }
@@ -74,14 +58,14 @@ pub fn edited(file: &str, edit: &KernelEdit) -> Result<String, String> {
 }
 
 fn overlay(
-    workers: &Workers,
+    scratch: &Path,
     op: &str,
     mutant: &Mutant,
     edit: &KernelEdit,
 ) -> Result<PathBuf, String> {
     let file = edit.file.clone().unwrap_or_else(|| format!("{op}.cu"));
     let text = edited(&file, edit)?;
-    let folder = workers.scratch.join(format!("{op}-{}", mutant.id.value));
+    let folder = scratch.join(format!("{op}-{}", mutant.id.value));
     let written =
         std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join(&file), text));
     written.map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -89,48 +73,32 @@ fn overlay(
 }
 
 fn one(
-    specs: &Specs,
-    goldens: &dyn Goldens,
-    workers: &Workers,
+    planting: &Planting<'_>,
+    card: &SubjectSpec,
     (op, mutant): (&str, &Mutant),
     folder: &Path,
 ) -> Fate {
+    let (program, scratch) = (planting.program.to_path_buf(), planting.scratch.to_path_buf());
     let launch = Launch {
         overlay: Some(folder.to_path_buf()),
-        ..Launch::new(workers.program.clone(), workers.subject.clone(), workers.scratch.clone())
+        stop: Some(Arc::clone(&planting.stop)),
+        ..Launch::new(program, card.clone(), scratch)
     };
     let mut slot = match Slot::open(launch) {
         Ok(slot) => slot,
         Err(absent) => return Fate::NotRun { why: absent.message },
     };
-    let fate = fate(&cases_of(specs, op, mutant), |case| {
-        try_on(case, goldens, &mut slot, workers.timeout.unwrap_or(case.timeout))
+    let mut kept = Kept::default();
+    let fate = fate_of(trials_of(planting.trials, op, mutant), |trial| {
+        match trial.plant(planting.goldens, mutant) {
+            Ok(ready) => {
+                let mut caller =
+                    Caller::new(&mut slot, &mut kept, planting.scratch, planting.timeout);
+                trial.fate(mutant, &ready.ask(&mut caller, &Whom::Cuda))
+            }
+            Err(fate) => fate,
+        }
     });
     slot.finish();
     fate
-}
-
-fn try_on(case: &Case, goldens: &dyn Goldens, slot: &mut Slot, limit: Duration) -> Fate {
-    let golden = match &case.expect {
-        Expect::Refusal { .. } => Ok(Golden::default()),
-        Expect::Answer { .. } => goldens.golden(case),
-    };
-    let golden = match golden {
-        Ok(golden) => golden,
-        Err(Withheld::NotRun(_, why) | Withheld::Broken(_, why)) => return Fate::NotRun { why },
-    };
-    let outcome = slot.op(&OpQuestion::of(case, fill), limit).outcome;
-    if let Outcome::NotAsked(_, why) = outcome {
-        return Fate::NotRun { why };
-    }
-    let variant = case.variant.clone();
-    match judge(&case.expect, &rulers(case, &golden), &outcome, &Asked::Cuda).verdict {
-        // Text that does not compile plants nothing.
-        Verdict::Fail { kind: FailKind::Internal, message } => {
-            Fate::Survived { why: format!("{variant}: {message}") }
-        }
-        Verdict::Fail { kind, .. } => Fate::Killed { variant, by: kind.word().to_owned() },
-        Verdict::Pass => Fate::Survived { why: format!("{variant}: it passes") },
-        other => Fate::NotRun { why: format!("{variant}: {other:?}") },
-    }
 }

@@ -1,10 +1,13 @@
 //! Edits with literals, and the fates that they lead to.
 
-use goldgate_engine::DType;
+use std::collections::BTreeMap;
+
+use goldgate_engine::{DType, Tensor};
 use serde_json::{Map, json};
 
 use super::*;
-use crate::spec::mutants::{KernelEdit, Roll};
+use crate::spec::mutants::{AskEdit, KernelEdit, Roll};
+use crate::subject::OpQuestion;
 
 fn question() -> OpQuestion {
     let x = Tensor::from_f64(DType::F32, &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
@@ -80,7 +83,6 @@ fn a_replaced_line_occurs_exactly_once() {
 
 #[test]
 fn the_first_variant_that_notices_decides() {
-    let none: Vec<&Case> = Vec::new();
-    let unasked = fate(&none, |_| unreachable!("there is no case"));
+    let unasked = fate_of(std::iter::empty(), |_| unreachable!("there is no case"));
     assert!(matches!(unasked, Fate::NotRun { .. }));
 }

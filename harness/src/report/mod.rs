@@ -75,10 +75,13 @@ pub struct Row {
     /// Notes: refused as X, undecided ids, judged by the definition.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
+    /// SHA-256 over the tensors of every answer, in order; absent where nothing was answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bits: Option<String>,
 }
 
 /// The worst element and those around it along the last axis.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worst {
     /// The result.

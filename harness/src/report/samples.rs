@@ -32,6 +32,7 @@ pub fn row(name: &str, load: f64) -> Row {
         worst: None,
         figures: BTreeMap::new(),
         notes: Vec::new(),
+        bits: None,
     }
 }
 

@@ -45,7 +45,8 @@ pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Ro
         }
         _ => return row,
     };
-    Row { verdict, ..row }
+    let page = crate::line::page::page_of(&row, &verdict);
+    Row { verdict, page, ..row }
 }
 
 /// An entry of known.yaml that awaits the failure of no trial.
@@ -98,6 +99,7 @@ impl Unmatched {
             worst: None,
             figures: BTreeMap::new(),
             notes: Vec::new(),
+            bits: None,
         }
     }
 }

@@ -1,20 +1,16 @@
-//! A run: every planned trial is asked of its subject, judged, and told; nothing is lost.
+//! A run: every planned trial is asked of its subject, judged, and reported; nothing is lost.
 
-mod again;
-mod ahead;
 mod definitions;
-pub mod extra;
-mod files;
+mod golden_subject;
 pub mod known;
-mod on_trial;
-pub mod own;
-mod same;
-mod slots;
+mod lanes;
+mod prepare;
+mod rerun;
 pub mod stored;
-pub mod trial;
+mod teller;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -22,71 +18,86 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::case::Case;
-use crate::checks::HarnessCheck;
-use crate::golden::Golden;
-use crate::models::ModelCase;
-use crate::models::golden::ModelGolden;
+pub use crate::kinds::{Goldens, Trial, Withheld};
+use crate::line::{Transport, Whom};
 use crate::report::document::Writer;
 use crate::report::provenance::{Provenance, hex};
 use crate::report::{Report, Row};
-use crate::subject::SubjectSpec;
-use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
+use crate::subject::{How, Launch, SubjectSpec};
+use crate::verdict::{BrokenKind, Verdict};
 
-use definitions::Definitions;
-pub use extra::Extra;
+use definitions::Shared;
 pub use known::Unmatched;
+pub use lanes::News;
 pub use stored::Stored;
-pub use trial::Trial;
+use teller::Teller;
 
-/// What a run asks of whom.
+/// A trial on a subject.
+#[derive(Clone)]
+pub struct Entry {
+    /// The trial.
+    pub trial: Arc<dyn Trial>,
+    /// Which of the plan's subjects.
+    pub subject: usize,
+    /// Its full name, subject last.
+    pub name: String,
+    /// The command that runs it again.
+    pub again: String,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What a run asks, and of whom.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// The subjects.
+    /// The subjects; the harness itself last, where its own checks are asked.
     pub subjects: Vec<SubjectSpec>,
-    /// The trials, a case on a subject each.
-    pub trials: Vec<Trial>,
-    /// Checks of the harness itself.
-    pub checks: Vec<HarnessCheck>,
-    /// Checks of subjects as a whole, and benches.
-    pub extras: Vec<Extra>,
-    /// Entries of known.yaml that await no trial.
+    /// The trials in the order in which each subject is asked.
+    pub trials: Vec<Entry>,
+    /// Entries of known.yaml that name no trial.
     pub unmatched: Vec<Unmatched>,
 }
 
 impl Plan {
-    /// Every case on every subject; a case judged by the definition is never asked of `cpu`.
-    pub fn new(cases: &[Arc<Case>], subjects: Vec<SubjectSpec>) -> Plan {
-        let mut trials = Vec::new();
+    /// Every trial on every subject that it is asked of.
+    pub fn new(trials: &[Arc<dyn Trial>], mut subjects: Vec<SubjectSpec>) -> Plan {
+        subjects.push(SubjectSpec::harness());
+        let mut entries = Vec::new();
         for (at, subject) in subjects.iter().enumerate() {
-            for case in cases {
-                if !(subject.label == "cpu" && trial::by_definition(case)) {
-                    trials.push(Trial::new(Arc::clone(case), at, subject));
+            let own = matches!(subject.how, How::Harness);
+            for trial in trials {
+                let on = trial.head().on;
+                let asked = if own { on == OWN } else { on.asks(&subject.label) };
+                if asked {
+                    let name = trial.head().on_subject(&subject.label);
+                    let again = format!("goldgate run {name}{}", subject.option());
+                    entries.push(Entry { trial: Arc::clone(trial), subject: at, name, again });
                 }
             }
         }
-        // By subject, gate and name: the order of asking.
-        trials.sort_by(|a, b| {
-            (a.subject, a.case.gate, &a.name).cmp(&(b.subject, b.case.gate, &b.name))
-        });
-        Plan { subjects, trials, ..Plan::default() }
+        Plan { subjects, trials: entries, unmatched: Vec::new() }
     }
 
-    /// Keeps the trials whose names pass.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.trials.retain(|trial| keep(&trial.name));
-        self.checks.retain(|check| keep(&own::name(check)));
-        self.extras.retain(|extra| keep(&extra.name));
+    /// Keeps the trials that pass.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
+        self.trials.retain(|entry| keep(entry));
+    }
+
+    /// Keeps the trials, and the entries of known.yaml, whose names pass.
+    pub fn retain_names(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.trials.retain(|entry| keep(&entry.name));
         self.unmatched.retain(|entry| keep(&entry.name));
     }
 
     /// Every trial's name, sorted.
     pub fn names(&self) -> Vec<String> {
         let trials = self.trials.iter().map(|t| t.name.clone());
-        let extras = self.extras.iter().map(|e| e.name.clone());
-        let checks = self.checks.iter().map(own::name);
         let unmatched = self.unmatched.iter().map(|u| u.name.clone());
-        let names: BTreeSet<String> = trials.chain(checks).chain(extras).chain(unmatched).collect();
+        let names: BTreeSet<String> = trials.chain(unmatched).collect();
         names.into_iter().collect()
     }
 
@@ -98,7 +109,15 @@ impl Plan {
         }
         hex(&hash.finalize())
     }
+
+    /// The trial of that name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.trials.iter().find(|entry| entry.name == name)
+    }
 }
+
+/// The trials that the harness asks itself.
+const OWN: crate::line::On = crate::line::On::Only(&["harness"]);
 
 /// How a run is done. Clock, environment and arguments come in as values.
 #[derive(Clone, Debug)]
@@ -111,6 +130,8 @@ pub struct Options {
     pub jobs: usize,
     /// A limit in place of the cases' own.
     pub timeout: Option<Duration>,
+    /// Labels of subjects that were named: each is started, whether it is asked anything or not.
+    pub named: Vec<String>,
     /// Whether the first failure stops the run.
     pub fail_fast: bool,
     /// Kernel text in place of that compiled in.
@@ -128,43 +149,6 @@ pub struct Options {
 /// The most failing rows that are asked again.
 pub const RERUNS: usize = 20;
 
-/// Where goldens come from.
-pub trait Goldens: Sync {
-    /// The golden of a case, its inputs held against those that it was made for.
-    ///
-    /// # Errors
-    /// Why there is none to judge by.
-    fn golden(&self, case: &Case) -> Result<Golden, Withheld>;
-
-    /// The golden of a case about a model; an empty one where the case has none.
-    ///
-    /// # Errors
-    /// Why there is none to judge by.
-    fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
-        let message = format!("{} is not kept here", case.full_name());
-        Err(Withheld::NotRun(NotRun::NoGolden, message))
-    }
-
-    /// Folders of checkpoints that are not shipped.
-    fn models(&self) -> &[PathBuf] {
-        &[]
-    }
-
-    /// The folder below which files that cases name are looked for.
-    fn folder(&self) -> &Path {
-        Path::new("")
-    }
-}
-
-/// Why there is no golden to judge by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Withheld {
-    /// Something is wrong with it.
-    Broken(BrokenKind, String),
-    /// Nobody has made it.
-    NotRun(NotRun, String),
-}
-
 /// What known.yaml makes of a row, given the device's name.
 pub type Known<'a> = dyn Fn(Row, &str) -> Row + Sync + 'a;
 
@@ -179,30 +163,48 @@ pub enum RunError {
     Scratch(#[source] std::io::Error),
 }
 
-/// What slots and reruns share.
-struct Context<'a> {
+/// What the lanes of a run share.
+pub struct Context<'a> {
     plan: &'a Plan,
     options: &'a Options,
-    goldens: &'a dyn Goldens,
+    goldens: Shared<'a>,
     known: &'a Known<'a>,
-    definitions: Definitions,
     scratch: PathBuf,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(
+        plan: &'a Plan,
+        options: &'a Options,
+        goldens: &'a dyn Goldens,
+        known: &'a Known<'a>,
+        scratch: PathBuf,
+    ) -> Context<'a> {
+        Context { plan, options, goldens: Shared::new(plan, goldens), known, scratch }
+    }
+
     fn stopped(&self) -> bool {
         self.options.stop.load(Ordering::SeqCst)
     }
-}
 
-/// Something that a slot tells.
-enum News {
-    Row(Box<Row>, Option<String>),
-    /// Subject, its hello.
-    Hello(usize, serde_json::Value),
-    /// Subject, why it is not there.
-    Absent(usize, String),
-    Finished(usize, crate::subject::pool::Incidents, Option<String>),
+    /// How one subject's workers start.
+    fn launch(&self, subject: usize) -> Launch {
+        let spec = self.plan.subjects[subject].clone();
+        let overlay =
+            matches!(spec.how, How::Cuda(_)).then(|| self.options.overlay.clone()).flatten();
+        let program = self.options.program.clone();
+        let stop = Some(Arc::clone(&self.options.stop));
+        Launch { overlay, stop, ..Launch::new(program, spec, self.scratch.clone()) }
+    }
+
+    /// Who answers for a subject, as far as judging goes.
+    fn whom(&self, subject: usize, to: &dyn Transport) -> Whom {
+        match self.plan.subjects[subject].how {
+            How::Cpu | How::Harness => Whom::Cpu,
+            How::Cuda(_) => Whom::Cuda,
+            How::Command(_) => Whom::Foreign(to.hello().device_kind().to_owned()),
+        }
+    }
 }
 
 /// Runs a plan. Every row goes to `sink` as it comes; a row that changes later (a rerun that
@@ -218,141 +220,50 @@ pub fn run(
     sink: &mut dyn FnMut(&Row),
 ) -> Result<Report, RunError> {
     let scratch = tempfile::tempdir().map_err(RunError::Scratch)?;
-    let context = Context {
-        plan,
-        options,
-        goldens,
-        known,
-        definitions: Definitions::of(plan),
-        scratch: scratch.path().to_path_buf(),
-    };
+    let context = Context::new(plan, options, goldens, known, scratch.path().to_path_buf());
     let mut report = Report {
         provenance: Provenance { plan_sha256: plan.hash(), ..options.provenance.clone() },
         planned: plan.names(),
         ..Report::default()
     };
     let writer = options.reports.as_deref().map(|folder| Writer::begin(folder, &report));
-    let mut teller = Teller {
-        writer: writer.transpose().map_err(RunError::Report)?,
-        sink,
-        rows: BTreeMap::new(),
-        bits: BTreeMap::new(),
-        doubled: Vec::new(),
-        error: None,
-        fail_fast: options.fail_fast.then(|| Arc::clone(&options.stop)),
-    };
-    report.invalid.extend(on_trial::judge_on_the_wire(&context));
-    ask_all(&context, &mut teller, &mut report);
-    extra::ask_all(&context, &mut teller);
-    if !context.stopped() {
-        again::ask_again(&context, &mut teller);
+    let writer = writer.transpose().map_err(RunError::Report)?;
+    let stop = options.fail_fast.then(|| Arc::clone(&options.stop));
+    let mut teller = Teller::new(plan, writer, sink, stop);
+    report.invalid.extend(golden_subject::judge_on_the_wire(&context));
+    for entry in &plan.unmatched {
+        teller.row(entry.row());
     }
+    ask_all(&context, &mut teller);
+    if !context.stopped() {
+        rerun::ask_again(&context, &mut teller);
+    }
+    let writer = teller.conclude(&mut report)?;
     let self_check = |row: &&Row| {
         matches!(&row.verdict, Verdict::Broken { kind, .. } if matches!(kind,
             BrokenKind::SelfCheck | BrokenKind::GoldenHash | BrokenKind::InputsHash))
     };
-    let invalid =
-        teller.rows.values().find(self_check).map(|row| format!("{} is BROKEN", row.name));
+    let invalid = report.rows.iter().find(self_check).map(|row| format!("{} is BROKEN", row.name));
     report.invalid.extend(invalid);
-    report.invalid.extend(teller.doubled.iter().map(|name| format!("{name} was told twice")));
     if context.stopped() {
         report.incomplete = Some("stopped before its end".to_owned());
     }
-    if let Some(error) = teller.error.take() {
-        return Err(RunError::Report(error));
-    }
-    report.rows = teller.rows.into_values().collect();
     report.hold_to_plan();
     report.provenance.ended = (options.clock)();
-    if let Some(writer) = &teller.writer {
+    if let Some(writer) = &writer {
         writer.write(&report).map_err(RunError::Report)?;
     }
     Ok(report)
 }
 
-/// Everything that leaves a run goes through here.
-struct Teller<'a> {
-    writer: Option<Writer>,
-    sink: &'a mut dyn FnMut(&Row),
-    rows: BTreeMap<String, Row>,
-    /// Trial → hash of its answer's bits.
-    bits: BTreeMap<String, String>,
-    doubled: Vec<String>,
-    error: Option<std::io::Error>,
-    fail_fast: Option<Arc<AtomicBool>>,
-}
-
-impl Teller<'_> {
-    fn tell(&mut self, row: Row) {
-        if let Some(writer) = &mut self.writer
-            && let Err(error) = writer.row(&row)
-        {
-            self.error.get_or_insert(error);
-        }
-        (self.sink)(&row);
-        if let (Verdict::Fail { .. }, Some(stop)) = (&row.verdict, &self.fail_fast) {
-            stop.store(true, Ordering::SeqCst);
-        }
-        self.rows.insert(row.name.clone(), row);
-    }
-
-    fn first(&mut self, row: Row, bits: Option<String>) {
-        if self.rows.contains_key(&row.name) {
-            self.doubled.push(row.name.clone());
-        }
-        if let Some(bits) = bits {
-            self.bits.insert(row.name.clone(), bits);
-        }
-        self.tell(row);
-    }
-}
-
-fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>, report: &mut Report) {
-    let (news_to, news) = mpsc::channel();
+/// Asks every subject, each in lanes of its own.
+fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
+    let (to, news) = mpsc::channel();
     std::thread::scope(|scope| {
         for subject in 0..context.plan.subjects.len() {
-            slots::start(scope, context, subject, &news_to);
+            lanes::start(scope, context, subject, &to);
         }
-        let own = news_to.clone();
-        scope.spawn(move || own::check_all(context, &own));
-        drop(news_to);
-        for item in news {
-            match item {
-                News::Row(row, bits) if matches!(row.verdict, Verdict::NotRun { .. }) => {
-                    teller.first((context.known)(*row, ""), bits);
-                }
-                News::Row(row, bits) => teller.first(*row, bits),
-                News::Hello(subject, hello) => {
-                    let label = context.plan.subjects[subject].label.clone();
-                    report.provenance.subjects.insert(label, hello);
-                }
-                News::Absent(subject, why) => {
-                    report.absent.insert(context.plan.subjects[subject].label.clone(), why);
-                }
-                News::Finished(subject, found, last) => {
-                    let label = &context.plan.subjects[subject].label;
-                    report.replaced += found.replaced;
-                    let changed = found.changed.iter().map(|c| format!("{label}: {c}"));
-                    report.invalid.extend(changed);
-                    blame(teller, &found, last.as_deref());
-                    report.incidents.extend(found.leaks);
-                    report.incidents.extend(found.strays);
-                }
-            }
-        }
+        drop(to);
+        news.iter().for_each(|item| teller.hear(item));
     });
-}
-
-/// A leak or a stray word is found after the fact; the slot's last row pays for it.
-fn blame(teller: &mut Teller<'_>, found: &crate::subject::pool::Incidents, last: Option<&str>) {
-    let leak = found.leaks.first().map(|leak| (FailKind::Leak, leak));
-    let stray = found.strays.first().map(|stray| (FailKind::Protocol, stray));
-    let Some((kind, message)) = leak.or(stray) else { return };
-    let Some(row) = last.and_then(|name| teller.rows.get(name)) else { return };
-    if row.verdict == Verdict::Pass {
-        let mut row = row.clone();
-        row.page = Some(format!("FAIL {}\n  failed   {}: {message}\n", row.name, kind.word()));
-        row.verdict = Verdict::Fail { kind, message: message.clone() };
-        teller.tell(row);
-    }
 }

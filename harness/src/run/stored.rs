@@ -8,9 +8,9 @@ use crate::golden::ask::question;
 use crate::golden::make::wrong_of;
 use crate::golden::make_models::{asker_of, wrong_of_model};
 use crate::golden::store::Store;
-use crate::models::ModelCase;
+use crate::kinds::{Goldens, Withheld};
 use crate::models::golden::{self as models, ModelGolden};
-use crate::run::{Goldens, Withheld};
+use crate::models::{At, ModelCase};
 use crate::spec::{Problem, Specs};
 use crate::verdict::{BrokenKind, NotRun};
 
@@ -33,8 +33,11 @@ impl Goldens for Stored<'_> {
 
     fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
         let not_run = |kind, said| Err(Withheld::NotRun(kind, said));
-        if let Err(said) = case.form.find(&self.store.root, self.models) {
-            return not_run(NotRun::NoModel, said);
+        if let Err(why) = case.form.find(&self.store.root, self.models) {
+            return Err(match case.form.at {
+                At::Golden(_) => Withheld::Broken(BrokenKind::FileMissing, why),
+                At::Hub(_) => Withheld::NotRun(NotRun::NoModel, why),
+            });
         }
         let Some(path) = &case.golden else { return Ok(ModelGolden::default()) };
         if !self.store.has(path) {

@@ -1,6 +1,8 @@
 //! Who is asked, as written on the command line, and how its process starts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A subject as written: `cpu`, `cuda:0`, `'COMMAND'` or `'LABEL=COMMAND'`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum How {
     Cuda(Vec<usize>),
     /// Another program: its words.
     Command(Vec<String>),
+    /// The harness itself: no process, its checks run in this one.
+    Harness,
 }
 
 /// A subject that cannot be.
@@ -42,6 +46,12 @@ pub enum SubjectError {
 pub const TAKEN: [&str; 6] = ["cpu", "cuda", "oracle", "golden", "harness", "repository"];
 
 impl SubjectSpec {
+    /// The harness itself, whose checks are trials too.
+    pub fn harness() -> SubjectSpec {
+        let name = "harness".to_owned();
+        SubjectSpec { label: name.clone(), how: How::Harness, written: name }
+    }
+
     /// Reads a subject as written on the command line.
     ///
     /// # Errors
@@ -87,7 +97,7 @@ impl SubjectSpec {
     /// How to name it on a command line: `--on cuda:0`; nothing for `cpu`, a default.
     pub fn option(&self) -> String {
         match &self.how {
-            How::Cpu => String::new(),
+            How::Cpu | How::Harness => String::new(),
             How::Cuda(_) => format!(" --on {}", self.written),
             How::Command(_) => match shlex::try_quote(&self.written) {
                 Ok(quoted) => format!(" --on {quoted}"),
@@ -111,12 +121,14 @@ pub struct Launch {
     pub scratch: PathBuf,
     /// Arguments of `worker` in place of the subject's own.
     pub arguments: Option<Vec<String>>,
+    /// Set from outside when nobody waits for answers any more.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl Launch {
     /// A launch of `spec` through `program`.
     pub fn new(program: PathBuf, spec: SubjectSpec, scratch: PathBuf) -> Launch {
-        Launch { program, spec, overlay: None, scratch, arguments: None }
+        Launch { program, spec, overlay: None, scratch, arguments: None, stop: None }
     }
 
     /// The arguments of our program.

@@ -29,20 +29,10 @@ use goldgate_engine::shape::Meta;
 use serde_json::{Map, Value, json};
 
 use crate::case::Case;
-use crate::execution::Execution;
 
 pub use hello::Hello;
 pub use launch::{How, Launch, SubjectError, SubjectSpec};
 pub use pool::Slot;
-
-/// Whatever answers questions about ops.
-pub trait Subject {
-    /// What it said of itself.
-    fn hello(&self) -> &Hello;
-
-    /// Asks it one question and waits at most `limit`.
-    fn op(&mut self, question: &OpQuestion, limit: Duration) -> Execution;
-}
 
 /// A question about one op, with its operands filled.
 #[derive(Clone, Debug, PartialEq)]

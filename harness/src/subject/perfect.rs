@@ -1,7 +1,6 @@
-//! A subject without a process: the definitions of our engine, called here.
+//! The definitions of our engine, called in this process.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use goldgate_engine::error::Refusal;
 use goldgate_engine::ops::{self, Inputs, Question};
@@ -9,9 +8,7 @@ use goldgate_engine::shape::Meta;
 use goldgate_engine::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
-use crate::execution::{Execution, Observed, Outcome};
-use crate::subject::hello::Hello;
-use crate::subject::{OpQuestion, Subject};
+use crate::subject::OpQuestion;
 
 /// Results by the op's definition; `None` where the engine has no such op.
 ///
@@ -50,43 +47,4 @@ pub fn offers() -> Value {
         offers.insert(signature.name.to_owned(), offer);
     }
     offers.into()
-}
-
-/// The perfect subject.
-#[derive(Debug)]
-pub struct Perfect {
-    hello: Hello,
-}
-
-impl Default for Perfect {
-    fn default() -> Perfect {
-        let ok = json!({
-            "wire": 1,
-            "subject": {"name": "goldgate-engine", "version": env!("CARGO_PKG_VERSION")},
-            "device": {"kind": "cpu"},
-            "calls": ["op"],
-            "ops": offers(),
-        });
-        Perfect { hello: Hello::read(&ok).unwrap_or_default() }
-    }
-}
-
-impl Subject for Perfect {
-    fn hello(&self) -> &Hello {
-        &self.hello
-    }
-
-    fn op(&mut self, question: &OpQuestion, _limit: Duration) -> Execution {
-        let start = Instant::now();
-        let outcome = match define(question) {
-            None => Outcome::Unsupported { what: format!("op {}", question.op), promised: false },
-            Some(Ok(results)) => Outcome::Answered { results, observed: Observed::default() },
-            Some(Err(refusal)) => Outcome::Refused {
-                kind: refusal.kind.name().into(),
-                operand: refusal.operand,
-                message: refusal.message,
-            },
-        };
-        Execution { outcome, time: start.elapsed(), stderr: String::new() }
-    }
 }

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::execution::{Execution, Observed, Outcome};
+use crate::line::{Exchange, Heard as Answered, Transport};
 use crate::subject::hello::Hello;
 use crate::subject::launch::Launch;
-use crate::subject::worker::{Reply, Worker, too_big};
-use crate::subject::{OpQuestion, Subject};
-use crate::verdict::NotRun;
+use crate::subject::worker::{Reply, Worker};
 
 /// A subject that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +17,14 @@ use crate::verdict::NotRun;
 pub struct Absent {
     /// Why.
     pub message: String,
+    /// Whether nobody waited for it any more.
+    pub stopped: bool,
+}
+
+impl Absent {
+    fn because(message: String) -> Absent {
+        Absent { message, stopped: false }
+    }
 }
 
 /// What a slot found out that belongs to no single question.
@@ -41,6 +47,8 @@ pub struct Slot {
     worker: Option<Worker>,
     hello: Hello,
     incidents: Incidents,
+    /// How many processes there have been.
+    started: u32,
 }
 
 impl Slot {
@@ -50,7 +58,8 @@ impl Slot {
     /// A subject that cannot start or that says no hello.
     pub fn open(launch: Launch) -> Result<Slot, Absent> {
         let (worker, hello) = start(&launch)?;
-        Ok(Slot { launch, worker: Some(worker), hello, incidents: Incidents::default() })
+        let incidents = Incidents::default();
+        Ok(Slot { launch, worker: Some(worker), hello, incidents, started: 1 })
     }
 
     /// A warm worker: the one that is there, or a new one.
@@ -60,6 +69,7 @@ impl Slot {
             empty => {
                 let (worker, hello) = start(&self.launch)?;
                 self.incidents.replaced += 1;
+                self.started += 1;
                 if hello.identity() != self.hello.identity() {
                     let (was, is) = (self.hello.identity(), hello.identity());
                     self.incidents.changed.push(format!("{was:?} became {is:?}"));
@@ -87,10 +97,15 @@ impl Slot {
         }
     }
 
+    /// What was found out since this was last asked.
+    pub fn incidents(&mut self) -> Incidents {
+        std::mem::take(&mut self.incidents)
+    }
+
     /// Ends the worker and says what was found out.
     pub fn finish(mut self) -> Incidents {
         self.renew();
-        std::mem::take(&mut self.incidents)
+        self.incidents()
     }
 
     /// Any call but hello: its reply, the worker replaced where it can no longer be trusted.
@@ -127,7 +142,7 @@ impl Slot {
             }
             return Ok(Heard { reply, time, stderr });
         }
-        Err(Absent { message: "it speaks before it is asked, twice".to_owned() })
+        Err(Absent::because("it speaks before it is asked, twice".to_owned()))
     }
 
     fn discard(&mut self) {
@@ -154,10 +169,11 @@ pub struct Heard {
 fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let program = launch.program.display();
     let mut worker = Worker::start(launch)
-        .map_err(|e| Absent { message: format!("could not start {program}: {e}") })?;
+        .map_err(|e| Absent::because(format!("could not start {program}: {e}")))?;
     let said = worker.hello(&launch.scratch);
     let stderr = worker.stderr();
     let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let stopped = matches!(said, Err(Reply::Stopped));
     let why = match said {
         Ok(hello) => return Ok((worker, hello)),
         Err(Reply::Answer { key, body, .. }) => match body["message"].as_str() {
@@ -167,6 +183,7 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
         Err(Reply::Crashed(how)) if last.is_empty() => how,
         Err(Reply::Crashed(how)) => format!("{how}: {last}"),
         Err(Reply::TimedOut) => "said no hello within 60 s".to_owned(),
+        Err(Reply::Stopped) => "the run was stopped".to_owned(),
         Err(
             Reply::Protocol(what)
             | Reply::Stale(what)
@@ -176,7 +193,7 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
         ) => what,
     };
     worker.kill();
-    Err(Absent { message: why })
+    Err(Absent { message: why, stopped })
 }
 
 /// After an answer a ping must come back: a second answer, a stray word or a late death is heard
@@ -188,72 +205,42 @@ fn settle(worker: &mut Worker, reply: Reply, limit: Duration) -> Reply {
             Reply::Crashed(format!("after its answer: {how}"))
         }
         Reply::TimedOut => Reply::TimedOut,
+        Reply::Stopped => Reply::Stopped,
         Reply::Protocol(what) | Reply::Stale(what) | Reply::TooBig(what) | Reply::Unsent(what) => {
             Reply::Protocol(format!("after its answer: {what}"))
         }
     }
 }
 
-impl Subject for Slot {
+impl Transport for Slot {
     fn hello(&self) -> &Hello {
         &self.hello
     }
 
-    fn op(&mut self, question: &OpQuestion, limit: Duration) -> Execution {
-        if let Some(what) = self.hello.lacks(question) {
-            return not_asked(NotRun::Unsupported, format!("does not offer {what}"));
-        }
-        let (room, answer) = (self.hello.max_frame(), question.answer_bytes());
-        if answer > room && !self.hello.attaches() {
-            return not_asked(NotRun::TooBig, too_big("the answer", answer, room));
-        }
-        match self.call(&question.json(limit), &question.tensors, limit) {
-            Ok(Heard { reply, time, stderr }) => {
-                let promised = self.hello.promises(question);
-                Execution { outcome: outcome(reply, promised), time, stderr }
+    fn process(&self) -> u32 {
+        self.started
+    }
+
+    fn exchange(&mut self, question: &Value, tensors: &Tensors, limit: Duration) -> Answered {
+        let Heard { reply, time, stderr } = match self.call(question, tensors, limit) {
+            Ok(heard) => heard,
+            Err(absent) => {
+                let exchange = match absent.stopped {
+                    true => Exchange::Stopped,
+                    false => Exchange::Lost(absent.message),
+                };
+                return Answered { exchange, time: Duration::ZERO, stderr: String::new() };
             }
-            Err(absent) => not_asked(NotRun::DeviceLost, absent.message),
-        }
-    }
-}
-
-fn not_asked(kind: NotRun, message: String) -> Execution {
-    let outcome = Outcome::NotAsked(kind, message);
-    Execution { outcome, time: Duration::ZERO, stderr: String::new() }
-}
-
-/// What a reply to an op question is for the judge.
-fn outcome(reply: Reply, promised: bool) -> Outcome {
-    let (key, body, results) = match reply {
-        Reply::Answer { key, body, tensors } => (key, body, tensors),
-        Reply::Crashed(how) | Reply::Gone(how) => return Outcome::Crashed { how },
-        Reply::TimedOut => return Outcome::TimedOut,
-        Reply::Protocol(what) | Reply::Stale(what) => return Outcome::Protocol { what },
-        Reply::TooBig(what) => return Outcome::NotAsked(NotRun::TooBig, what),
-        Reply::Unsent(message) => return Outcome::Failed { class: "io".to_owned(), message },
-    };
-    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-    match key {
-        "ok" => match body.get("observed").map_or_else(Observed::none, Observed::read) {
-            Ok(observed) => Outcome::Answered { results, observed },
-            Err(what) => Outcome::Protocol { what },
-        },
-        "refused" => Outcome::Refused {
-            kind: text("kind"),
-            operand: text("operand"),
-            message: text("message"),
-        },
-        "unsupported" => Outcome::Unsupported { what: text("what"), promised },
-        _ => Outcome::Failed { class: text("class"), message: text("message") },
-    }
-}
-
-impl Observed {
-    fn none() -> Result<Observed, String> {
-        Ok(Observed::default())
-    }
-
-    fn read(value: &Value) -> Result<Observed, String> {
-        serde_json::from_value(value.clone()).map_err(|e| format!("observed: {e}"))
+        };
+        let exchange = match reply {
+            Reply::Answer { key, body, tensors } => Exchange::Answered { key, body, tensors },
+            Reply::Crashed(how) | Reply::Gone(how) => Exchange::Crashed(how),
+            Reply::TimedOut => Exchange::TimedOut,
+            Reply::Protocol(what) | Reply::Stale(what) => Exchange::Protocol(what),
+            Reply::TooBig(what) => Exchange::TooBig(what),
+            Reply::Unsent(what) => Exchange::Unsent(what),
+            Reply::Stopped => Exchange::Stopped,
+        };
+        Answered { exchange, time, stderr }
     }
 }

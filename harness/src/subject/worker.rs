@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -69,6 +70,8 @@ pub enum Reply {
     TooBig(String),
     /// The attachment could not be written; the question did not go out.
     Unsent(String),
+    /// The run was stopped while the question was open.
+    Stopped,
 }
 
 /// How a worker ended.
@@ -99,6 +102,8 @@ pub struct Worker {
     next_id: u64,
     /// Where its events go.
     events: Option<Sender<Value>>,
+    /// Set from outside when the run is stopped.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl std::fmt::Debug for Heard {
@@ -153,6 +158,7 @@ impl Worker {
             attach: None,
             next_id: 0,
             events: None,
+            stop: launch.stop.clone(),
         })
     }
 
@@ -250,6 +256,9 @@ impl Worker {
             let silent = self.heartbeat.is_some_and(|most| now.duration_since(alive) >= most);
             if now >= deadline || silent {
                 return Reply::TimedOut;
+            }
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::SeqCst)) {
+                return Reply::Stopped;
             }
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Heard::Frame(frame)) => {

@@ -1,19 +1,18 @@
-//! Planted faults: our tokenizer is asked another text, by another rule, or with another
-//! vocabulary, and the case must notice.
+//! Planted faults: another text, another rule for special tokens, another vocabulary, or another
+//! way back, and the case must notice.
 
+use std::fs;
 use std::path::Path;
 
-use goldgate_engine::tokenizer::gguf::Vocabulary;
+use goldgate_engine::tokenizer::Special;
 use goldgate_engine::tokenizer::split::Split;
-use goldgate_engine::tokenizer::{Special, Tokenizer};
 use goldgate_engine::weights::Gguf;
 use schemars::JsonSchema;
 
-use crate::mutate::Fate;
+use crate::kinds::tokens::Texts;
 use crate::spec::read::Reader;
 use crate::spec::yaml::Node;
-use crate::tokens::TokenCase;
-use crate::tokens::judge::{Answer, judge};
+use crate::tokens::judge::Answer;
 
 /// Another question about a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
@@ -101,77 +100,114 @@ pub fn tokens_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<TokensEdit
     Some(edit)
 }
 
-/// Plants a fault and asks the case.
-pub fn try_on(case: &TokenCase, golden: &Path, edit: &TokensEdit) -> Fate {
-    let file = golden.join(&case.path);
-    let right = answers(case, &file, &TokensEdit::default());
-    let wrong = right.and_then(|right| {
-        let wrong = answers(case, &file, edit)?;
-        match wrong == right {
-            true => Err("the edit changes nothing".to_owned()),
-            false => Ok(wrong),
-        }
-    });
-    match wrong.map(|wrong| judge(case, &wrong)) {
-        Err(why) => Fate::Survived { why: format!("{}: {why}", case.variant) },
-        Ok(None) => Fate::Survived { why: format!("{}: it passes", case.variant) },
-        Ok(Some(_)) => Fate::Killed { variant: case.variant.clone(), by: "bits".to_owned() },
+/// The question with a fault in it. What happens on the way back is no part of a question:
+/// [`returned`] plants it in the answer.
+///
+/// # Errors
+/// An edit that changes nothing, or that the form cannot have.
+pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
+    let (texts, flags) = (question.texts.clone(), (question.add_special, question.parse_special));
+    if let Some(special) = edit.special {
+        (question.add_special, question.parse_special) = special.flags();
     }
+    if let Some(edit) = edit.text {
+        question.texts.iter_mut().for_each(|text| *text = changed(edit, text));
+    }
+    let same = texts == question.texts
+        && flags == (question.add_special, question.parse_special)
+        && edit.vocabulary.is_none()
+        && edit.back.is_none();
+    if same {
+        return Err("the edit changes nothing".to_owned());
+    }
+    question.token_by_token = edit.back == Some(BackEdit::Lossy);
+    if let Some(edit) = edit.vocabulary {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let file = folder.path().join("edited.gguf");
+        vocabulary_file(&question.path, &file, edit)?;
+        (question.path, question.folder) = (file, Some(std::sync::Arc::new(folder)));
+    }
+    Ok(question)
 }
 
-/// What our tokenizer says under an edit.
-fn answers(case: &TokenCase, file: &Path, edit: &TokensEdit) -> Result<Vec<Answer>, String> {
-    let tokenizer = tokenizer(file, edit.vocabulary)?;
-    let (add, parse) = edit.special.unwrap_or(case.special).flags();
-    let mut answers = Vec::new();
-    for vector in &case.vectors {
-        let text = edit.text.map_or_else(|| vector.bytes.clone(), |e| edited(e, &vector.bytes));
-        let ids = tokenizer.encode(&text, add, parse).map_err(|e| e.to_string())?;
-        let text = tokenizer.decode(&vector.ids, false).map_err(|e| e.to_string())?;
-        let mut stream = (Vec::new(), Vec::new());
-        let mut decoder = tokenizer.stream_of(false);
-        for id in &vector.ids {
-            let piece = match edit.back {
-                Some(BackEdit::Lossy) => {
-                    let alone = tokenizer.decode(&[*id], false).map_err(|e| e.to_string())?;
-                    String::from_utf8_lossy(&alone).into_owned().into_bytes()
-                }
-                _ => decoder.push(*id).map_err(|e| e.to_string())?,
-            };
-            stream.0.extend(piece);
-            stream.1.push(i64::try_from(stream.0.len()).unwrap_or(i64::MAX));
-        }
-        stream.0.extend(decoder.finish());
-        let text = edit.back.map_or_else(|| text.clone(), |back| returned(back, &text));
-        answers.push(Answer { ids: ids.into_iter().map(i64::from).collect(), text, stream });
+/// Writes the vocabulary of the GGUF file at `original` to `file`, edited.
+fn vocabulary_file(original: &Path, file: &Path, edit: VocabularyEdit) -> Result<(), String> {
+    let gguf = Gguf::open(original).map_err(|_| "another vocabulary wants the GGUF form")?;
+    if !gguf.tensors().is_empty() {
+        return Err("a file with tensors, whose places would move".to_owned());
     }
-    Ok(answers)
-}
-
-fn tokenizer(file: &Path, edit: Option<VocabularyEdit>) -> Result<Tokenizer, String> {
-    let Some(edit) = edit else { return Tokenizer::open(file).map_err(|e| e.to_string()) };
-    let gguf = Gguf::open(file).map_err(|_| "another vocabulary wants the GGUF form".to_owned())?;
-    let mut vocabulary = Vocabulary::of_gguf(&gguf).map_err(|e| e.to_string())?;
+    let mut bytes = fs::read(original).map_err(|e| e.to_string())?;
+    let value = |key: &str| {
+        let key = format!("tokenizer.ggml.{key}");
+        let entry = gguf.metadata().entry(&key);
+        entry.map(|entry| entry.offset as usize).ok_or_else(|| format!("no key {key}"))
+    };
     match edit {
         VocabularyEdit::BosTwice => {
-            // An end that is the beginning stands at the wrong side, and once too often.
-            let bos = vocabulary.special.iter().find(|(name, _)| name == "bos").map(|(_, id)| *id);
-            let bos = bos.ok_or("the vocabulary has no beginning of text")?;
-            vocabulary.special.retain(|(name, _)| name != "eos");
-            vocabulary.special.push(("eos".to_owned(), bos));
-            vocabulary.add_eos = Some(true);
+            // An end that is the beginning comes at the wrong side, and once too often.
+            let (bos, eos) = (value("bos_token_id")?, value("eos_token_id")?);
+            bytes.copy_within(bos..bos + 4, eos);
+            match value("add_eos_token") {
+                Ok(at) => bytes[at] = 1,
+                Err(_) => insert_true(&mut bytes, "tokenizer.ggml.add_eos_token"),
+            }
         }
-        VocabularyEdit::MergesReversed => {
-            let mut merges: Vec<Vec<u8>> = vocabulary.merges.iter().map(<[u8]>::to_vec).collect();
-            merges.reverse();
-            vocabulary.merges = merges.into_iter().collect();
+        // The count and the type of an array's elements come before them.
+        VocabularyEdit::MergesReversed => reverse_strings(&mut bytes, value("merges")?)?,
+        VocabularyEdit::Pre(split) => {
+            let at = value("pre")?;
+            let length = number(&bytes, at)?;
+            let name = split.name().as_bytes();
+            let new = [&(name.len() as u64).to_le_bytes()[..], name].concat();
+            bytes.splice(at..at + 8 + length, new);
         }
-        VocabularyEdit::Pre(split) => vocabulary.pre = Some(split.name().to_owned()),
     }
-    Tokenizer::of_vocabulary(vocabulary).map_err(|e| e.to_string())
+    fs::write(file, &bytes).map_err(|e| e.to_string())
 }
 
-fn edited(edit: TextEdit, bytes: &[u8]) -> Vec<u8> {
+/// A count of eight bytes at an offset.
+fn number(bytes: &[u8], at: usize) -> Result<usize, String> {
+    let eight = bytes.get(at..at + 8).and_then(|b| b.first_chunk::<8>().copied());
+    eight.map(|b| u64::from_le_bytes(b) as usize).ok_or_else(|| "cut short".to_owned())
+}
+
+/// Reverses the strings of the array whose value begins at `at`: type, count, strings.
+fn reverse_strings(bytes: &mut [u8], at: usize) -> Result<(), String> {
+    let count = number(bytes, at + 4)?;
+    let first = at + 12;
+    let mut ends = Vec::with_capacity(count);
+    let mut end = first;
+    for _ in 0..count {
+        end += 8 + number(bytes, end)?;
+        ends.push(end);
+    }
+    let mut reversed = Vec::with_capacity(end - first);
+    for i in (0..count).rev() {
+        let begin = if i == 0 { first } else { ends[i - 1] };
+        reversed.extend_from_slice(&bytes[begin..ends[i]]);
+    }
+    bytes[first..end].copy_from_slice(&reversed);
+    Ok(())
+}
+
+/// A new key with the value `true`, before all others.
+fn insert_true(bytes: &mut Vec<u8>, key: &str) {
+    // Offset of the count of keys, offset of the first key, type of a boolean.
+    const COUNT: usize = 16;
+    const FIRST: usize = 24;
+    const BOOL: u32 = 7;
+    let mut new = (key.len() as u64).to_le_bytes().to_vec();
+    new.extend_from_slice(key.as_bytes());
+    new.extend_from_slice(&BOOL.to_le_bytes());
+    new.push(1);
+    bytes.splice(FIRST..FIRST, new);
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[COUNT..COUNT + 8]);
+    let count = u64::from_le_bytes(eight) + 1;
+    bytes[COUNT..COUNT + 8].copy_from_slice(&count.to_le_bytes());
+}
+
+fn changed(edit: TextEdit, bytes: &[u8]) -> Vec<u8> {
     match edit {
         TextEdit::LeadingSpace => [b" ", bytes].concat(),
         TextEdit::Lossy => String::from_utf8_lossy(bytes).into_owned().into_bytes(),
@@ -180,12 +216,14 @@ fn edited(edit: TextEdit, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-fn returned(edit: BackEdit, text: &[u8]) -> Vec<u8> {
-    match edit {
-        BackEdit::Lossy => text.to_vec(),
-        BackEdit::Squeezed => squeezed(text),
-        BackEdit::WithoutControls => {
-            text.iter().copied().filter(|b| !b.is_ascii_control()).collect()
+/// The texts of an answer as another way back would give them.
+pub fn returned(edit: BackEdit, answers: &mut [Answer]) {
+    for Answer { text, .. } in answers {
+        match edit {
+            // Asked token by token: the answer has the fault already.
+            BackEdit::Lossy => {}
+            BackEdit::Squeezed => *text = squeezed(text),
+            BackEdit::WithoutControls => text.retain(|b| !b.is_ascii_control()),
         }
     }
 }

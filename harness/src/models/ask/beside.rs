@@ -3,10 +3,10 @@
 use goldgate_engine::Tensor;
 use serde_json::{Value, json};
 
+use crate::line::{Answered, Stopped};
 use crate::models::Generation;
-use crate::models::ask::{Asker, missing, of_ids};
-use crate::models::listen::Tensors;
-use crate::verdict::{FailKind, NotRun, Verdict};
+use crate::models::ask::{Asking, of_ids};
+use crate::verdict::FailKind;
 
 /// What one sequence said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,15 +36,15 @@ pub fn prompts(ids: &[i32], others: usize) -> Vec<Vec<i32>> {
     all
 }
 
-impl Asker<'_> {
+impl Asking<'_, '_> {
     /// Whether the subject generates as many sequences side by side, before the model is loaded.
-    pub(super) fn goes_beside(&self, g: &Generation) -> Result<(), Verdict> {
-        let (offered, asked) = (self.listener.sequences(), g.beside as u64 + 1);
+    pub(super) fn goes_beside(&self, g: &Generation) -> Result<(), Stopped> {
+        let (offered, asked) = (self.to.hello().sequences(), g.beside as u64 + 1);
         if g.beside == 0 || offered >= asked {
             return Ok(());
         }
         let message = format!("hello offers sequences: {offered}, {asked} are asked");
-        Err(Verdict::NotRun { kind: NotRun::Unsupported, message })
+        Err(self.to.unsupported(&message))
     }
 
     /// Every sequence of the batch by `ask`, which generates the one of `ids`, and each alone.
@@ -53,7 +53,7 @@ impl Asker<'_> {
         g: &Generation,
         ids: &[i32],
         ask: &Value,
-    ) -> Result<Vec<Beside>, Verdict> {
+    ) -> Result<Vec<Beside>, Stopped> {
         if g.beside == 0 {
             return Ok(Vec::new());
         }
@@ -68,33 +68,32 @@ impl Asker<'_> {
         let lengths: Vec<i32> = prompts.iter().map(|p| p.len() as i32).collect();
         let mut asked = of_ids(&prompts.concat());
         asked.insert("lengths".to_owned(), Tensor::from_i32(&[lengths.len()], &lengths));
-        let said = self.ok(&batch, &asked)?.1;
-        let together = parts(&said, prompts.len())?;
+        let said = self.call(&batch, &asked)?;
+        let together = parts(said, prompts.len())?;
+        let together = together.map_err(|message| self.to.malformed(FailKind::Shape, message))?;
         let mut all = Vec::with_capacity(prompts.len());
         for ((prompt, seed), together) in prompts.iter().zip(seeds).zip(together) {
             let mut alone = ask.clone();
             alone["seed"] = seed.into();
-            let said = self.ok(&alone, &of_ids(prompt))?.1;
-            let alone = said.get("ids").ok_or_else(|| missing("ids"))?.to_i32();
+            let alone = self.call(&alone, &of_ids(prompt))?.take("ids")?.to_i32();
             all.push(Beside { alone, together });
         }
         Ok(all)
     }
 }
 
-/// The ids of each sequence of an answer.
-fn parts(said: &Tensors, count: usize) -> Result<Vec<Vec<i32>>, Verdict> {
-    let list = |name: &str| said.get(name).map(Tensor::to_i32).ok_or_else(|| missing(name));
-    let (ids, lengths) = (list("ids")?, list("lengths")?);
+/// The ids of each sequence of an answer, or what is wrong with its lengths.
+fn parts(mut said: Answered, count: usize) -> Result<Result<Vec<Vec<i32>>, String>, Stopped> {
+    let (ids, lengths) = (said.take("ids")?.to_i32(), said.take("lengths")?.to_i32());
     let mut rest = ids.into_iter();
     let each: Vec<Vec<i32>> =
         lengths.iter().map(|n| rest.by_ref().take(*n as usize).collect()).collect();
     let whole = each.iter().zip(&lengths).all(|(ids, n)| i32::try_from(ids.len()) == Ok(*n));
     if each.len() != count || !whole || rest.next().is_some() {
         let message = format!("{} lengths that are not those of the ids of {count}", each.len());
-        return Err(Verdict::Fail { kind: FailKind::Shape, message });
+        return Ok(Err(message));
     }
-    Ok(each)
+    Ok(Ok(each))
 }
 
 #[cfg(test)]
@@ -118,12 +117,14 @@ mod tests {
     fn an_answer_is_taken_apart_by_its_lengths() {
         let answer = |ids: &[i32], lengths: &[i32]| {
             let list = |x: &[i32]| Tensor::from_i32(&[x.len()], x);
-            Tensors::from([("ids".to_owned(), list(ids)), ("lengths".to_owned(), list(lengths))])
+            let tensors = [("ids".to_owned(), list(ids)), ("lengths".to_owned(), list(lengths))];
+            Answered { body: serde_json::Value::Null, tensors: tensors.into() }
         };
-        let each = parts(&answer(&[1, 2, 3], &[2, 0, 1]), 3).expect("whole");
+        let parts = |answer, count| parts(answer, count).expect("both lists are there");
+        let each = parts(answer(&[1, 2, 3], &[2, 0, 1]), 3).expect("whole");
         assert_eq!(each, [vec![1, 2], vec![], vec![3]]);
         for (ids, lengths) in [(&[1, 2][..], &[2, 1][..]), (&[1, 2], &[1]), (&[1, 2], &[1, 0])] {
-            assert!(parts(&answer(ids, lengths), 2).is_err(), "{ids:?} {lengths:?}");
+            assert!(parts(answer(ids, lengths), 2).is_err(), "{ids:?} {lengths:?}");
         }
     }
 }

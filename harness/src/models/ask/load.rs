@@ -2,20 +2,14 @@
 
 use serde_json::{Value, json};
 
+use crate::line::caller::Tensors;
+use crate::line::{Reply, Stopped};
 use crate::models::Load;
-use crate::models::ask::{Answer, Asker, Content, Route, figures, missing};
-use crate::models::listen::{Said, Tensors};
-use crate::verdict::Verdict;
+use crate::models::ask::{Answer, Asking, Content, Route, figures};
 
-impl Asker<'_> {
-    pub(super) fn load(&mut self, load: &Load, mut ask: Value) -> Result<Answer, Verdict> {
-        self.drop_model()?;
-        if let Some(path) = &load.path {
-            // A file that is not there has no canonical name.
-            let path = std::path::absolute(self.golden.join(path)).unwrap_or_default();
-            ask["path"] = path.display().to_string().into();
-            ask.as_object_mut().map(|map| map.remove("sha256"));
-        }
+impl Asking<'_, '_> {
+    pub(super) fn load(&mut self, load: &Load, mut ask: Value) -> Result<Answer, Stopped> {
+        self.to.drop_model()?;
         for (key, value) in &load.with {
             ask[key] = value.clone();
         }
@@ -23,24 +17,27 @@ impl Asker<'_> {
         let rounds = if load.memory { 2 } else { 1 };
         let (mut facts, mut refused, mut foretold) = (Value::Null, None, None);
         for _ in 0..rounds {
-            match self.listener.call(&ask, &Tensors::new(), self.limit)? {
-                Said::Refused(kind, operand, message) => refused = Some((kind, operand, message)),
-                Said::Ok(mut body, _) => {
-                    *self.loaded = Some((ask.clone(), body.clone()));
+            match self.to.ask(&ask, &Tensors::new())? {
+                Reply::Refused(said, _) => {
+                    refused = Some((said.kind, said.operand, said.message));
+                }
+                Reply::Ok(answered) => {
+                    let mut body = answered.body;
+                    self.facts = body.clone();
+                    self.to.hold(&ask, &body);
                     if load.foretold && foretold.is_none() {
                         foretold = self.foretold(&ask, &body)?;
                     }
                     body["bytes_session"] = self.one_token()?;
                     facts = body;
-                    self.drop_model()?;
+                    self.to.drop_model()?;
                 }
             }
             used.extend(self.used()?.filter(|_| load.memory));
         }
         if refused.is_some() && load.path.is_none() {
-            // Who refused must still answer the same question without what was wrong with it.
-            load.with.keys().for_each(|key| drop(ask.as_object_mut().map(|map| map.remove(key))));
-            self.hold(&ask)?;
+            // Who refused must still answer the case's question without what was wrong with it.
+            self.hold(&self.question.load)?;
             self.one_token()?;
         }
         Ok(Answer {
@@ -53,9 +50,9 @@ impl Asker<'_> {
     }
 
     /// The bytes that `inspect` says `load` takes: of the same file under the settings that are in
-    /// force, where the subject tells them.
-    fn foretold(&mut self, ask: &Value, facts: &Value) -> Result<Option<f64>, Verdict> {
-        if !self.listener.offers("inspect") {
+    /// force, where the subject says them.
+    fn foretold(&mut self, ask: &Value, facts: &Value) -> Result<Option<f64>, Stopped> {
+        if !self.to.hello().offers("inspect") {
             return Ok(None);
         }
         let mut ask = ask.clone();
@@ -65,30 +62,27 @@ impl Asker<'_> {
                 ask[key] = facts[key].clone();
             }
         }
-        let (said, _) = self.ok(&ask, &Tensors::new())?;
-        Ok(said["need"]["bytes_arena"].as_f64())
+        Ok(self.call(&ask, &Tensors::new())?.body["need"]["bytes_arena"].as_f64())
     }
 
     /// A loaded model gives logits of one token; the bytes that its session took, where they are
-    /// told.
-    fn one_token(&mut self) -> Result<Value, Verdict> {
+    /// said.
+    fn one_token(&mut self) -> Result<Value, Stopped> {
         let ask = json!({"call": "open", "model": self.handle()});
-        let opened = self.ok(&ask, &Tensors::new())?.0;
+        let opened = self.call(&ask, &Tensors::new())?.body;
         let session = &opened["session"];
-        let logits = self.extend(session, &[0], &json!({"logits": "last"}), None)?;
+        let mut said = self.extend(session, &[0], &json!({"logits": "last"}), None)?;
         self.close(session)?;
-        match logits.get("logits") {
-            Some(_) => Ok(opened["bytes_session"].clone()),
-            None => Err(missing("logits")),
-        }
+        said.take("logits")?;
+        Ok(opened["bytes_session"].clone())
     }
 
-    /// Bytes that the driver counts, where the subject can tell.
-    pub(super) fn used(&mut self) -> Result<Option<f64>, Verdict> {
-        if !self.listener.offers("memory") {
+    /// Bytes that the driver counts, where the subject can say.
+    pub(super) fn used(&mut self) -> Result<Option<f64>, Stopped> {
+        if !self.to.hello().offers("memory") {
             return Ok(None);
         }
-        let (body, _) = self.ok(&json!({"call": "memory"}), &Tensors::new())?;
-        Ok(body["device_used"].as_f64())
+        let said = self.call(&json!({"call": "memory"}), &Tensors::new())?;
+        Ok(said.body["device_used"].as_f64())
     }
 }

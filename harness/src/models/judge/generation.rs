@@ -8,7 +8,7 @@ use crate::models::ask::Written;
 use crate::models::ask::beside::{Beside, place};
 use crate::models::class::{Class, argmax};
 use crate::models::golden::{ModelGolden, Rows};
-use crate::models::judge::Judgement;
+use crate::models::judge::Findings;
 use crate::verdict::FailKind;
 
 /// From how many runs on the driver's count after the last is held to that after the first: what
@@ -19,7 +19,7 @@ pub const MANY: u32 = 100;
 pub const COHERENT: f64 = 0.05;
 
 pub(super) fn judge(
-    j: &mut Judgement,
+    j: &mut Findings,
     class: Class,
     golden: &ModelGolden,
     g: &Generation,
@@ -64,7 +64,7 @@ pub(super) fn judge(
 }
 
 /// As often as was asked, always the same, and nothing left behind.
-fn repeated(j: &mut Judgement, g: &Generation, answer: &Written) {
+fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
     j.compared += answer.runs.iter().map(|run| run.len() as u64).sum::<u64>();
     let distinct: BTreeSet<&Vec<i32>> = answer.runs.iter().collect();
     j.figures.insert("distinct".to_owned(), distinct.len() as f64);
@@ -87,7 +87,7 @@ fn repeated(j: &mut Judgement, g: &Generation, answer: &Written) {
 }
 
 /// In a batch each sequence has the ids that it has alone, and the case's own is one of them.
-pub(super) fn together(j: &mut Judgement, g: &Generation, answer: &Written) {
+pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
     if g.beside == 0 {
         return;
     }
@@ -113,7 +113,7 @@ pub(super) fn together(j: &mut Judgement, g: &Generation, answer: &Written) {
 /// Running free: ids agree up to the first difference, and that one is at an undecided position.
 /// How many decided positions that compares.
 fn free(
-    j: &mut Judgement,
+    j: &mut Findings,
     golden: &ModelGolden,
     g: &Generation,
     (ids, stop): (&[i32], Option<&str>),
@@ -157,7 +157,7 @@ fn free(
 }
 
 /// The reason, of a text whose ids are the golden's.
-fn ended(j: &mut Judgement, golden: &ModelGolden, g: &Generation, stop: Option<&str>) {
+fn ended(j: &mut Findings, golden: &ModelGolden, g: &Generation, stop: Option<&str>) {
     match stop {
         Some(stop) if stop == golden.stop => j.compared += 1,
         Some(stop) => {
@@ -169,7 +169,7 @@ fn ended(j: &mut Judgement, golden: &ModelGolden, g: &Generation, stop: Option<&
 }
 
 /// Along the golden's text: the first token of each decided position.
-fn forced(j: &mut Judgement, golden: &ModelGolden, rows: &Rows, decides: &[bool]) {
+fn forced(j: &mut Findings, golden: &ModelGolden, rows: &Rows, decides: &[bool]) {
     if rows.count() != golden.chosen.len() {
         let message = format!("{} rows along {} tokens", rows.count(), golden.chosen.len());
         return j.fail(FailKind::Shape, message);
@@ -189,7 +189,7 @@ fn forced(j: &mut Judgement, golden: &ModelGolden, rows: &Rows, decides: &[bool]
 
 /// No less likely under the reference than its own text by more than [`COHERENT`]. Who draws may
 /// draw what is unlikely, and a text that is ended has no other beside it: they have no branches.
-fn coherent(j: &mut Judgement, golden: &ModelGolden, ids: &[i32]) {
+fn coherent(j: &mut Findings, golden: &ModelGolden, ids: &[i32]) {
     if golden.branches.is_empty() {
         return;
     }
@@ -210,7 +210,7 @@ fn coherent(j: &mut Judgement, golden: &ModelGolden, ids: &[i32]) {
 /// What the ids become and what was handed out are the golden's bytes; text without broken letters
 /// and control characters.
 fn texts(
-    j: &mut Judgement,
+    j: &mut Findings,
     golden: &ModelGolden,
     g: &Generation,
     (awaited, answer): (bool, &Written),

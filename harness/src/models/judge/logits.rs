@@ -4,10 +4,10 @@
 use crate::models::Way;
 use crate::models::class::{Class, argmax, log_softmax, mean_and_p99, rel_rms};
 use crate::models::golden::{ModelGolden, Rows};
-use crate::models::judge::Judgement;
+use crate::models::judge::Findings;
 use crate::verdict::FailKind;
 
-pub(super) fn judge(j: &mut Judgement, class: Class, golden: &ModelGolden, ways: &[(Way, Rows)]) {
+pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: &[(Way, Rows)]) {
     for (way, rows) in ways {
         let want = &golden.logits;
         if rows.count() != want.count() || rows.width != want.width {
@@ -50,7 +50,7 @@ pub(super) fn judge(j: &mut Judgement, class: Class, golden: &ModelGolden, ways:
 }
 
 /// Holds rows of logits to the golden's.
-pub(super) fn against(j: &mut Judgement, class: Class, golden: &ModelGolden, rows: &Rows) {
+pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows: &Rows) {
     let mut changes = Vec::new();
     let mut worst = (0.0, 0);
     let mut decided = 0;

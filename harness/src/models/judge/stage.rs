@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::models::class::{Class, rel_rms, rms};
 use crate::models::golden::{ModelGolden, Rows};
-use crate::models::judge::Judgement;
+use crate::models::judge::Findings;
 use crate::verdict::FailKind;
 
 /// The slots of a layer in the order in which they are computed (docs/wire.md names them).
@@ -61,7 +61,7 @@ fn inherited(got: &Rows, want: &Rows) -> (f64, usize) {
 }
 
 pub(super) fn judge(
-    j: &mut Judgement,
+    j: &mut Findings,
     class: Class,
     golden: &ModelGolden,
     slots: &BTreeMap<String, Rows>,

@@ -1,54 +1,56 @@
 //! The same bits: asked again, in chunks, and with its rows in another order.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use goldgate_engine::Tensor;
 use serde_json::Value;
 
-use crate::case::{Case, SameBits};
-use crate::execution::{Execution, Outcome};
-use crate::subject::{OpQuestion, Subject};
-use crate::verdict::{FailKind, NotRun, Verdict};
+use crate::case::SameBits;
+use crate::kinds::op::{self, Question};
+use crate::line::{Caller, Reply, Stopped};
+use crate::subject::OpQuestion;
+use crate::verdict::FailKind;
 
-/// Asks a case that passed again, as it demands; a verdict where the bits differ.
-pub(super) fn judge(
-    case: &Case,
-    question: &OpQuestion,
-    first: &Execution,
-    subject: &mut dyn Subject,
-    limit: Duration,
-) -> Option<Verdict> {
-    let Outcome::Answered { results: whole, .. } = &first.outcome else { return None };
-    let mut ask = |question: &OpQuestion| match subject.op(question, limit).outcome {
-        Outcome::Answered { results, .. } => Ok(results),
-        other => Err(silent(&other)),
-    };
-    for time in 2..=case.repeat {
-        match ask(question) {
-            Err(verdict) => return Some(verdict),
-            Ok(again) if again == *whole => {}
-            Ok(again) => {
-                let what = first_difference(whole, &again);
-                let message = format!("other bits when asked for the {time}. time: {what}");
-                return Some(Verdict::Fail { kind: FailKind::Nondeterministic, message });
-            }
+type Results = BTreeMap<String, Tensor>;
+
+/// Where another way of asking the same question gave other bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differs {
+    /// Nondeterministic, or bits that depend on what surrounds a row.
+    pub kind: FailKind,
+    /// Which way, which result, which row.
+    pub message: String,
+}
+
+/// Asks an answered question again, in every way that it says, until one differs from `whole`.
+///
+/// # Errors
+/// A subject that does not answer what it answered before.
+pub fn ask(
+    question: &Question,
+    whole: &Results,
+    to: &mut Caller<'_>,
+) -> Result<Option<Differs>, Stopped> {
+    for time in 2..=question.repeat {
+        let again = answer(&question.op, to)?;
+        if again != *whole {
+            let what = first_difference(whole, &again);
+            let message = format!("other bits when asked for the {time}. time: {what}");
+            return Ok(Some(Differs { kind: FailKind::Nondeterministic, message }));
         }
     }
-    let same = case.same_bits.as_ref()?;
-    let rows = same.cut.iter().find_map(|name| rows_of(question.tensors.get(name)?))?;
+    let Some(same) = &question.same_bits else { return Ok(None) };
+    let rows = same.cut.iter().find_map(|name| rows_of(question.op.tensors.get(name)?));
+    let Some(rows) = rows else { return Ok(None) };
     let differs = |how: &str, what: String| {
         let message = format!("other bits {how}: {what}");
-        Some(Verdict::Fail { kind: FailKind::Bits, message })
+        Ok(Some(Differs { kind: FailKind::Bits, message }))
     };
     for &size in same.chunks.iter().filter(|&&size| size > 0 && size < rows) {
         let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         for begin in (0..rows).step_by(size) {
-            let part = chunk(question, same, begin..rows.min(begin + size));
-            let results = match ask(&part) {
-                Ok(results) => results,
-                Err(verdict) => return Some(verdict),
-            };
+            let part = chunk(&question.op, same, begin..rows.min(begin + size));
+            let results = answer(&part, to)?;
             for name in &same.results {
                 let bytes = results.get(name).map_or(&[][..], |t| &t.bytes);
                 joined.entry(name.clone()).or_default().extend_from_slice(bytes);
@@ -59,10 +61,7 @@ pub(super) fn judge(
         }
     }
     if same.moved && rows > 1 {
-        let results = match ask(&reversed(question, same)) {
-            Ok(results) => results,
-            Err(verdict) => return Some(verdict),
-        };
+        let results = answer(&reversed(&question.op, same), to)?;
         let back = same
             .results
             .iter()
@@ -71,28 +70,18 @@ pub(super) fn judge(
             return differs("with its rows in reverse order", what);
         }
     }
-    None
+    Ok(None)
 }
 
-/// Anything but an answer, where the same question had one.
-fn silent(outcome: &Outcome) -> Verdict {
-    let (kind, message) = match outcome {
-        Outcome::Crashed { how } => (FailKind::Crashed, how.clone()),
-        Outcome::TimedOut => (FailKind::TimedOut, "no answer within its limit".to_owned()),
-        Outcome::Protocol { what } => (FailKind::Protocol, what.clone()),
-        Outcome::Failed { class, message } => (FailKind::Internal, format!("{class}: {message}")),
-        Outcome::Refused { kind, operand, message } => {
-            (FailKind::WrongRefusal, format!("{kind}: {operand}: {message}"))
+/// The results of a question that was answered before.
+fn answer(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Results, Stopped> {
+    match op::put(question, to)? {
+        Reply::Ok(answered) => Ok(answered.tensors),
+        Reply::Refused(refused, _) => {
+            let message = format!("refused when asked in another way: {}", refused.message);
+            Err(to.malformed(FailKind::WrongRefusal, message))
         }
-        Outcome::NotAsked(kind, message) => {
-            return Verdict::NotRun { kind: *kind, message: message.clone() };
-        }
-        Outcome::Unsupported { what, .. } => {
-            return Verdict::NotRun { kind: NotRun::Unsupported, message: what.clone() };
-        }
-        Outcome::Answered { .. } => unreachable!("answers are compared"),
-    };
-    Verdict::Fail { kind, message: format!("when asked again in another way: {message}") }
+    }
 }
 
 fn rows_of(tensor: &Tensor) -> Option<usize> {

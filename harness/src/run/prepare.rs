@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::run::Context;
-use crate::run::slots::{Guarded, Ready, guarded};
-use crate::run::trial::{Trial, bytes_to_prepare, prepare};
+use crate::run::lanes::{Guarded, Prepared, guarded, prepared};
+use crate::run::{Context, Entry};
 
 /// Trials that may be ready before they are asked.
 const AHEAD: usize = 64;
@@ -22,8 +21,8 @@ const BYTES: u64 = 2 << 30;
 /// the run is stopped, the rest comes unprepared.
 pub(super) fn each(
     context: &Context<'_>,
-    trials: &[&Trial],
-    mut ask: impl FnMut(&Trial, Guarded<Ready>),
+    trials: &[&Entry],
+    mut ask: impl FnMut(&Entry, Guarded<Prepared>),
 ) {
     let ahead = Ahead {
         context,
@@ -46,7 +45,7 @@ pub(super) fn each(
 
 struct Ahead<'a> {
     context: &'a Context<'a>,
-    trials: &'a [&'a Trial],
+    trials: &'a [&'a Entry],
     /// Bytes that may be held ahead; one trial is, whatever its size.
     most: u64,
     state: Mutex<State>,
@@ -61,7 +60,7 @@ struct State {
     asked: usize,
     /// What is in preparation, ready or being asked, in bytes.
     bytes: u64,
-    ready: BTreeMap<usize, (Guarded<Ready>, u64)>,
+    ready: BTreeMap<usize, (Guarded<Prepared>, u64)>,
 }
 
 impl Ahead<'_> {
@@ -81,7 +80,7 @@ impl Ahead<'_> {
             else {
                 return false;
             };
-            let bytes = self.bytes(trial);
+            let bytes = trial.trial.cost();
             let room = state.bytes == 0 || state.bytes.saturating_add(bytes) <= self.most;
             if room && state.next < state.asked + AHEAD {
                 break (state.next, bytes);
@@ -91,9 +90,9 @@ impl Ahead<'_> {
         state.next += 1;
         state.bytes += bytes;
         drop(state);
-        let ready = guarded(|| prepare(self.context, self.trials[at]));
+        let ready = guarded(|| prepared(self.context, self.trials[at]));
         let held = match &ready {
-            Ok(Ok(prepared)) => prepared.bytes(),
+            Ok(Ok(ready)) => ready.held(),
             _ => 0,
         };
         let mut state = self.lock();
@@ -103,17 +102,7 @@ impl Ahead<'_> {
         true
     }
 
-    /// What preparing takes: a definition that another trial brought costs nothing more.
-    fn bytes(&self, trial: &Trial) -> u64 {
-        match self.context.definitions.has(&trial.case) {
-            true => {
-                trial.case.ask.operands.iter().filter_map(|i| i.meta.bytes()).sum::<usize>() as u64
-            }
-            false => bytes_to_prepare(&trial.case),
-        }
-    }
-
-    fn take(&self, at: usize) -> (Guarded<Ready>, u64) {
+    fn take(&self, at: usize) -> (Guarded<Prepared>, u64) {
         let mut state = self.lock();
         loop {
             if let Some(found) = state.ready.remove(&at) {

@@ -1,0 +1,106 @@
+//! How a run ends: one table from what happened to the exit code.
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Yes.
+    Yes = 0,
+    /// It ran, and the answer is no.
+    No = 1,
+    /// The question was no question.
+    Usage = 2,
+    /// A file that it was given is malformed.
+    BadInput = 3,
+    /// What it needs is not there.
+    Absent = 4,
+    /// Our own fault.
+    Ours = 5,
+    /// Stopped by SIGINT.
+    Interrupted = 130,
+    /// Stopped by SIGTERM.
+    Terminated = 143,
+}
+
+/// The signal that stopped a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT: somebody pressed Ctrl-C.
+    Interrupt,
+    /// SIGTERM: the system ends the run.
+    Terminate,
+}
+
+/// What happened in a run whose specs, goldens and command line were good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// The report is INVALID.
+    pub invalid: bool,
+    /// A subject that was named never answered hello.
+    pub absent: bool,
+    /// The run was stopped from outside.
+    pub signal: Option<Signal>,
+    /// A row is FAIL, FLAKY, UNEXPECTED or BROKEN.
+    pub red: bool,
+    /// A listed mutant survived.
+    pub survived: bool,
+    /// Something was planned in this shard, and nothing of it was judged.
+    pub silent: bool,
+    /// A gate that was asked for is not MET on a subject that was asked.
+    pub unmet: bool,
+}
+
+impl Happened {
+    /// The exit code: the first row of the table that holds.
+    pub fn exit(self) -> Exit {
+        match self {
+            Happened { invalid: true, .. } => Exit::Ours,
+            Happened { absent: true, .. } => Exit::Absent,
+            Happened { signal: Some(Signal::Interrupt), .. } => Exit::Interrupted,
+            Happened { signal: Some(Signal::Terminate), .. } => Exit::Terminated,
+            Happened { red: true, .. }
+            | Happened { survived: true, .. }
+            | Happened { silent: true, .. }
+            | Happened { unmet: true, .. } => Exit::No,
+            Happened { .. } => Exit::Yes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every combination, against the sentences of docs/report.md in their order.
+    #[test]
+    fn every_combination_has_the_code_of_the_first_sentence_that_holds() {
+        let signals = [None, Some(Signal::Interrupt), Some(Signal::Terminate)];
+        let mut seen = 0;
+        for bits in 0..64u8 {
+            for signal in signals {
+                let bit = |at: u8| bits & (1 << at) != 0;
+                let happened = Happened {
+                    invalid: bit(0),
+                    absent: bit(1),
+                    signal,
+                    red: bit(2),
+                    survived: bit(3),
+                    silent: bit(4),
+                    unmet: bit(5),
+                };
+                let no = bit(2) || bit(3) || bit(4) || bit(5);
+                let sentences = [
+                    (bit(0), 5),
+                    (bit(1), 4),
+                    (signal == Some(Signal::Interrupt), 130),
+                    (signal == Some(Signal::Terminate), 143),
+                    (no, 1),
+                    (true, 0),
+                ];
+                let want = sentences.iter().find(|(holds, _)| *holds).map(|(_, code)| *code);
+                assert_eq!(Some(happened.exit() as u8), want, "{happened:?}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 192);
+    }
+}

@@ -1,0 +1,155 @@
+//! The kind *bench*: the time of one question, beside the limits of the card that answers it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use goldgate_engine::Tensor;
+use serde_json::{Value, json};
+
+use crate::case::Family;
+use crate::fill::fill;
+use crate::kinds::{Goldens, Kind, Withheld};
+use crate::line::{Caller, Head, Judgement, On, Sort, Stopped, Whom};
+use crate::spec::Bench;
+use crate::spec::op::Against;
+use crate::subject::OpQuestion;
+use crate::verdict::{FailKind, Verdict};
+
+/// How long a bench may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Replays of a bench; the row has their median.
+const REPLAYS: u32 = 5;
+
+/// The bytes that are copied to measure the card's own bandwidth.
+const COPIED: u64 = 1 << 30;
+
+/// The kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed;
+
+/// What a subject measured.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// Microseconds of each replay.
+    us: Vec<f64>,
+    /// What the question cannot do without: bytes and operations.
+    cost: Value,
+    /// The limits of the card, measured once a run.
+    limits: Value,
+    against: Against,
+}
+
+impl Kind for Timed {
+    type Case = Bench;
+    type Question = (OpQuestion, Against);
+    type Golden = ();
+    type Got = Times;
+
+    fn head(&self, bench: &Bench) -> Head {
+        let case = &bench.case;
+        Head {
+            name: case.full_name(),
+            kind: "bench",
+            sort: Sort::Bench,
+            gate: case.gate,
+            stem: case.stem.clone(),
+            case: case.name.clone(),
+            variant: case.variant.clone(),
+            why: case.why.clone(),
+            source: String::new(),
+            place: Some(case.place.clone()),
+            family: Family::Rough,
+            dtype: Some(case.ask.dtype),
+            golden: None,
+            definition: false,
+            slow: false,
+            on: On::Only(&["cuda"]),
+            group: None,
+        }
+    }
+
+    fn golden(&self, _: &Bench, _: &dyn Goldens) -> Result<(), Withheld> {
+        Ok(())
+    }
+
+    fn self_check(&self, bench: &Bench, (): &()) -> Result<(u32, u32), String> {
+        let times = |us: &[f64]| Times {
+            us: us.to_vec(),
+            cost: Value::Null,
+            limits: Value::Null,
+            against: bench.against,
+        };
+        let passes = |us: &[f64]| self.judge(bench, &(), &times(us), &Whom::Cuda).passed();
+        if !passes(&[1.0, 2.0]) {
+            return Err("two times do not pass".to_owned());
+        }
+        for (what, us) in
+            [("no time", &[][..]), ("a time of zero", &[1.0, 0.0]), ("NaN", &[f64::NAN])]
+        {
+            if passes(us) {
+                return Err(format!("{what} passes"));
+            }
+        }
+        Ok((0, 0))
+    }
+
+    fn question(
+        &self,
+        bench: &Bench,
+        (): &(),
+        _: &dyn Goldens,
+    ) -> Result<(OpQuestion, Against), Withheld> {
+        Ok((OpQuestion::of(&bench.case, fill), bench.against))
+    }
+
+    fn ask(
+        &self,
+        (question, against): &(OpQuestion, Against),
+        to: &mut Caller<'_>,
+    ) -> Result<Times, Stopped> {
+        to.set_limit(LIMIT);
+        to.need("bench")?;
+        let limits = to.once(&json!({"call": "bench", "copy": COPIED}))?;
+        let mut ask = question.json(to.limit());
+        ask["call"] = "bench".into();
+        ask["iterations"] = REPLAYS.into();
+        let answered = to.call(&ask, &question.tensors)?;
+        let us = answered.tensors.get("us").map(Tensor::to_f64).unwrap_or_default();
+        Ok(Times { us, cost: answered.body, limits, against: *against })
+    }
+
+    fn judge(&self, _: &Bench, (): &(), got: &Times, _: &Whom) -> Judgement {
+        if got.us.is_empty() || got.us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
+            return Judgement::fail(FailKind::Shape, "a time is missing or no number");
+        }
+        Judgement { figures: figures(got), ..Judgement::of(Verdict::Pass) }
+    }
+}
+
+/// Median, rates, and the share of the limit that the same run measured on the same card.
+fn figures(got: &Times) -> BTreeMap<String, f64> {
+    let mut us = got.us.clone();
+    us.sort_by(f64::total_cmp);
+    let median = us[us.len() / 2];
+    let mut figures = BTreeMap::from([("median_us".to_owned(), median)]);
+    for key in ["copy_gb_s", "read_gb_s", "mma_tflop_s", "gap_us"] {
+        if let Some(x) = got.limits[key].as_f64() {
+            figures.insert(key.to_owned(), x);
+        }
+    }
+    let (bytes, flops) = (got.cost["bytes"].as_f64(), got.cost["flops"].as_f64());
+    let (rate, limit) = match got.against {
+        Against::Copy => (bytes.map(|b| b / median / 1e3), "copy_gb_s"),
+        Against::Read => (bytes.map(|b| b / median / 1e3), "read_gb_s"),
+        Against::Matmul => (flops.map(|f| f / median / 1e6), "mma_tflop_s"),
+    };
+    let unit = if limit == "mma_tflop_s" { "tflop_s" } else { "gb_s" };
+    if let Some(rate) = rate {
+        figures.insert(unit.to_owned(), rate);
+        if let Some(limit) = figures.get(limit).copied().filter(|l| *l > 0.0) {
+            figures.insert("share".to_owned(), rate / limit);
+        }
+    }
+    figures
+}

@@ -1,0 +1,434 @@
+//! Calling a subject: one table says what each event is called, whatever the kind of trial.
+//!
+//! | event | row |
+//! |---|---|
+//! | `ok` | the kind's judge decides |
+//! | `refused` | the kind decides where a refusal may be right, else Fail(wrong_refusal) |
+//! | `unsupported` | NOT RUN(unsupported); Fail(protocol) where hello promised it |
+//! | `failed` | Fail(oom, device, nondeterministic), any other class Fail(internal) |
+//! | the process ends | Fail(crashed) |
+//! | past its limit, or silent | Fail(timed_out) |
+//! | not the wire | Fail(protocol) |
+//! | a tensor or field is missing | Fail(shape) |
+//! | larger than a frame | NOT RUN(too_big) |
+//! | it cannot be started again | NOT RUN(device_lost) |
+//! | the run was stopped | NOT RUN(stopped) |
+//! | the question could not be written | BROKEN(harness) |
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use goldgate_engine::Tensor;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::subject::Hello;
+use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
+
+/// Tensors by name.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// What came of one call, before anybody knows what it means.
+#[derive(Debug)]
+pub enum Exchange {
+    /// One of `ok refused unsupported failed`.
+    Answered {
+        /// Which of the four.
+        key: &'static str,
+        /// Its value.
+        body: Value,
+        /// Tensors of the message.
+        tensors: Tensors,
+    },
+    /// The process ended, or closed its stdout.
+    Crashed(String),
+    /// Past its limit, or silent for three heartbeats.
+    TimedOut,
+    /// Something that is not the wire.
+    Protocol(String),
+    /// Neither a frame nor a file takes the question or its answer.
+    TooBig(String),
+    /// The question could not be written where a file was to carry it.
+    Unsent(String),
+    /// The subject could not be started again.
+    Lost(String),
+    /// The run was stopped while the question was open.
+    Stopped,
+}
+
+/// An exchange with its time and the end of stderr.
+#[derive(Debug)]
+pub struct Heard {
+    /// What came of it.
+    pub exchange: Exchange,
+    /// From the question to its answer.
+    pub time: Duration,
+    /// What the subject wrote to stderr meanwhile.
+    pub stderr: String,
+}
+
+/// Whatever carries questions to a subject.
+pub trait Transport {
+    /// What the subject said of itself.
+    fn hello(&self) -> &Hello;
+
+    /// Puts one question and waits at most `limit`.
+    fn exchange(&mut self, question: &Value, tensors: &Tensors, limit: Duration) -> Heard;
+
+    /// Counts the processes so far: what one process held, the next does not.
+    fn process(&self) -> u32;
+}
+
+/// The trial is over before its answers are all there; only a [`Caller`] can say so.
+#[derive(Debug)]
+pub struct Stopped(Verdict);
+
+impl Stopped {
+    /// What the row is called.
+    pub fn verdict(self) -> Verdict {
+        self.0
+    }
+}
+
+/// A refusal as the subject said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The kind, or for files the code.
+    pub kind: String,
+    /// The operand, or for files the field.
+    pub operand: String,
+    /// In words.
+    pub message: String,
+}
+
+/// An answer `ok`.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its value.
+    pub body: Value,
+    /// Its tensors.
+    pub tensors: Tensors,
+}
+
+impl Answered {
+    /// Takes a tensor out of the answer.
+    ///
+    /// # Errors
+    /// An answer without it: Fail(shape).
+    pub fn take(&mut self, name: &str) -> Result<Tensor, Stopped> {
+        self.tensors.remove(name).ok_or_else(|| missing(name))
+    }
+}
+
+/// What a call came to, where a refusal may be right.
+#[derive(Debug)]
+pub enum Reply {
+    /// `ok`.
+    Ok(Answered),
+    /// The question is malformed, with the whole body for those who judge places.
+    Refused(Refused, Value),
+}
+
+/// What a lane keeps between its trials.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The process, the question that loaded what it holds, and the answer.
+    model: Option<(u32, Value, Value)>,
+    /// Calls whose answers hold for the whole run.
+    once: BTreeMap<String, Value>,
+}
+
+/// What a trial's calls came to, all together.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// From each question to its answer, added up.
+    pub time: Duration,
+    /// The end of stderr of the last call.
+    pub stderr: String,
+    bits: Option<Sha256>,
+}
+
+impl Log {
+    /// A hash over every answer's tensors and refusals, in order; none where nothing was answered.
+    pub fn bits(&self) -> Option<String> {
+        self.bits.as_ref().map(|hash| crate::fill::hex(&hash.clone().finalize()))
+    }
+
+    /// Times and memory differ from run to run, so of `ok` the tensors alone are hashed.
+    fn hash(&mut self, call: &str, key: &str, body: &Value, tensors: &Tensors) {
+        if ["bench", "memory", "unload", "close"].contains(&call) {
+            return;
+        }
+        let hash = self.bits.get_or_insert_default();
+        hash.update(format!("{call} {key}\n"));
+        if key == "refused" {
+            for field in ["kind", "operand", "code", "field", "offset"] {
+                hash.update(format!("{}\n", body[field]));
+            }
+        }
+        for field in ["stop", "stops", "holds"] {
+            if !body[field].is_null() {
+                hash.update(format!("{field} {}\n", body[field]));
+            }
+        }
+        for (name, tensor) in tensors {
+            hash.update(format!("{name} {}\n", tensor.meta));
+            hash.update(&tensor.bytes);
+        }
+    }
+}
+
+/// Puts the questions of one trial.
+pub struct Caller<'c> {
+    to: &'c mut dyn Transport,
+    kept: &'c mut Kept,
+    scratch: &'c Path,
+    /// The longest that a call may take, in place of the cases' own limits.
+    capped: Option<Duration>,
+    limit: Duration,
+    log: Log,
+}
+
+/// How long a call may take where the case does not say.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+impl<'c> Caller<'c> {
+    /// A caller for one trial. `capped` is in place of every limit that the trial sets.
+    pub fn new(
+        to: &'c mut dyn Transport,
+        kept: &'c mut Kept,
+        scratch: &'c Path,
+        capped: Option<Duration>,
+    ) -> Caller<'c> {
+        Caller { to, kept, scratch, capped, limit: capped.unwrap_or(LIMIT), log: Log::default() }
+    }
+
+    /// What the subject said of itself.
+    pub fn hello(&self) -> &Hello {
+        self.to.hello()
+    }
+
+    /// A folder for files of questions, which the subject may read.
+    pub fn scratch(&self) -> &Path {
+        self.scratch
+    }
+
+    /// What the calls came to.
+    pub fn finish(self) -> Log {
+        self.log
+    }
+
+    /// The longest that each of the next calls may take.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = self.capped.unwrap_or(limit);
+    }
+
+    /// The longest that the next call may take.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Ends the trial where the subject does not offer a call.
+    ///
+    /// # Errors
+    /// NOT RUN(unsupported).
+    pub fn need(&self, call: &str) -> Result<(), Stopped> {
+        match self.hello().offers(call) {
+            true => Ok(()),
+            false => Err(unsupported(&format!("does not offer {call}"))),
+        }
+    }
+
+    /// Puts a question that must be answered.
+    ///
+    /// # Errors
+    /// What the row is called, where it is not.
+    pub fn call(&mut self, question: &Value, tensors: &Tensors) -> Result<Answered, Stopped> {
+        match self.ask(question, tensors)? {
+            Reply::Ok(answered) => Ok(answered),
+            Reply::Refused(Refused { kind, operand, message }, _) => {
+                let call = question["call"].as_str().unwrap_or_default();
+                let message = format!("{call} was refused: {kind} {operand}: {message}");
+                Err(fail(FailKind::WrongRefusal, message))
+            }
+        }
+    }
+
+    /// Puts a question that may rightly be refused.
+    ///
+    /// # Errors
+    /// What the row is called, where it is neither answered nor refused.
+    pub fn ask(&mut self, question: &Value, tensors: &Tensors) -> Result<Reply, Stopped> {
+        self.ask_promised(question, tensors, false)
+    }
+
+    /// Puts a question that may rightly be refused; `promised` says that hello lists everything
+    /// that it takes.
+    ///
+    /// # Errors
+    /// What the row is called, where it is neither answered nor refused.
+    pub fn ask_promised(
+        &mut self,
+        question: &Value,
+        tensors: &Tensors,
+        promised: bool,
+    ) -> Result<Reply, Stopped> {
+        let call = question["call"].as_str().unwrap_or_default();
+        let Heard { exchange, time, stderr } = self.to.exchange(question, tensors, self.limit);
+        self.log.time += time;
+        self.log.stderr = stderr;
+        let (key, body, tensors) = match exchange {
+            Exchange::Answered { key, body, tensors } => (key, body, tensors),
+            silent => return Err(silence(silent, call, self.limit)),
+        };
+        self.log.hash(call, key, &body, &tensors);
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        match key {
+            "ok" => Ok(Reply::Ok(Answered { body, tensors })),
+            "refused" => {
+                let either =
+                    |one: &str, other: &str| text(if body[one].is_string() { one } else { other });
+                let refused = Refused {
+                    kind: either("code", "kind"),
+                    operand: either("field", "operand"),
+                    message: text("message"),
+                };
+                Ok(Reply::Refused(refused, body))
+            }
+            "unsupported" if promised => {
+                let what = text("what");
+                let message = format!("says that it does not offer {what}, which hello promised");
+                Err(fail(FailKind::Protocol, message))
+            }
+            "unsupported" => Err(unsupported(&format!("does not offer {}", text("what")))),
+            _ => {
+                let (class, message) = (text("class"), text("message"));
+                let kind = match class.as_str() {
+                    "oom" => FailKind::Oom,
+                    "device" => FailKind::Device,
+                    "nondeterministic" => FailKind::Nondeterministic,
+                    _ => FailKind::Internal,
+                };
+                Err(fail(kind, format!("{class}: {message}")))
+            }
+        }
+    }
+
+    /// Loads what a question asks for, unless this process holds it already; the answer to `load`.
+    ///
+    /// # Errors
+    /// What the row is called, where it does not load.
+    pub fn model(&mut self, load: &Value) -> Result<Value, Stopped> {
+        if let Some((process, held, facts)) = &self.kept.model
+            && *process == self.to.process()
+            && held == load
+        {
+            return Ok(facts.clone());
+        }
+        self.drop_model()?;
+        let facts = self.call(load, &Tensors::new())?.body;
+        self.hold(load, &facts);
+        Ok(facts)
+    }
+
+    /// Says that `load` was answered by `facts`, so that the model is kept or dropped later.
+    pub fn hold(&mut self, load: &Value, facts: &Value) {
+        self.kept.model = Some((self.to.process(), load.clone(), facts.clone()));
+    }
+
+    /// Unloads what this process holds.
+    ///
+    /// # Errors
+    /// What the row is called, where `unload` is not answered.
+    pub fn drop_model(&mut self) -> Result<(), Stopped> {
+        match self.kept.model.take() {
+            Some((process, _, facts)) if process == self.to.process() => {
+                let ask = serde_json::json!({"call": "unload", "model": facts["model"]});
+                self.call(&ask, &Tensors::new()).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets what is held: after a failure nobody knows what the process still has.
+    pub fn forget_model(&mut self) {
+        self.kept.model = None;
+    }
+
+    /// A call whose answer holds for the whole run; null where it was not answered.
+    ///
+    /// # Errors
+    /// A run that was stopped.
+    pub fn once(&mut self, question: &Value) -> Result<Value, Stopped> {
+        let key = question.to_string();
+        if let Some(known) = self.kept.once.get(&key) {
+            return Ok(known.clone());
+        }
+        let body = match self.ask(question, &Tensors::new()) {
+            Ok(Reply::Ok(answered)) => answered.body,
+            Err(Stopped(verdict @ Verdict::NotRun { kind: NotRun::Stopped, .. })) => {
+                return Err(Stopped(verdict));
+            }
+            _ => Value::Null,
+        };
+        self.kept.once.insert(key, body.clone());
+        Ok(body)
+    }
+
+    /// Ends the trial because it does not fit the subject's device.
+    pub fn too_big(&self, message: String) -> Stopped {
+        not_run(NotRun::TooBig, message)
+    }
+
+    /// Ends the trial because the subject does not offer what it takes.
+    pub fn unsupported(&self, what: &str) -> Stopped {
+        unsupported(what)
+    }
+
+    /// Ends the trial because an answer is not of the form that the wire says.
+    pub fn malformed(&self, kind: FailKind, message: String) -> Stopped {
+        fail(kind, message)
+    }
+
+    /// Ends the trial by a fault of our own.
+    pub fn broken(&self, message: String) -> Stopped {
+        Stopped(Verdict::Broken { kind: BrokenKind::Harness, message })
+    }
+}
+
+/// Anything but an answer.
+fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
+    match exchange {
+        Exchange::Crashed(how) => fail(FailKind::Crashed, how),
+        Exchange::TimedOut => {
+            let message =
+                format!("no answer to {call} within its limit of {} s", limit.as_secs_f64());
+            fail(FailKind::TimedOut, message)
+        }
+        Exchange::Protocol(what) => fail(FailKind::Protocol, what),
+        Exchange::TooBig(message) => not_run(NotRun::TooBig, message),
+        Exchange::Lost(message) => not_run(NotRun::DeviceLost, message),
+        Exchange::Stopped => not_run(NotRun::Stopped, "the run was stopped".to_owned()),
+        Exchange::Unsent(message) => {
+            Stopped(Verdict::Broken { kind: BrokenKind::Harness, message })
+        }
+        Exchange::Answered { .. } => fail(FailKind::Protocol, "an answer that is none".to_owned()),
+    }
+}
+
+fn fail(kind: FailKind, message: String) -> Stopped {
+    Stopped(Verdict::Fail { kind, message })
+}
+
+fn not_run(kind: NotRun, message: String) -> Stopped {
+    Stopped(Verdict::NotRun { kind, message })
+}
+
+fn unsupported(what: &str) -> Stopped {
+    not_run(NotRun::Unsupported, what.to_owned())
+}
+
+fn missing(name: &str) -> Stopped {
+    fail(FailKind::Shape, format!("no {name} in the answer"))
+}

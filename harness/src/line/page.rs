@@ -1,0 +1,76 @@
+//! The failure page: all that a reader needs, on one screen, for every kind of trial.
+
+use std::fmt::Write;
+
+use crate::line::{Head, Judgement};
+use crate::report::Row;
+use crate::verdict::Verdict;
+
+/// How many lines of stderr a page shows.
+const STDERR_LINES: usize = 12;
+
+/// The page of a trial that did not pass; none for one that passed or did not run.
+pub fn page(
+    head: &Head,
+    name: &str,
+    judgement: &Judgement,
+    again: &str,
+    stderr: &str,
+) -> Option<String> {
+    let (word, message) = headline(&judgement.verdict)?;
+    let mut text = format!("{word} {name}\n");
+    field(&mut text, "why", &head.why);
+    field(&mut text, "failed", &message);
+    for (name, value) in &judgement.detail {
+        field(&mut text, name, value);
+    }
+    if !head.source.is_empty() {
+        field(&mut text, "source", &head.source);
+    }
+    if let Some(place) = &head.place {
+        field(&mut text, "written", &format!("{}:{}:{}", place.file, place.line, place.column));
+    }
+    let lines: Vec<&str> = stderr.lines().collect();
+    let last = &lines[lines.len().saturating_sub(STDERR_LINES)..];
+    field(&mut text, "stderr", &last.join("\n"));
+    field(&mut text, "again", again);
+    Some(text)
+}
+
+/// The page of a row that known.yaml gives another verdict.
+pub fn page_of(row: &Row, verdict: &Verdict) -> Option<String> {
+    let (word, message) = headline(verdict)?;
+    match &row.page {
+        Some(page) => Some(renamed(page, word)),
+        None => Some(format!("{word} {}\n  failed   {message}\n", row.name)),
+    }
+}
+
+/// The page under another word: a failure that passes alone is FLAKY, one that somebody expects
+/// is KNOWN.
+pub fn renamed(page: &str, word: &str) -> String {
+    match page.split_once(' ') {
+        Some((_, rest)) => format!("{word} {rest}"),
+        None => page.to_owned(),
+    }
+}
+
+fn field(text: &mut String, name: &str, value: &str) {
+    for (i, part) in value.lines().enumerate() {
+        let name = if i == 0 { name } else { "" };
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "  {name:<8} {part}");
+    }
+}
+
+fn headline(verdict: &Verdict) -> Option<(&'static str, String)> {
+    let said = |kind: &str, message: &str| format!("{kind}: {message}");
+    match verdict {
+        Verdict::Pass | Verdict::NotRun { .. } => None,
+        Verdict::Fail { kind, message } => Some(("FAIL", said(kind.word(), message))),
+        Verdict::Flaky { kind, message } => Some(("FLAKY", said(kind.word(), message))),
+        Verdict::Known { kind, message, .. } => Some(("KNOWN", said(kind.word(), message))),
+        Verdict::Unexpected { message } => Some(("UNEXPECTED", message.clone())),
+        Verdict::Broken { kind, message } => Some(("BROKEN", said(kind.word(), message))),
+    }
+}

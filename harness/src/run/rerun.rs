@@ -1,0 +1,92 @@
+//! Failing rows are asked again, alone, in fresh processes: a pass is FLAKY, never a pass.
+
+use std::sync::Mutex;
+
+use crate::line::page::renamed;
+use crate::report::Row;
+use crate::run::lanes::{Lane, guarded, prepared};
+use crate::run::teller::Teller;
+use crate::run::{Context, News};
+use crate::verdict::{FailKind, NotRun, Verdict};
+
+/// How often a failing row is asked again.
+const TIMES: usize = 2;
+
+/// Asks at most [`Options::reruns`](crate::run::Options) failing rows again. What was left behind
+/// or measured is not asked again: it is no answer.
+pub(super) fn ask_again(context: &Context<'_>, teller: &mut Teller<'_>) {
+    let failed = |name: &str| match teller.known(name).map(|row| &row.verdict) {
+        Some(Verdict::Fail { kind, .. }) => *kind != FailKind::Leak,
+        _ => false,
+    };
+    let names: Vec<String> = context
+        .plan
+        .trials
+        .iter()
+        .filter(|entry| failed(&entry.name))
+        .map(|entry| entry.name.clone())
+        .take(context.options.reruns)
+        .collect();
+    for name in names {
+        if context.stopped() {
+            return;
+        }
+        let (row, news) = again(context, &name, teller);
+        news.into_iter().for_each(|item| teller.hear(item));
+        if let Some(row) = row {
+            teller.row(row);
+        }
+    }
+}
+
+/// The row with what the reruns showed, and what was heard of the subject meanwhile.
+fn again(context: &Context<'_>, name: &str, teller: &Teller<'_>) -> (Option<Row>, Vec<News>) {
+    let heard = Mutex::new(Vec::new());
+    let row = repeated(context, name, teller, &heard);
+    let heard = heard.into_inner().unwrap_or_default();
+    // A row that is asked again is no second row, and a leak would be blamed on it twice.
+    let news = heard.into_iter().filter(|item| matches!(item, News::Hello(..)));
+    (row, news.collect())
+}
+
+fn repeated(
+    context: &Context<'_>,
+    name: &str,
+    teller: &Teller<'_>,
+    heard: &Mutex<Vec<News>>,
+) -> Option<Row> {
+    let entry = context.plan.entry(name)?;
+    let mut row = teller.known(name)?.clone();
+    let tell = |item: News| {
+        if let Ok(mut heard) = heard.lock() {
+            heard.push(item);
+        }
+    };
+    let mut said: Vec<Row> = Vec::new();
+    for _ in 0..TIMES {
+        let Ok(mut lane) = Lane::open(context, entry.subject, &tell) else { break };
+        said.push(lane.row(entry, || guarded(|| prepared(context, entry))));
+        lane.finish();
+    }
+    let stopped =
+        Verdict::NotRun { kind: NotRun::Stopped, message: "the run was stopped".to_owned() };
+    if said.iter().any(|again| again.verdict == stopped) {
+        return None;
+    }
+    let passed = said.iter().filter(|again| again.verdict == Verdict::Pass).count();
+    if passed > 0 {
+        if let Verdict::Fail { kind, message } = row.verdict {
+            let message = format!("{message}; asked {} times again, passed {passed}", said.len());
+            row.page = row.page.map(|page| renamed(&page, "FLAKY"));
+            row.verdict = Verdict::Flaky { kind, message };
+        }
+        return Some(row);
+    }
+    if said.len() < TIMES || row.bits.is_none() {
+        return None;
+    }
+    let same = said.iter().all(|again| again.bits == row.bits);
+    let note = if same { "the same bits three times" } else { "other bits each time" };
+    row.notes.push(note.to_owned());
+    Some(row)
+}
