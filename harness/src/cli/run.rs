@@ -1,6 +1,6 @@
 //! `goldgate run`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli::folders::Folders;
+use crate::checks;
+use crate::cli::folders::{Folders, nothing};
 use crate::cli::{Exit, Failure, say, say_json};
-use crate::gate::State;
+use crate::gate::{self, State};
 use crate::mutate::Fate;
 use crate::report::Row;
 use crate::report::publish::gate_lines;
@@ -76,8 +77,14 @@ fn positive(text: &str) -> Result<f64, String> {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let session = Session::open(request(args)?)?;
+    let whole = gate::plan(&session.specs, &checks::planned());
+    let gates: BTreeSet<u8> = whole.iter().map(|p| p.gate).collect();
+    if let Some(gate) = args.gate.iter().find(|gate| !gates.contains(gate)) {
+        let there = gates.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Failure::Usage(format!("--gate {gate}: there are the gates {there}")));
+    }
     if session.plan.names().is_empty() {
-        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+        return Err(nothing(&args.filter, whole.iter().map(|p| p.name.as_str())));
     }
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop);
