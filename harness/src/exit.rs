@@ -30,6 +30,16 @@ pub enum Signal {
     Terminate,
 }
 
+impl Signal {
+    /// The exit code of what it ends: 128 and its number, as shells have it.
+    pub fn exit(self) -> Exit {
+        match self {
+            Signal::Interrupt => Exit::Interrupted,
+            Signal::Terminate => Exit::Terminated,
+        }
+    }
+}
+
 /// What happened in a run whose specs, goldens and command line were good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Happened {
@@ -55,8 +65,7 @@ impl Happened {
         match self {
             Happened { invalid: true, .. } => Exit::Ours,
             Happened { absent: true, .. } => Exit::Absent,
-            Happened { signal: Some(Signal::Interrupt), .. } => Exit::Interrupted,
-            Happened { signal: Some(Signal::Terminate), .. } => Exit::Terminated,
+            Happened { signal: Some(signal), .. } => signal.exit(),
             Happened { red: true, .. }
             | Happened { survived: true, .. }
             | Happened { silent: true, .. }

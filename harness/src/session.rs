@@ -12,7 +12,8 @@ use crate::cli::Failure;
 use crate::cli::Folders;
 use crate::cli::folders::selects;
 use crate::documents::{self, Untrue};
-use crate::gate::{self, Weighed};
+use crate::exit::{Happened, Signal};
+use crate::gate::{self, State, Weighed};
 use crate::golden::store::Store;
 use crate::kinds::{self, Trial};
 use crate::line::Sort;
@@ -71,6 +72,8 @@ pub struct Session {
     pub store: Store,
     /// What will be asked.
     pub plan: Plan,
+    /// How many trials were selected before sharding.
+    pub selected: usize,
     /// Every trial of the specs, whatever was selected: mutants are planted in them.
     trials: Vec<Arc<dyn Trial>>,
     request: Request,
@@ -130,11 +133,21 @@ impl Session {
             plan.retain(|e| e.trial.head().sort == Sort::Bench);
         }
         plan.retain_names(|name| selects(&request.filters, name));
+        let count = plan.names().len();
         if let Some((i, n)) = request.shard {
             selection.shard = Some(Shard { index: i, of: n, plan_sha256: plan.hash() });
             plan.retain_names(|name| shard_of(name, n) == i);
         }
-        Ok(Session { specs, store, plan, trials, request, selection, plants: true })
+        Ok(Session {
+            specs,
+            store,
+            plan,
+            selected: count,
+            trials,
+            request,
+            selection,
+            plants: true,
+        })
     }
 
     /// Leaves the report folder alone: a part of the trials is no report.
@@ -287,6 +300,43 @@ impl Session {
         named.dedup();
         let stopped = report.incomplete.is_some() && report.absent.is_empty();
         named.into_iter().filter(|label| !stopped && !heard(label)).map(why).collect()
+    }
+
+    /// What happened, for the exit code.
+    pub fn happened(&self, told: &Told, signal: Option<Signal>) -> Happened {
+        let rows = &told.report.rows;
+        let unrun = |row: &Row| matches!(row.verdict, Verdict::NotRun { .. });
+        let survived = |mutant: &Planted| matches!(mutant.fate, mutate::Fate::Survived { .. });
+        Happened {
+            invalid: !told.weighed.invalid.is_empty(),
+            absent: !self.missing(&told.report).is_empty(),
+            signal,
+            red: rows.iter().any(Session::is_red),
+            survived: told.mutants.iter().any(survived),
+            silent: !rows.is_empty() && rows.iter().all(unrun),
+            unmet: self.unmet(told),
+        }
+    }
+
+    /// Whether a gate that was asked for is not MET on a subject that was asked. A subject that
+    /// was not named and is not there does not count; a foreign one has no gate, so none is met.
+    fn unmet(&self, told: &Told) -> bool {
+        let named = self.named();
+        let counts = |s: &&SubjectSpec| {
+            named.contains(&s.label) || !told.report.absent.contains_key(&s.label)
+        };
+        let asked: Vec<&SubjectSpec> = self.plan.subjects.iter().filter(counts).collect();
+        let gates = told.weighed.gates.iter();
+        gates.filter(|gate| self.request.gates.contains(&gate.gate)).any(|gate| {
+            let met = |label: &str| {
+                let state = gate.subjects.get(label);
+                state.is_some_and(|state| matches!(state, State::Met | State::NotAsked))
+            };
+            let ours = |label: &&str| gate.subjects.contains_key(*label);
+            let own = ["harness", "repository"].into_iter().filter(ours);
+            let subjects = asked.iter().filter(|s| s.how != How::Harness).map(|s| &*s.label);
+            subjects.chain(own).any(|label| !met(label))
+        })
     }
 
     /// Whether a row must turn the run red.

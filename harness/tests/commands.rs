@@ -109,7 +109,7 @@ fn perplexity_refuses_what_makes_no_sense() {
     assert_eq!(ask(&["--window", "513"]).0, Some(2));
     let (exit, line) = ask(&["--tokens", "1"]);
     assert_eq!(exit, Some(3));
-    assert!(line.starts_with("error[TEXT]"), "{line}");
+    assert!(line.contains(": error[TEXT]: "), "{line}");
     assert_eq!(refused(&["perplexity", "--model", QWEN2, "--file", "no/such"]).0, Some(3));
     assert_eq!(refused(&["perplexity", "--model", "no/such", "--file", TEXT]).0, Some(3));
 }

@@ -16,7 +16,7 @@ use goldgate::documents::{Shown, agrees, commands};
 const ALONE: &[&str] = &["COVERAGE", "GATE_EMPTY"];
 
 /// As [`ALONE`], for a file that only refers to others.
-const REFERS: &[&str] = &["GATE_EMPTY", "GATE_REF", "ORPHAN"];
+const REFERS: &[&str] = &["EXPIRED", "GATE_EMPTY", "GATE_REF", "ORPHAN"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
@@ -170,7 +170,7 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
         .output()
         .expect("our own program");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let code = |line: &str| Some(line.strip_prefix("error[")?.split_once(']')?.0.to_owned());
+    let code = |line: &str| Some(line.split_once(": error[")?.1.split_once(']')?.0.to_owned());
     (told.lines().filter_map(code).collect(), told)
 }
 

@@ -1,18 +1,16 @@
 //! `goldgate check`
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::folders::Folders;
-use crate::cli::{Exit, Failure, generated, problems_json, say, say_json};
-use crate::gate::{self, lock::Lock};
-use crate::golden::manifest::replace;
-use crate::golden::{ask, store::Store, store::written};
+use crate::cli::{Exit, Failure, generated, problems_json, say, say_json, today};
+use crate::golden::store::Store;
+use crate::review::{Found, lock, review};
 use crate::spec::{Problem, Specs};
 
-/// Runs nothing. Example: goldgate check
+/// Runs nothing. Example: goldgate check --format github
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The specs folder, as --specs.
@@ -26,9 +24,23 @@ pub struct Args {
     /// Renews gates.lock: the trials that each requirement rests on.
     #[arg(long)]
     lock: bool,
-    /// The facts as JSON.
-    #[arg(long)]
+    /// How errors are written: for people, as JSON, or as annotations of a GitHub workflow.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// As --format json.
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+}
+
+/// How errors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// `specs/ops/x.yaml:12:5: error[CODE]: …` on stderr, with the lines around.
+    Text,
+    /// All facts on stdout.
+    Json,
+    /// `::error file=…,line=…,col=…,title=CODE::…` on stdout.
+    Github,
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -38,36 +50,55 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.write {
         generated::write_schema(&root)?;
     }
-    let (specs, mut problems) = folders.read()?;
+    let (mut specs, mut problems) = folders.read()?;
     if args.write && problems.is_empty() {
         generated::write_table(&root, &specs.gates)?;
     }
-    problems.extend(generated::problems(&root, &specs.gates));
-    problems.extend(questions(&specs));
-    problems.extend(gate::coverage::check(&specs));
-    problems.extend(gates(&root, &specs, args.lock)?);
-    let pending = match folders.store() {
-        Ok(store) => {
-            problems.extend(store.check_files(&specs.golden_paths()));
-            pending(&specs, &store)
-        }
-        Err(Failure::Problems(more)) => {
-            problems.extend(more);
-            0
-        }
+    let (store, of_store) = match folders.store() {
+        Ok(store) => (Some(store), Vec::new()),
+        Err(Failure::Problems(more)) => (None, more),
         Err(other) => return Err(other),
     };
+    let Found { specs: mut more, golden } = review(&mut specs, store.as_ref(), today());
+    more.extend(generated::problems(&root, &specs));
+    let good = problems.is_empty() && more.is_empty() && golden.is_empty() && of_store.is_empty();
+    // What a wrong requirement does not select any more would come back as gone.
+    if !more.iter().any(|p| p.place.file == "gates.yaml") {
+        more.extend(lock(&root, &specs, args.lock && good)?);
+    }
+    problems.extend(folders.of_specs(more)?);
+    problems.extend(of_store);
+    problems.extend(folders.of_golden(golden)?);
+    let format = if args.json { Format::Json } else { args.format };
+    tell(format, &specs, pending(&specs, store.as_ref()), problems)
+}
+
+fn tell(
+    format: Format,
+    specs: &Specs,
+    pending: usize,
+    problems: Vec<Problem>,
+) -> Result<Exit, Failure> {
+    let left_out: Vec<&String> = specs.broken.files.iter().collect();
     let cases = specs.cases().count() + specs.files().count() + specs.models.len();
     let benches = specs.benches().count();
     let mutants: usize = specs.mutants.iter().map(|m| m.list.len()).sum();
     let requirements: usize = specs.gates.gates.iter().map(|g| g.requirements.len()).sum();
-    if args.json {
-        say_json(&json!({
+    let exit = if problems.is_empty() { Exit::Yes } else { Exit::BadInput };
+    if format == Format::Json {
+        let facts: Value = json!({
             "cases": cases, "benches": benches, "mutants": mutants,
             "requirements": requirements, "golden_pending": pending,
-            "problems": problems_json(&problems),
-        }))?;
-        return Ok(if problems.is_empty() { Exit::Yes } else { Exit::BadInput });
+            "problems": problems_json(&problems), "left_out": left_out,
+        });
+        say_json(&facts)?;
+        return Ok(exit);
+    }
+    if format == Format::Github {
+        for problem in &problems {
+            say(&problem.annotation())?;
+        }
+        return Ok(exit);
     }
     say(&format!(
         "{} ops, {} containers, {cases} cases, {benches} benches, {mutants} mutants, \
@@ -78,69 +109,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if pending > 0 {
         say(&format!("golden pending: {pending}"))?;
     }
-    if problems.is_empty() { Ok(Exit::Yes) } else { Err(Failure::Problems(problems)) }
+    if !left_out.is_empty() {
+        let files = left_out.iter().map(|f| f.as_str()).collect::<Vec<_>>().join(", ");
+        say(&format!("left out until it is mended: what else rests on {files}"))?;
+    }
+    if problems.is_empty() { Ok(exit) } else { Err(Failure::Problems(problems)) }
 }
 
-/// Gates prove something, and rest on what they rested on.
-fn gates(root: &Path, specs: &Specs, renew: bool) -> Result<Vec<Problem>, Failure> {
-    let plan = gate::plan(specs);
-    let mut problems = gate::check(specs, &plan);
-    for known in &specs.known.known {
-        let name = &known.case.value;
-        let base = name.rsplit_once("::").map_or("", |(base, _)| base);
-        if !plan.iter().any(|p| p.name == base) {
-            let mut problem =
-                Problem::of_file("GATE_REF", "known.yaml", name.as_str(), "the name of a trial");
-            (problem.place.line, problem.place.column) = (known.case.line, known.case.column);
-            problems.push(problem);
-        }
-    }
-    let path = root.join("gates.lock");
-    let lock = match fs::read_to_string(&path) {
-        Ok(text) => match Lock::parse(&text) {
-            Ok(lock) => lock,
-            Err(problem) => {
-                problems.push(problem);
-                return Ok(problems);
-            }
-        },
-        Err(_) => Lock::default(),
-    };
-    let gone = lock.problems(&specs.gates, &plan);
-    if renew && gone.is_empty() && problems.is_empty() {
-        replace(&path, lock.renewed(&specs.gates, &plan).text().as_bytes())?;
-    }
-    problems.extend(gone);
-    Ok(problems)
-}
-
-/// Every case that awaits an answer asks a question that the op takes.
-fn questions(specs: &Specs) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = Vec::new();
-    let timed = specs.benches().map(|b| &b.case);
-    for case in specs.cases().chain(timed) {
-        let crate::case::Expect::Answer { golden, .. } = &case.expect else { continue };
-        let outcome = match golden {
-            crate::case::GoldenSource::Written(numbers) => written(case, numbers).map(|_| ()),
-            _ => ask::results(case).map(|_| ()).map_err(|refusal| {
-                let expected = "a question that the op takes";
-                let mut p =
-                    Problem::of_file("QUESTION", &case.place.file, refusal.to_string(), expected);
-                p.place = case.place.clone();
-                p.field = case.name.clone();
-                p
-            }),
-        };
-        if let Err(problem) = outcome
-            && problems.last().is_none_or(|last| last.place != problem.place)
-        {
-            problems.push(problem);
-        }
-    }
-    problems
-}
-
-fn pending(specs: &Specs, store: &Store) -> usize {
+fn pending(specs: &Specs, store: Option<&Store>) -> usize {
+    let Some(store) = store else { return 0 };
     let shipped = specs.golden_paths().into_iter().filter(|path| !path.starts_with("local/"));
     shipped.filter(|path| !store.has(path)).count()
 }

@@ -1,13 +1,15 @@
 //! Where specs and goldens are.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use hf_hub::Cache;
 
 use crate::cli::Failure;
-use crate::gate::plan::glob;
+use crate::glob;
 use crate::golden::store::Store;
+use crate::spec::near::nearest;
 use crate::spec::{Problem, Specs, read_folder, vocabulary};
 
 /// The folders that a command reads.
@@ -86,7 +88,8 @@ impl Folders {
     /// # Errors
     /// Where there are none.
     pub fn read(&self) -> Result<(Specs, Vec<Problem>), Failure> {
-        Ok(read_folder(&self.specs_dir()?, &vocabulary))
+        let (specs, problems) = read_folder(&self.specs_dir()?, &vocabulary);
+        Ok((specs, self.of_specs(problems)?))
     }
 
     /// The specs, if they have no problem.
@@ -103,8 +106,59 @@ impl Folders {
     /// # Errors
     /// A malformed manifest.
     pub fn store(&self) -> Result<Store, Failure> {
-        Store::open(&self.golden_dir()?).map_err(Failure::Problems)
+        match Store::open(&self.golden_dir()?) {
+            Ok(store) => Ok(store),
+            Err(problems) => Err(Failure::Problems(self.of_golden(problems)?)),
+        }
     }
+
+    /// Problems of files below the specs folder, as a terminal opens them from the current folder.
+    ///
+    /// # Errors
+    /// Where there is no specs folder.
+    pub fn of_specs(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
+        Ok(below(&self.specs_dir()?, problems))
+    }
+
+    /// As [`Folders::of_specs`], of specs and goldens together: specs are YAML.
+    ///
+    /// # Errors
+    /// Where there is no specs folder.
+    pub fn of_either(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
+        let is_spec = |p: &Problem| p.place.file.ends_with(".yaml");
+        let (specs, golden): (Vec<_>, Vec<_>) = problems.into_iter().partition(is_spec);
+        Ok([self.of_specs(specs)?, self.of_golden(golden)?].concat())
+    }
+
+    /// As [`Folders::of_specs`], for the golden folder.
+    ///
+    /// # Errors
+    /// Where there is no specs folder to find it by.
+    pub fn of_golden(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
+        Ok(below(&self.golden_dir()?, problems))
+    }
+}
+
+/// Problems of files below `folder`.
+fn below(folder: &Path, mut problems: Vec<Problem>) -> Vec<Problem> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let folder = from(&here, folder);
+    problems.iter_mut().for_each(|p| p.folder.clone_from(&folder));
+    problems
+}
+
+/// A folder as seen from `here`; one that is not below a folder above `here` as it is.
+fn from(here: &Path, folder: &Path) -> PathBuf {
+    if folder.is_relative() {
+        return folder.to_owned();
+    }
+    for (up, above) in here.ancestors().enumerate().filter(|(_, a)| a.parent().is_some()) {
+        if let Ok(rest) = folder.strip_prefix(above) {
+            let up: PathBuf = std::iter::repeat_n("..", up).collect();
+            return up.join(rest);
+        }
+    }
+    folder.to_owned()
 }
 
 /// The hub's cache, by the conventions of its library; none without a home.
@@ -123,14 +177,32 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether `name` is selected: a whole name selects itself, `*` makes a glob on whole names,
-/// anything else is a substring; several are joined by or, none selects everything.
+/// Whether `name` is selected by one of the filters; none selects everything.
 pub fn selects(filters: &[String], name: &str) -> bool {
-    filters.is_empty()
-        || filters.iter().any(|filter| match filter.contains('*') {
-            true => glob(filter, name),
-            false => name.contains(filter.as_str()),
-        })
+    filters.is_empty() || filters.iter().any(|filter| glob::filters(filter, name))
+}
+
+/// What to say of filters that select none of `names`: what was probably meant.
+pub fn nothing<'n>(filters: &[String], names: impl IntoIterator<Item = &'n str>) -> Failure {
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for name in names {
+        known.extend(name.split("::").chain([name]));
+    }
+    let near = filters.iter().find_map(|filter| {
+        let parts = filter.split("::").map(|part| near_part(part, &known));
+        let meant = parts.collect::<Vec<_>>().join("::");
+        (meant != *filter).then_some(meant)
+    });
+    let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    let filters = filters.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ");
+    Failure::Usage(format!("{filters} selects nothing{meant}"))
+}
+
+fn near_part<'p>(part: &'p str, known: &BTreeSet<&'p str>) -> &'p str {
+    match part.contains('*') || known.contains(part) {
+        true => part,
+        false => nearest(part, known.iter().copied()).unwrap_or(part),
+    }
 }
 
 #[cfg(test)]
@@ -138,19 +210,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, name, want) in [
-            ("a*c", "abbc", true),
-            ("a*c", "abbcd", false),
-            ("*", "", true),
-            ("a**b", "ab", true),
-            ("abc", "abc", true),
-            ("abc", "abcd", false),
-            ("a*bc*d", "aXbcYbcd", true),
-            ("aa*a", "aa", false),
-        ] {
-            assert_eq!(glob(pattern, name), want, "{pattern} {name}");
-        }
+    fn a_folder_is_seen_from_the_current_one() {
+        let seen = |here: &str, folder: &str| from(Path::new(here), Path::new(folder));
+        assert_eq!(seen("/a/b", "/a/b/specs"), Path::new("specs"));
+        assert_eq!(seen("/a/b/c/d", "/a/b/specs"), Path::new("../../specs"));
+        assert_eq!(seen("/a/b", "/x/specs"), Path::new("/x/specs"));
+        assert_eq!(seen("/a/b", "x/specs"), Path::new("x/specs"));
+    }
+
+    #[test]
+    fn a_filter_that_selects_nothing_names_what_was_meant() {
+        let names = ["gate1::layernorm::ragged::f16", "gate1::gelu::wide::f32"];
+        let said = |filter: &str| nothing(&[filter.to_owned()], names).to_string();
+        assert_eq!(said("layernrom"), "\"layernrom\" selects nothing; did you mean layernorm?");
+        assert!(said("layernrom::raged").ends_with("; did you mean layernorm::ragged?"));
+        assert_eq!(said("qqqqqq"), "\"qqqqqq\" selects nothing");
         assert!(selects(&[], "x"));
         assert!(selects(&["q".into(), "ayer".into()], "layernorm"));
         assert!(!selects(&["ayer*".into()], "layernorm"));

@@ -8,7 +8,7 @@ use crate::cli::Failure;
 use crate::golden::manifest::replace;
 use crate::report::text::line;
 use crate::spec::gates::GatesFile;
-use crate::spec::{Problem, schema};
+use crate::spec::{Problem, Specs, schema};
 
 /// The line before the table of gates.
 pub const BEGIN: &str = "<!-- gates: written by `goldgate check --write` -->";
@@ -17,18 +17,19 @@ pub const BEGIN: &str = "<!-- gates: written by `goldgate check --write` -->";
 pub const END: &str = "<!-- end of gates -->";
 
 /// Generated files that are not what the program generates.
-pub fn problems(specs: &Path, gates: &GatesFile) -> Vec<Problem> {
+pub fn problems(root: &Path, specs: &Specs) -> Vec<Problem> {
     let expected = "goldgate check --write";
     let of = |file: &str, found: &str| Problem::of_file("GENERATED", file, found, expected);
-    let mut problems = match fs::read_to_string(specs.join("schema.json")) {
+    let mut problems = match fs::read_to_string(root.join("schema.json")) {
         Ok(text) if text == schema::text() => Vec::new(),
         Ok(_) => vec![of("schema.json", "another text")],
         Err(_) => vec![of("schema.json", "no file")],
     };
-    if let Some((_, text)) = readme(specs)
-        && with_table(&text, gates).is_some_and(|new| new != text)
+    if !specs.broken.has_gates()
+        && let Some((_, text)) = readme(root)
+        && with_table(&text, &specs.gates).is_some_and(|new| new != text)
     {
-        problems.push(of("README.md", "another table of gates"));
+        problems.push(of("../README.md", "another table of gates"));
     }
     problems
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::case::Case;
-use crate::cli::folders::{Folders, selects};
+use crate::cli::folders::{Folders, nothing, selects};
 use crate::cli::{Exit, Failure, problems_json, say, say_json, today};
 use crate::golden::make::{Made, ORACLE, Options, make, orders};
 use crate::golden::make_models;
@@ -71,7 +71,9 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
     let selected = |case: &Case| selects(&args.filter, &case.full_name());
     let about = |case: &ModelCase| selects(&args.filter, &case.full_name());
     if !specs.cases().any(selected) && !specs.models.iter().any(about) {
-        return Err(Failure::Usage(format!("{:?} selects no case", args.filter)));
+        let models = specs.models.iter().map(ModelCase::full_name);
+        let names: Vec<String> = specs.cases().map(Case::full_name).chain(models).collect();
+        return Err(nothing(&args.filter, names.iter().map(String::as_str)));
     }
     let options = Options {
         command: &args.by,
@@ -111,7 +113,10 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
         let (written, removed) = (made.written.len(), made.removed.len());
         say(&format!("{written} written, {} unchanged, {removed} removed", made.kept))?;
     }
-    if made.problems.is_empty() { Ok(Exit::Yes) } else { Err(Failure::Problems(made.problems)) }
+    match made.problems.is_empty() {
+        true => Ok(Exit::Yes),
+        false => Err(Failure::Problems(args.folders.of_either(made.problems)?)),
+    }
 }
 
 fn run_verify(args: &Verify) -> Result<Exit, Failure> {
@@ -163,7 +168,10 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
             "{good} goldens verified, {two} with two witnesses, {exact} exact; {pending} pending"
         ))?;
     }
-    if problems.is_empty() { Ok(Exit::Yes) } else { Err(Failure::Problems(problems)) }
+    match problems.is_empty() {
+        true => Ok(Exit::Yes),
+        false => Err(Failure::Problems(args.folders.of_either(problems)?)),
+    }
 }
 
 /// How many witnesses the golden of a case about a model has; nothing where it is not there.

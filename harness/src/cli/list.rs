@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::case::{Case, Expect, GoldenSource};
-use crate::cli::folders::{Folders, selects};
+use crate::cli::folders::{Folders, nothing, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::{Awaits, ContainerCase};
 use crate::gate::coverage::{Coverage, coverage};
@@ -42,6 +42,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     rows.extend(specs.files().map(of_files));
     rows.extend(specs.tokens.iter().map(tokens));
     rows.extend(specs.models.iter().map(|case| model(case, &store)));
+    let names: Vec<String> =
+        rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
     rows.retain(|row| {
         let base = row["name"].as_str().unwrap_or_default();
         let subjects = row["subjects"].as_array().into_iter().flatten();
@@ -49,7 +51,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         subjects.any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
     });
     if rows.is_empty() {
-        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+        return Err(nothing(&args.filter, names.iter().map(String::as_str)));
     }
     if args.json {
         say_json(&Value::Array(rows))?;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+pub mod closing;
 mod doctor;
 mod fetch;
 pub mod folders;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 
 use crate::spec::Problem;
 
+pub use crate::exit::Exit;
 pub use folders::Folders;
 
 /// Conformance for LLM inference engines: cases in YAML, goldens by others, gate reports.
@@ -87,23 +89,6 @@ enum Command {
     Tokenize(tokenize::Args),
     /// Answers the wire on stdin and stdout.
     Worker(worker::Worker),
-}
-
-/// How a command ends, by the table of exit codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Yes.
-    Yes = 0,
-    /// It ran, and the answer is no.
-    No = 1,
-    /// The question was no question.
-    Usage = 2,
-    /// A file that it was given is malformed.
-    BadInput = 3,
-    /// What it needs is not there.
-    Absent = 4,
-    /// Our own fault.
-    Ours = 5,
 }
 
 /// Why a command stopped.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli::folders::{Folders, selects};
+use crate::cli::folders::{Folders, nothing, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::kinds;
 use crate::mutate::{self, Fate, Planted, Planting};
@@ -54,7 +54,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         planted.extend(mutate::kernel::plant(&planting, &subject, chosen));
     }
     if planted.is_empty() {
-        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+        let names = mutate::listed(&specs).map(|(op, m)| format!("{op}::{}", m.id.value));
+        let names: Vec<String> = names.collect();
+        return Err(nothing(&args.filter, names.iter().map(String::as_str)));
     }
     match args.json {
         true => say_json(&json!(planted))?,

@@ -216,7 +216,7 @@ fn mutant_text(name: &str) -> String {
 fn op_file(name: &str) -> Result<String, Failure> {
     let Some(op) = ops::find(name) else {
         let known: Vec<_> = ops::ALL.iter().map(|op| op.signature().name).collect();
-        let guess = crate::spec::problem::nearest(name, known.iter().copied());
+        let guess = crate::spec::near::nearest(name, known.iter().copied());
         let guess = guess.map(|g| format!("; did you mean {g}?")).unwrap_or_default();
         return Err(Failure::Usage(format!("{name:?} is no op of the vocabulary{guess}")));
     };

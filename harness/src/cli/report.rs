@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::folders::{Folders, selects};
+use crate::cli::folders::{Folders, nothing, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::gate;
 use crate::report::blocks::again;
@@ -128,7 +128,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
     };
     let rows: Vec<&Row> = report.rows.iter().filter(own).collect();
     if !args.filters.is_empty() && rows.is_empty() {
-        return Err(Failure::Usage(format!("no row is called {}", args.filters.join(" "))));
+        return Err(nothing(&args.filters, report.rows.iter().map(|r| r.name.as_str())));
     }
     if args.json {
         say_json(&json!({

@@ -1,16 +1,20 @@
 //! `goldgate run`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
-use crate::cli::folders::Folders;
-use crate::cli::{Exit, Failure, say, say_json};
-use crate::gate::State;
+use crate::cli::folders::{Folders, nothing};
+use crate::cli::{Exit, Failure, closing, say, say_json};
+use crate::exit::Signal;
+use crate::gate;
 use crate::mutate::Fate;
 use crate::report::Row;
 use crate::report::publish::gate_lines;
@@ -76,27 +80,42 @@ fn positive(text: &str) -> Result<f64, String> {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let session = Session::open(request(args)?)?;
-    if session.plan.names().is_empty() {
-        return Err(Failure::Usage(format!("{:?} selects nothing", args.filter)));
+    let whole = gate::plan(&session.specs);
+    let gates: BTreeSet<u8> = whole.iter().map(|p| p.gate).collect();
+    if let Some(gate) = args.gate.iter().find(|gate| !gates.contains(gate)) {
+        let there = gates.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Failure::Usage(format!("--gate {gate}: there are the gates {there}")));
     }
+    if session.selected == 0 {
+        return Err(nothing(&args.filter, whole.iter().map(|p| p.name.as_str())));
+    }
+    let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(&stop);
+    let signal = stop_on_signals(&stop);
+    let counter = Counter::new(session.plan.names().len(), args.json);
     let mut shown = BTreeMap::new();
-    let told = session.run(stop, &mut |row| {
+    let told = session.run(Arc::clone(&stop), &mut |row| {
         // A row that comes again, after its reruns, is shown again only under another status.
         let before = shown.insert(row.name.clone(), status(row));
-        if let Some(page) =
-            row.page.as_deref().filter(|_| !args.json && before != Some(status(row)))
-        {
-            eprintln!("{page}");
-        }
+        let page = row.page.as_deref().filter(|_| !args.json && before != Some(status(row)));
+        counter.row(row, before.is_none(), page);
     })?;
+    counter.finish();
     match args.json {
         true => say_json(&json!({
             "report": told.report, "gates": told.weighed, "mutants": told.mutants }))?,
-        false => summary(&told)?,
+        false => {
+            summary(&told)?;
+            for line in closing::lines(&told, Some(&args.reports), began.elapsed()) {
+                say(&line)?;
+            }
+            for line in gate_lines(&told.report) {
+                say(&line)?;
+            }
+        }
     }
-    Ok(exit(&session, &told, &args.gate))
+    let signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(session.happened(&told, *signal).exit())
 }
 
 fn request(args: &Args) -> Result<Request, Failure> {
@@ -119,17 +138,69 @@ fn request(args: &Args) -> Result<Request, Failure> {
     })
 }
 
-/// The first signal stops after the questions that are open, the second at once.
-fn stop_on_signals(stop: &Arc<AtomicBool>) {
-    let stop = Arc::clone(stop);
-    let handler = move || {
-        if stop.swap(true, Ordering::SeqCst) {
-            std::process::exit(1);
+/// The first SIGINT or SIGTERM stops the run, questions that are open among them; a second ends
+/// the process at once. The signal that came, for the exit code.
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
+    let came = Arc::new(Mutex::new(None));
+    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("warning: Ctrl-C ends the run without a report: {error}");
+            return came;
         }
-        eprintln!("stopping after the questions that are open; once more to stop at once");
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: Ctrl-C ends the run without a report: {error}");
+    let (stop, first) = (Arc::clone(stop), Arc::clone(&came));
+    std::thread::spawn(move || {
+        for number in signals.forever() {
+            let signal = if number == SIGINT { Signal::Interrupt } else { Signal::Terminate };
+            if stop.swap(true, Ordering::SeqCst) {
+                std::process::exit(signal.exit() as i32);
+            }
+            *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+            eprintln!("stopping; once more to stop at once");
+        }
+    });
+    came
+}
+
+/// A line on a terminal that says how far the run is.
+struct Counter {
+    bar: ProgressBar,
+    failed: AtomicUsize,
+}
+
+impl Counter {
+    fn new(rows: usize, quiet: bool) -> Counter {
+        let bar = match quiet {
+            true => ProgressBar::hidden(),
+            // Where stderr is no terminal, nothing is drawn.
+            false => ProgressBar::new(rows as u64),
+        };
+        if let Ok(style) = ProgressStyle::with_template("{elapsed} {pos} of {len} rows, {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_message("0 failed");
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Counter { bar, failed: AtomicUsize::new(0) }
+    }
+
+    /// Counts a row that is new, and shows the page of one that failed.
+    fn row(&self, row: &Row, new: bool, page: Option<&str>) {
+        let red = usize::from(new && Session::is_red(row));
+        let failed = self.failed.fetch_add(red, Ordering::SeqCst) + red;
+        if new {
+            self.bar.inc(1);
+            let last = Some(self.bar.position()) == self.bar.length();
+            let then = if last { ", mutants are planted" } else { "" };
+            self.bar.set_message(format!("{failed} failed{then}"));
+        }
+        if let Some(page) = page {
+            self.bar.suspend(|| eprintln!("{page}"));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -149,16 +220,11 @@ fn summary(told: &Told) -> Result<(), Failure> {
         let (op, id, fault, case) = (&mutant.op, &mutant.id, &mutant.fault, &mutant.case);
         say(&format!("SURVIVED {op} {id}: {fault} (must be noticed by {case}): {why}"))?;
     }
-    let killed = told.mutants.iter().filter(|m| matches!(m.fate, Fate::Killed { .. })).count();
-    say(&format!("mutants      killed       {killed:>6} of {}", told.mutants.len()))?;
     for (label, why) in &told.report.absent {
         say(&format!("{label} is not there: {why}"))?;
     }
     for known in told.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
         say(&format!("KNOWN {}", known.name))?;
-    }
-    for line in gate_lines(&told.report) {
-        say(&line)?;
     }
     Ok(())
 }
@@ -173,24 +239,4 @@ fn status(row: &Row) -> &'static str {
         Verdict::Broken { .. } => "BROKEN",
         Verdict::NotRun { .. } => "NOT RUN",
     }
-}
-
-fn exit(session: &Session, told: &Told, gates: &[u8]) -> Exit {
-    if !told.weighed.invalid.is_empty() {
-        return Exit::Ours;
-    }
-    if !session.missing(&told.report).is_empty() {
-        return Exit::Absent;
-    }
-    let red = told.report.rows.iter().any(Session::is_red);
-    let asked = |label: &str| session.plan.subjects.iter().any(|s| s.label == label);
-    // Default subjects that are not there do not count.
-    let here = |label: &str| asked(label) && !told.report.absent.contains_key(label);
-    let unmet = told.weighed.gates.iter().filter(|g| gates.contains(&g.gate)).any(|gate| {
-        gate.subjects.iter().any(|(label, state)| {
-            let counts = here(label) || ["harness", "repository"].contains(&label.as_str());
-            counts && !matches!(state, State::Met | State::NotAsked)
-        })
-    });
-    if red || unmet { Exit::No } else { Exit::Yes }
 }

@@ -10,10 +10,12 @@ use crate::cli::list::golden;
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::container::ContainerCase;
 use crate::fill;
+use crate::gate;
 use crate::golden::{ask, make::wrong_of, store::Store};
 use crate::page::{awaited, number};
 use crate::report::provenance::hex;
 use crate::spec::Specs;
+use crate::spec::near::guess;
 
 /// Written values that a page shows.
 const SHOWN: usize = 8;
@@ -21,7 +23,7 @@ const SHOWN: usize = 8;
 /// Example: goldgate show gate1::layernorm::ragged::f16
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The trial's name, with or without its subject.
+    /// The trial's name, or so many of its parts that only one is meant.
     trial: String,
     #[command(flatten)]
     folders: Folders,
@@ -33,26 +35,70 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
     let store = args.folders.store()?;
-    let parts: Vec<&str> = args.trial.split("::").collect();
-    let base = parts[..parts.len().min(4)].join("::");
+    let base = meant(&args.trial, &names(&specs))?;
     if let Some(case) = specs.files().find(|case| case.full_name() == base) {
         return show_files(case, args.json);
     }
     let benches = specs.benches().map(|b| &b.case);
-    let Some(case) = specs.cases().chain(benches).find(|c| c.full_name() == base) else {
-        let files = specs.files().map(ContainerCase::full_name);
-        let near = specs.cases().map(Case::full_name).chain(files).collect::<Vec<_>>();
-        let guess = crate::spec::problem::nearest(&base, near.iter().map(String::as_str));
-        let guess = guess.map(|g| format!("; did you mean {g}?")).unwrap_or_default();
-        return Err(Failure::Usage(format!("{:?} is no trial{guess}", args.trial)));
-    };
-    let facts = facts(case, &specs, &store);
-    if args.json {
-        say_json(&facts)?;
-    } else {
-        say(&page(case, &facts))?;
+    if let Some(case) = specs.cases().chain(benches).find(|c| c.full_name() == base) {
+        let facts = facts(case, &specs, &store);
+        match args.json {
+            true => say_json(&facts)?,
+            false => say(&page(case, &facts))?,
+        }
+        return Ok(Exit::Yes);
     }
+    let tokens = specs.tokens.iter().find(|c| c.full_name() == base);
+    let tokens = tokens.map(|c| (&c.why, &c.source, &c.place, format!("{:?}", c.vectors)));
+    let model = specs.models.iter().find(|c| c.full_name() == base);
+    let model = model.map(|c| (&c.why, &c.source, &c.place, format!("{:?}", c.ask)));
+    let (why, source, place, asks) = tokens.or(model).ok_or_else(|| no_trial(&args.trial, &[]))?;
+    let written = format!("{}:{}:{}", place.file, place.line, place.column);
+    if args.json {
+        say_json(&json!({"name": base, "why": why, "source": source, "file": written,
+            "asks": asks}))?;
+        return Ok(Exit::Yes);
+    }
+    say(&format!("{base}\n  why      {why}\n  source   {source}\n  written  {written}"))?;
+    say(&format!("  asks     {asks}"))?;
     Ok(Exit::Yes)
+}
+
+/// Every trial without its subject.
+fn names(specs: &Specs) -> Vec<String> {
+    let plan = gate::plan(specs).into_iter().filter(|p| p.kind != gate::TrialKind::Check);
+    plan.map(|planned| planned.name).collect()
+}
+
+/// The trial that neighbouring parts of a name select, with or without a subject at the end.
+fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
+    let parts: Vec<&str> = written.split("::").collect();
+    // Of a name with three parts and more the last may be a subject.
+    let short = if parts.len() > 2 { parts.len() - 1 } else { parts.len() };
+    for parts in [&parts[..], &parts[..short]] {
+        let has = |name: &&String| {
+            let own: Vec<&str> = name.split("::").collect();
+            own.windows(parts.len()).any(|window| window == parts)
+        };
+        match names.iter().filter(has).collect::<Vec<_>>().as_slice() {
+            [] => {}
+            [one] => return Ok((*one).clone()),
+            several => {
+                let shown = several.iter().take(SHOWN).map(|n| format!("\n  {n}"));
+                let shown = shown.collect::<String>();
+                let text = format!("{written:?} is {} trials, among them{shown}", several.len());
+                return Err(Failure::Usage(text));
+            }
+        }
+    }
+    Err(no_trial(written, names))
+}
+
+fn no_trial(written: &str, names: &[String]) -> Failure {
+    let short = names.iter().filter_map(|name| name.split_once("::")).map(|(_, rest)| rest);
+    let cases = short.clone().filter_map(|name| name.rsplit_once("::")).map(|(case, _)| case);
+    let known = names.iter().map(String::as_str).chain(short).chain(cases);
+    Failure::Usage(format!("{written:?} is no trial{}", guess(written, known)))
 }
 
 /// The first file of a case, byte for byte, and what is awaited of it.

@@ -102,7 +102,7 @@ fn overwrite(
             Some((_, range)) => put(range.start, &values[index]),
             None => {
                 let names: Vec<&str> = fields.iter().map(|(own, _)| own.as_str()).collect();
-                let guess = crate::spec::problem::nearest(name, names.iter().copied());
+                let guess = crate::spec::near::nearest(name, names.iter().copied());
                 Err(format!("no field {name}; the nearest is {}", guess.unwrap_or("none")))
             }
         },

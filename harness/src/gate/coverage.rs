@@ -80,6 +80,9 @@ fn of_op(specs: &Specs, op: &OpSpec) -> Coverage {
 pub fn check(specs: &Specs) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (op, covered) in specs.ops.iter().zip(coverage(specs)) {
+        if specs.broken.has(&covered.op) {
+            continue;
+        }
         let file = format!("ops/{}.yaml", covered.op);
         let mut note = |line: u32, column: u32, found: String, expected: &str| {
             let mut problem = Problem::of_file("COVERAGE", &file, found, expected);

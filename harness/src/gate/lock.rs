@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::gate::plan::Planned;
 use crate::gate::vacuity::selected;
+use crate::spec::Specs;
 use crate::spec::gates::GatesFile;
 use crate::spec::problem::Problem;
 
@@ -92,15 +93,35 @@ impl Lock {
         text
     }
 
-    /// Names that were locked, are gone from their requirement, and have no reason.
-    pub fn problems(&self, gates: &GatesFile, plan: &[Planned]) -> Vec<Problem> {
-        let now = self.renewed(gates, plan);
+    /// Names that were locked, are gone from their requirement, and have no reason; a problem per
+    /// stem, because what goes away together has one cause.
+    pub fn problems(&self, specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
+        let now = self.renewed(&specs.gates, plan);
         let gone = self.names.iter().filter(|pair| !now.names.contains(*pair));
-        gone.filter(|(_, name)| !self.removed.contains_key(name))
-            .map(|(id, name)| {
-                let expected = format!("{id} to rest on it still, or `removed: {name}, reason`");
-                Problem::of_file("LOCK", "gates.lock", format!("{id} {name}"), expected)
-            })
-            .collect()
+        let gone = gone.filter(|(_, name)| !self.removed.contains_key(name));
+        let mut stems: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
+        for pair in gone.filter(|(_, name)| !specs.broken.meets_trial(name)) {
+            stems.entry(pair.1.split("::").nth(1).unwrap_or_default()).or_default().push(pair);
+        }
+        let each = stems.into_iter().map(|(stem, gone)| {
+            let (id, name) = gone[0];
+            let more = match gone.len() - 1 {
+                0 => String::new(),
+                n => format!(" and {n} more of {stem}"),
+            };
+            let expected = format!("{id} to rest on it still, or `removed: {name}, reason`");
+            Problem::of_file("LOCK", "gates.lock", format!("{id} {name}{more}"), expected)
+        });
+        each.collect()
+    }
+
+    /// The line on which a text of the file names a trial of `problem`.
+    pub fn line_of(text: &str, problem: &Problem) -> u32 {
+        let mut words = problem.found.split(' ');
+        let (id, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let case = name.rsplit_once("::").map_or(name, |(case, _)| case);
+        let begins = format!("{id} {case} ");
+        let at = text.lines().position(|line| line.starts_with(&begins));
+        at.map_or(0, |at| at as u32 + 1)
     }
 }

@@ -3,6 +3,7 @@
 use goldgate_engine::dtype::DType;
 
 use crate::case::Family;
+use crate::glob::glob;
 use crate::kinds;
 use crate::line::Head;
 pub use crate::line::head::Sort as TrialKind;
@@ -71,19 +72,4 @@ pub fn selects(pattern: &str, trial: &Planned) -> bool {
 /// Whether any pattern selects a trial.
 pub fn any_selects(patterns: &[String], trial: &Planned) -> bool {
     patterns.iter().any(|pattern| selects(pattern, trial))
-}
-
-/// Whether a text with `*` for any run of characters is the whole of `name`.
-pub fn glob(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }

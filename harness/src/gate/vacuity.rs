@@ -1,22 +1,31 @@
 //! What a gate must not rest on: `goldgate check` refuses it before anything runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::case::Family;
 use crate::gate::plan::{Planned, TrialKind, any_selects, selects};
 use crate::gate::weigh::mutants_of;
+use crate::glob::glob;
 use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement};
-use crate::spec::problem::{Problem, nearest};
+use crate::spec::near::guess;
+use crate::spec::problem::Problem;
 use crate::spec::read::{At, Reader};
 use crate::spec::{Specs, yaml::Source};
 
-const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];
+/// Lines that an evidence is looked for a word in.
+const LINES: usize = 12;
+
+/// Who may be named by `required` and `on`.
+pub const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];
 
 /// Every requirement that could be met by nothing, and every case that proves nothing.
 pub fn check(specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
     let empty = Source { file: "gates.yaml".into(), text: String::new() };
     let source = specs.gates_source.as_ref().unwrap_or(&empty);
     let reader = Reader::new(source);
+    if specs.broken.has_gates() {
+        return Vec::new();
+    }
     if specs.gates.gates.is_empty() {
         let expected = "one gate at least";
         reader.push(Problem::of_file("GATE_EMPTY", "gates.yaml", "no gate", expected));
@@ -27,8 +36,11 @@ pub fn check(specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
     for gate in &specs.gates.gates {
         vacuity.gate(gate);
     }
-    vacuity.orphans();
-    vacuity.founding();
+    // What a wrong requirement leaves out would come back as cases without a requirement.
+    if reader.count() == 0 {
+        vacuity.orphans();
+        vacuity.founding();
+    }
     reader.finish()
 }
 
@@ -84,10 +96,16 @@ impl Vacuity<'_, '_> {
                 let expected = format!("one of {}", SUBJECTS.join(", "));
                 self.r.note_value(id, "ENUM", &field, subject, &expected);
             }
+            let before = self.r.count();
             for evidence in &requirement.evidence {
                 self.evidence(gate.gate.value, requirement, evidence);
             }
-            self.families(requirement);
+            if self.r.count() == before && !self.rests_on_broken(requirement) {
+                for evidence in &requirement.evidence {
+                    self.faults(requirement, evidence);
+                }
+                self.families(requirement);
+            }
         }
     }
 
@@ -101,9 +119,6 @@ impl Vacuity<'_, '_> {
             Evidence::Checks(e) => (TrialKind::Check, &e.select, e.at_least),
             Evidence::Bench(e) => (TrialKind::Bench, &e.select, 1),
             Evidence::Faults(e) => {
-                for kill in &e.kill {
-                    self.fault(requirement, at, kill);
-                }
                 if e.kill.is_empty() {
                     note("GATE_EMPTY", "no fault", "one fault at least");
                 }
@@ -111,17 +126,27 @@ impl Vacuity<'_, '_> {
             }
             Evidence::Document(_) => return,
         };
+        if select.iter().any(|pattern| self.specs.broken.meets(pattern)) {
+            return;
+        }
         let own: Vec<&Planned> = self.plan.iter().filter(|p| p.kind == kind).collect();
+        let before = self.r.count();
         for pattern in select {
             if !own.iter().any(|p| selects(pattern, p)) {
-                note("GATE_REF", pattern, "a pattern that selects something");
+                let near = self.meant(pattern, kind);
+                let expected = format!("a pattern that selects something{near}");
+                let (line, column) = self.written(at, pattern);
+                self.r.note_at(line, column, "GATE_REF", &field, pattern, &expected);
             }
             if let Some(later) = own.iter().find(|p| selects(pattern, p) && p.gate > gate) {
                 note("GATE_REF", &later.name, &format!("trials of gate {gate} or earlier"));
             }
         }
+        if self.r.count() > before {
+            return;
+        }
         let selected: Vec<&Planned> = own.into_iter().filter(|p| any_selects(select, p)).collect();
-        for subject in &requirement.on {
+        for subject in requirement.on.iter().filter(|s| SUBJECTS.contains(&s.as_str())) {
             let on = |p: &&&Planned| {
                 let has = |s: &str| p.subjects.iter().any(|own| own == s);
                 has(subject) || kind == TrialKind::Check && has("harness")
@@ -137,6 +162,39 @@ impl Vacuity<'_, '_> {
         {
             self.cases(at, &field, cases, &selected);
         }
+    }
+
+    /// Whether trials that a requirement rests on may be missing for now.
+    fn rests_on_broken(&self, requirement: &Requirement) -> bool {
+        let select = requirement.evidence.iter().flat_map(|at| match &at.value {
+            Evidence::Cases(e) => e.select.as_slice(),
+            Evidence::Checks(e) => e.select.as_slice(),
+            Evidence::Bench(e) => e.select.as_slice(),
+            Evidence::Faults(_) | Evidence::Document(_) => &[],
+        });
+        select.into_iter().any(|pattern| self.specs.broken.meets(pattern))
+    }
+
+    /// The pattern that was probably meant: the part that selects nothing by its nearest word.
+    fn meant(&self, pattern: &str, kind: TrialKind) -> String {
+        let own = || self.plan.iter().filter(|p| p.kind == kind);
+        let mut parts = pattern.split("::");
+        let stem = parts.next().unwrap_or_default();
+        if !own().any(|p| glob(stem, &p.stem)) {
+            return guess(stem, own().map(|p| p.stem.as_str()));
+        }
+        let cases = own().filter(|p| glob(stem, &p.stem)).map(|p| p.case.as_str());
+        parts.next().map(|case| guess(case, cases)).unwrap_or_default()
+    }
+
+    /// Where a word of an evidence was written: it may be some lines below the evidence itself.
+    fn written(&self, at: &At<Evidence>, word: &str) -> (u32, u32) {
+        let rows = self.r.source.text.lines().zip(1..).skip(at.line.saturating_sub(1) as usize);
+        let found = rows.take(LINES).find_map(|(row, line)| {
+            let from = row.find(word)?;
+            Some((line, row[..from].chars().count() as u32 + 1))
+        });
+        found.unwrap_or((at.line, at.column))
     }
 
     /// Not all refusals, not all by the definition; what it names is there.
@@ -190,16 +248,25 @@ impl Vacuity<'_, '_> {
         }
     }
 
+    fn faults(&self, requirement: &Requirement, at: &At<Evidence>) {
+        let Evidence::Faults(faults) = &at.value else { return };
+        for kill in &faults.kill {
+            if !kill.contains("::") || !self.specs.broken.meets(kill) {
+                self.fault(requirement, at, kill);
+            }
+        }
+    }
+
     fn fault(&self, requirement: &Requirement, at: &At<Evidence>, kill: &str) {
         let field = format!("{}.evidence.faults", requirement.id.value);
         let mutants = mutants_of(&self.specs.mutants, self.plan, requirement, kill);
         if mutants.is_empty() {
             let files = &self.specs.mutants;
             let ids = files.iter().flat_map(|f| f.list.iter().map(|m| m.id.value.as_str()));
-            let guess = nearest(kill, ids).map(|g| format!("; did you mean {g}?"));
-            let expected =
-                format!("a mutant of the requirement's ops{}", guess.unwrap_or_default());
-            self.r.note_value(at, "GATE_REF", &field, kill, &expected);
+            let id = kill.rsplit("::").next().unwrap_or(kill);
+            let expected = format!("a mutant of the requirement's ops{}", guess(id, ids));
+            let (line, column) = self.written(at, kill);
+            self.r.note_at(line, column, "GATE_REF", &field, kill, &expected);
         }
         for (op, mutant) in mutants {
             let Some(killer) = &mutant.killed_by else { continue };
@@ -215,16 +282,25 @@ impl Vacuity<'_, '_> {
         }
     }
 
-    /// A case of gate N that no requirement of gate N selects proves nothing.
+    /// A case of gate N that no requirement of gate N selects proves nothing; a problem per stem.
     fn orphans(&self) {
-        let mut told = BTreeSet::new();
+        let mut stems: BTreeMap<(&str, u8), BTreeSet<&str>> = BTreeMap::new();
         for trial in self.plan.iter().filter(|p| p.kind != TrialKind::Bench) {
             let mut own = self.requirements().filter(|(gate, _)| *gate == trial.gate);
-            if !own.any(|(_, r)| selected_by(r, trial)) && told.insert((&trial.stem, &trial.case)) {
-                let found = format!("{}::{}", trial.stem, trial.case);
-                let expected = format!("a requirement of gate {} that selects it", trial.gate);
-                self.r.push(Problem::of_file("ORPHAN", "gates.yaml", found, expected));
+            let is_orphan = !own.any(|(_, r)| selected_by(r, trial));
+            if is_orphan && !self.specs.broken.has(&trial.stem) {
+                stems.entry((&trial.stem, trial.gate)).or_default().insert(&trial.case);
             }
+        }
+        for ((stem, gate), cases) in stems {
+            let first = cases.first().copied().unwrap_or_default();
+            let more = match cases.len() - 1 {
+                0 => String::new(),
+                n => format!(" and {n} more of {stem}"),
+            };
+            let expected = format!("a requirement of gate {gate} that selects it");
+            let found = format!("{stem}::{first}{more}");
+            self.r.push(Problem::of_file("ORPHAN", "gates.yaml", found, expected));
         }
     }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::case::Family;
-use crate::gate::plan::{Planned, TrialKind, any_selects, glob};
+use crate::gate::plan::{Planned, TrialKind, any_selects};
 use crate::gate::tally::{Limit, Tally, beyond, outcome};
+use crate::glob::glob;
 use crate::report::Row;
 use crate::spec::gates::{
     BenchEvidence, ChecksEvidence, Evidence, FaultsEvidence, GateSpec, GatesFile, Requirement,

@@ -13,6 +13,7 @@ use crate::models::{
     Ask, At as Lies, Form, Generation, Hub, Load, ModelCase, Prompt, Refused, Way,
 };
 use crate::spec::mutants::version;
+use crate::spec::near::guess;
 use crate::spec::op_read::gate;
 use crate::spec::read::{At, Fields, Reader};
 use crate::spec::yaml::Node;
@@ -60,7 +61,8 @@ pub struct FileSpec {
     /// A published checkpoint.
     pub hub: Option<HubSpec>,
     /// The form that holds the same numbers: its goldens serve both.
-    pub weights: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub weights: Option<At<String>>,
 }
 
 /// A published checkpoint.
@@ -114,7 +116,9 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
         }
         for label in case.files.iter().flatten() {
             if !files.iter().any(|(known, _)| known.value == label.value) {
-                r.note_value(label, "GATE_REF", "files", &label.value, "a label of `files`");
+                let near = guess(&label.value, files.iter().map(|(l, _)| l.value.as_str()));
+                let expected = format!("a label of `files`{near}");
+                r.note_value(label, "GATE_REF", "files", &label.value, &expected);
             }
         }
     }
@@ -122,9 +126,12 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
         r.note_value(&model, "GATE_EMPTY", "files", "none", "one file and one case at least");
     }
     for (label, file) in &files {
-        let of = |known: &String| files.iter().any(|(l, _)| l.value == *known);
+        let of = |known: &At<String>| files.iter().any(|(l, _)| l.value == known.value);
         if let Some(weights) = file.weights.as_ref().filter(|w| !of(w)) {
-            r.note_value(label, "GATE_REF", "files.weights", weights, "a label of `files`");
+            let near = guess(&weights.value, files.iter().map(|(l, _)| l.value.as_str()));
+            let field = format!("files.{}.weights", label.value);
+            let expected = format!("a label of `files`{near}");
+            r.note_value(weights, "GATE_REF", &field, &weights.value, &expected);
         }
     }
     let files = files.into_iter().map(|(label, file)| (label.value, file)).collect();
@@ -178,7 +185,7 @@ fn file(r: &Reader<'_>, node: &Node, path: &str) -> Option<FileSpec> {
     let given = (f.find("path").is_some(), f.find("hub").is_some());
     let below = f.may("path", below_golden);
     let hub = f.may("hub", hub);
-    let weights = f.may("weights", Reader::id).map(|at| at.value);
+    let weights = f.may("weights", Reader::id);
     f.done();
     match given {
         (true, false) => Some(FileSpec { path: Some(below?), hub: None, weights }),
@@ -400,7 +407,7 @@ fn one(
     activations: Option<DType>,
 ) -> ModelCase {
     let stem = &file.model.value;
-    let weights = form.weights.as_ref().unwrap_or(label);
+    let weights = form.weights.as_ref().map_or(label, |at| &at.value);
     let golden = match &spec.ask {
         Ask::Load(_) => None,
         _ => {

@@ -47,7 +47,7 @@ pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
         let given = scope.file.inputs.iter().any(|(name, _)| name.value == operand.name)
             || spec.shape.iter().any(|(name, _)| name.value == operand.name);
         let omitted = spec.omit.iter().any(|o| o.value == operand.name);
-        if (!given && scope.clean || omitted) && spec.refuses.is_none() {
+        if (!given || omitted) && spec.refuses.is_none() {
             let field = format!("inputs.{}", operand.name);
             r.note_value(&spec.name, "MISSING_FIELD", &field, "nothing", "a required operand");
         }

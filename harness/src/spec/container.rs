@@ -64,14 +64,13 @@ pub struct BaseForm {
     pub beside: Option<Map<String, Value>>,
 }
 
-/// A metadata record: a key, and exactly one value under the name of its type.
+/// A metadata record: a key, and exactly one value under the name of its type, one of `u8 i8 u16
+/// i16 u32 i32 f32 bool string u64 i64 f64`, or `array` with one of these; the schema's rules have
+/// the types.
 #[derive(Debug, JsonSchema)]
 pub struct EntryForm {
     /// The key.
     pub key: String,
-    /// `u8 i8 u16 i16 u32 i32 f32 bool string u64 i64 f64`, or `array` with one of these.
-    #[schemars(flatten)]
-    pub value: Map<String, Value>,
 }
 
 /// A tensor.
@@ -158,9 +157,6 @@ pub struct EditForm {
     pub cut: Option<Value>,
     /// Bytes after the end, as hex.
     pub append: Option<String>,
-    /// Values of a field.
-    #[schemars(flatten)]
-    pub value: Map<String, Value>,
 }
 
 /// Reads a whole file, and makes every file that it describes once, so that an edit that does not

@@ -1,6 +1,6 @@
 //! The specs folder as a whole: every file is read, every error of every file is listed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,16 +10,20 @@ use crate::case::Case;
 use crate::container::ContainerCase;
 use crate::models::ModelCase;
 use crate::models::spec::{expand as expand_models, model_file};
+use crate::spec::broken::Broken;
 use crate::spec::container::{ContainerFile, container_file};
-use crate::spec::expand::{Bench, expand};
+use crate::spec::expand::{Bench, Expanded, expand};
 use crate::spec::gates::{GatesFile, gates_file};
 use crate::spec::known::{KnownFile, known_file};
 use crate::spec::mutants::{MutantsFile, mutants_file};
+use crate::spec::names;
+use crate::spec::near::{guess, one_of};
 use crate::spec::op::OpFile;
 use crate::spec::op_read::op_file;
-use crate::spec::problem::{Problem, nearest};
+use crate::spec::place::{Step, dotted, first, value};
+use crate::spec::problem::Problem;
 use crate::spec::read::Reader;
-use crate::spec::yaml::{Kind, Node, Source, parse};
+use crate::spec::yaml::{Node, Source, parse};
 use crate::tokens::TokenCase;
 use crate::tokens::spec::{expand as expand_tokens, tokenizer_file};
 
@@ -53,6 +57,10 @@ pub struct Specs {
     pub known: KnownFile,
     /// Files to be refused or opened, by stem.
     pub containers: Vec<ContainerFile>,
+    /// The text of every file, for the places of problems.
+    pub sources: BTreeMap<String, Source>,
+    /// The files that have a problem of their own.
+    pub broken: Broken,
 }
 
 /// One op's file and what it asks.
@@ -85,6 +93,23 @@ impl Specs {
         ops.chain(self.models.iter().filter_map(|c| c.golden.as_deref())).collect()
     }
 
+    /// A problem of the value that was written at `path` of a file; where nothing was, of the
+    /// nearest value on the way to it.
+    pub fn problem(
+        &self,
+        code: &'static str,
+        (file, path): (&str, &[Step<'_>]),
+        found: &str,
+        expected: &str,
+    ) -> Problem {
+        let Some(source) = self.sources.get(file) else {
+            return Problem::of_file(code, file, found, expected);
+        };
+        let ways: Vec<&[Step<'_>]> = (1..=path.len()).rev().map(|n| &path[..n]).collect();
+        let (line, column) = first(source, &ways).unwrap_or_default();
+        source.problem(code, line, column, &dotted(path), found, expected)
+    }
+
     /// Every bench.
     pub fn benches(&self) -> impl Iterator<Item = &Bench> {
         self.ops.iter().flat_map(|op| &op.benches)
@@ -106,7 +131,9 @@ pub fn read_folder(root: &Path, vocabulary: &Vocabulary<'_>) -> (Specs, Vec<Prob
     specs.ops.sort_by(|a, b| a.file.op.value.cmp(&b.file.op.value));
     specs.containers.sort_by(|a, b| a.container.value.cmp(&b.container.value));
     specs.mutants.sort_by(|a, b| a.mutants.value.cmp(&b.mutants.value));
-    check_mutants(&specs, &mut problems);
+    let of_mutants = mutant_problems(&specs);
+    specs.broken.extend(&of_mutants);
+    problems.extend(of_mutants);
     (specs, problems)
 }
 
@@ -162,60 +189,84 @@ pub fn read_file(
     let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
     let Some(stem) = name.strip_suffix(".yaml") else {
         let expected = "a .yaml file of a known kind";
+        specs.broken.note(file, "");
         problems.push(Problem::of_file("UNCLAIMED", file, name, expected));
         return;
     };
     let parsed = Source::new(file, bytes).and_then(|s| parse(&s).map(|node| (s, node)));
     let (source, node) = match parsed {
         Ok(pair) => pair,
-        Err(problem) => return problems.push(problem),
+        Err(problem) => {
+            specs.broken.note(file, "");
+            return problems.push(problem);
+        }
     };
+    specs.sources.insert(file.to_owned(), source.clone());
     let reader = Reader::new(&source);
+    read_kind(&reader, &node, (folder, stem), vocabulary, specs);
+    let own = reader.finish();
+    if !own.is_empty() {
+        let name = |key: &&str| value(&node, key).and_then(Node::text);
+        specs.broken.note(file, KINDS.iter().find_map(name).unwrap_or_default());
+    }
+    problems.extend(own);
+}
+
+/// What a file is, its folder says.
+fn read_kind(
+    reader: &Reader<'_>,
+    node: &Node,
+    (folder, stem): (&str, &str),
+    vocabulary: &Vocabulary<'_>,
+    specs: &mut Specs,
+) {
+    let file = reader.source.file.as_str();
     match (folder, stem) {
         ("ops", _) => {
-            if let Some(op) = read_op(&reader, &node, stem, vocabulary) {
+            if let Some(op) = read_op(reader, node, stem, vocabulary) {
                 specs.ops.push(op);
             }
         }
         ("mutants", _) => {
-            if let Some(mutants) = mutants_file(&reader, &node) {
-                same_stem(&reader, &node, "mutants", stem, &mutants.mutants.value);
+            if let Some(mutants) = mutants_file(reader, node) {
+                same_stem(reader, node, "mutants", stem, &mutants.mutants.value);
                 specs.mutants.push(mutants);
             }
         }
         ("containers", _) => {
-            if let Some(container) = container_file(&reader, &node) {
-                same_stem(&reader, &node, "container", stem, &container.container.value);
+            if let Some(container) = container_file(reader, node) {
+                same_stem(reader, node, "container", stem, &container.container.value);
                 specs.containers.push(container);
             }
         }
         ("tokenizers", _) => {
-            if let Some(tokens) = tokenizer_file(&reader, &node) {
-                same_stem(&reader, &node, "tokenizer", stem, &tokens.tokenizer.value);
+            if let Some(tokens) = tokenizer_file(reader, node) {
+                same_stem(reader, node, "tokenizer", stem, &tokens.tokenizer.value);
                 specs.tokens.extend(expand_tokens(&tokens, file));
             }
         }
         ("models", _) => {
-            if let Some(model) = model_file(&reader, &node) {
-                same_stem(&reader, &node, "model", stem, &model.model.value);
+            if let Some(model) = model_file(reader, node) {
+                same_stem(reader, node, "model", stem, &model.model.value);
                 specs.models.extend(expand_models(&model, file));
             }
         }
         ("", "gates") => {
-            specs.gates = gates_file(&reader, &node).unwrap_or_default();
-            specs.gates_source = Some(source.clone());
+            specs.gates = gates_file(reader, node).unwrap_or_default();
+            specs.gates_source = Some(reader.source.clone());
         }
-        ("", "known") => specs.known = known_file(&reader, &node).unwrap_or_default(),
+        ("", "known") => specs.known = known_file(reader, node).unwrap_or_default(),
         _ => {
-            let folders = ["containers", "models", "mutants", "ops", "tokenizers"];
-            let guess = nearest(folder, folders).map(|g| format!("; did you mean {g}/?"));
-            let guess = guess.unwrap_or_default();
-            let expected = format!("containers/, models/, mutants/, ops/ or tokenizers/{guess}");
+            let folders = ["containers/", "models/", "mutants/", "ops/", "tokenizers/"];
+            let near = guess(&format!("{folder}/"), folders);
+            let expected = format!("{}{near}", folders.join(", "));
             reader.push(Problem::of_file("UNCLAIMED", file, folder, expected));
         }
     }
-    problems.extend(reader.finish());
 }
+
+/// The keys under which files name their stem.
+const KINDS: [&str; 5] = ["op", "container", "tokenizer", "model", "mutants"];
 
 fn read_op(
     reader: &Reader<'_>,
@@ -224,18 +275,24 @@ fn read_op(
     vocabulary: &Vocabulary<'_>,
 ) -> Option<OpSpec> {
     let file = op_file(reader, node)?;
-    same_stem(reader, node, "op", stem, &file.op.value);
     let Some(signature) = vocabulary(&file.op.value) else {
         let known: Vec<_> =
             goldgate_engine::ops::ALL.iter().map(|op| op.signature().name).collect();
-        let expected = match nearest(&file.op.value, known.iter().copied()) {
-            Some(guess) => format!("an op; did you mean {guess}?"),
-            None => format!("one of {}", known.join(", ")),
-        };
+        let expected = format!("an op: {}", one_of(&file.op.value, &known));
         reader.note_value(&file.op, "ENUM", "op", &file.op.value, &expected);
         return None;
     };
-    let expanded = expand(reader, &file, signature);
+    same_stem(reader, node, "op", stem, &file.op.value);
+    // What is wrong in the head would be noted again by every case.
+    let lists = ["cases", "bench"];
+    if reader.is_clean_outside(&lists) {
+        names::head(reader, node, &file, signature);
+    }
+    let mut expanded = Expanded::default();
+    if reader.is_clean_outside(&lists) {
+        names::cases(reader, node, &file, signature);
+        expanded = expand(reader, &file, signature);
+    }
     if file.cases.is_empty() && reader.count() == 0 {
         reader.note_value(&file.op, "GATE_EMPTY", "cases", "none", "one case at least");
     }
@@ -245,53 +302,58 @@ fn read_op(
 
 fn same_stem(reader: &Reader<'_>, node: &Node, field: &str, stem: &str, name: &str) {
     if stem != name {
-        let key = match &node.kind {
-            Kind::Map(entries) => entries.iter().find(|(k, _)| k.text() == Some(field)),
-            _ => None,
-        };
-        let at = key.map_or(node, |(_, value)| value);
+        let at = value(node, field).unwrap_or(node);
         let expected = format!("{stem}, the stem of the file");
         reader.note_at(at.line, at.column, "ID_FORM", field, name, &expected);
     }
 }
 
-/// A mutant's case exists in its op's file and does not refuse.
-fn check_mutants(specs: &Specs, problems: &mut Vec<Problem>) {
-    for file in &specs.mutants {
-        let path = format!("mutants/{}.yaml", file.mutants.value);
-        let op = specs.ops.iter().find(|op| op.file.op.value == file.mutants.value);
-        let tokens: Vec<&TokenCase> =
-            specs.tokens.iter().filter(|c| c.stem == file.mutants.value).collect();
-        let models: Vec<&ModelCase> =
-            specs.models.iter().filter(|c| c.stem == file.mutants.value).collect();
-        if op.is_none() && tokens.is_empty() && models.is_empty() {
-            let expected = "the name of an op, a tokenizer or a model with a spec";
-            problems.push(Problem::of_file("ENUM", &path, &*file.mutants.value, expected));
-        }
-        for mutant in &file.list {
-            let at = |mut p: Problem| {
-                (p.place.line, p.place.column) = (mutant.id.line, mutant.id.column);
-                p.field = format!("list.{}", mutant.id.value);
-                p
-            };
-            if let Some(killer) = &mutant.killed_by
-                && op.is_none()
-                && !tokens.iter().any(|c| c.name == killer.value)
-                && !models.iter().any(|c| c.name == killer.value)
-            {
-                let expected = format!("a case of {}", file.mutants.value);
-                problems.push(at(Problem::of_file("GATE_REF", &path, &*killer.value, expected)));
-            }
-            let (Some(op), Some(killer)) = (op, &mutant.killed_by) else { continue };
-            let named = |c: &Case| c.name == killer.value;
-            if !op.file.cases.iter().any(|c| c.name.value == killer.value)
-                || op.cases.iter().any(named) && !op.cases.iter().any(|c| named(c) && answers(c))
-            {
-                let expected = format!("a case of {} that answers", file.mutants.value);
-                problems.push(at(Problem::of_file("GATE_REF", &path, &*killer.value, expected)));
+/// Mutants whose stem or case is not there, or refuses; of files that can be relied on.
+fn mutant_problems(specs: &Specs) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for file in specs.mutants.iter().filter(|f| !specs.broken.has(&f.mutants.value)) {
+        let stem = file.mutants.value.as_str();
+        let path = format!("mutants/{stem}.yaml");
+        let reader = match specs.sources.get(&path) {
+            Some(source) => Reader::new(source),
+            None => continue,
+        };
+        let (known, all) = killers(specs, stem);
+        if all.is_empty() {
+            let ops = specs.ops.iter().map(|op| op.file.op.value.as_str());
+            let stems = ops.chain(specs.tokens.iter().map(|c| c.stem.as_str()));
+            let stems = stems.chain(specs.models.iter().map(|c| c.stem.as_str()));
+            let near = guess(stem, stems);
+            let expected = format!("the name of an op, a tokenizer or a model with a spec{near}");
+            reader.note_value(&file.mutants, "ENUM", "mutants", stem, &expected);
+        } else {
+            for mutant in &file.list {
+                let Some(killer) = &mutant.killed_by else { continue };
+                if !known.contains(killer.value.as_str()) {
+                    let that =
+                        if all.contains(killer.value.as_str()) { " that answers" } else { "" };
+                    let near = guess(&killer.value, known.iter().copied());
+                    let expected = format!("a case of {stem}{that}{near}");
+                    let field = format!("list.{}.killed_by", mutant.id.value);
+                    reader.note_value(killer, "GATE_REF", &field, &killer.value, &expected);
+                }
             }
         }
+        problems.extend(reader.finish());
     }
+    problems
+}
+
+/// The cases of a stem that a mutant may name, and all of them.
+fn killers<'s>(specs: &'s Specs, stem: &str) -> (BTreeSet<&'s str>, BTreeSet<&'s str>) {
+    let op = specs.ops.iter().filter(|op| op.file.op.value == stem);
+    let cases = op.flat_map(|op| &op.cases);
+    let tokens = specs.tokens.iter().filter(|c| c.stem == stem).map(|c| c.name.as_str());
+    let models = specs.models.iter().filter(|c| c.stem == stem).map(|c| c.name.as_str());
+    let others: BTreeSet<&str> = tokens.chain(models).collect();
+    let answer = cases.clone().filter(|c| answers(c)).map(|c| c.name.as_str());
+    let known = answer.chain(others.iter().copied()).collect();
+    (known, cases.map(|c| c.name.as_str()).chain(others).collect())
 }
 
 fn answers(case: &Case) -> bool {

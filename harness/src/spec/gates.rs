@@ -9,7 +9,7 @@ use crate::case::Family;
 use crate::spec::forms;
 use crate::spec::mutants::version;
 use crate::spec::op_read::{dtypes, gate};
-use crate::spec::read::{At, Reader, is_id};
+use crate::spec::read::{At, Fields, Reader, is_id};
 use crate::spec::yaml::{Kind, Node};
 
 /// All gates.
@@ -290,42 +290,43 @@ fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
         return Some(At::new(node, Evidence::Bench(bench(r, value, &path)?)));
     }
     let mut f = r.fields(value, &path)?;
-    let count = |r: &Reader<'_>, n: &Node, p: &str| Some(r.int(n, p, 1, 1 << 20)? as usize);
-    let evidence = match kind {
-        "cases" => {
-            let select = f.need("select", patterns);
-            let at_least = f.need("at_least", count);
-            let evidence = CasesEvidence {
-                dtypes: f.may("dtypes", dtypes).unwrap_or_default(),
-                families: f.may("families", families).unwrap_or_default(),
-                goldens: f.may("goldens", count),
-                select: select?,
-                at_least: at_least?,
-            };
-            Evidence::Cases(evidence)
-        }
+    let count: Count = |r, n, p| Some(r.int(n, p, 1, 1 << 20)? as usize);
+    let read: Option<Evidence> = match kind {
+        "cases" => cases(&mut f, count),
         "checks" => {
             let (select, at_least) = (f.need("select", patterns), f.need("at_least", count));
-            Evidence::Checks(ChecksEvidence { select: select?, at_least: at_least? })
+            let both = select.zip(at_least);
+            both.map(|(select, at_least)| Evidence::Checks(ChecksEvidence { select, at_least }))
         }
         "faults" => {
             let kill = f.need("kill", |r, n, p| r.list(n, p, Reader::text));
-            Evidence::Faults(FaultsEvidence { kill: kill? })
+            kill.map(|kill| Evidence::Faults(FaultsEvidence { kill }))
         }
-        _ => {
-            let path = f.need("path", document_path);
-            let evidence = DocumentEvidence {
-                heading: f.may("heading", Reader::text),
-                names_every: f
-                    .may("names_every", |r, n, p| r.word(n, p, &[("op", "op")]).map(str::to_owned)),
-                runs: f.may("runs", Reader::flag).unwrap_or_default(),
-                path: path?,
-            };
-            Evidence::Document(evidence)
-        }
+        _ => document(&mut f),
     };
+    // Keys that nobody asked for are noted where one that is needed is missing, too.
     f.done();
-    Some(At::new(node, evidence))
+    Some(At::new(node, read?))
+}
+
+type Count = fn(&Reader<'_>, &Node, &str) -> Option<usize>;
+
+fn cases(f: &mut Fields<'_, '_>, count: Count) -> Option<Evidence> {
+    let (select, at_least) = (f.need("select", patterns), f.need("at_least", count));
+    let dtypes = f.may("dtypes", dtypes).unwrap_or_default();
+    let families = f.may("families", families).unwrap_or_default();
+    let goldens = f.may("goldens", count);
+    let (select, at_least) = select.zip(at_least)?;
+    Some(Evidence::Cases(CasesEvidence { select, at_least, dtypes, families, goldens }))
+}
+
+fn document(f: &mut Fields<'_, '_>) -> Option<Evidence> {
+    let path = f.need("path", document_path);
+    let heading = f.may("heading", Reader::text);
+    let names_every =
+        f.may("names_every", |r, n, p| r.word(n, p, &[("op", "op")]).map(str::to_owned));
+    let runs = f.may("runs", Reader::flag).unwrap_or_default();
+    Some(Evidence::Document(DocumentEvidence { path: path?, heading, names_every, runs }))
 }
 
 /// A path from the repository's root that stays below it.

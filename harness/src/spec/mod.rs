@@ -5,6 +5,8 @@
 //! ```
 
 mod awaited;
+pub mod broken;
+pub mod cause;
 pub mod container;
 pub mod expand;
 pub mod folder;
@@ -12,8 +14,11 @@ pub mod forms;
 pub mod gates;
 pub mod known;
 pub mod mutants;
+mod names;
+pub mod near;
 pub mod op;
 pub mod op_read;
+pub mod place;
 pub mod problem;
 pub mod read;
 pub mod schema;

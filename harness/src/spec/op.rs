@@ -239,6 +239,9 @@ pub struct CaseSpec {
     pub same_bits: Option<At<SameBitsSpec>>,
     /// Why the awaited result may be constant or all zero.
     pub constant_golden: Option<String>,
+    /// Whether it was read without a problem; what is not whole is not expanded.
+    #[schemars(skip)]
+    pub is_whole: bool,
 }
 
 /// What the machine must have.
@@ -307,6 +310,9 @@ pub struct BenchSpec {
     pub weights: Option<Vec<DType>>,
     /// The limit that the same run measures on the same card.
     pub against: Against,
+    /// Whether it was read without a problem; what is not whole is not expanded.
+    #[schemars(skip)]
+    pub is_whole: bool,
 }
 
 /// The limit that a bench is compared with.

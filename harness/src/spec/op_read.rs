@@ -94,7 +94,11 @@ fn weights(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<DType>> {
 
 fn type_list(r: &Reader<'_>, node: &Node, path: &str, all: &[DType]) -> Option<Vec<DType>> {
     let words = words(all, DType::name);
+    let before = r.count();
     let list = r.list(node, path, |r, n, p| Some((n.clone(), r.word(n, p, &words)?)))?;
+    if r.count() > before {
+        return None;
+    }
     if list.is_empty() {
         return r.fail(node, "RANGE", path, "one type at least");
     }
@@ -171,6 +175,7 @@ fn tolerance(r: &Reader<'_>, node: &Node, path: &str) -> Option<ToleranceSpec> {
 }
 
 fn case(r: &Reader<'_>, node: &Node, path: &str) -> Option<CaseSpec> {
+    let before = r.count();
     let mut f = r.fields(node, path)?;
     let (name, why) = (f.need("name", Reader::id), f.need("why", Reader::text));
     let (source, gate) = (f.may("source", Reader::text), f.may("gate", gate));
@@ -223,6 +228,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str) -> Option<CaseSpec> {
         refuses,
         same_bits,
         constant_golden,
+        is_whole: r.count() == before,
     })
 }
 
@@ -257,6 +263,7 @@ fn same_bits(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<SameBitsSpec>
 }
 
 fn bench(r: &Reader<'_>, node: &Node, path: &str) -> Option<BenchSpec> {
+    let before = r.count();
     let mut f = r.fields(node, path)?;
     let (name, why) = (f.need("name", Reader::id), f.need("why", Reader::text));
     let gate = f.may("gate", gate);
@@ -281,5 +288,6 @@ fn bench(r: &Reader<'_>, node: &Node, path: &str) -> Option<BenchSpec> {
         dtypes,
         weights,
         against: against?,
+        is_whole: r.count() == before,
     })
 }

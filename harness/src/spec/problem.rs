@@ -1,7 +1,8 @@
-//! What is wrong with a file, and where: one line for scripts, a snippet for people.
+//! What is wrong with a file, and where: one line that tools open, a snippet for people.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -16,19 +17,26 @@ pub struct Problem(Box<Facts>);
 pub struct Facts {
     /// The code of the kind of mistake: `YAML_DUP`, `UNKNOWN_FIELD` …
     pub code: &'static str,
-    /// Where it stands; line 0 is the file as a whole.
+    /// Where it was written; line 0 is the file as a whole.
     pub place: Place,
+    /// The folder that the file is below, as seen from the current one; empty where nobody said.
+    pub folder: PathBuf,
     /// The dotted name of the field; empty for the file as a whole.
     pub field: String,
-    /// What stands there.
+    /// What was written.
     pub found: String,
-    /// What may stand there.
+    /// What may be written.
     pub expected: String,
     /// The first of two places that contradict each other.
     pub also: Option<Place>,
+    /// Line and column of the same mistake further down in the same file.
+    pub again: Vec<(u32, u32)>,
     /// The lines around with a caret; empty where there is no line.
     pub snippet: String,
 }
+
+/// Further places that are named one by one; the others are counted.
+const NAMED: usize = 5;
 
 impl std::error::Error for Problem {}
 
@@ -57,29 +65,60 @@ impl Problem {
         Problem(Box::new(Facts {
             code,
             place: Place { file: file.to_owned(), line: 0, column: 0 },
+            folder: PathBuf::new(),
             field: String::new(),
             found: found.into(),
             expected: expected.into(),
             also: None,
+            again: Vec::new(),
             snippet: String::new(),
         }))
     }
 
-    /// The one line: `error[CODE] file=… line=… column=… field=… found=… expected=…`.
+    /// The file, as a terminal opens it from the current folder.
+    pub fn path(&self) -> String {
+        clean(&self.folder.join(&self.place.file).to_string_lossy())
+    }
+
+    /// One line, which editors and terminals open at the place:
+    /// `specs/ops/x.yaml:12:5: error[CODE]: field: found …, expected …`.
     pub fn line(&self) -> String {
-        let mut line = format!("error[{}] file={}", self.code, word(&self.place.file));
+        let mut place = self.path();
         if self.place.line > 0 {
-            line += &format!(" line={} column={}", self.place.line, self.place.column);
+            place += &format!(":{}:{}", self.place.line, self.place.column);
         }
+        format!("{place}: error[{}]: {}", self.code, self.message())
+    }
+
+    /// The same as an annotation of GitHub: `::error file=…,line=…,col=…,title=CODE::…`.
+    pub fn annotation(&self) -> String {
+        let text = |s: &str| s.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+        let value = |s: &str| text(s).replace(':', "%3A").replace(',', "%2C");
+        let mut place = format!("file={}", value(&self.path()));
+        if self.place.line > 0 {
+            place += &format!(",line={},col={}", self.place.line, self.place.column);
+        }
+        format!("::error {place},title={}::{}", self.code, text(&self.message()))
+    }
+
+    /// What is wrong, in words.
+    fn message(&self) -> String {
+        let mut text = String::new();
         if !self.field.is_empty() {
-            line += &format!(" field={}", word(&self.field));
+            text += &format!("{}: ", clean(&self.field));
         }
-        line += &format!(" found={} expected={}", word(&self.found), word(&self.expected));
+        text += &format!("found {}, expected {}", clean(&self.found), clean(&self.expected));
         if let Some(also) = &self.also {
-            let place = format!("{}:{}:{}", also.file, also.line, also.column);
-            line += &format!(" also={}", word(&place));
+            let file = clean(&self.folder.join(&also.file).to_string_lossy());
+            text += &format!("; first at {file}:{}:{}", also.line, also.column);
         }
-        line
+        if !self.again.is_empty() {
+            let lines = self.again.iter().take(NAMED).map(|(line, _)| line.to_string());
+            let lines = lines.collect::<Vec<_>>().join(", ");
+            let more = if self.again.len() > NAMED { " …" } else { "" };
+            text += &format!("; {} more of it: line {lines}{more}", self.again.len());
+        }
+        text
     }
 
     /// The same facts as JSON.
@@ -87,6 +126,7 @@ impl Problem {
         let mut facts = json!({
             "code": self.code,
             "file": self.place.file,
+            "path": self.path(),
             "line": self.place.line,
             "column": self.place.column,
             "pointer": self.field,
@@ -95,6 +135,10 @@ impl Problem {
         });
         if let Some(also) = &self.also {
             facts["also"] = json!({"file": also.file, "line": also.line, "column": also.column});
+        }
+        if !self.again.is_empty() {
+            let place = |(line, column): &(u32, u32)| json!({"line": line, "column": column});
+            facts["again"] = self.again.iter().map(place).collect();
         }
         facts
     }
@@ -110,10 +154,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Bare where it is one plain word, else quoted with every control character escaped.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_graphic() && c != '"';
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("{text:?}") }
+/// Text for a terminal: what does not print is escaped, quotes and backslashes stay.
+fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out
 }
 
 /// The line of `place` with one line before and after it, and a caret.
@@ -142,33 +192,6 @@ fn visible(c: char) -> char {
     if c.is_control() { '\u{fffd}' } else { c }
 }
 
-/// The word of `known` that is nearest to `word`, if one is near.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
-    known
-        .into_iter()
-        .map(|k| (distance(word, k), k))
-        .filter(|(d, _)| *d <= limit)
-        .min()
-        .map(|(_, k)| k)
-}
-
-/// Insertions, deletions and replacements between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,11 +202,12 @@ mod tests {
         p.place.line = 3;
         p.place.column = 7;
         p.field = "cases[0].name".into();
-        assert_eq!(
-            p.line(),
-            "error[TYPE] file=\"ops/a b.yaml\" line=3 column=7 field=cases[0].name \
-             found=\"\\u{1b}[31m\" expected=\"a number\""
-        );
+        let said = "error[TYPE]: cases[0].name: found \\u{1b}[31m, expected a number";
+        assert_eq!(p.line(), format!("ops/a b.yaml:3:7: {said}"));
+        p.folder = "../specs".into();
+        p.again = (4..12).map(|line| (line, 7)).collect();
+        let more = "; 8 more of it: line 4, 5, 6, 7, 8 …";
+        assert_eq!(p.line(), format!("../specs/ops/a b.yaml:3:7: {said}{more}"));
         assert_eq!(p.to_json()["pointer"], "cases[0].name");
     }
 
@@ -196,10 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_word_is_near() {
-        let known = ["tolerance", "cases", "dtypes"];
-        assert_eq!(nearest("tolerence", known), Some("tolerance"));
-        assert_eq!(nearest("dtype", known), Some("dtypes"));
-        assert_eq!(nearest("bench", known), None);
+    fn an_annotation_escapes_what_github_reads() {
+        let mut p = Problem::of_file("TYPE", "ops/a,b.yaml", "50%\n", "a: b");
+        assert_eq!(
+            p.annotation(),
+            "::error file=ops/a%2Cb.yaml,title=TYPE::found 50%25\\n, expected a: b"
+        );
+        (p.place.line, p.place.column) = (3, 7);
+        assert!(p.annotation().starts_with("::error file=ops/a%2Cb.yaml,line=3,col=7,title="));
     }
 }

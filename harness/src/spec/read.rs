@@ -4,7 +4,9 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Number, Value};
 
-use crate::spec::problem::{Problem, nearest};
+use crate::spec::cause::causes;
+use crate::spec::near::{nearest, one_of};
+use crate::spec::problem::Problem;
 use crate::spec::yaml::{Kind, Node, Source};
 
 /// A value and where it was written.
@@ -56,11 +58,9 @@ impl<'s> Reader<'s> {
         Reader { source, problems: RefCell::default() }
     }
 
-    /// What was noted, in the order of the file.
+    /// What was noted, in the order of the file, each cause once.
     pub fn finish(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|p| (p.place.line, p.place.column));
-        problems
+        causes(self.problems.into_inner())
     }
 
     /// Notes a problem at `node`.
@@ -102,6 +102,14 @@ impl<'s> Reader<'s> {
     /// How many problems there are.
     pub fn count(&self) -> usize {
         self.problems.borrow().len()
+    }
+
+    /// Whether nothing was noted outside the lists of these names.
+    pub fn is_clean_outside(&self, lists: &[&str]) -> bool {
+        let inside = |p: &Problem| {
+            lists.iter().any(|l| p.field.strip_prefix(l).is_some_and(|rest| rest.starts_with('[')))
+        };
+        self.problems.borrow().iter().all(inside)
     }
 
     /// A mapping with fields of known names.
@@ -238,9 +246,7 @@ impl<'s> Reader<'s> {
             return Some(*value);
         }
         let known: Vec<&str> = words.iter().map(|(w, _)| *w).collect();
-        let guess = nearest(text, known.iter().copied());
-        let guess = guess.map(|g| format!("; did you mean {g}?")).unwrap_or_default();
-        self.fail(node, "ENUM", path, &format!("one of {}{guess}", known.join(", ")))
+        self.fail(node, "ENUM", path, &one_of(text, &known))
     }
 
     /// Any value, as JSON: numbers, flags and null are bare, everything else is text.
@@ -340,7 +346,7 @@ impl<'n, 's> Fields<'n, 's> {
                 continue;
             }
             let expected = match nearest(name, self.known.iter().copied()) {
-                Some(guess) => format!("did you mean {guess}?"),
+                Some(guess) => format!("another key; did you mean {guess}?"),
                 None => format!("one of {}", self.known.join(", ")),
             };
             self.reader.note(key, "UNKNOWN_FIELD", &join(&self.path, name), &expected);

@@ -1,0 +1,64 @@
+//! Files that have an error of their own. What rests on them is not judged before they are mended,
+//! so that one mistake does not come back as hundreds.
+
+use std::collections::BTreeSet;
+
+use crate::glob::glob;
+use crate::spec::problem::Problem;
+
+/// What cannot be relied on for now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Broken {
+    /// The files, below the specs folder.
+    pub files: BTreeSet<String>,
+    /// Stems of their trials: the file's own, and the one that it names where that differs.
+    stems: BTreeSet<String>,
+}
+
+impl Broken {
+    /// Notes the files of `problems`.
+    pub fn extend(&mut self, problems: &[Problem]) {
+        for problem in problems {
+            self.note(&problem.place.file, "");
+        }
+    }
+
+    /// Notes a file, and the stem that it names.
+    pub fn note(&mut self, file: &str, named: &str) {
+        self.files.insert(file.to_owned());
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let stem = name.split_once(".y").map_or(name, |(stem, _)| stem);
+        if file.contains('/') {
+            self.stems.insert(stem.to_owned());
+        }
+        if !named.is_empty() {
+            self.stems.insert(named.to_owned());
+        }
+    }
+
+    /// Whether gates.yaml is among them.
+    pub fn has_gates(&self) -> bool {
+        self.files.contains("gates.yaml")
+    }
+
+    /// Whether trials of this stem may be missing.
+    pub fn has(&self, stem: &str) -> bool {
+        self.stems.contains(stem)
+    }
+
+    /// Whether a pattern `stem`, `stem::case` … selects trials that may be missing.
+    pub fn meets(&self, pattern: &str) -> bool {
+        let stem = pattern.split("::").next().unwrap_or_default();
+        self.stems.iter().any(|own| glob(stem, own))
+    }
+
+    /// Whether a trial `gate1::stem::case…` may be missing.
+    pub fn meets_trial(&self, name: &str) -> bool {
+        name.split("::").nth(1).is_some_and(|stem| self.has(stem))
+    }
+
+    /// Whether a golden `ops/stem/…` belongs to a case that may be missing.
+    pub fn meets_golden(&self, path: &str) -> bool {
+        path.split('/').nth(1).is_some_and(|stem| self.has(stem))
+    }
+}

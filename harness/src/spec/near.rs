@@ -1,0 +1,102 @@
+//! What was probably meant by a word that nothing knows.
+
+/// Words of other programs for words of ours.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("bfloat16", "bf16"),
+    ("double", "f64"),
+    ("float", "f32"),
+    ("float16", "f16"),
+    ("float32", "f32"),
+    ("float64", "f64"),
+    ("fp16", "f16"),
+    ("fp32", "f32"),
+    ("fp64", "f64"),
+    ("half", "f16"),
+    ("int32", "i32"),
+    ("uint8", "u8"),
+];
+
+/// The shortest word that may stand for one that it begins, as `eps` for `epsilon`.
+const SHORTEST: usize = 3;
+
+/// The word of `known` that is nearest to `word`, if one is near: a synonym, else the fewest edits,
+/// else one of which the other is the beginning.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let lower = word.to_ascii_lowercase();
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == lower).map(|(_, own)| *own);
+    if let Some(own) = known.iter().find(|k| Some(**k) == synonym) {
+        return Some(own);
+    }
+    // Of a word of one letter every other one is a single edit away.
+    let count = word.chars().count();
+    let limit = if count < 2 { 0 } else { (count / 3).max(1) };
+    let by_edits = known.iter().map(|k| (distance(&lower, &k.to_ascii_lowercase()), *k));
+    if let Some((_, k)) = by_edits.filter(|(d, _)| *d <= limit).min() {
+        return Some(k);
+    }
+    let begins = |k: &&&str| {
+        k.len().min(word.len()) >= SHORTEST && (k.starts_with(&lower) || lower.starts_with(**k))
+    };
+    known.iter().filter(begins).min_by_key(|k| k.len().abs_diff(word.len())).copied()
+}
+
+/// `; did you mean X?` where a word of `known` is near, else nothing.
+pub fn guess<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map(|k| format!("; did you mean {k}?")).unwrap_or_default()
+}
+
+/// What may be written: the near word alone, else the whole list.
+pub fn one_of(word: &str, known: &[&str]) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(k) => format!("another word; did you mean {k}?"),
+        None => format!("one of {}", known.join(", ")),
+    }
+}
+
+/// Insertions, deletions, replacements and exchanges of neighbours between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut next = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = row[j] + usize::from(a[i] != b[j]);
+            let mut best = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        let known = ["tolerance", "cases", "dtypes", "sizes", "why"];
+        assert_eq!(nearest("tolerence", known), Some("tolerance"));
+        assert_eq!(nearest("dtype", known), Some("dtypes"));
+        assert_eq!(nearest("szies", known), Some("sizes"));
+        assert_eq!(nearest("wyh", known), Some("why"));
+        assert_eq!(nearest("bench", known), None);
+        assert_eq!(nearest("epsilon", ["eps", "scale"]), Some("eps"));
+        assert_eq!(nearest("F16", ["f32", "f16", "bf16"]), Some("f16"));
+        assert_eq!(nearest("fp16", ["f32", "f16", "bf16"]), Some("f16"));
+        assert_eq!(nearest("float32", ["f32", "f16", "bf16"]), Some("f32"));
+        assert_eq!(nearest("fp8", ["f32", "f16", "bf16"]), None);
+    }
+
+    #[test]
+    fn neighbours_that_changed_places_are_one_edit() {
+        assert_eq!(distance("szies", "sizes"), 1);
+        assert_eq!(distance("", "ab"), 2);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

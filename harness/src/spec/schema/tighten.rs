@@ -1,0 +1,134 @@
+//! What the types of the schema cannot say: which keys exclude each other, which numbers and texts
+//! are none. `rules.json` is a merge patch over the definitions; lists of words come from the code
+//! that reads them.
+
+use goldgate_engine::ops;
+use goldgate_engine::tokenizer::Special;
+use goldgate_engine::tokenizer::split::Split;
+use goldgate_engine::weights::Code;
+use serde_json::{Map, Value, json};
+
+use crate::container::bytes::types;
+use crate::gate::vacuity::SUBJECTS;
+use crate::verdict::FailKind;
+
+const RULES: &str = include_str!("rules.json");
+
+/// The key that is replaced by an `enum` of the words that it names.
+const WORDS: &str = "$words";
+
+/// Texts that may be empty.
+const MAY_BE_EMPTY: [&str; 4] = ["text", "by", "replace", "string"];
+
+/// Applies every rule to the definitions.
+pub(super) fn tighten(definitions: &mut Map<String, Value>) {
+    // The text is compiled in, and a test reads it.
+    let rules: Map<String, Value> = serde_json::from_str(RULES).unwrap_or_default();
+    for (name, rule) in &rules {
+        if let Some(definition) = definitions.get_mut(name) {
+            merge(definition, rule);
+        }
+    }
+    for definition in definitions.values_mut() {
+        let Some(Value::Object(properties)) = definition.get_mut("properties") else { continue };
+        for (name, property) in properties {
+            everywhere(name, property);
+        }
+    }
+}
+
+/// What a property of that name is in every definition.
+fn everywhere(name: &str, property: &mut Value) {
+    let Value::Object(map) = property else { return };
+    let is = |map: &Map<String, Value>, word: &str| map.get("type").is_some_and(|t| t == word);
+    if name == "format" && is(map, "integer") {
+        limit(map, "const", json!(1));
+    } else if name == "gate" && is(map, "integer") {
+        limit(map, "enum", json!([1, 2, 3]));
+    } else if is(map, "string")
+        && !map.contains_key("pattern")
+        && !map.contains_key("enum")
+        && !MAY_BE_EMPTY.contains(&name)
+    {
+        map.insert("minLength".into(), 1.into());
+    }
+}
+
+fn limit(map: &mut Map<String, Value>, key: &str, value: Value) {
+    for key in ["format", "minimum", "maximum"] {
+        map.shift_remove(key);
+    }
+    map.insert(key.into(), value);
+}
+
+/// A merge patch by RFC 7396, with [`WORDS`].
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        target.clone_from(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Value::Object(map) = target else { return };
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(map.shift_remove(key)),
+            Value::String(name) if key == WORDS => {
+                map.insert("enum".into(), words(name).into());
+            }
+            value => merge(map.entry(key.clone()).or_insert(Value::Null), value),
+        }
+    }
+}
+
+/// The words of one kind, as they are read.
+fn words(kind: &str) -> Vec<&'static str> {
+    match kind {
+        "ops" => ops::ALL.iter().map(|op| op.signature().name).collect(),
+        "stored" => types(),
+        "codes" => Code::ALL.iter().map(|code| code.as_str()).collect(),
+        "special" => Special::ALL.iter().map(|special| special.name()).collect(),
+        "subjects" => SUBJECTS.to_vec(),
+        "fails" => FailKind::ALL.iter().map(|kind| kind.word()).collect(),
+        "vocabulary" => {
+            let own = ["bos_twice", "merges_reversed"].into_iter();
+            own.chain(Split::ALL.iter().map(|split| split.name())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::schema::definitions;
+
+    /// A rule of what is no more would bind nothing; a property that only a rule knows says what
+    /// it is.
+    #[test]
+    fn every_rule_has_its_place() {
+        let rules: Map<String, Value> = serde_json::from_str(RULES).expect("an object");
+        let (definitions, _) = definitions();
+        for (name, rule) in &rules {
+            let definition = definitions.get(name).unwrap_or_else(|| panic!("no {name}"));
+            let Some(Value::Object(properties)) = rule.get("properties") else { continue };
+            for (key, rule) in properties {
+                let there = !definition["properties"][key].is_null();
+                assert!(there || rule["description"].is_string(), "{name}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_of_words_has_some() {
+        let mut rest = RULES;
+        let mut found = 0;
+        while let Some((_, after)) = rest.split_once("\"$words\": \"") {
+            let (kind, after) = after.split_once('"').expect("a text");
+            assert!(!words(kind).is_empty(), "{kind}");
+            (rest, found) = (after, found + 1);
+        }
+        assert!(found >= 7, "{found}");
+    }
+}
