@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass
 class Result:
-    """A result: values float64 or ids, its stored type, and what is allowed (specs.md 3)."""
+    """A result: values float64 or ids, its stored type, and what is allowed (specs/README.md)."""
 
     values: np.ndarray
     stored: str

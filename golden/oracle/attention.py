@@ -58,7 +58,7 @@ def visible(position: int, window: int) -> np.ndarray:
 
 
 def attend(q, k, v, scale: float, sink: float | None, q_: Question) -> Head:
-    """softmax(scale·q·kᵀ, sink)·v of one row of one head, with its slack (specs.md 3).
+    """softmax(scale·q·kᵀ, sink)·v of one row of one head, with its slack (specs/README.md).
 
     q [d], k, v [T,d]. E_j = product(d)·scale·M_qk,j + 2|s_j| + 2|s_j - m| + 4; slack =
     Σ p_j·E_j·|v_j - y| + product(T)·M_pv + (2·tiles + 8)·|y|; the sink is a term with v = 0.

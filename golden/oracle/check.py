@@ -11,6 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import packages
+
+packages.need("requirements.txt", "numpy", "gguf")
+
 import gguf
 import numpy as np
 
@@ -248,7 +252,7 @@ def half_ulp(r: np.ndarray, stored: str) -> np.ndarray:
 
 
 def load(o: np.ndarray, r: np.ndarray, slack: np.ndarray, stored: str) -> float:
-    """The largest share of the allowance beyond half an ulp that is used (specs.md 3)."""
+    """The largest share of the allowance beyond half an ulp that is used (specs/README.md)."""
     beyond = np.maximum(np.abs(o.astype(np.float64) - r) - half_ulp(r, stored), 0)
     return float((beyond / np.maximum(2.0**-24 * slack.astype(np.float64), 1e-300)).max())
 

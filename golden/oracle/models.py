@@ -1,4 +1,4 @@
-"""The oracle for models: speaks the wire (wire.md) on stdin and stdout; float64 and transformers.
+"""The oracle for models: speaks docs/wire.md on stdin and stdout; float64 and transformers.
 
 The one question is `golden`: a `kind` (stage, logits, generation, perplexity), the `path` of a
 folder or a GGUF file, the `hf` folder of the same model, a `text` or the tensor `ids`, what the
@@ -13,6 +13,10 @@ import json
 import sys
 from functools import lru_cache, partial
 from pathlib import Path
+
+import packages
+
+packages.need("requirements.txt", "numpy", "gguf")
 
 import numpy as np
 
@@ -68,7 +72,11 @@ def reference(path: Path) -> Reference:
 @lru_cache(maxsize=2)
 def transformers(path: Path, hf: Path | None):
     """The second witness."""
-    import hooks  # needs torch: a machine without it can still say hello
+    # A machine without torch can still say hello.
+    names = ("torch", "transformers", "tokenizers", "safetensors")
+    if line := packages.missing("requirements-models.txt", *names):
+        raise Unsupported(line)
+    import hooks
 
     return hooks.Transformers(path, hf)
 

@@ -1,4 +1,4 @@
-"""The oracle for ops: speaks the wire (wire.md) on stdin and stdout; numpy, float64.
+"""The oracle for ops: speaks docs/wire.md on stdin and stdout; numpy, float64.
 
 A question with the key `golden` is answered by the unrounded golden (F64), its slack, the terms
 of kept roundings and the answers of wrong formulas. Without it the oracle is a plain subject:
@@ -9,6 +9,10 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+
+import packages
+
+packages.need("requirements.txt", "numpy")
 
 import numpy as np
 

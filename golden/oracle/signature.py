@@ -19,7 +19,7 @@ INDEX = 2**31 - 1
 
 
 class Refused(Exception):
-    """A malformed question: kind of wire.md 8, operand or attribute, message."""
+    """A malformed question: kind of docs/wire.md 8, operand or attribute, message."""
 
     def __init__(self, kind: str, operand: str, message: str):
         super().__init__(f"{kind}: {operand}: {message}")

@@ -1,4 +1,4 @@
-"""The slack of each op: first-order error of a legal kernel, in units of 2^-24 (specs.md 3).
+"""The slack of each op: first-order error of a legal kernel, in units of 2^-24 (specs/README.md).
 
 `root` is √K, or K where sequential sums are allowed; `product` is 6√K, plus K/8 on the tensor
 core. M of a sum is the larger of its largest |partial sum| and of √Σ terms²; Q is √Σ terms².

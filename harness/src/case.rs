@@ -68,7 +68,7 @@ impl Case {
     }
 }
 
-/// The families of specs.md: what kind of mistakes the inputs can show.
+/// The families of inputs (`Fills` in specs/README.md): what kind of mistakes the inputs can show.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -112,7 +112,7 @@ pub struct Input {
     pub key: [String; 3],
 }
 
-/// How a tensor is filled (specs.md 2).
+/// How a tensor is filled (`Fills` in specs/README.md).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fill {
     /// Low end, high end.
@@ -196,7 +196,7 @@ pub struct Written {
     pub half_unit: f64,
 }
 
-/// What is allowed beyond half an ulp of the stored type (specs.md 3).
+/// What is allowed beyond half an ulp of the stored type (`What is allowed` in specs/README.md).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tolerance {
     /// The rule.

@@ -98,6 +98,51 @@ pub fn commands(text: &str) -> Vec<Shown> {
     shown
 }
 
+/// Options whose value names what a command writes; `>` does too.
+const WRITES: &[&str] = &["--into", "--out", "--reports"];
+
+/// The words of a command, quotes and the `=` of an option opened; a redirection ends in `>`.
+fn words(command: &str) -> Vec<&str> {
+    let ends = |c: char| c.is_whitespace() || "'\"=<|;&()".contains(c);
+    let words = command.split(ends).flat_map(|word| word.split_inclusive('>'));
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+/// The paths that a command writes.
+fn written<'c>(words: &[&'c str]) -> Vec<&'c str> {
+    let names = |word: &str| WRITES.contains(&word) || word.ends_with('>');
+    words.windows(2).filter(|pair| names(pair[0])).map(|pair| pair[1]).collect()
+}
+
+/// Why commands of a page cannot run, one entry per command: `lacks` says what a command lacks
+/// here. A command that names a path which a skipped one would have written, or a file below it,
+/// would fail or read what an older run has left, so it is skipped as well.
+pub fn skipped(page: &[Shown], lacks: impl Fn(&str) -> Option<String>) -> Vec<Option<String>> {
+    let mut absent: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut reasons = Vec::new();
+    for shown in page {
+        let words = words(&shown.command);
+        let written = written(&words);
+        let below = |word: &str, path: &str| {
+            word.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let rests = absent.iter().find(|(path, _)| {
+            words.iter().any(|word| below(word, path) && !written.contains(word))
+        });
+        let rests = rests.map(|(path, line)| format!("line {line}, skipped, writes {path}"));
+        let reason = lacks(&shown.command).or(rests);
+        for path in written {
+            match reason {
+                Some(_) => absent.insert(path, shown.line),
+                // Written after all: what follows rests on this one.
+                None => absent.remove(path),
+            };
+        }
+        reasons.push(reason);
+    }
+    reasons
+}
+
 /// Whether printed lines are those that were said: a line `…` stands for any lines, a `…` inside a
 /// line for any text.
 pub fn agrees(said: &[String], printed: &[&str]) -> bool {
@@ -260,5 +305,37 @@ mod tests {
         assert_eq!(shown.len(), 2);
         assert_eq!((shown[0].line, shown[0].said.as_slice()), (3, &["30 ops".to_owned()][..]));
         assert_eq!(specs(text), ["format: 1\n"]);
+    }
+
+    #[test]
+    fn what_rests_on_a_skipped_command_is_skipped() {
+        let page = "```console\n\
+            $ goldgate run a --on 'mine=python3 x.py' --reports target/mine\n\
+            $ goldgate report show target/mine a\n\
+            $ goldgate report diff target/mine/report.json target/b --out=target/c\n\
+            $ goldgate report show target/c\n\
+            $ goldgate report show target/mine-too docs\n\
+            $ goldgate run b --reports target/mine\n\
+            $ goldgate report verify target/mine\n\
+            $ python3 x.py >target/d\n\
+            $ goldgate inspect target/d; echo $?\n```\n";
+        let python = |c: &str| c.contains("python3 ").then(|| "no python3".to_owned());
+        let reasons = skipped(&commands(page), python);
+        let reasons: Vec<&str> = reasons.iter().map(|r| r.as_deref().unwrap_or("runs")).collect();
+        assert_eq!(
+            reasons,
+            [
+                "no python3",
+                "line 2, skipped, writes target/mine",
+                "line 2, skipped, writes target/mine",
+                "line 4, skipped, writes target/c",
+                "runs",
+                "runs",
+                "runs",
+                "no python3",
+                "line 9, skipped, writes target/d",
+            ]
+        );
+        assert!(skipped(&commands(page), |_| None).iter().all(Option::is_none));
     }
 }

@@ -40,6 +40,35 @@ fn copy(model: &str) -> tempfile::TempDir {
     folder
 }
 
+#[test]
+fn an_oracle_without_its_packages_says_how_to_install_them() {
+    // -S leaves out the folder of installed packages, on a machine that has them too.
+    let without = |script: &str| format!("python3 -S golden/oracle/{script}");
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("not run: no python3 here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let golden = folder.path().to_str().expect("a path");
+    let (ops, models) = (without("ops.py"), without("models.py"));
+    let by = ["--by", &ops, "--models-by", &models, "--golden", golden];
+    let (code, line) = refused(&[&["golden", "make", "layernorm::ragged"], &by[..]].concat());
+    assert_eq!((code, line.lines().count()), (Some(4), 1), "{line}");
+    assert!(line.starts_with("error: the oracle ") && line.contains("no numpy"), "{line}");
+    assert!(line.ends_with("-m pip install -r golden/oracle/requirements.txt"), "{line}");
+}
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_build_without_downloads_says_how_to_get_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let into = folder.path().to_str().expect("a path");
+    let words = ["fetch", "qwen2.5-0.5b-instruct::q4_k_m", "--into", into];
+    let (code, line) = refused(&words);
+    assert_eq!((code, line.lines().count()), (Some(4), 1), "{line}");
+    assert!(line.contains("--features hub") && line.contains("--models"), "{line}");
+}
+
 const TEXT: &str = "golden/models/text/chapter-12.txt";
 const QWEN2: &str = "golden/models/qwen2-tiny/hf";
 

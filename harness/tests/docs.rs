@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use goldgate::documents::{Shown, agrees, commands};
+use goldgate::documents::{Shown, agrees, commands, skipped};
 
 /// Codes of `goldgate check` that a spec may give because it stands alone on its page.
 const ALONE: &[&str] = &["COVERAGE", "GATE_EMPTY"];
@@ -91,18 +91,12 @@ fn printed(command: &str, scratch: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Whether `command` can run here; what it lacks is told.
-fn can_run(command: &str, numpy: bool) -> bool {
-    let begins = |words: &[&str]| words.iter().any(|word| command.starts_with(word));
-    if begins(&["cargo run -- "]) && Path::new("/dev/nvidiactl").exists() {
-        eprintln!("not run, it would ask the device that is here: {command}");
-        return false;
+/// What a command lacks here, if it is one that is run.
+fn lacks(command: &str, numpy: bool) -> Option<String> {
+    if command.starts_with("cargo run -- ") && Path::new("/dev/nvidiactl").exists() {
+        return Some("it would ask the device that is here".to_owned());
     }
-    if command.contains("python3 ") && !numpy {
-        eprintln!("not run, no python3 with numpy here: {command}");
-        return false;
-    }
-    begins(&["goldgate ", "python3 ", "cargo run -- "])
+    (command.contains("python3 ") && !numpy).then(|| "no python3 with numpy here".to_owned())
 }
 
 #[test]
@@ -110,14 +104,19 @@ fn every_console_block_prints_what_it_says() {
     let numpy = Command::new("python3").args(["-c", "import numpy"]).output();
     let numpy = numpy.is_ok_and(|output| output.status.success());
     let scratch = tempfile::tempdir().expect("a scratch folder");
+    let ours = ["goldgate ", "python3 ", "cargo run -- "];
     let (mut ran, mut broken) = (0, Vec::new());
     for (page, text) in pages() {
         for (first, lines) in blocks(&text, "console") {
             let begins = lines.first().is_some_and(|line| line.starts_with("$ "));
             assert!(begins, "{page}:{first}: a block begins with a command");
         }
-        for Shown { line, command, said } in commands(&text) {
-            if !can_run(&command, numpy) {
+        let mut shown = commands(&text);
+        shown.retain(|shown| ours.iter().any(|word| shown.command.starts_with(word)));
+        let reasons = skipped(&shown, |command| lacks(command, numpy));
+        for (Shown { line, command, said }, reason) in shown.into_iter().zip(reasons) {
+            if let Some(reason) = reason {
+                eprintln!("{page}:{line}: not run: {reason}: {command}");
                 continue;
             }
             ran += 1;

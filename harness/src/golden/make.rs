@@ -47,6 +47,14 @@ pub enum OracleError {
         /// Why.
         source: FrameError,
     },
+    /// It says itself why it cannot answer: a package that it lacks, with the command for it.
+    #[error("the oracle {command:?} cannot answer: {message}")]
+    Failed {
+        /// As given.
+        command: String,
+        /// Its own words.
+        message: String,
+    },
     /// It ended with a question open.
     #[error("the oracle {command:?} ended with a question open; its stderr says why")]
     Ended {
@@ -106,6 +114,10 @@ impl Oracle {
             "call": "hello", "wire": [1], "harness": harness, "max_frame": MAX_FRAME,
         });
         let answer = oracle.ask(hello, BTreeMap::new())?;
+        if let Some(message) = answer.json.pointer("/failed/message").and_then(Value::as_str) {
+            let message = message.to_owned();
+            return Err(OracleError::Failed { command: command.to_owned(), message });
+        }
         let name = answer.json.pointer("/ok/subject/name").and_then(Value::as_str);
         match name {
             Some("goldgate-engine") | None => {

@@ -30,7 +30,7 @@ fn types_are_those_of_published_files() {
     assert_eq!(types("gpt2-124m", "f16")[&DType::F16], 49);
 }
 
-/// Bytes of weights that models.md and published files have, in MB.
+/// Bytes of weights that the published files have, in MB.
 #[test]
 fn sizes_are_those_of_published_models() {
     for (name, mix, low, high) in [
