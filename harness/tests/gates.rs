@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use goldgate::cli::{Failure, Folders};
+use goldgate::cli::{Failure, Folders, closing};
 use goldgate::mutate::{Fate, Planted, listed};
 use goldgate::report::Row;
 use goldgate::report::publish::gate_lines;
@@ -20,7 +21,10 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut session = match Session::open(request()) {
+    let began = Instant::now();
+    let request = request();
+    let mut reports = request.reports.clone();
+    let mut session = match Session::open(request) {
         Ok(session) => session,
         Err(failure) => {
             if let Failure::Problems(problems) = &failure {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
     }
     if !whole && variable("GOLDGATE_REPORTS").is_none() {
         session.write_no_report();
+        reports = None;
     }
     if chosen.is_empty() {
         return libtest_mimic::run(&arguments, trials).exit_code();
@@ -69,7 +74,8 @@ fn main() -> ExitCode {
     let mut invalid = true;
     match background.join() {
         Ok(Ok(told)) => {
-            gate_lines(&told.report).iter().for_each(|line| eprintln!("{line}"));
+            let lines = closing::lines(&told, reports.as_deref(), began.elapsed());
+            lines.iter().chain(&gate_lines(&told.report)).for_each(|line| eprintln!("{line}"));
             invalid = !told.weighed.invalid.is_empty();
         }
         Ok(Err(failure)) => eprintln!("error: {failure}"),

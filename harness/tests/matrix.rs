@@ -345,7 +345,7 @@ fn a_known_failure_is_known_in_every_kind() {
     let (since, expires) = (day(0), day(30));
     let entries = KINDS.iter().map(|kind| {
         format!(
-            "  - case: {}\n    fails: crashed\n    device: \"*\"\n    reason: the mock's own wish\n    \
+            "  - case: {}\n    fails: crashed\n    device: \"*\"\n    reason: the mock's wish\n    \
              owner: the matrix\n    since: {since}\n    expires: {expires}\n",
             kind.trial
         )

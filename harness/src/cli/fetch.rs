@@ -1,5 +1,5 @@
-//! `goldgate fetch`: published checkpoints, into the cache of the hub. What is there already needs no
-//! network; `download` alone asks one, in a build with the feature `hub`.
+//! `goldgate fetch`: published checkpoints, into the cache of the hub. What is there already needs
+//! no network; `download` alone asks one, in a build with the feature `hub`.
 
 #[cfg(feature = "hub")]
 mod download;
@@ -114,8 +114,8 @@ use download::download;
 #[cfg(not(feature = "hub"))]
 fn download(hub: &Hub, _: Option<&Path>) -> Result<Outcome, Failure> {
     Err(Failure::Absent(format!(
-        "this goldgate was built without downloads: `cargo run --features hub -- fetch …` has them; \
-         or {}",
+        "this goldgate was built without downloads: `cargo run --features hub -- fetch …` has \
+         them; or {}",
         by_hand(hub)
     )))
 }

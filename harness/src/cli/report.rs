@@ -8,7 +8,7 @@ use crate::cli::folders::{Folders, nothing, selects};
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::gate;
 use crate::report::blocks::again;
-use crate::report::diff::diff;
+use crate::report::diff::{Bits, bits, diff};
 use crate::report::document::ReadError;
 use crate::report::provenance::{file_hash, folder_hash};
 use crate::report::publish::{gate_lines, publish};
@@ -50,6 +50,9 @@ pub struct Diff {
     old: PathBuf,
     /// The report after.
     new: PathBuf,
+    /// Compare the bits of every answer that both have; exit 1 where some differ.
+    #[arg(long)]
+    bits: bool,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
@@ -192,7 +195,11 @@ fn totals(report: &Document) -> String {
 }
 
 fn compare(args: &Diff) -> Result<Exit, Failure> {
-    let diff = diff(&read(&args.old)?, &read(&args.new)?);
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    if args.bits {
+        return compare_bits(&bits(&old, &new), args.json);
+    }
+    let diff = diff(&old, &new);
     if args.json {
         say_json(&serde_json::to_value(&diff).map_err(std::io::Error::from)?)?;
     } else {
@@ -202,6 +209,23 @@ fn compare(args: &Diff) -> Result<Exit, Failure> {
         say(if diff.nothing() { "nothing moved" } else { "" }.trim_end())?;
     }
     Ok(if diff.worse() { Exit::No } else { Exit::Yes })
+}
+
+fn compare_bits(found: &Bits, json: bool) -> Result<Exit, Failure> {
+    if json {
+        say_json(&serde_json::to_value(found).map_err(std::io::Error::from)?)?;
+    } else {
+        let Bits { same, other, one_sided } = found;
+        for name in other.iter().take(MOST) {
+            say(&format!("other bits  {name}"))?;
+        }
+        let (others, one_sided) = (other.len(), one_sided.len());
+        say(&format!("{same} rows have the same bits, {others} others, {one_sided} on one side"))?;
+        if *same + others == 0 {
+            return Err(Failure::Absent("no row has bits in both reports".to_owned()));
+        }
+    }
+    Ok(if found.other.is_empty() { Exit::Yes } else { Exit::No })
 }
 
 fn merge_all(args: &Merge) -> Result<Exit, Failure> {

@@ -60,6 +60,35 @@ pub struct Moved {
     pub is: f64,
 }
 
+/// The answers of two reports, bit by bit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bits {
+    /// How many rows have the same bits.
+    pub same: usize,
+    /// Rows with other bits.
+    pub other: Vec<String>,
+    /// Rows that only one of the reports has bits of.
+    pub one_sided: Vec<String>,
+}
+
+/// Compares the bits of the rows of two reports, whatever was judged of them.
+pub fn bits(old: &Report, new: &Report) -> Bits {
+    let hashes = |report: &Report| -> BTreeMap<String, String> {
+        let rows = report.rows.iter();
+        rows.filter_map(|row| Some((row.name.clone(), row.bits.clone()?))).collect()
+    };
+    let (old, new) = (hashes(old), hashes(new));
+    let mut found = Bits::default();
+    for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        match (old.get(name), new.get(name)) {
+            (Some(was), Some(is)) if was == is => found.same += 1,
+            (Some(_), Some(_)) => found.other.push(name.clone()),
+            _ => found.one_sided.push(name.clone()),
+        }
+    }
+    found
+}
+
 impl Diff {
     /// Whether something got worse: a row that passed and no longer does, a gate that was met, a
     /// fault that survives now, a case that is gone.
@@ -251,6 +280,21 @@ fn origins(report: &Report) -> Words {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bits_are_compared_row_by_row() {
+        let report = |hashes: &[Option<&str>]| {
+            let mut report = crate::report::samples::report();
+            let rows = report.rows.iter_mut().zip(hashes);
+            rows.for_each(|(row, bits)| row.bits = bits.map(str::to_owned));
+            report
+        };
+        let old = report(&[Some("a"), Some("b"), None]);
+        let new = report(&[Some("a"), Some("c"), Some("d")]);
+        let found = bits(&old, &new);
+        let counts = (found.same, found.other.len(), found.one_sided.len());
+        assert_eq!(counts, (1, 1, 1), "{found:?}");
+    }
     use crate::report::samples;
     use crate::verdict::Verdict;
 

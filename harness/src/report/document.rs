@@ -295,6 +295,8 @@ fn readable(_: &Path) -> io::Result<()> {
 pub struct Writer {
     folder: PathBuf,
     rows: File,
+    /// Held while the report is written; the system lets it go with the process.
+    _lock: File,
 }
 
 impl Writer {
@@ -304,10 +306,12 @@ impl Writer {
     /// A folder that cannot be written.
     pub fn begin(folder: &Path, planned: &Report) -> io::Result<Writer> {
         std::fs::create_dir_all(folder)?;
+        let lock = lock(folder)?;
+        remove_pages(folder)?;
         let rows = folder.join("rows.jsonl");
         replace(&rows, b"")?;
         let rows = File::options().append(true).open(rows)?;
-        let writer = Writer { folder: folder.to_path_buf(), rows };
+        let writer = Writer { folder: folder.to_path_buf(), rows, _lock: lock };
         let incomplete = Some("the run did not come to its end".to_owned());
         writer.write(&Report { incomplete, ..planned.clone() })?;
         Ok(writer)
@@ -333,6 +337,33 @@ impl Writer {
     }
 }
 
+/// One run writes a folder at a time: two would lose each other's reports. The folder itself is
+/// what is locked, so that no file is left behind.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::open(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("{}: another run is writing there", folder.display()),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Pages of the run before say nothing of this one.
+fn remove_pages(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let gate = name.starts_with("gate-") && name.ends_with(".md");
+        if gate || ["report.html", "junit.xml"].contains(&&*name) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes report.json, sealed, by rename.
 ///
 /// # Errors
@@ -343,4 +374,22 @@ pub fn write(folder: &Path, report: &Report) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(&sealed)?;
     text.push(b'\n');
     replace(&folder.join("report.json"), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_begins_removes_the_pages_before_it_and_refuses_a_second() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let page = folder.path().join("gate-1.md");
+        std::fs::write(&page, "MET").expect("written");
+        let first = Writer::begin(folder.path(), &Report::default()).expect("begun");
+        assert!(!page.exists());
+        let second = Writer::begin(folder.path(), &Report::default()).expect_err("refused");
+        assert!(second.to_string().contains("another run is writing there"), "{second}");
+        drop(first);
+        Writer::begin(folder.path(), &Report::default()).expect("begun again");
+    }
 }

@@ -72,19 +72,21 @@ fn every_dependency_is_used() {
     let workspace = read("Cargo.toml");
     let mut broken = Vec::new();
     let mut asked = BTreeSet::new();
-    let packages = ["engine", "harness"].map(|folder| (folder, read(&format!("{folder}/Cargo.toml"))));
+    let packages =
+        ["engine", "harness"].map(|folder| (folder, read(&format!("{folder}/Cargo.toml"))));
     for (folder, manifest) in &packages {
         let sources = files(folder, &["rs"]);
         let inside = |name: &str, folders: &[&str]| {
             let of = |part: &&str| name.starts_with(&format!("{folder}/{part}/"));
-            folders.is_empty() || folders.iter().any(|part| of(&part))
+            folders.is_empty() || folders.iter().any(|part| of(part))
         };
         for (list, folders) in [("dependencies", SHIPPED), ("dev-dependencies", &[][..])] {
             for name in names(manifest, list) {
                 let word = name.replace('-', "_");
                 let mut places = sources.iter().filter(|(name, _)| inside(name, folders));
                 if !places.any(|(_, source)| uses(source, &word)) {
-                    broken.push(format!("{folder}/Cargo.toml: [{list}] {name}: no source names it"));
+                    broken
+                        .push(format!("{folder}/Cargo.toml: [{list}] {name}: no source names it"));
                 }
                 asked.insert(name);
             }

@@ -69,9 +69,10 @@ fn every_page_that_is_named_is_there() {
 
 #[test]
 fn a_name_is_a_whole_path_and_no_pattern() {
-    let text = "see (docs/a.md), `b.yaml`: specs/ops/<op>.yaml, *.yaml, file://c.md. [x](../d.md#e) .md";
+    let text =
+        "see (docs/a.md), `b.yaml`: specs/ops/<op>.yaml, *.yaml, file://c.md. [x](../d.md#e) .md";
     assert_eq!(named(text), ["docs/a.md", "b.yaml", "../d.md"]);
-    assert_eq!(prose("a.rs", "let x = \"a.md\"; // b.md"), " // b.md");
+    assert_eq!(prose("a.rs", concat!("let x = \"a.md\"; /", "/ b.md")), concat!(" /", "/ b.md"));
     assert_eq!(prose("a.rs", "let x = \"file://a.md\";"), "");
     assert!(is_there("docs/wire.md", "kernels.md") && !is_there("docs/wire.md", "absent.md"));
 }
