@@ -43,8 +43,8 @@ fn view(slot: Id, shape: &[usize]) -> View {
 }
 
 /// Adds to a model's Program, whose calls want one row, the choice of the next token; a call then
-/// leaves `tokens` and `positions` as the next one needs them. The states `length` [1] (tokens of
-/// the sequence), `draws` [2] and `seen` [vocabulary / 32] are set before the first call.
+/// leaves `tokens` and `positions` as the next one needs them. The states `length` \[1\] (tokens of
+/// the sequence), `draws` \[2\] and `seen` [vocabulary / 32] are set before the first call.
 ///
 /// # Panics
 /// If the Program has no tokens or logits.
@@ -109,8 +109,8 @@ pub fn append(program: &Program, vocabulary: usize, sampling: &Sampling) -> Prog
     p
 }
 
-/// [`append`] with the seed in a state, `seed` [2], the lower word first, in place of the one that
-/// `sampling` names: so sequences that share their steps have seeds of their own.
+/// [`append`] with the seed in a state, `seed` \[2\], the lower word first, in place of the one
+/// that `sampling` names: so sequences that share their steps have seeds of their own.
 pub fn append_keyed(program: &Program, vocabulary: usize, sampling: &Sampling) -> Program {
     let mut p = append(program, vocabulary, sampling);
     let seed = p.slot("seed", Kind::State, DType::I32, &[Axis::Is(2)]);

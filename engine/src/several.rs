@@ -11,7 +11,7 @@ use crate::program::{Axis, Id, Kind, Program, Slot, Step, Tail};
 /// What a decode step of several sequences brings, an element a row.
 pub const INPUTS: [&str; 3] = ["tokens", "positions", "sequences"];
 
-/// The Program of decode steps with up to `sequences` rows, and `sequences` [n] as one more thing
+/// The Program of decode steps with up to `sequences` rows, and `sequences` \[n\] as one more thing
 /// that a call brings. A state of the Program of one becomes `sequences` of them, end to end.
 ///
 /// # Panics

@@ -83,7 +83,7 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// An empty Program whose calls bring `positions` [n], and `sequences` [n] where there are
+    /// An empty Program whose calls bring `positions` \[n\], and `sequences` \[n\] where there are
     /// several. `found` tells type and shape of each tensor of the model.
     pub fn new(
         types: Types,
@@ -202,7 +202,7 @@ impl<'a> Builder<'a> {
         slot
     }
 
-    /// Rows of the table `tensor` [vocabulary, hidden] by the ids in `tokens` [n].
+    /// Rows of the table `tensor` [vocabulary, hidden] by the ids in `tokens` \[n\].
     pub fn embedding(&mut self, name: &str, tokens: Id, tensor: &str, table: [usize; 2]) -> Id {
         let w = self.weight("embed.w", tensor, &table, 0..table[0]);
         let y = self.beside(name, tokens, table[1], DType::F32);
@@ -356,7 +356,7 @@ impl<'a> Builder<'a> {
         self.step("swiglu", json!({}), operands, vec![("y", y)])
     }
 
-    /// The rows of `x` that are wanted, by `out_rows` [m]; the head begins here.
+    /// The rows of `x` that are wanted, by `out_rows` \[m\]; the head begins here.
     pub fn rows(&mut self, name: &str, x: Id) -> Id {
         self.head();
         let rows = self.input("out_rows", DType::I32, &[Axis::M]);

@@ -95,7 +95,7 @@ pub fn block(
     b.finish()
 }
 
-/// Builds the model: `tokens` [n] in, `logits` [m, vocabulary] f32 out.
+/// Builds the model: `tokens` \[n\] in, `logits` [m, vocabulary] f32 out.
 ///
 /// # Errors
 /// Every weight that does not fit, by name, with both shapes.

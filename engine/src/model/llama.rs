@@ -10,7 +10,7 @@ use crate::model::{Architecture, Config, Rope, Scaling};
 use crate::program::{Axis, Id, Program, ProgramError};
 use crate::shape::Meta;
 
-/// Builds the model: `tokens` [n] in, `logits` [m, vocabulary] f32 out.
+/// Builds the model: `tokens` \[n\] in, `logits` [m, vocabulary] f32 out.
 ///
 /// # Errors
 /// Every weight that does not fit, by name, with both shapes.

@@ -16,8 +16,8 @@ use build::{Capacity, Types};
 use crate::program::{Program, ProgramError};
 use crate::shape::Meta;
 
-/// Builds the Program of a model: `tokens` [n] in, `logits` [m, vocabulary] f32 out. `found` tells
-/// type and shape of each tensor by its canonical name.
+/// Builds the Program of a model: `tokens` \[n\] in, `logits` [m, vocabulary] f32 out. `found`
+/// tells type and shape of each tensor by its canonical name.
 ///
 /// # Errors
 /// Every weight that does not fit, by name, with both shapes; a family without a Program.

@@ -1,4 +1,4 @@
-//! embedding: y[i] = table[ids[i]], a row of any stored type, widened exactly.
+//! embedding: y\[i\] = table[ids\[i\]], a row of any stored type, widened exactly.
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};

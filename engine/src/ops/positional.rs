@@ -1,4 +1,4 @@
-//! positional: y = x + table[start + i], or + table[positions[i]]: learned position embeddings.
+//! positional: y = x + table[start + i], or + table[positions\[i\]]: learned position embeddings.
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};

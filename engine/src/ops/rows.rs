@@ -1,4 +1,4 @@
-//! rows: y[i] = x[rows[i]], an exact copy of the rows whose logits are wanted.
+//! rows: y\[i\] = x[rows\[i\]], an exact copy of the rows whose logits are wanted.
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};

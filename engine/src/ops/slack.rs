@@ -185,7 +185,7 @@ fn spread(weight: &[f64], errors: &[f64]) -> Vec<f64> {
 }
 
 /// The down projection of one token: its own slack plus what each of `inner` (errors of the hidden
-/// value [f]) adds; and Q of the kept hidden value.
+/// value \[f\]) adds; and Q of the kept hidden value.
 pub fn down(
     hidden: &[f64],
     parts: &[&[f64]],
@@ -208,7 +208,7 @@ pub fn rounded(dtype: DType, q: &[f64]) -> impl Fn(usize) -> f64 + '_ {
 }
 
 /// Q of the weights of a feed-forward block for one token: that of the down projection, where it is
-/// of a block type, and what each of `inner` (Q of the hidden value [f]) adds, as squares.
+/// of a block type, and what each of `inner` (Q of the hidden value \[f\]) adds, as squares.
 pub fn kept_weights(parts: &[&[f64]], dtype: DType, down: &[f64], inner: &[Vec<f64>]) -> Vec<f64> {
     let (whole, own) = (whole(parts), rounded(dtype, down));
     let mut squares: Vec<f64> = (0..down.len()).map(|i| own(i).powi(2)).collect();

@@ -1,4 +1,4 @@
-//! The command line: a file a subcommand, one line of [`Command`] each.
+//! The command line: a file a subcommand, one line of `Command` each.
 
 mod bench;
 mod check;
