@@ -230,10 +230,7 @@ impl Mock {
                 exit(7);
             }
             "exit_0" => exit(0),
-            "exit_101" => {
-                eprintln!("thread 'main' panicked at the mock's own wish");
-                exit(101);
-            }
+            "exit_101" => panicked(),
             "late_crash" => {
                 self.pass_on(frame);
                 exit(3);
@@ -289,6 +286,11 @@ impl Mock {
         }
         say(reply.json, reply.tensors);
     }
+}
+
+fn panicked() -> ! {
+    eprintln!("thread 'main' panicked at the mock's own wish");
+    exit(101);
 }
 
 fn attached(id: u64, name: &str) -> Value {

@@ -78,7 +78,7 @@ fn every_dependency_is_used() {
         let sources = files(folder, &["rs"]);
         let inside = |name: &str, folders: &[&str]| {
             let of = |part: &&str| name.starts_with(&format!("{folder}/{part}/"));
-            folders.is_empty() || folders.iter().any(|part| of(part))
+            folders.is_empty() || folders.iter().any(of)
         };
         for (list, folders) in [("dependencies", SHIPPED), ("dev-dependencies", &[][..])] {
             for name in names(manifest, list) {
