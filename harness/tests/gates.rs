@@ -67,21 +67,26 @@ fn main() -> ExitCode {
                 Ok(told) => Ok(told.mutants.clone()),
                 Err(failure) => Err(failure.to_string()),
             });
-            told
+            told.map(|told| (session.happened(&told, None), told))
         })
     };
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let mut invalid = true;
+    let mut red = true;
     match background.join() {
-        Ok(Ok(told)) => {
+        Ok(Ok((happened, told))) => {
             let lines = closing::lines(&told, reports.as_deref(), began.elapsed());
             lines.iter().chain(&gate_lines(&told.report)).for_each(|line| eprintln!("{line}"));
-            invalid = !told.weighed.invalid.is_empty();
+            // A row may turn red after its test has passed: a leak is found at the end.
+            red = happened.invalid || happened.absent || happened.red || happened.survived;
+            if red && !conclusion.has_failed() {
+                let late = told.report.rows.iter().filter(|row| Session::is_red(row));
+                late.for_each(|row| eprintln!("{}", row.page.as_deref().unwrap_or(&row.name)));
+            }
         }
         Ok(Err(failure)) => eprintln!("error: {failure}"),
         Err(_) => eprintln!("error: the run panicked"),
     }
-    if invalid { ExitCode::from(101) } else { conclusion.exit_code() }
+    if red { ExitCode::from(101) } else { conclusion.exit_code() }
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -356,10 +356,10 @@ impl<'c> Caller<'c> {
         self.kept.model = None;
     }
 
-    /// A call whose answer holds for the whole run; null where it was not answered.
+    /// A call whose answer holds for the whole run; null where it is refused or not offered.
     ///
     /// # Errors
-    /// A run that was stopped.
+    /// What the row is called, where the subject did anything else: a crash here is a crash.
     pub fn once(&mut self, question: &Value) -> Result<Value, Stopped> {
         let key = question.to_string();
         if let Some(known) = self.kept.once.get(&key) {
@@ -367,10 +367,9 @@ impl<'c> Caller<'c> {
         }
         let body = match self.ask(question, &Tensors::new()) {
             Ok(Reply::Ok(answered)) => answered.body,
-            Err(Stopped(verdict @ Verdict::NotRun { kind: NotRun::Stopped, .. })) => {
-                return Err(Stopped(verdict));
-            }
-            _ => Value::Null,
+            Ok(Reply::Refused(..))
+            | Err(Stopped(Verdict::NotRun { kind: NotRun::Unsupported, .. })) => Value::Null,
+            Err(stopped) => return Err(stopped),
         };
         self.kept.once.insert(key, body.clone());
         Ok(body)

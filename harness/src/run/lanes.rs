@@ -74,7 +74,7 @@ fn batches<'a>(trials: impl Iterator<Item = &'a Entry>) -> VecDeque<Batch<'a>> {
 }
 
 fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<News>) {
-    // Whoever listens outlives every lane.
+    // The receiver outlives every lane.
     let tell = |item: News| drop(news.send(item));
     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let first = take();

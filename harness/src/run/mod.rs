@@ -229,7 +229,7 @@ pub fn run(
     let writer = options.reports.as_deref().map(|folder| Writer::begin(folder, &report));
     let writer = writer.transpose().map_err(RunError::Report)?;
     let stop = options.fail_fast.then(|| Arc::clone(&options.stop));
-    let mut teller = Teller::new(plan, writer, sink, stop);
+    let mut teller = Teller::new(plan, known, writer, sink, stop);
     report.invalid.extend(golden_subject::judge_on_the_wire(&context));
     for entry in &plan.unmatched {
         teller.row(entry.row());

@@ -44,9 +44,13 @@ fn again(context: &Context<'_>, name: &str, teller: &Teller<'_>) -> (Option<Row>
     let heard = Mutex::new(Vec::new());
     let row = repeated(context, name, teller, &heard);
     let heard = heard.into_inner().unwrap_or_default();
-    // A row that is asked again is no second row, and a leak would be blamed on it twice.
-    let news = heard.into_iter().filter(|item| matches!(item, News::Hello(..)));
-    (row, news.collect())
+    // What is found out about a subject counts, but nobody is blamed: the row has failed already.
+    let unblamed = |item| match item {
+        News::Incidents(subject, found, _) => Some(News::Incidents(subject, found, None)),
+        News::Hello(..) => Some(item),
+        News::Row(_) | News::Absent(..) => None,
+    };
+    (row, heard.into_iter().filter_map(unblamed).collect())
 }
 
 fn repeated(

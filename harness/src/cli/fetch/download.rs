@@ -47,7 +47,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     }
 }
 
-/// The library, told of our cache and of what its environment says.
+/// The library's client, set up with our cache and the variables of its environment.
 fn api(into: Option<&Path>) -> Result<ApiBuilder, Failure> {
     let own = cache().or_else(|| Some(hf_hub::Cache::new(into?.to_owned())));
     let none = || Failure::Usage("there is no home for a cache; name one with --into".into());
@@ -126,7 +126,7 @@ struct Told {
 impl Told {
     fn tell(&self) {
         let event = json!({"event": "progress", "done": self.done, "total": self.total});
-        // Whoever listened may have gone; the file comes all the same.
+        // The receiver may be gone; the download goes on without it.
         let _ = self.events.send(event);
     }
 }
