@@ -48,8 +48,6 @@
 
 pub mod batch;
 pub mod cuda;
-pub mod dtype;
-pub mod error;
 pub mod exec;
 pub mod fuse;
 pub mod generate;
@@ -58,15 +56,11 @@ pub mod measure;
 pub mod model;
 pub mod ops;
 pub mod program;
-pub mod quant;
 pub mod sample;
 pub mod session;
 pub mod several;
-pub mod shape;
-pub mod tensor;
 pub mod tokenizer;
 pub mod weights;
 
-pub use dtype::DType;
-pub use error::{Refusal, RefusalKind};
-pub use tensor::Tensor;
+pub use goldgate_tensor::{DType, Refusal, RefusalKind, Tensor};
+pub use goldgate_tensor::{dtype, error, quant, shape, tensor};

@@ -1,7 +1,6 @@
 //! A tensor in host memory: stored type, logical shape, bytes.
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use crate::dtype::DType;
 use crate::quant;
@@ -52,16 +51,10 @@ impl Tensor {
     pub fn to_f64(&self) -> Vec<f64> {
         let dtype = self.meta.dtype;
         let blocks = self.bytes.len() / dtype.bytes();
-        if blocks * dtype.elements() <= CHUNK {
-            return widen(dtype, &self.bytes);
+        match blocks * dtype.elements() {
+            0..=CHUNK => widen(dtype, &self.bytes),
+            count => widen_large(dtype, &self.bytes, count),
         }
-        let mut values = vec![0.0; blocks * dtype.elements()];
-        // Whole blocks: a block has a power of two of elements, at most 256.
-        let bytes = self.bytes.par_chunks(CHUNK / dtype.elements() * dtype.bytes());
-        values.par_chunks_mut(CHUNK).zip(bytes).for_each(|(values, bytes)| {
-            values.copy_from_slice(&widen(dtype, bytes));
-        });
-        values
     }
 
     /// The elements of an [`DType::I32`] tensor.
@@ -76,6 +69,26 @@ impl Tensor {
 
 /// Elements that one task widens.
 const CHUNK: usize = 1 << 16;
+
+/// Widens `count` elements chunk by chunk on all cores.
+#[cfg(feature = "rayon")]
+fn widen_large(dtype: DType, bytes: &[u8], count: usize) -> Vec<f64> {
+    use rayon::prelude::*;
+
+    let mut values = vec![0.0; count];
+    // Whole blocks: a block has a power of two of elements, at most 256.
+    let bytes = bytes.par_chunks(CHUNK / dtype.elements() * dtype.bytes());
+    values.par_chunks_mut(CHUNK).zip(bytes).for_each(|(values, bytes)| {
+        values.copy_from_slice(&widen(dtype, bytes));
+    });
+    values
+}
+
+/// Widens every element on the calling thread.
+#[cfg(not(feature = "rayon"))]
+fn widen_large(dtype: DType, bytes: &[u8], _count: usize) -> Vec<f64> {
+    widen(dtype, bytes)
+}
 
 fn widen(dtype: DType, b: &[u8]) -> Vec<f64> {
     match dtype {
