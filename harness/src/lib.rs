@@ -15,7 +15,6 @@ pub mod fill;
 pub mod gate;
 pub mod glob;
 pub mod golden;
-pub mod json;
 pub mod judge;
 pub mod kinds;
 pub mod line;
@@ -33,4 +32,6 @@ pub mod subject;
 pub mod synth;
 pub mod tokens;
 pub mod verdict;
-pub mod wire;
+
+pub use goldgate_wire as wire;
+pub use goldgate_wire::json;

@@ -6,9 +6,8 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
-use goldgate_engine::tokenizer::Special;
-
 use crate::case::Place;
+use crate::wire::Special;
 
 /// A list of texts with their ids, for one form of a tokenizer.
 #[derive(Clone, Debug, PartialEq)]

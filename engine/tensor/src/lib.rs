@@ -14,12 +14,14 @@
 //! assert_eq!(x.to_f64(), [1.0, 0.0999755859375, -2.5, 65504.0]);
 //! ```
 
+pub mod code;
 pub mod dtype;
 pub mod error;
 pub mod quant;
 pub mod shape;
 pub mod tensor;
 
+pub use code::Code;
 pub use dtype::DType;
 pub use error::{Refusal, RefusalKind};
 pub use tensor::Tensor;

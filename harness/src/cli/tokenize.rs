@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use goldgate_engine::tokenizer::{Special, Tokenizer};
+use goldgate_engine::tokenizer::Tokenizer;
 use serde_json::json;
 
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::spec::Problem;
+use crate::wire::Special;
 
 /// Example: goldgate tokenize --model tokenizer.json --text 'Hello world' --json
 #[derive(Debug, clap::Args)]

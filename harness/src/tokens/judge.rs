@@ -62,7 +62,7 @@ fn differs(case: &TokenCase, vector: &Vector, answer: &Answer) -> Option<(String
     }
     // What a special token stands for, or what is normalised, is not the text that went in; the
     // stream must still be what the whole gives.
-    let back = case.special == goldgate_engine::tokenizer::Special::None;
+    let back = case.special == crate::wire::Special::None;
     if asked(Check::Decode) && back && answer.text != vector.bytes {
         return Some((
             format!("{shown} does not come back"),
@@ -208,7 +208,7 @@ const FAULTS: &[(&str, Fault)] = &[
 ];
 
 fn looks_back(case: &TokenCase) -> bool {
-    let back = case.special == goldgate_engine::tokenizer::Special::None;
+    let back = case.special == crate::wire::Special::None;
     // A text that is not held against the one that went in is held against its stream.
     case.checks.contains(&Check::Decode) && back || case.checks.contains(&Check::Stream)
 }

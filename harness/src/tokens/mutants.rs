@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::Path;
 
-use goldgate_engine::tokenizer::Special;
 use goldgate_engine::tokenizer::split::Split;
 use goldgate_engine::weights::Gguf;
 use schemars::JsonSchema;
@@ -13,6 +12,7 @@ use crate::kinds::tokens::Texts;
 use crate::spec::read::Reader;
 use crate::spec::yaml::Node;
 use crate::tokens::judge::Answer;
+use crate::wire::Special;
 
 /// Another question about a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use goldgate_engine::tokenizer::Special;
 use schemars::JsonSchema;
 
 use crate::case::Place;
@@ -11,6 +10,7 @@ use crate::spec::op_read::gate;
 use crate::spec::read::{At, Reader};
 use crate::spec::yaml::{Kind, Node};
 use crate::tokens::{Check, TokenCase, Vector};
+use crate::wire::Special;
 
 /// A tokenizer's forms and what they must do.
 #[derive(Clone, Debug, JsonSchema)]

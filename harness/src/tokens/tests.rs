@@ -1,12 +1,11 @@
 //! The kind on literals: what is read, what is refused, and what the judge sees.
 
-use goldgate_engine::tokenizer::Special;
-
 use crate::spec::read::Reader;
 use crate::spec::yaml::{Source, parse};
 use crate::tokens::judge::{Answer, judge, perfect, self_check};
 use crate::tokens::spec::{expand, tokenizer_file};
 use crate::tokens::{Check, TokenCase};
+use crate::wire::Special;
 
 const FILE: &str = r#"
 format: 1

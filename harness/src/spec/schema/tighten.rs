@@ -3,9 +3,9 @@
 //! that reads them.
 
 use goldgate_engine::ops;
-use goldgate_engine::tokenizer::Special;
 use goldgate_engine::tokenizer::split::Split;
 use goldgate_engine::weights::Code;
+use goldgate_wire::Special;
 use serde_json::{Map, Value, json};
 
 use crate::container::bytes::types;

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use goldgate_engine::dtype::DType;
-use goldgate_engine::shape::Meta;
-use goldgate_engine::tensor::Tensor;
+use goldgate_tensor::dtype::DType;
+use goldgate_tensor::shape::Meta;
+use goldgate_tensor::tensor::Tensor;
 use serde_json::{Map, Value, json};
 
 use crate::json;

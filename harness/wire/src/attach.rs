@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::wire::frame::{Frame, FrameError, decode, write_tensors};
+use crate::frame::{Frame, FrameError, decode, write_tensors};
 
 /// The key of a message that names its file.
 pub const KEY: &str = "attach";
@@ -81,7 +81,7 @@ pub fn join(frame: &mut Frame, scratch: Option<&Path>) -> Result<(), AttachError
 mod tests {
     use std::collections::BTreeMap;
 
-    use goldgate_engine::{DType, Tensor};
+    use goldgate_tensor::{DType, Tensor};
     use serde_json::json;
 
     use super::*;
