@@ -39,11 +39,17 @@ const TENSOR: Modules = &[
 ];
 
 const WIRE: Modules = &[
+    ("globs", &[]),
     ("json", &[]),
+    ("observed", &[]),
     ("words", &[]),
+    ("hello", &[]),
     ("frame", &["json"]),
     ("attach", &["frame"]),
-    ("hello", &[]),
+    ("fields", &["frame"]),
+    ("event", &["fields"]),
+    ("answer", &["fields", "frame", "observed"]),
+    ("call", &["fields", "frame", "hello", "observed", "words"]),
 ];
 
 /// The modules of goldgate-tensor have the same paths here.
@@ -194,6 +200,28 @@ fn files_say_what_they_are_and_hide_nothing() {
             if line.contains(&allow) {
                 broken.push(format!("{name}:{}: expect with a reason, not allow", i + 1));
             }
+        }
+    }
+    verdict(&broken);
+}
+
+#[test]
+fn no_table_of_arrows_has_a_circle() {
+    let mut broken = Vec::new();
+    for (folder, _, modules) in ARROWS {
+        let mut left: Vec<&str> = modules.iter().map(|(module, _)| *module).collect();
+        loop {
+            // Modules that name nothing which is left are in no circle.
+            let of = |m: &str| modules.iter().find(|(module, _)| *module == m).map(|(_, may)| *may);
+            let held = |m: &&str| of(m).unwrap_or_default().iter().any(|may| left.contains(may));
+            let rest: Vec<&str> = left.iter().copied().filter(held).collect();
+            if rest.len() == left.len() {
+                break;
+            }
+            left = rest;
+        }
+        if !left.is_empty() {
+            broken.push(format!("{folder}: a circle among {}", left.join(", ")));
         }
     }
     verdict(&broken);

@@ -1,4 +1,5 @@
-//! What a frame does not hold goes by a file in the scratch folder; whoever reads it deletes it.
+//! What a frame does not hold goes by a file in the scratch folder; the side that reads it deletes
+//! it.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};

@@ -23,13 +23,16 @@ pub const MAX_JSON: usize = 1 << 20;
 /// The longest header of a buffer, in bytes: the JSON escaped, and many tensors.
 const MAX_HEADER: usize = 16 << 20;
 
+/// Tensors of a message by name.
+pub type Tensors = BTreeMap<String, Tensor>;
+
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
     /// The JSON object of the message.
     pub json: Value,
     /// Its tensors by name.
-    pub tensors: BTreeMap<String, Tensor>,
+    pub tensors: Tensors,
 }
 
 impl Frame {
@@ -39,7 +42,7 @@ impl Frame {
     }
 
     /// A message with tensors.
-    pub fn with(json: Value, tensors: BTreeMap<String, Tensor>) -> Frame {
+    pub fn with(json: Value, tensors: Tensors) -> Frame {
         Frame { json, tensors }
     }
 
@@ -79,9 +82,9 @@ pub enum FrameError {
     Buffer {
         /// The part of the buffer.
         field: String,
-        /// What stands there.
+        /// What is there.
         found: String,
-        /// What must stand there.
+        /// What must be there.
         expected: String,
     },
     /// The message has no JSON object under its key, or one that is none.
@@ -150,7 +153,7 @@ pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameEr
 
 /// A safetensors buffer: tensors in the order of their names, without holes, the header padded with
 /// spaces to a multiple of 8.
-pub fn encode(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, Tensor>) -> Vec<u8> {
+pub fn encode(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
     let mut bytes = header(metadata, tensors);
     for tensor in tensors.values() {
         bytes.extend_from_slice(&tensor.bytes);
@@ -162,29 +165,22 @@ pub fn encode(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, Te
 ///
 /// # Errors
 /// A stream that fails.
-pub fn write_tensors(
-    stream: &mut impl Write,
-    tensors: &BTreeMap<String, Tensor>,
-) -> io::Result<()> {
+pub fn write_tensors(stream: &mut impl Write, tensors: &Tensors) -> io::Result<()> {
     write_buffer(stream, &header(&BTreeMap::new(), tensors), tensors)
 }
 
-fn write_buffer(
-    stream: &mut impl Write,
-    header: &[u8],
-    tensors: &BTreeMap<String, Tensor>,
-) -> io::Result<()> {
+fn write_buffer(stream: &mut impl Write, header: &[u8], tensors: &Tensors) -> io::Result<()> {
     stream.write_all(header)?;
     tensors.values().try_for_each(|tensor| stream.write_all(&tensor.bytes))
 }
 
 /// Bytes of the buffer that this header begins.
-fn length(header: &[u8], tensors: &BTreeMap<String, Tensor>) -> u64 {
+fn length(header: &[u8], tensors: &Tensors) -> u64 {
     header.len() as u64 + tensors.values().map(|t| t.bytes.len() as u64).sum::<u64>()
 }
 
-/// What stands before the tensors: the length of the header, and the header.
-fn header(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, Tensor>) -> Vec<u8> {
+/// What comes before the tensors: the length of the header, and the header.
+fn header(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
     let mut notes: Map<String, Value> =
         metadata.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
     let mut entries = Map::new();
@@ -230,7 +226,7 @@ fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
 }
 
 /// Metadata and tensors of a buffer.
-pub type Buffer = (BTreeMap<String, String>, BTreeMap<String, Tensor>);
+pub type Buffer = (BTreeMap<String, String>, Tensors);
 
 /// Reads a safetensors buffer; block tensors get their type and logical shape back.
 ///

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 /// Reads one JSON value and refuses an object that has a key twice.
 ///
 /// # Errors
-/// What serde_json refuses (NaN and infinities among it), and a key that stands twice.
+/// What serde_json refuses (NaN and infinities among it), and a key that is there twice.
 pub fn read(text: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut deserializer)?;

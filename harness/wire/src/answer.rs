@@ -1,0 +1,242 @@
+//! The four kinds of answer, exactly one of which a question gets.
+
+use serde_json::{Value, json};
+
+use crate::fields::{Body, Fields};
+use crate::frame::{Frame, Tensors};
+use crate::observed::Observed;
+
+/// An answer to any call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The result: its fields, which [`crate::call::Call::read_answer`] reads, and its tensors.
+    Ok(Value, Tensors),
+    /// The question is malformed.
+    Refused(Box<Refused>),
+    /// A fair question that the subject does not offer: what of it.
+    Unsupported(String),
+    /// It tried and could not.
+    Failed(Failed),
+}
+
+/// A malformed question or file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Refused {
+    /// The kind, by the names of [`crate::words::RefusalKind`]; a foreign subject may have others.
+    pub kind: String,
+    /// The operand, attribute or field that is wrong.
+    pub operand: String,
+    /// Both values, in words.
+    pub message: String,
+    /// Where a file is malformed.
+    pub file: Option<FilePlace>,
+    /// What the subject observed meanwhile.
+    pub observed: Option<Observed>,
+}
+
+/// The place at which a file is malformed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The code, by the words of [`crate::words::Code`]; a foreign subject may have others.
+    pub code: String,
+    /// The file.
+    pub file: String,
+    /// The byte where the field begins.
+    pub offset: Option<u64>,
+    /// The field, dotted.
+    pub field: String,
+    /// What is there.
+    pub found: String,
+    /// What must be there.
+    pub expected: String,
+    /// Line and column of a JSON text, both from 1, and the JSON pointer of the value.
+    pub json: Option<(u64, u64, String)>,
+}
+
+/// Why a subject that tried has no result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// `oom device io cancelled bad_request internal nondeterministic`.
+    pub class: String,
+    /// Whether every later question to this process would fail too.
+    pub sticky: bool,
+    /// In words.
+    pub message: String,
+}
+
+/// The fields of which an answer has exactly one.
+const KEYS: [&str; 4] = ["ok", "refused", "unsupported", "failed"];
+
+impl Answer {
+    /// The message, without its id.
+    pub fn frame(self) -> Frame {
+        match self {
+            Answer::Ok(body, tensors) => Frame::with(json!({ "ok": body }), tensors),
+            Answer::Refused(refused) => Frame::new(json!({ "refused": refused.json() })),
+            Answer::Unsupported(what) => Frame::new(json!({"unsupported": {"what": what}})),
+            Answer::Failed(failed) => Frame::new(json!({ "failed": failed.json() })),
+        }
+    }
+
+    /// Reads the message that answers question `id`; `None` for an event.
+    ///
+    /// # Errors
+    /// What is wrong with it: another id, none of the four kinds or several, no object.
+    pub fn read(id: u64, frame: Frame) -> Result<Option<Answer>, String> {
+        let Frame { json: Value::Object(mut json), tensors } = frame else {
+            return Err("a message that is no object".to_owned());
+        };
+        if json.get("id").and_then(Value::as_u64) != Some(id) {
+            let said = json.get("id").cloned().unwrap_or(Value::Null);
+            return Err(format!("answered question {said}, was asked {id}"));
+        }
+        if json.contains_key("event") {
+            return Ok(None);
+        }
+        let said: Vec<&'static str> = KEYS.into_iter().filter(|k| json.contains_key(*k)).collect();
+        let [key] = said[..] else {
+            return Err(format!("wants exactly one of {}, found {said:?}", KEYS.join(", ")));
+        };
+        let body = json.remove(key).unwrap_or(Value::Null);
+        if !body.is_object() {
+            return Err(format!("`{key}` is {body}, wants an object"));
+        }
+        Ok(Some(match key {
+            "ok" => Answer::Ok(body, tensors),
+            "refused" => Answer::Refused(Box::new(Refused::read(&body)?)),
+            "unsupported" => Answer::Unsupported(word(&body, "what")),
+            _ => Answer::Failed(Failed::read(&body)),
+        }))
+    }
+}
+
+/// A text that is as good as empty where it is absent: it is shown and never compared.
+fn word(body: &Value, key: &str) -> String {
+    body[key].as_str().unwrap_or_default().to_owned()
+}
+
+impl Refused {
+    /// The value of `refused`.
+    pub fn json(&self) -> Value {
+        let mut body = Body::default();
+        body.put("kind", self.kind.as_str());
+        match &self.file {
+            None => {
+                body.put("operand", self.operand.as_str());
+                body.put("message", self.message.as_str());
+            }
+            Some(place) => {
+                body.put("code", place.code.as_str());
+                body.put("file", place.file.as_str());
+                body.put("operand", self.operand.as_str());
+                body.put("field", place.field.as_str());
+                body.put("found", place.found.as_str());
+                body.put("expected", place.expected.as_str());
+                body.put("message", self.message.as_str());
+                body.may("offset", place.offset);
+                if let Some((line, column, pointer)) = &place.json {
+                    body.put("line", *line);
+                    body.put("column", *column);
+                    body.put("pointer", pointer.as_str());
+                }
+            }
+        }
+        body.may("observed", self.observed.as_ref().map(Observed::json));
+        body.json()
+    }
+
+    /// Reads the value of `refused`.
+    ///
+    /// # Errors
+    /// Observations of another type.
+    pub fn read(body: &Value) -> Result<Refused, String> {
+        let fields = Fields(body);
+        let number = |key: &str| body[key].as_u64();
+        let json = || Some((number("line")?, number("column")?, word(body, "pointer")));
+        let file = body["code"].is_string().then(|| FilePlace {
+            code: word(body, "code"),
+            file: word(body, "file"),
+            offset: number("offset"),
+            field: word(body, "field"),
+            found: word(body, "found"),
+            expected: word(body, "expected"),
+            json: json(),
+        });
+        let observed = fields.has("observed").then(|| Observed::of(body)).transpose()?;
+        Ok(Refused {
+            kind: word(body, "kind"),
+            operand: word(body, "operand"),
+            message: word(body, "message"),
+            file,
+            observed,
+        })
+    }
+}
+
+impl Failed {
+    /// The value of `failed`.
+    pub fn json(&self) -> Value {
+        let Failed { class, sticky, message } = self;
+        json!({"class": class, "sticky": sticky, "message": message})
+    }
+
+    /// Reads the value of `failed`.
+    pub fn read(body: &Value) -> Failed {
+        let sticky = body["sticky"].as_bool().unwrap_or(false);
+        Failed { class: word(body, "class"), sticky, message: word(body, "message") }
+    }
+}
+
+impl From<goldgate_tensor::Refusal> for Refused {
+    fn from(refusal: goldgate_tensor::Refusal) -> Refused {
+        let goldgate_tensor::Refusal { kind, operand, message } = refusal;
+        Refused { kind: kind.name().to_owned(), operand, message, ..Refused::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back(answer: &Answer) -> Result<Option<Answer>, String> {
+        let mut frame = answer.clone().frame();
+        frame.json["id"] = 7.into();
+        Answer::read(7, frame)
+    }
+
+    #[test]
+    fn answers_go_both_ways() {
+        let place = FilePlace { code: "MAGIC".to_owned(), offset: Some(4), ..FilePlace::default() };
+        let json = FilePlace { json: Some((1, 9, "/a".to_owned())), ..place.clone() };
+        let refused = |file| {
+            let observed = Some(Observed { cpu_us: Some(3), ..Observed::default() });
+            let kind = "Malformed".to_owned();
+            Answer::Refused(Box::new(Refused { kind, file, observed, ..Refused::default() }))
+        };
+        for answer in [
+            Answer::Ok(json!({"session": 3}), Tensors::new()),
+            refused(None),
+            refused(Some(place)),
+            refused(Some(json)),
+            Answer::Unsupported("op rope".to_owned()),
+            Answer::Failed(Failed { class: "oom".to_owned(), sticky: true, message: "no".into() }),
+        ] {
+            assert_eq!(back(&answer), Ok(Some(answer)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        let read = |json: Value| Answer::read(7, Frame::new(json));
+        assert_eq!(read(json!({"id": 7, "event": "alive"})), Ok(None));
+        for (json, part) in [
+            (json!({"id": 6, "ok": {}}), "answered question 6, was asked 7"),
+            (json!({"id": 7}), "wants exactly one of ok"),
+            (json!({"id": 7, "ok": {}, "failed": {}}), "found [\"ok\", \"failed\"]"),
+            (json!({"id": 7, "ok": 3}), "`ok` is 3, wants an object"),
+        ] {
+            let error = read(json).expect_err("no answer");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The call `bench`, in its three forms: one op, the card itself, and a model's decode step.
+
+use goldgate_tensor::DType;
+use serde_json::Value;
+
+use crate::call::{BadQuestion, Call, Op, Tensors};
+use crate::fields::{Body, Fields, result};
+
+/// The times of one op on given operands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BenchOp {
+    /// The question that is timed.
+    pub op: Op,
+    /// Runs that are not counted; the subject's choice where it is absent.
+    pub warmup: Option<u64>,
+    /// Runs that are counted.
+    pub iterations: Option<u64>,
+    /// Whether the level-2 cache is flushed between runs.
+    pub flush_l2: Option<bool>,
+}
+
+/// What [`BenchOp`] measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpTimes {
+    /// The time of each counted run by device events, µs; never empty.
+    pub us: Vec<f64>,
+    /// Bytes that the op must move at least.
+    pub bytes: Option<f64>,
+    /// Operations that it must do at least.
+    pub flops: Option<f64>,
+}
+
+impl Call for BenchOp {
+    const NAME: &'static str = "bench";
+
+    type Answer = OpTimes;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = self.op.body(Self::NAME);
+        body.may("warmup", self.warmup);
+        body.may("iterations", self.iterations);
+        body.may("flush_l2", self.flush_l2);
+        (body.json(), self.op.tensors.clone())
+    }
+
+    fn read(question: &Value, tensors: Tensors) -> Result<BenchOp, BadQuestion> {
+        let fields = Fields(question);
+        Ok(BenchOp {
+            op: Op::read(question, tensors)?,
+            warmup: fields.may_number("warmup")?,
+            iterations: fields.may_number("iterations")?,
+            flush_l2: fields.may_flag("flush_l2")?,
+        })
+    }
+
+    fn write_answer(answer: OpTimes) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.may("bytes", answer.bytes);
+        body.may("flops", answer.flops);
+        let us = goldgate_tensor::Tensor::from_f64(DType::F32, &[answer.us.len()], &answer.us);
+        (body.json(), Tensors::from([("us".to_owned(), us)]))
+    }
+
+    fn read_answer(body: Value, mut tensors: Tensors) -> Result<OpTimes, String> {
+        let fields = Fields(&body);
+        let us = result(&mut tensors, "us", DType::F32)?.to_f64();
+        if us.is_empty() || us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
+            return Err("a time is missing or no number".to_owned());
+        }
+        let (bytes, flops) = (fields.may_real("bytes")?, fields.may_real("flops")?);
+        Ok(OpTimes { us, bytes, flops })
+    }
+}
+
+/// What the card itself can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BenchCopy {
+    /// Bytes that are copied and read for it.
+    pub bytes: u64,
+}
+
+/// The card's own limits; absent is *not measured*.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Memory copied on the device, read and written bytes together, GB/s.
+    pub copy_gb_s: Option<f64>,
+    /// Memory read on the device, GB/s.
+    pub read_gb_s: Option<f64>,
+    /// Matrix products by tensor cores, TFLOP/s.
+    pub mma_tflop_s: Option<f64>,
+    /// From the end of one launch of a graph to the begin of the next, µs.
+    pub gap_us: Option<f64>,
+}
+
+impl Call for BenchCopy {
+    const NAME: &'static str = "bench";
+
+    type Answer = Limits;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("copy", self.bytes);
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<BenchCopy, BadQuestion> {
+        Ok(BenchCopy { bytes: Fields(question).number("copy")? })
+    }
+
+    fn write_answer(answer: Limits) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.may("copy_gb_s", answer.copy_gb_s);
+        body.may("read_gb_s", answer.read_gb_s);
+        body.may("mma_tflop_s", answer.mma_tflop_s);
+        body.may("gap_us", answer.gap_us);
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<Limits, String> {
+        let fields = Fields(&body);
+        Ok(Limits {
+            copy_gb_s: fields.may_real("copy_gb_s")?,
+            read_gb_s: fields.may_real("read_gb_s")?,
+            mma_tflop_s: fields.may_real("mma_tflop_s")?,
+            gap_us: fields.may_real("gap_us")?,
+        })
+    }
+}
+
+/// The time of a decode step of a loaded model, part by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BenchModel {
+    /// The handle of the model.
+    pub model: u64,
+    /// Tokens that each sequence has before the step.
+    pub depth: u64,
+    /// Sequences, each of which has one row in the step; 1 where it is absent.
+    pub sequences: Option<u64>,
+}
+
+/// What [`BenchModel`] measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepTimes {
+    /// The whole step, µs.
+    pub step_us: f64,
+    /// Its parts.
+    pub parts: Vec<StepPart>,
+    /// Bytes of weights that the step cannot do without.
+    pub bytes_weights: u64,
+    /// Bytes of keys and values that it cannot do without.
+    pub bytes_kv: u64,
+}
+
+/// The steps of one name in all layers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepPart {
+    /// The name of the steps, without their layer.
+    pub step: String,
+    /// Their op.
+    pub op: String,
+    /// How many of them there are.
+    pub steps: u64,
+    /// Launches of all of them.
+    pub launches: u64,
+    /// Kernel entries that they launch.
+    pub entries: Vec<String>,
+    /// Their time by device events, µs.
+    pub us: f64,
+    /// Bytes that they must move at least.
+    pub bytes: f64,
+    /// Whether their bytes fit the level-2 cache, so that their rate is no rate of memory.
+    pub cached: bool,
+}
+
+impl StepPart {
+    fn json(&self) -> Value {
+        let mut body = Body::default();
+        body.put("step", self.step.as_str());
+        body.put("op", self.op.as_str());
+        body.put("steps", self.steps);
+        body.put("launches", self.launches);
+        body.put("entries", self.entries.clone());
+        body.put("us", self.us);
+        body.put("bytes", self.bytes);
+        body.put("cached", self.cached);
+        body.json()
+    }
+
+    fn read(part: &Value) -> Option<StepPart> {
+        let text = |key: &str| part[key].as_str().map(str::to_owned);
+        Some(StepPart {
+            step: text("step")?,
+            op: text("op")?,
+            steps: part["steps"].as_u64()?,
+            launches: part["launches"].as_u64()?,
+            entries: Fields(part).texts("entries").ok()?,
+            us: part["us"].as_f64()?,
+            bytes: part["bytes"].as_f64()?,
+            cached: part["cached"].as_bool()?,
+        })
+    }
+}
+
+impl Call for BenchModel {
+    const NAME: &'static str = "bench";
+
+    type Answer = StepTimes;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("model", self.model);
+        body.put("depth", self.depth);
+        body.may("sequences", self.sequences);
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<BenchModel, BadQuestion> {
+        let fields = Fields(question);
+        Ok(BenchModel {
+            model: fields.number("model")?,
+            depth: fields.may_number("depth")?.unwrap_or(0),
+            sequences: fields.may_number("sequences")?,
+        })
+    }
+
+    fn write_answer(answer: StepTimes) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.put("step_us", answer.step_us);
+        body.put("parts", answer.parts.iter().map(StepPart::json).collect::<Vec<_>>());
+        body.put("bytes_weights", answer.bytes_weights);
+        body.put("bytes_kv", answer.bytes_kv);
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<StepTimes, String> {
+        let fields = Fields(&body);
+        let parts = fields.may_list("parts", "a list of parts of a step", StepPart::read)?;
+        Ok(StepTimes {
+            step_us: fields.real("step_us")?,
+            parts: parts.unwrap_or_default(),
+            bytes_weights: fields.number("bytes_weights")?,
+            bytes_kv: fields.number("bytes_kv")?,
+        })
+    }
+}

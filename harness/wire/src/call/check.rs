@@ -1,0 +1,169 @@
+//! The calls about a subject as a whole and about files: check, memory, inspect.
+
+use serde_json::{Map, Value};
+
+use crate::call::{BadQuestion, Call, LoadOptions, Tensors};
+use crate::fields::{Body, Fields};
+use crate::observed::Observed;
+
+/// A check that the subject makes of itself; only ours offers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The group of checks: `layer`, `fault`, `streams`.
+    pub stem: String,
+    /// The check in it.
+    pub case: String,
+}
+
+/// What a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What does not hold; nothing where the check holds.
+    pub fails: Option<String>,
+}
+
+impl Call for Check {
+    const NAME: &'static str = "check";
+
+    type Answer = Checked;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("stem", self.stem.as_str());
+        body.put("case", self.case.as_str());
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<Check, BadQuestion> {
+        let fields = Fields(question);
+        Ok(Check { stem: fields.text("stem")?, case: fields.text("case")? })
+    }
+
+    fn write_answer(answer: Checked) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.put("holds", answer.fails.is_none());
+        body.may("why", answer.fails);
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<Checked, String> {
+        let fields = Fields(&body);
+        let why = fields.may_text("why")?;
+        Ok(match fields.flag("holds")? {
+            true => Checked { fails: None },
+            false => Checked { fails: Some(why.unwrap_or_else(|| "it says nothing".to_owned())) },
+        })
+    }
+}
+
+/// Asks for the memory in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory;
+
+/// Memory in use, bytes; absent is *not known*.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryAnswer {
+    /// On the device, of all processes.
+    pub device_used: Option<u64>,
+    /// What the device has.
+    pub device_total: Option<u64>,
+    /// Resident memory of the subject's process.
+    pub host_rss: Option<u64>,
+}
+
+impl Call for Memory {
+    const NAME: &'static str = "memory";
+
+    type Answer = MemoryAnswer;
+
+    fn question(&self) -> (Value, Tensors) {
+        (Body::call(Self::NAME).json(), Tensors::new())
+    }
+
+    fn read(_: &Value, _: Tensors) -> Result<Memory, BadQuestion> {
+        Ok(Memory)
+    }
+
+    fn write_answer(answer: MemoryAnswer) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.may("device_used", answer.device_used);
+        body.may("device_total", answer.device_total);
+        body.may("host_rss", answer.host_rss);
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<MemoryAnswer, String> {
+        let fields = Fields(&body);
+        Ok(MemoryAnswer {
+            device_used: fields.may_number("device_used")?,
+            device_total: fields.may_number("device_total")?,
+            host_rss: fields.may_number("host_rss")?,
+        })
+    }
+}
+
+/// Reads a model file or a tokenizer.json without a device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inspect {
+    /// The file or folder.
+    pub path: String,
+    /// How the model would be loaded. With a context, the answer has what `load` would take.
+    pub options: LoadOptions,
+}
+
+/// What a file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inspected {
+    /// The facts as `goldgate inspect --json` prints them: format, architecture, config, tensors …
+    pub facts: Map<String, Value>,
+    /// What `load` would take: options in force, and bytes; absent where it was not asked.
+    pub need: Option<Value>,
+    /// What it took to read the file.
+    pub observed: Observed,
+}
+
+impl Inspected {
+    /// What is odd and legal about the file.
+    pub fn warnings(&self) -> Vec<&str> {
+        let list = self.facts.get("warnings").and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Bytes of all arenas that `load` would take, where the answer says so.
+    pub fn need_bytes(&self) -> Option<u64> {
+        self.need.as_ref()?["bytes_arena"].as_u64()
+    }
+}
+
+impl Call for Inspect {
+    const NAME: &'static str = "inspect";
+
+    type Answer = Inspected;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("path", self.path.as_str());
+        self.options.write(&mut body);
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<Inspect, BadQuestion> {
+        let path = Fields(question).text("path")?;
+        Ok(Inspect { path, options: LoadOptions::read(question)? })
+    }
+
+    fn write_answer(answer: Inspected) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.append(&answer.facts);
+        body.may("need", answer.need);
+        body.put("observed", answer.observed.json());
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<Inspected, String> {
+        let observed = Observed::of(&body)?;
+        let Value::Object(mut facts) = body else { return Err("is no object".to_owned()) };
+        facts.remove("observed");
+        Ok(Inspected { need: facts.remove("need"), facts, observed })
+    }
+}

@@ -1,0 +1,106 @@
+//! One type for each call of docs/wire.md: the harness writes its question and reads its answer,
+//! a worker reads the question and writes the answer.
+//!
+//! ```
+//! use goldgate_wire::call::{Call, Open, OpenAnswer, Tensors};
+//!
+//! // The harness.
+//! let (question, tensors) = Open { model: 1 }.question();
+//! assert_eq!(question.to_string(), r#"{"call":"open","model":1}"#);
+//! // The worker.
+//! let open = Open::read(&question, tensors)?;
+//! let answer = OpenAnswer { session: open.model + 1, bytes_session: Some(4096) };
+//! let (body, tensors) = Open::write_answer(answer);
+//! // The harness again.
+//! assert_eq!(Open::read_answer(body, tensors)?.session, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bench;
+mod check;
+mod generate;
+mod load;
+mod op;
+mod session;
+mod start;
+mod text;
+
+use goldgate_tensor::Refusal;
+use serde_json::Value;
+
+pub use crate::frame::Tensors;
+
+pub use bench::{BenchCopy, BenchModel, BenchOp, Limits, OpTimes, StepPart, StepTimes};
+pub use check::{Check, Checked, Inspect, Inspected, Memory, MemoryAnswer};
+pub use generate::{Generate, Generated, Sampling};
+pub use load::{Load, LoadOptions, Loaded, Unload};
+pub use op::{Op, OpAnswer};
+pub use session::{Close, Extend, Extended, Fork, Forked, Open, OpenAnswer, Want};
+pub use start::{Hello, Ping};
+pub use text::{Detokenize, Detokenized, Tokenize, Tokenized, Vocabulary};
+
+/// The names of all calls, in alphabetical order.
+pub const NAMES: [&str; 16] = [
+    "bench",
+    "check",
+    "close",
+    "detokenize",
+    "extend",
+    "fork",
+    "generate",
+    "hello",
+    "inspect",
+    "load",
+    "memory",
+    "op",
+    "open",
+    "ping",
+    "tokenize",
+    "unload",
+];
+
+/// A call: what is asked, and what an `ok` holds. Refusals and failures are of
+/// [`crate::answer::Answer`], and the same for every call.
+pub trait Call: Sized {
+    /// The word in the field `call`.
+    const NAME: &'static str;
+
+    /// The `ok` of an answer.
+    type Answer;
+
+    /// The harness's side: JSON of the question, without its id, and its operands.
+    fn question(&self) -> (Value, Tensors);
+
+    /// The worker's side: reads a question. Fields that this version does not know are ignored.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the answer must say it.
+    fn read(question: &Value, tensors: Tensors) -> Result<Self, BadQuestion>;
+
+    /// The worker's side: the value of `ok` and its tensors.
+    fn write_answer(answer: Self::Answer) -> (Value, Tensors);
+
+    /// The harness's side: reads the value of `ok` and its tensors.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that follow the name of the call: a field or a tensor that
+    /// is missing or of another type.
+    fn read_answer(body: Value, tensors: Tensors) -> Result<Self::Answer, String>;
+}
+
+/// Why a question cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadQuestion {
+    /// A field that is missing or makes no sense: `failed` with class `bad_request`.
+    #[error("{0}")]
+    Field(String),
+    /// An operand or attribute that must be `refused`.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl From<String> for BadQuestion {
+    fn from(message: String) -> BadQuestion {
+        BadQuestion::Field(message)
+    }
+}

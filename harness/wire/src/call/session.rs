@@ -1,0 +1,263 @@
+//! The calls of sessions: open, extend, fork, close.
+
+use std::collections::BTreeMap;
+
+use goldgate_tensor::{DType, Tensor};
+use serde_json::Value;
+
+use crate::call::{BadQuestion, Call, Tensors};
+use crate::fields::{Body, Fields, i32s, nothing, operand};
+use crate::observed::Observed;
+use crate::words::{Logits, Phase};
+
+/// Opens an empty session of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The handle of the model.
+    pub model: u64,
+}
+
+/// An open session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenAnswer {
+    /// The handle by which later calls name it.
+    pub session: u64,
+    /// Bytes of the arena that it took; absent where it took none.
+    pub bytes_session: Option<u64>,
+}
+
+impl Call for Open {
+    const NAME: &'static str = "open";
+
+    type Answer = OpenAnswer;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("model", self.model);
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<Open, BadQuestion> {
+        Ok(Open { model: Fields(question).number("model")? })
+    }
+
+    fn write_answer(answer: OpenAnswer) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.put("session", answer.session);
+        body.put("bytes_session", answer.bytes_session);
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<OpenAnswer, String> {
+        let fields = Fields(&body);
+        let bytes_session = fields.may_number("bytes_session")?;
+        Ok(OpenAnswer { session: fields.number("session")?, bytes_session })
+    }
+}
+
+/// What a call of a session gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Globs of slots, which `load` must have kept.
+    pub trace: Vec<String>,
+    /// How rows of logits are given.
+    pub logits: Logits,
+    /// The tokens of this call whose rows are given, from 0; all where it is absent. For
+    /// [`Logits::All`] and [`Logits::Compact`] only.
+    pub rows: Option<Vec<u64>>,
+}
+
+impl Want {
+    /// The value of the field `want`.
+    pub fn json(&self) -> Value {
+        let mut body = Body::default();
+        body.may("trace", (!self.trace.is_empty()).then(|| self.trace.clone()));
+        body.put("logits", self.logits.name());
+        body.may("rows", self.rows.clone());
+        body.json()
+    }
+
+    /// Reads the value of the field `want`.
+    ///
+    /// # Errors
+    /// A field of another type or with an unknown word.
+    pub fn read(want: &Value) -> Result<Want, String> {
+        let fields = Fields(want);
+        let logits = fields.may_word("logits", "none, last, all or compact")?;
+        Ok(Want {
+            trace: fields.texts("trace")?,
+            logits: logits.unwrap_or_default(),
+            rows: fields.may_list("rows", "a list of rows", Value::as_u64)?,
+        })
+    }
+}
+
+/// Appends tokens to a session and runs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extend {
+    /// The handle of the session.
+    pub session: u64,
+    /// What the answer holds.
+    pub want: Want,
+    /// How the tokens are run; without it one token is a decode step, more are a prompt.
+    pub phase: Option<Phase>,
+    /// The tokens.
+    pub ids: Vec<i32>,
+}
+
+/// What a call of a session gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extended {
+    /// `logits` [rows, vocabulary], or a compact row's `top_ids top_logprobs tail entropy
+    /// next_logprob`; each slot that was traced; `<slot>.local` [1].
+    pub results: Tensors,
+    /// The stored type of each slot before it was widened.
+    pub types: BTreeMap<String, DType>,
+    /// Tokens of the session now.
+    pub length: Option<u64>,
+    /// What the subject observed.
+    pub observed: Observed,
+}
+
+impl Extended {
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// A tensor that is missing.
+    pub fn result(&self, name: &str) -> Result<&Tensor, String> {
+        self.results.get(name).ok_or_else(|| format!("no {name} in the answer"))
+    }
+
+    /// The load of each slot's step against the step's own definition, where it was traced so.
+    pub fn local(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.results.iter().filter_map(|(name, tensor)| {
+            let slot = name.strip_suffix(".local")?;
+            Some((slot, tensor.to_f64().first().copied().unwrap_or(f64::NAN)))
+        })
+    }
+}
+
+impl Call for Extend {
+    const NAME: &'static str = "extend";
+
+    type Answer = Extended;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("session", self.session);
+        body.put("want", self.want.json());
+        body.may("phase", self.phase.map(Phase::name));
+        (body.json(), Tensors::from([("ids".to_owned(), i32s(&self.ids))]))
+    }
+
+    fn read(question: &Value, mut tensors: Tensors) -> Result<Extend, BadQuestion> {
+        let fields = Fields(question);
+        Ok(Extend {
+            session: fields.number("session")?,
+            want: Want::read(&question["want"])?,
+            phase: fields.may_word("phase", "prefill or decode")?,
+            ids: operand(&mut tensors, "ids", DType::I32)?.to_i32(),
+        })
+    }
+
+    fn write_answer(answer: Extended) -> (Value, Tensors) {
+        let mut types = Body::default();
+        answer.types.iter().for_each(|(name, dtype)| types.put(name, dtype.name()));
+        let mut body = Body::default();
+        body.put("types", types.json());
+        body.put("length", answer.length);
+        if answer.observed != Observed::default() {
+            body.put("observed", answer.observed.json());
+        }
+        (body.json(), answer.results)
+    }
+
+    fn read_answer(body: Value, tensors: Tensors) -> Result<Extended, String> {
+        let fields = Fields(&body);
+        let types = fields.may("types", "an object of stored types", |v| {
+            let pair = |(k, v): (&String, &Value)| Some((k.clone(), v.as_str()?.parse().ok()?));
+            v.as_object()?.iter().map(pair).collect()
+        })?;
+        Ok(Extended {
+            results: tensors,
+            types: types.unwrap_or_default(),
+            length: fields.may_number("length")?,
+            observed: Observed::of(&body)?,
+        })
+    }
+}
+
+/// Opens a session that holds the first tokens of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The handle of the session that is copied from.
+    pub session: u64,
+    /// Tokens of it that the new one holds.
+    pub keep: u64,
+}
+
+/// A session that was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forked {
+    /// The handle of the new session.
+    pub session: u64,
+}
+
+impl Call for Fork {
+    const NAME: &'static str = "fork";
+
+    type Answer = Forked;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("session", self.session);
+        body.put("keep", self.keep);
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<Fork, BadQuestion> {
+        let fields = Fields(question);
+        Ok(Fork { session: fields.number("session")?, keep: fields.number("keep")? })
+    }
+
+    fn write_answer(answer: Forked) -> (Value, Tensors) {
+        let mut body = Body::default();
+        body.put("session", answer.session);
+        (body.json(), Tensors::new())
+    }
+
+    fn read_answer(body: Value, _: Tensors) -> Result<Forked, String> {
+        Ok(Forked { session: Fields(&body).number("session")? })
+    }
+}
+
+/// Ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The handle of the session.
+    pub session: u64,
+}
+
+impl Call for Close {
+    const NAME: &'static str = "close";
+
+    type Answer = ();
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        body.put("session", self.session);
+        (body.json(), Tensors::new())
+    }
+
+    fn read(question: &Value, _: Tensors) -> Result<Close, BadQuestion> {
+        Ok(Close { session: Fields(question).number("session")? })
+    }
+
+    fn write_answer((): ()) -> (Value, Tensors) {
+        (nothing(), Tensors::new())
+    }
+
+    fn read_answer(_: Value, _: Tensors) -> Result<(), String> {
+        Ok(())
+    }
+}

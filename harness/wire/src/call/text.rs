@@ -1,0 +1,142 @@
+//! The calls of tokenizers: texts into ids, and back.
+
+use goldgate_tensor::DType;
+use serde_json::Value;
+
+use crate::call::{BadQuestion, Call, Tensors};
+use crate::fields::{Body, Fields, i32s, may_result, nothing, operand, result, u8s};
+
+/// Whose vocabulary is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vocabulary {
+    /// That of a file: a tokenizer.json, or a model with one.
+    Path(String),
+    /// That of a loaded model, by its handle.
+    Model(u64),
+}
+
+impl Vocabulary {
+    fn write(&self, body: &mut Body) {
+        match self {
+            Vocabulary::Path(path) => body.put("path", path.as_str()),
+            Vocabulary::Model(model) => body.put("model", *model),
+        }
+    }
+
+    fn read(fields: Fields<'_>) -> Result<Vocabulary, String> {
+        match fields.may_text("path")? {
+            Some(path) => Ok(Vocabulary::Path(path)),
+            None => Ok(Vocabulary::Model(fields.number("model")?)),
+        }
+    }
+}
+
+/// The ids of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokenize {
+    /// Whose vocabulary is meant.
+    pub vocabulary: Vocabulary,
+    /// Whether the model's policy adds tokens at the ends.
+    pub add_special: bool,
+    /// Whether control tokens that are written in the text are taken as such.
+    pub parse_special: bool,
+    /// The text: any bytes.
+    pub text: Vec<u8>,
+}
+
+/// The ids of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokenized {
+    /// In the order of the text.
+    pub ids: Vec<i32>,
+}
+
+impl Call for Tokenize {
+    const NAME: &'static str = "tokenize";
+
+    type Answer = Tokenized;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        self.vocabulary.write(&mut body);
+        body.put("add_special", self.add_special);
+        body.put("parse_special", self.parse_special);
+        (body.json(), Tensors::from([("text".to_owned(), u8s(self.text.clone()))]))
+    }
+
+    fn read(question: &Value, mut tensors: Tensors) -> Result<Tokenize, BadQuestion> {
+        let fields = Fields(question);
+        Ok(Tokenize {
+            vocabulary: Vocabulary::read(fields)?,
+            add_special: fields.flag("add_special")?,
+            parse_special: fields.flag("parse_special")?,
+            text: operand(&mut tensors, "text", DType::U8)?.bytes,
+        })
+    }
+
+    fn write_answer(answer: Tokenized) -> (Value, Tensors) {
+        (nothing(), Tensors::from([("ids".to_owned(), i32s(&answer.ids))]))
+    }
+
+    fn read_answer(_: Value, mut tensors: Tensors) -> Result<Tokenized, String> {
+        Ok(Tokenized { ids: result(&mut tensors, "ids", DType::I32)?.to_i32() })
+    }
+}
+
+/// The text of ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detokenize {
+    /// Whose vocabulary is meant.
+    pub vocabulary: Vocabulary,
+    /// Whether control tokens are left out.
+    pub skip_special: bool,
+    /// Whether the answer says how many bytes could be handed out after each id.
+    pub stream: bool,
+    /// The ids.
+    pub ids: Vec<i32>,
+}
+
+/// The text of ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detokenized {
+    /// The text; not always UTF-8.
+    pub text: Vec<u8>,
+    /// Bytes of the text handed out after each id, where that was asked.
+    pub ends: Option<Vec<i32>>,
+}
+
+impl Call for Detokenize {
+    const NAME: &'static str = "detokenize";
+
+    type Answer = Detokenized;
+
+    fn question(&self) -> (Value, Tensors) {
+        let mut body = Body::call(Self::NAME);
+        self.vocabulary.write(&mut body);
+        body.put("skip_special", self.skip_special);
+        body.may("stream", self.stream.then_some(true));
+        (body.json(), Tensors::from([("ids".to_owned(), i32s(&self.ids))]))
+    }
+
+    fn read(question: &Value, mut tensors: Tensors) -> Result<Detokenize, BadQuestion> {
+        let fields = Fields(question);
+        Ok(Detokenize {
+            vocabulary: Vocabulary::read(fields)?,
+            skip_special: fields.flag("skip_special")?,
+            stream: fields.flag("stream")?,
+            ids: operand(&mut tensors, "ids", DType::I32)?.to_i32(),
+        })
+    }
+
+    fn write_answer(answer: Detokenized) -> (Value, Tensors) {
+        let mut tensors = Tensors::from([("text".to_owned(), u8s(answer.text))]);
+        tensors.extend(answer.ends.map(|ends| ("ends".to_owned(), i32s(&ends))));
+        (nothing(), tensors)
+    }
+
+    fn read_answer(_: Value, mut tensors: Tensors) -> Result<Detokenized, String> {
+        let text = result(&mut tensors, "text", DType::U8)?.bytes;
+        let ends = may_result(&mut tensors, "ends", DType::I32)?.map(|ends| ends.to_i32());
+        Ok(Detokenized { text, ends })
+    }
+}

@@ -1,0 +1,186 @@
+//! Reading and writing the fields of a message, with errors that name the field.
+
+use std::str::FromStr;
+
+use goldgate_tensor::{DType, Refusal, RefusalKind, Tensor};
+use serde_json::{Map, Value};
+
+use crate::frame::Tensors;
+
+/// A JSON object that is being written: fields keep the order in which they were put.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Body(Map<String, Value>);
+
+impl Body {
+    /// A question of the call `name`.
+    pub(crate) fn call(name: &str) -> Body {
+        let mut body = Body::default();
+        body.put("call", name);
+        body
+    }
+
+    pub(crate) fn put(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    /// Puts a field that is absent where there is no value.
+    pub(crate) fn may(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    pub(crate) fn append(&mut self, more: &Map<String, Value>) {
+        self.0.extend(more.clone());
+    }
+
+    pub(crate) fn json(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+/// A message that is being read. A field that is null counts as absent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'v>(pub(crate) &'v Value);
+
+impl<'v> Fields<'v> {
+    fn get(self, key: &str) -> Option<&'v Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn has(self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// A field by `read`; `None` where it is absent.
+    pub(crate) fn may<T>(
+        self,
+        key: &str,
+        wants: &str,
+        read: impl FnOnce(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| format!("{key} is {value}, wants {wants}"))
+    }
+
+    fn need<T>(self, key: &str, wants: &str, found: Option<T>) -> Result<T, String> {
+        found.ok_or_else(|| match self.get(key) {
+            None => format!("{key} is missing, wants {wants}"),
+            Some(value) => format!("{key} is {value}, wants {wants}"),
+        })
+    }
+
+    pub(crate) fn text(self, key: &str) -> Result<String, String> {
+        self.need(key, "a text", self.may_text(key)?)
+    }
+
+    pub(crate) fn may_text(self, key: &str) -> Result<Option<String>, String> {
+        self.may(key, "a text", |v| v.as_str().map(str::to_owned))
+    }
+
+    pub(crate) fn number(self, key: &str) -> Result<u64, String> {
+        self.need(key, "a number", self.may_number(key)?)
+    }
+
+    pub(crate) fn may_number(self, key: &str) -> Result<Option<u64>, String> {
+        self.may(key, "a whole number", Value::as_u64)
+    }
+
+    pub(crate) fn real(self, key: &str) -> Result<f64, String> {
+        self.need(key, "a number", self.may_real(key)?)
+    }
+
+    pub(crate) fn may_real(self, key: &str) -> Result<Option<f64>, String> {
+        self.may(key, "a number", Value::as_f64)
+    }
+
+    /// A flag that is false where it is absent.
+    pub(crate) fn flag(self, key: &str) -> Result<bool, String> {
+        Ok(self.may_flag(key)?.unwrap_or(false))
+    }
+
+    pub(crate) fn may_flag(self, key: &str) -> Result<Option<bool>, String> {
+        self.may(key, "true or false", Value::as_bool)
+    }
+
+    /// A list by `read` of each element; `None` where it is absent.
+    pub(crate) fn may_list<T>(
+        self,
+        key: &str,
+        wants: &str,
+        read: impl Fn(&'v Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, String> {
+        self.may(key, wants, |v| v.as_array()?.iter().map(read).collect())
+    }
+
+    /// A list of texts that is empty where it is absent.
+    pub(crate) fn texts(self, key: &str) -> Result<Vec<String>, String> {
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        Ok(self.may_list(key, "a list of texts", text)?.unwrap_or_default())
+    }
+
+    /// One of the words of `T`.
+    pub(crate) fn may_word<T: FromStr>(self, key: &str, wants: &str) -> Result<Option<T>, String> {
+        self.may(key, wants, |v| v.as_str()?.parse().ok())
+    }
+
+    /// One of the types that activations and caches may have.
+    pub(crate) fn may_activations(self, key: &str) -> Result<Option<DType>, String> {
+        self.may(key, "f32, f16 or bf16", |v| {
+            v.as_str()?.parse().ok().filter(|t| DType::ACTIVATIONS.contains(t))
+        })
+    }
+}
+
+/// A list of ids or lengths as the tensor [n].
+pub(crate) fn i32s(list: &[i32]) -> Tensor {
+    Tensor::from_i32(&[list.len()], list)
+}
+
+/// Bytes of a text as the tensor U8 [n].
+pub(crate) fn u8s(bytes: Vec<u8>) -> Tensor {
+    let shape = [bytes.len()];
+    Tensor::new(DType::U8, &shape, bytes)
+}
+
+/// Takes the operand `name` of a question, a list of `dtype`.
+///
+/// # Errors
+/// A tensor that is missing, of another type, or no list.
+pub(crate) fn operand(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, Refusal> {
+    let refused = |kind, message: String| Err(Refusal::new(kind, name, message));
+    let Some(tensor) = tensors.remove(name) else {
+        return refused(RefusalKind::OperandMissing, "is missing".to_owned());
+    };
+    let meta = &tensor.meta;
+    if meta.dtype != dtype {
+        return refused(RefusalKind::DtypeMismatch, format!("is {meta}, wants {dtype} [n]"));
+    }
+    match meta.shape.len() {
+        1 => Ok(tensor),
+        rank => refused(RefusalKind::RankMismatch, format!("has {rank} axes, wants 1")),
+    }
+}
+
+/// Takes the list `name` of an answer, of `dtype`; `None` where it is absent.
+pub(crate) fn may_result(
+    tensors: &mut Tensors,
+    name: &str,
+    dtype: DType,
+) -> Result<Option<Tensor>, String> {
+    match tensors.remove(name) {
+        None => Ok(None),
+        Some(t) if t.meta.dtype == dtype && t.meta.shape.len() == 1 => Ok(Some(t)),
+        Some(t) => Err(format!("{name} is {}, wants {dtype} [n]", t.meta)),
+    }
+}
+
+/// Takes the list `name` of an answer, of `dtype`.
+pub(crate) fn result(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, String> {
+    may_result(tensors, name, dtype)?.ok_or_else(|| format!("no {name} in the answer"))
+}
+
+/// The `ok` of an answer without fields.
+pub(crate) fn nothing() -> Value {
+    Value::Object(Map::new())
+}

@@ -1,0 +1,63 @@
+//! Patterns with `*`: which slots a question names, and the one place that says what `*` is.
+
+/// Whether a text with `*` for any run of characters is the whole of `name`.
+pub fn glob(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// Whether a glob of slots means a name: `*` is anything inside a part between dots, and at the end
+/// all parts that follow.
+pub fn means(pattern: &str, name: &str) -> bool {
+    let (globs, parts): (Vec<&str>, Vec<&str>) =
+        (pattern.split('.').collect(), name.split('.').collect());
+    let open = globs.last() == Some(&"*") && parts.len() >= globs.len();
+    let same = globs.len() == parts.len();
+    (same || open) && globs.iter().zip(&parts).all(|(g, p)| glob(g, p))
+}
+
+/// Whether one of the globs of slots means a name.
+pub fn any(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| means(pattern, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_are_any_text() {
+        for (pattern, name, want) in [
+            ("a*c", "abbc", true),
+            ("a*c", "abbcd", false),
+            ("*", "", true),
+            ("a**b", "ab", true),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("a*bc*d", "aXbcYbcd", true),
+            ("aa*a", "aa", false),
+        ] {
+            assert_eq!(glob(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn globs_of_slots() {
+        assert!(means("layer.*.attn.q", "layer.12.attn.q"));
+        assert!(!means("layer.*.attn.q", "layer.12.attn.q_rope"));
+        assert!(means("layer.0.*", "layer.0.attn.norm"));
+        assert!(!means("layer.0.*", "layer.1.attn.norm"));
+        assert!(means("layer.0.attn.q*", "layer.0.attn.q_rope"));
+        assert!(means("logits", "logits"));
+        assert!(means("*", "embed"));
+    }
+}
