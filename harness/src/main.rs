@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use goldgate::subject::allocator::Counting;
+use goldgate_worker::allocator::Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use goldgate::subject::allocator::Counting;
 use goldgate_engine::tokenizer::facts::Facts;
 use goldgate_engine::tokenizer::{alphabet, split::Split};
 use goldgate_engine::weights::{Code, Malformed, refusal::budget};
+use goldgate_worker::allocator::Counting;
 use serde_json::{Map, Value, json};
 
 #[global_allocator]

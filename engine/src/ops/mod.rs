@@ -42,8 +42,11 @@ pub mod top_p;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use crate::cuda::page::Variant;
 use crate::cuda::{Card, Lowered, Page};
+use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
@@ -262,6 +265,23 @@ pub fn answer(op: &dyn Op, question: &Question, inputs: &Inputs) -> Result<Vec<T
             Values::Ids(x) => Tensor::from_i32(&meta.shape, x),
         })
         .collect())
+}
+
+/// Checks a question and answers it by the op's definition: results by name.
+///
+/// # Errors
+/// What [`Question::new`] and [`Op::define`] refuse.
+pub fn evaluate(
+    op: &dyn Op,
+    dtype: DType,
+    attributes: &Map<String, Value>,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>, Refusal> {
+    let question = Question::of_tensors(op, dtype, attributes, tensors)?;
+    let inputs = Inputs::of(tensors.iter().map(|(name, t)| (name.as_str(), t)));
+    let results = answer(op, &question, &inputs)?;
+    let names = question.signature.results.iter().map(|r| r.name.to_owned());
+    Ok(names.zip(results).collect())
 }
 
 /// Bytes of every operand and result of `question`, each once.

@@ -231,6 +231,20 @@ pub struct Question {
 }
 
 impl Question {
+    /// [`Question::new`] of operands that are there.
+    ///
+    /// # Errors
+    /// As [`Question::new`].
+    pub fn of_tensors(
+        op: &dyn Op,
+        dtype: DType,
+        attributes: &Map<String, Value>,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Question, Refusal> {
+        let metas = tensors.iter().map(|(name, t)| (name.clone(), t.meta.clone())).collect();
+        Question::new(op, dtype, attributes, &metas)
+    }
+
     /// Checks operands, types, shapes and attributes, then the op's own rules.
     ///
     /// # Errors

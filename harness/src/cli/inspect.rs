@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use goldgate_engine::cuda::Card;
+use goldgate_wire::call::LoadOptions;
+use goldgate_worker::{Inspected, NoAnswer};
 use serde_json::json;
 
 use crate::cli::model::Sizing;
 use crate::cli::{Exit, Failure, bad_input, say, say_json};
-use crate::subject::inspect::Inspected;
-use crate::subject::serve::NoAnswer;
 
 /// Opens a model file without a device. Example: goldgate inspect model.gguf --context 8192
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,9 @@ fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
     let mut ask = args.sizing.ask();
     ask["sequences"] = args.sequences.into();
-    let (need, refused) = match found.need(&Card::h200(), &ask) {
+    let options = LoadOptions::read(&ask).map_err(NoAnswer::bad_request);
+    let needed = options.and_then(|options| found.need(&Card::h200(), &options));
+    let (need, refused) = match needed {
         Ok(need) => (need, None),
         Err(why) => {
             let (kind, field, message) = said(why);

@@ -207,7 +207,7 @@ pub fn say_json(value: &Value) -> io::Result<()> {
 pub fn bad_input(outcome: Result<Exit, Failure>, json: bool) -> Result<Exit, Failure> {
     match outcome {
         Err(Failure::Malformed(malformed)) if json => {
-            say_json(&crate::subject::inspect::refusal(&malformed))?;
+            say_json(&goldgate_worker::inspect::refusal(&malformed))?;
             Ok(Exit::BadInput)
         }
         Err(Failure::Problems(problems)) if json => {

@@ -121,7 +121,7 @@ fn refused(args: &Args, path: &Path, code: Code, found: &str, expected: &str) ->
     let malformed = Malformed::new(code, path, "tokens", found, expected);
     match args.json {
         // A stdout that is closed hears nothing; the exit code says it all.
-        true => drop(say_json(&crate::subject::inspect::refusal(&malformed))),
+        true => drop(say_json(&goldgate_worker::inspect::refusal(&malformed))),
         false => eprintln!("{malformed}"),
     }
     Exit::BadInput

@@ -8,12 +8,12 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 use goldgate_engine::cuda::Settings;
 use goldgate_engine::cuda::library::usual_folders;
+use goldgate_worker::{Cpu, Cuda, Device, NoDevice, serve};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::subject::cuda::Cuda;
+use crate::report::provenance::build;
 use crate::subject::launch::{How, SubjectSpec};
 use crate::subject::replay::Replay;
-use crate::subject::serve::{Cpu, Device, NoDevice, serve};
 
 /// Answers the wire on stdin and stdout until stdin ends.
 ///
@@ -73,9 +73,9 @@ impl Worker {
         }
         let spec = SubjectSpec::parse(on).map_err(|e| e.to_string())?;
         match spec.how {
-            How::Cpu => Ok(Box::<Cpu>::default()),
+            How::Cpu => Ok(Box::new(Cpu::new(&build()))),
             How::Cuda(cards) => Ok(match cards[..] {
-                [card] => match Cuda::open(&settings(self.cuda.clone()), card) {
+                [card] => match Cuda::open(&settings(self.cuda.clone()), card, &build()) {
                     Ok(cuda) => Box::new(cuda),
                     Err(error) => Box::new(NoDevice(error.to_string())),
                 },

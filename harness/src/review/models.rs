@@ -6,7 +6,9 @@ use goldgate_engine::dtype::DType;
 use goldgate_engine::model::Config;
 use goldgate_engine::model::map::Map;
 use goldgate_engine::weights::Checkpoint;
-use serde_json::json;
+use goldgate_wire::call::LoadOptions;
+use goldgate_wire::words::TraceMode;
+use goldgate_worker::load_plan::Plan;
 
 use crate::glob::means;
 use crate::golden::store::Store;
@@ -16,7 +18,6 @@ use crate::review::{distinct, once};
 use crate::spec::near::guess;
 use crate::spec::place::Step;
 use crate::spec::{Problem, Specs};
-use crate::subject::plan::Plan;
 
 /// What the engine says of one shipped form, from its configuration alone.
 struct Shape {
@@ -124,8 +125,10 @@ fn shape(store: &Store, path: &str) -> Option<Shape> {
     let checkpoint = Checkpoint::open(&store.root.join(path)).ok()?;
     let (config, _) = Config::of(&checkpoint).ok()?;
     let map = Map::of(&config, &checkpoint);
-    let ask = json!({"trace": ["*"], "trace_mode": "unfused"});
-    let plan = Plan::of(DType::F32, &ask, &config, &map).ok()?;
+    let trace = vec!["*".to_owned()];
+    let trace_mode = Some(TraceMode::Unfused);
+    let options = LoadOptions { trace, trace_mode, ..LoadOptions::default() };
+    let plan = Plan::of(DType::F32, &options, &config, &map).ok()?;
     Some(Shape { vocabulary: config.vocabulary, slots: plan.settings.trace })
 }
 

@@ -1,24 +1,18 @@
 //! Subjects: whatever is being asked, in worker processes over the wire (docs/wire.md).
 
-pub mod allocator;
-pub mod cuda;
 mod ended;
-mod handed;
 pub mod hello;
-pub mod inspect;
 pub mod launch;
-pub mod layers;
-mod meant;
-pub mod models;
 pub mod perfect;
-pub mod plan;
 pub mod pool;
 pub mod replay;
-pub mod serve;
-mod several;
 pub mod text;
-pub mod want;
 pub mod worker;
+
+/// Which slots a question names.
+pub mod want {
+    pub use goldgate_wire::globs::any as matches;
+}
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +20,9 @@ use std::time::Duration;
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::shape::Meta;
-use serde_json::{Map, Value, json};
+use goldgate_wire::Call;
+use goldgate_wire::call::Op;
+use serde_json::{Map, Value};
 
 use crate::case::Case;
 
@@ -50,17 +46,6 @@ pub struct OpQuestion {
 }
 
 impl OpQuestion {
-    /// No question: what a call about the card alone carries.
-    pub fn none() -> OpQuestion {
-        OpQuestion {
-            op: String::new(),
-            dtype: DType::F32,
-            attributes: Map::new(),
-            tensors: BTreeMap::new(),
-            alias: BTreeMap::new(),
-        }
-    }
-
     /// The question of a case, with operands by `fill`.
     pub fn of(case: &Case, fill: impl Fn(&crate::case::Input) -> Tensor) -> OpQuestion {
         let ask = &case.ask;
@@ -79,19 +64,23 @@ impl OpQuestion {
         self.tensors.get(signature.weight()?.name).map(|t| t.meta.dtype)
     }
 
+    /// The question as a call of the wire, with a copy of its operands.
+    pub fn call(&self, limit: Duration) -> Op {
+        let OpQuestion { op, dtype, attributes, tensors, alias } = self.clone();
+        Op { op, dtype, attributes, tensors, alias, timeout_s: Some(limit.as_secs_f64()) }
+    }
+
     /// The JSON of the question, without its id.
     pub fn json(&self, limit: Duration) -> Value {
-        let mut ask = json!({
-            "call": "op",
-            "op": self.op,
-            "dtype": self.dtype.name(),
-            "attr": self.attributes,
-            "timeout_s": limit.as_secs_f64(),
-        });
-        if !self.alias.is_empty() {
-            ask["alias"] = json!(self.alias);
-        }
-        ask
+        let OpQuestion { op, dtype, attributes, alias, .. } = self;
+        let bare = OpQuestion {
+            op: op.clone(),
+            dtype: *dtype,
+            attributes: attributes.clone(),
+            tensors: BTreeMap::new(),
+            alias: alias.clone(),
+        };
+        bare.call(limit).question().0
     }
 
     /// Bytes of all results of a correct answer; 0 where it is a refusal.

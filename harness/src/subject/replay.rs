@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use goldgate_engine::Tensor;
+use goldgate_wire::call::{Op, OpAnswer};
+use goldgate_worker::{Device, NoAnswer, Trouble};
 use serde_json::{Value, json};
 
-use crate::subject::OpQuestion;
-use crate::subject::serve::{Answer, Device, NoAnswer, Trouble};
 use crate::wire::frame::{FrameError, decode, encode};
 
 /// The subject.
@@ -46,7 +46,7 @@ impl Device for Replay {
         }))
     }
 
-    fn op(&mut self, _question: &OpQuestion) -> Result<Answer, NoAnswer> {
-        Ok(Answer { results: self.results.clone(), ..Answer::default() })
+    fn op(&mut self, _question: &Op) -> Result<OpAnswer, NoAnswer> {
+        Ok(OpAnswer { results: self.results.clone(), ..OpAnswer::default() })
     }
 }

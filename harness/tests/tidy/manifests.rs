@@ -10,7 +10,8 @@ use super::{files, root, verdict};
 const CRATES: usize = 159;
 
 /// The folders of our packages.
-const PACKAGES: [&str; 4] = ["engine/tensor", "engine", "harness/wire", "harness"];
+const PACKAGES: [&str; 5] =
+    ["engine/tensor", "engine", "harness/wire", "harness/worker", "harness"];
 
 /// Folders of a package whose sources may name its `[dependencies]`; tests may name all.
 const SHIPPED: &[&str] = &["src", "mock"];

@@ -4,7 +4,7 @@ use goldgate_engine::tokenizer::{Decoder, Tokenizer};
 
 /// The ids and the text so far.
 #[derive(Debug)]
-pub struct Handed<'t> {
+pub struct TextSoFar<'t> {
     /// Absent where there is no vocabulary: then there are ids alone.
     decoder: Option<Decoder<'t>>,
     stops: &'t [String],
@@ -16,12 +16,12 @@ pub struct Handed<'t> {
     cut: Option<usize>,
 }
 
-impl<'t> Handed<'t> {
+impl<'t> TextSoFar<'t> {
     /// Nothing yet.
-    pub fn new(tokenizer: Option<&'t Tokenizer>, stops: &'t [String]) -> Handed<'t> {
+    pub fn new(tokenizer: Option<&'t Tokenizer>, stops: &'t [String]) -> TextSoFar<'t> {
         let (ids, begins, text) = (Vec::new(), Vec::new(), Vec::new());
         let decoder = tokenizer.map(Tokenizer::stream);
-        Handed { decoder, stops, ids, begins, text, cut: None }
+        TextSoFar { decoder, stops, ids, begins, text, cut: None }
     }
 
     /// How many ids there are.
@@ -37,7 +37,7 @@ impl<'t> Handed<'t> {
         let new = self.decoder.as_mut().and_then(|decoder| decoder.push(id).ok());
         self.text.extend(new.unwrap_or_default());
         let found = self.stops.iter().filter_map(|stop| {
-            // What lies further back has been looked at.
+            // What is further back has been searched before.
             let from = before.saturating_sub(stop.len().saturating_sub(1));
             let at =
                 self.text[from..].windows(stop.len().max(1)).position(|w| w == stop.as_bytes());
@@ -70,11 +70,11 @@ mod tests {
 
     /// The ids that stay and the text, of a sentence of several tokens.
     fn handed(stops: &[&str]) -> (Vec<i32>, Vec<String>, String) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/models/gpt2-tiny/hf");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/gpt2-tiny/hf");
         let tokenizer = Tokenizer::open(&path).expect("a vocabulary");
         let ids = tokenizer.encode("So Alice was it é.".as_bytes(), false, false).expect("ids");
         let stops: Vec<String> = stops.iter().map(|s| (*s).to_owned()).collect();
-        let mut handed = Handed::new(Some(&tokenizer), &stops);
+        let mut handed = TextSoFar::new(Some(&tokenizer), &stops);
         for id in &ids {
             if !handed.push(*id) {
                 break;

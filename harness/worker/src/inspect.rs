@@ -9,12 +9,12 @@ use goldgate_engine::model::{Config, Scaling, tensors};
 use goldgate_engine::tokenizer::facts::Facts;
 use goldgate_engine::weights::gguf::Value as Stored;
 use goldgate_engine::weights::{Checkpoint, Malformed, Warnings};
+use goldgate_wire::call::LoadOptions;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::report::provenance::hex;
-use crate::subject::plan::needed;
-use crate::subject::serve::NoAnswer;
+use crate::device::{NoAnswer, refused};
+use crate::load_plan::needed;
 
 /// The file of a tokenizer, and how the name of one ends.
 const TOKENIZER: &str = "tokenizer.json";
@@ -39,7 +39,7 @@ pub struct Whole {
 
 impl Inspected {
     /// Opens `path`: a model file with its configuration, whose tensors and vocabulary are held to
-    /// it, or a tokenizer.json. One beside a GGUF file must have the same vocabulary.
+    /// it, or a tokenizer.json. One in the folder of a GGUF file must have the same vocabulary.
     ///
     /// # Errors
     /// The first refusal.
@@ -50,10 +50,10 @@ impl Inspected {
             return Ok(Inspected::Tokenizer(path.to_path_buf(), Box::new(facts)));
         }
         let checkpoint = Checkpoint::open(path)?;
-        let (config, told) = Config::of(&checkpoint)?;
+        let (config, found) = Config::of(&checkpoint)?;
         let extra = tensors::check(&config, &checkpoint)?;
         let mut warnings = checkpoint.warnings().clone();
-        warnings.join(told);
+        warnings.join(found);
         warnings.join(extra);
         let vocabulary = vocabulary(&checkpoint, &mut warnings)?;
         if let Some(found) = &vocabulary {
@@ -84,14 +84,14 @@ impl Inspected {
         }
     }
 
-    /// The memory that `load` takes on `card` with the options of `ask`, which are those of `load`;
+    /// The memory that `load` takes on `card` with the options of `load`;
     /// nothing for what is no model.
     ///
     /// # Errors
     /// What `load` refuses too.
-    pub fn need(&self, card: &Card, ask: &Value) -> Result<Value, NoAnswer> {
+    pub fn need(&self, card: &Card, options: &LoadOptions) -> Result<Value, NoAnswer> {
         match self {
-            Inspected::Model(whole) => whole.need(card, ask),
+            Inspected::Model(whole) => whole.need(card, options),
             Inspected::Tokenizer(..) => Ok(Value::Null),
         }
     }
@@ -116,25 +116,28 @@ impl Inspected {
 }
 
 /// The vocabulary of a model: of its GGUF file, or of tokenizer.json in its folder. One of a kind
-/// that is not offered is told, since the model may be good.
-fn vocabulary(checkpoint: &Checkpoint, told: &mut Warnings) -> Result<Option<Facts>, Malformed> {
+/// that is not offered is a warning, since the model may be good.
+fn vocabulary(
+    checkpoint: &Checkpoint,
+    warnings: &mut Warnings,
+) -> Result<Option<Facts>, Malformed> {
     let mut offered = |opened: Result<Facts, Malformed>| match opened {
         Ok(facts) => Ok(Some(facts)),
         Err(refused) if Facts::not_offered(&refused) => {
-            told.add(format!("the tokenizer is not offered: {refused}"));
+            warnings.add(format!("the tokenizer is not offered: {refused}"));
             Ok(None)
         }
         Err(refused) => Err(refused),
     };
-    let beside = checkpoint.described_by().with_file_name(TOKENIZER);
-    let beside = if beside.is_file() { offered(Facts::of_json(&beside))? } else { None };
-    let Checkpoint::Gguf(gguf) = checkpoint else { return Ok(beside) };
+    let nearby = checkpoint.described_by().with_file_name(TOKENIZER);
+    let nearby = if nearby.is_file() { offered(Facts::of_json(&nearby))? } else { None };
+    let Checkpoint::Gguf(gguf) = checkpoint else { return Ok(nearby) };
     let own = match Facts::of_gguf(gguf).transpose() {
         Some(opened) => offered(opened)?,
         None => None,
     };
-    if let (Some(own), Some(beside)) = (&own, &beside) {
-        own.same(beside, gguf.file().path())?;
+    if let (Some(own), Some(nearby)) = (&own, &nearby) {
+        own.same(nearby, gguf.file().path())?;
     }
     Ok(own)
 }
@@ -193,13 +196,13 @@ impl Whole {
         })
     }
 
-    /// The memory that `load` takes on `card` with the options of `ask`, which are those of `load`:
+    /// The memory that `load` takes on `card` with the options of `load`:
     /// the card whose figures were taken, what is in force, and bytes.
     ///
     /// # Errors
     /// What `load` refuses too.
-    fn need(&self, card: &Card, ask: &Value) -> Result<Value, NoAnswer> {
-        needed(card, ask, &self.config, &Form::of(&self.config, &self.checkpoint))
+    fn need(&self, card: &Card, options: &LoadOptions) -> Result<Value, NoAnswer> {
+        needed(card, options, &self.config, &Form::of(&self.config, &self.checkpoint))
     }
 
     fn text(&self, need: &Value) -> String {
@@ -295,20 +298,12 @@ fn scaling(scaling: Scaling) -> Value {
     }
 }
 
-/// A refusal as the wire says it.
+/// A refused file as the wire says it.
 pub fn refusal(m: &Malformed) -> Value {
-    let mut said = json!({
-        "kind": "Malformed", "code": m.code.as_str(), "file": m.file.to_string_lossy(),
-        "operand": m.field, "field": m.field, "found": m.found, "expected": m.expected,
-        "message": m.to_string(),
-    });
-    if let Some(offset) = m.offset {
-        said["offset"] = offset.into();
-    }
-    if let Some(place) = &m.json {
-        said["line"] = place.line.into();
-        said["column"] = place.column.into();
-        said["pointer"] = place.pointer.as_str().into();
-    }
-    said
+    refused(m).json()
+}
+
+/// Lower-case hex.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use goldgate_engine::cuda::{Device as Card, Settings};
+use goldgate_engine::cuda::Device as Card;
 use goldgate_engine::exec::cpu::{CallInputs, CpuModel, CpuSession, Slots};
 use goldgate_engine::exec::cuda::{CudaModel, CudaSession, Options};
 use goldgate_engine::exec::local::load;
@@ -11,15 +11,14 @@ use goldgate_engine::fuse::fuse;
 use goldgate_engine::model::build::Types;
 use goldgate_engine::model::gpt2::{Config, block, weights};
 use goldgate_engine::ops::Phase;
+use goldgate_engine::ops::sample::philox;
 use goldgate_engine::program::{Program, Sizes};
-use goldgate_engine::shape::Meta;
 use goldgate_engine::{DType, Tensor};
-use serde_json::json;
+use goldgate_wire::call::Op;
+use serde_json::{Map, json};
+use sha2::{Digest, Sha256};
 
-use crate::case::{Fill, Grid, Input};
-use crate::fill::fill;
-use crate::subject::OpQuestion;
-use crate::subject::serve::{Device, NoAnswer};
+use crate::device::{Device, NoAnswer};
 
 /// A block whose widths are unequal and no powers of two.
 const CONFIG: Config = Config { hidden: 192, heads: 3, ffn: 320, context: 96, eps: 1e-5 };
@@ -41,14 +40,21 @@ fn limit(dtype: DType) -> f64 {
     }
 }
 
+/// Numbers of mean 0 and deviation `size`, the same on every machine: each is the sum of twelve
+/// words of a stream of its own per name, as inputs of cases are made.
 fn tensor(name: &str, dtype: DType, shape: &[usize], size: f64) -> Tensor {
-    fill(&Input {
-        name: name.to_owned(),
-        meta: Meta::new(dtype, shape),
-        fill: Fill::Normal(0.0, size),
-        grid: Grid::Full,
-        key: ["layer".to_owned(), "gpt2".to_owned(), name.to_owned()],
-    })
+    let digest = Sha256::digest(format!("goldgate-fill-1\nlayer\ngpt2\n{name}\n"));
+    let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| digest[at + i]));
+    let key = [word(0), word(4)];
+    let normal = |i: u64| {
+        let blocks =
+            (3 * i..3 * i + 3).flat_map(|c| philox([c as u32, (c >> 32) as u32, 0, 0], key));
+        let sum: i64 = blocks.map(i64::from).sum();
+        (sum - (6 << 32)) as f64 / 2f64.powi(32)
+    };
+    let count: usize = shape.iter().product();
+    let numbers: Vec<f64> = (0..count as u64).map(|i| size * normal(i)).collect();
+    Tensor::from_f64(dtype, shape, &numbers)
 }
 
 /// A layer with its weights and a prompt.
@@ -356,15 +362,16 @@ fn in_chunks(run: &mut Run<'_>, x: &Tensor, size: usize, whole: &Tensor) -> Resu
 }
 
 /// A gather of rows: a question that only its data can spoil.
-fn gather(ids: &[i32]) -> OpQuestion {
+fn gather(ids: &[i32]) -> Op {
     let table = tensor("table", DType::F16, &[37, 64], 1.0);
     let tensors = [("ids", Tensor::from_i32(&[ids.len()], ids)), ("table", table)];
-    OpQuestion {
+    Op {
         op: "embedding".to_owned(),
         dtype: DType::F16,
         attributes: json!({"to": "D"}).as_object().cloned().unwrap_or_default(),
         tensors: tensors.into_iter().map(|(n, t)| (n.to_owned(), t)).collect(),
         alias: BTreeMap::new(),
+        timeout_s: None,
     }
 }
 
@@ -392,24 +399,26 @@ pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
     }
 }
 
-/// Two questions on two streams, many times over, have the bits that each has alone.
+/// Two questions on two streams, many times over, have the bits that each has alone; `open` opens
+/// the subject once more for each of them.
 ///
 /// # Errors
 /// What does not hold.
-pub fn streams(settings: &Settings, index: usize) -> Result<(), String> {
+pub fn streams<D: Device>(open: impl Fn() -> Result<D, String> + Sync) -> Result<(), String> {
     let ask = |name: &str, rows: usize| {
         let mut tensors = BTreeMap::new();
         tensors.insert("x".to_owned(), tensor(name, DType::F16, &[rows, 1031], 3.0));
-        OpQuestion {
+        Op {
             op: "softmax".to_owned(),
             dtype: DType::F16,
-            attributes: serde_json::Map::new(),
+            attributes: Map::new(),
             tensors,
             alias: BTreeMap::new(),
+            timeout_s: None,
         }
     };
-    let run = |question: &OpQuestion, times: usize| {
-        let mut own = super::cuda::Cuda::open(settings, index).map_err(|e| e.to_string())?;
+    let run = |question: &Op, times: usize| {
+        let mut own = open()?;
         let mut bits = Vec::new();
         for _ in 0..times {
             bits.push(own.op(question).map_err(|e| format!("{e:?}"))?.results);

@@ -1,44 +1,37 @@
-//! The file that somebody means: held to its hash in a thread of its own while it is loaded.
+//! The hash that a question expects of a file, compared in a thread of its own during the load.
 
 use std::thread;
 
 use goldgate_engine::error::{Refusal, RefusalKind};
 use goldgate_engine::weights::file::Mapped;
 use goldgate_engine::weights::{Checkpoint, Malformed};
-use serde_json::Value;
 
-use crate::subject::models::bad;
-use crate::subject::serve::{NoAnswer, Trouble};
+use crate::device::{NoAnswer, Trouble};
 
-/// The hash that a question gives, and the file that it is about; none where it gives none.
+/// The one file of a checkpoint, with the hash that a question expects of it; none where it
+/// expects none.
 ///
 /// # Errors
-/// What is no hash; a checkpoint of several files, of which no single hash is known.
-pub fn meant<'c>(
-    ask: &'c Value,
+/// A checkpoint of several files, of which no single hash is known.
+pub fn expected<'c>(
+    sha256: Option<&'c str>,
     checkpoint: &'c Checkpoint,
-) -> Result<Option<(&'c Mapped, &'c str)>, NoAnswer> {
-    let expected = match &ask["sha256"] {
-        Value::Null => return Ok(None),
-        Value::String(text) if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            text
-        }
-        other => return Err(bad(&format!("sha256 is {other}, wants 64 hex digits"))),
-    };
+) -> Result<Option<(&'c Mapped, &'c str)>, Refusal> {
+    let Some(sha256) = sha256 else { return Ok(None) };
     match checkpoint.files()[..] {
-        [file] => Ok(Some((file, expected))),
+        [file] => Ok(Some((file, sha256))),
         ref files => {
             let message = format!("is one hash, the checkpoint has {} files", files.len());
-            Err(Refusal::new(RefusalKind::NotSupported, "sha256", message).into())
+            Err(Refusal::new(RefusalKind::NotSupported, "sha256", message))
         }
     }
 }
 
-/// What the thread came to, where there was one: the hash.
+/// The hash that the thread found, where there was one.
 ///
 /// # Errors
 /// A file of another hash.
-pub fn held(
+pub fn compared(
     outcome: Option<thread::Result<Result<String, Malformed>>>,
 ) -> Result<Option<String>, NoAnswer> {
     match outcome {
@@ -87,25 +80,19 @@ mod tests {
     fn one_file_has_one_hash() {
         let folder = tempfile::tempdir().expect("a folder");
         let one = checkpoint(folder.path(), 1);
-        assert!(meant(&json!({}), &one).expect("nothing asked").is_none());
-        let ask = json!({"sha256": "AB".repeat(32)});
-        let (file, sha256) = meant(&ask, &one).expect("a hash").expect("a file");
+        assert!(expected(None, &one).expect("nothing asked").is_none());
+        let hash = "AB".repeat(32);
+        let (file, sha256) = expected(Some(&hash), &one).expect("a hash").expect("a file");
         let other = file.held_to(sha256).expect_err("another file");
         assert_eq!((other.code.as_str(), other.field.as_str()), ("HASH", "sha256"));
         let right = file.held_to(&other.found.to_uppercase()).expect("the file");
         assert_eq!(right, other.found);
-        assert!(matches!(held(Some(Ok(Err(other)))), Err(NoAnswer::File(_))));
-        assert!(matches!(held(Some(Ok(Ok(right)))), Ok(Some(_))));
-        assert!(matches!(held(Some(Err(Box::new(())))), Err(NoAnswer::Failed(_))));
-        for wrong in [json!("12"), json!(12), json!("g".repeat(64))] {
-            let ask = json!({"sha256": wrong});
-            assert!(matches!(meant(&ask, &one), Err(NoAnswer::Failed(_))), "{ask}");
-        }
+        assert!(matches!(compared(Some(Ok(Err(other)))), Err(NoAnswer::File(_))));
+        assert!(matches!(compared(Some(Ok(Ok(right)))), Ok(Some(_))));
+        assert!(matches!(compared(Some(Err(Box::new(())))), Err(NoAnswer::Failed(_))));
         let several = tempfile::tempdir().expect("a folder");
         let two = checkpoint(several.path(), 2);
-        match meant(&ask, &two) {
-            Err(NoAnswer::Refused(r)) => assert_eq!(r.operand, "sha256"),
-            other => panic!("{:?}", other.map(|found| found.map(|(_, sha256)| sha256.to_owned()))),
-        }
+        let refusal = expected(Some(&hash), &two).expect_err("no single hash");
+        assert_eq!(refusal.operand, "sha256");
     }
 }

@@ -1,46 +1,28 @@
-//! What a call of a model is to give: rows of logits, whole or compact, and slots by globs.
+//! The rows of logits that a call gives, whole or compact.
 
 use std::collections::BTreeMap;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::error::{Refusal, RefusalKind};
-use serde_json::Value;
+use goldgate_wire::call::Want;
+use goldgate_wire::words::Logits;
 
-use crate::glob::means;
-use crate::subject::serve::{NoAnswer, Trouble};
-
-/// Whether a name is meant by one of the globs; `*` stands for anything inside a part.
-pub fn matches(globs: &[String], name: &str) -> bool {
-    globs.iter().any(|glob| means(glob, name))
-}
-
-/// The words of a list.
-pub fn words(value: &Value) -> Vec<String> {
-    let list = value.as_array().into_iter().flatten();
-    list.filter_map(|w| w.as_str().map(str::to_owned)).collect()
-}
-
-/// The rows of a call whose logits are wanted.
+/// The tokens of a call of `count` tokens whose rows of logits are wanted.
 ///
 /// # Errors
-/// A row that the call has not, a word that is none.
-pub fn rows(want: &Value, count: usize) -> Result<Vec<usize>, NoAnswer> {
-    let all = || (0..count).collect::<Vec<_>>();
-    let given = || -> Option<Vec<usize>> {
-        let list = want["rows"].as_array()?;
-        list.iter().map(|r| r.as_u64().map(|r| r as usize)).collect()
-    };
-    let rows = match want["logits"].as_str() {
-        None | Some("none") => Vec::new(),
-        Some("last") => vec![count.saturating_sub(1)],
-        Some("all" | "compact") => given().unwrap_or_else(all),
-        Some(other) => return Err(refused(&format!("logits is {other}"))),
+/// A row that the call does not have.
+pub fn rows(want: &Want, count: usize) -> Result<Vec<usize>, Refusal> {
+    let rows = match (want.logits, &want.rows) {
+        (Logits::None, _) => Vec::new(),
+        (Logits::Last, _) => vec![count.saturating_sub(1)],
+        (Logits::All | Logits::Compact, None) => (0..count).collect(),
+        (Logits::All | Logits::Compact, Some(rows)) => rows.iter().map(|r| *r as usize).collect(),
     };
     match rows.iter().find(|r| **r >= count) {
         Some(row) => {
             let message = format!("row {row} of {count} tokens");
-            Err(Refusal::new(RefusalKind::IdOutOfRange, "rows", message).into())
+            Err(Refusal::new(RefusalKind::IdOutOfRange, "rows", message))
         }
         None => Ok(rows),
     }
@@ -80,10 +62,6 @@ pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String,
         ("entropy".to_owned(), real(&[count], &entropy)),
         ("next_logprob".to_owned(), real(&[count], &next)),
     ])
-}
-
-fn refused(message: &str) -> NoAnswer {
-    NoAnswer::Failed(Trouble { class: "bad_request", sticky: false, message: message.to_owned() })
 }
 
 #[cfg(test)]

@@ -1,0 +1,166 @@
+//! What `load` decides before a weight is read, and the memory that it comes to: the same numbers
+//! for a model that is loaded and for one that is only looked at.
+
+use goldgate_engine::batch::MOST;
+use goldgate_engine::cuda::Card;
+use goldgate_engine::dtype::DType;
+use goldgate_engine::error::{Refusal, RefusalKind};
+use goldgate_engine::exec::cpu::CallError;
+use goldgate_engine::exec::cuda::Options;
+use goldgate_engine::fuse::fuse;
+use goldgate_engine::model::build::{Capacity, Types};
+use goldgate_engine::model::map::Map as Weights;
+use goldgate_engine::model::{self, Config};
+use goldgate_engine::ops::Phase;
+use goldgate_engine::program::{Kind, Program};
+use goldgate_engine::session::{NeedBytes, Place, Settings, need};
+use goldgate_wire::call::LoadOptions;
+use goldgate_wire::globs;
+use goldgate_wire::words::{Fusion, TraceMode};
+use serde_json::{Value, json};
+
+use crate::device::{NoAnswer, no_answer};
+
+/// Positions of a session where nobody says how many.
+const CONTEXT: usize = 4096;
+
+/// Prompt tokens of one call where nobody says how many.
+const CHUNK: usize = 512;
+
+/// A Program with how it is to be run.
+#[derive(Debug)]
+pub struct Plan {
+    /// Before any rewrite.
+    pub program: Program,
+    /// How it runs.
+    pub settings: Settings,
+    /// The type of the cache.
+    pub kv: DType,
+    /// Whether calls tell how far each step is from its own definition.
+    pub local: bool,
+}
+
+impl Plan {
+    /// Takes the options of `load`; `usual` is the type of activations where none is named.
+    ///
+    /// # Errors
+    /// A context beyond the model's, more sequences than run, a model that does not run here.
+    pub fn of(
+        usual: DType,
+        options: &LoadOptions,
+        config: &Config,
+        map: &Weights<'_>,
+    ) -> Result<Plan, NoAnswer> {
+        let dtype = options.activations.unwrap_or(usual);
+        let cache = if dtype == DType::F32 { DType::F32 } else { DType::F16 };
+        let kv = options.kv.unwrap_or(cache);
+        let count = |given: Option<u64>, usual: usize| given.map_or(usual, |count| count as usize);
+        let context = count(options.context, config.context.min(CONTEXT));
+        if context > config.context {
+            let message = format!("is {context}, the model was made for {}", config.context);
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "context", message).into());
+        }
+        let chunk = count(options.chunk, CHUNK).min(context);
+        let sequences = count(options.sequences, 1);
+        if sequences > MOST {
+            let message = format!("is {sequences}, at most {MOST} go side by side");
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "sequences", message).into());
+        }
+        // Several sequences are a rewrite of the Program of one.
+        let capacity = Capacity { context, sequences: 1 };
+        let types = Types { dtype, kv };
+        let program = model::program(config, types, capacity, |name| map.meta(name))
+            .map_err(|e| no_answer(CallError::Program(e)))?;
+        let mode = options.trace_mode.unwrap_or_default();
+        let fused = mode != TraceMode::Unfused && options.plan != Some(Fusion::Plain);
+        let graph = options.graph.unwrap_or(true);
+        let trace = traced(&program, &options.trace, fused);
+        let options = Options { fused, graph, ..Options::default() };
+        let settings = Settings { dtype, context, sequences, chunk, trace, options };
+        Ok(Plan { program, settings, kv, local: mode == TraceMode::Local })
+    }
+
+    /// Whether steps are fused.
+    pub fn fusion(&self) -> Fusion {
+        if self.settings.options.fused { Fusion::Fused } else { Fusion::Plain }
+    }
+
+    /// The options in force, by the names of the wire.
+    pub fn facts(&self) -> Value {
+        json!({
+            "activations": self.settings.dtype.name(),
+            "kv": self.kv.name(),
+            "context": self.settings.context,
+            "sequences": self.settings.sequences,
+            "chunk": self.settings.chunk,
+            "plan": self.fusion().name(),
+        })
+    }
+}
+
+/// The slots that exist in what runs and that a glob names.
+fn traced(program: &Program, globs: &[String], fused: bool) -> Vec<String> {
+    let phases = [Phase::Prefill, Phase::Decode];
+    let runs = phases.map(|phase| match fused {
+        true => fuse(program, phase, &[]),
+        false => program.clone(),
+    });
+    let written = |p: &Program, i: usize| {
+        p.steps.iter().any(|s| s.results.iter().any(|(_, v)| v.slot.0 == i))
+    };
+    let there = |i: usize| {
+        let slot = &program.slots[i];
+        slot.kind == Kind::State || slot.kind == Kind::Value && runs.iter().all(|p| written(p, i))
+    };
+    let names = (0..program.slots.len()).filter(|i| there(*i));
+    names.map(|i| program.slots[i].name.clone()).filter(|name| globs::any(globs, name)).collect()
+}
+
+/// The card that a place is lowered for; the CPU has none, and the H200's figures are taken.
+pub fn card(place: &Place<'_>) -> Card {
+    match place {
+        Place::Cpu => Card::h200(),
+        Place::Cuda(device) => device.card().clone(),
+    }
+}
+
+/// The type of activations where none is named.
+pub fn usual(place: &Place<'_>, map: &Weights<'_>) -> DType {
+    if matches!(place, Place::Cpu) { DType::F32 } else { map.activations() }
+}
+
+/// What a model needs on `card`, with the options in force, as JSON. Exact: `load` takes two arenas
+/// of `bytes_weights` and of the rest.
+///
+/// # Errors
+/// As [`Plan::of`].
+pub fn needed(
+    card: &Card,
+    options: &LoadOptions,
+    config: &Config,
+    map: &Weights<'_>,
+) -> Result<Value, NoAnswer> {
+    let plan = Plan::of(map.activations(), options, config, map)?;
+    let bytes = need(&plan.program, &plan.settings, card).map_err(no_answer)?;
+    let mut facts = plan.facts();
+    // Grids, and with them scratch, follow the card.
+    facts["card"] = card.name.as_str().into();
+    facts["multiprocessors"] = card.multiprocessors.into();
+    for (name, count) in parts(&bytes) {
+        facts[name] = count.into();
+    }
+    Ok(facts)
+}
+
+/// Everything that is taken on the device, by the names of the wire; the last one is the sum.
+pub fn parts(bytes: &NeedBytes) -> [(&'static str, usize); 7] {
+    [
+        ("bytes_weights", bytes.weights),
+        ("bytes_state", bytes.state),
+        ("bytes_inputs", bytes.inputs),
+        ("bytes_values", bytes.values),
+        ("bytes_workspace", bytes.workspace),
+        ("bytes_tables", bytes.tables),
+        ("bytes_arena", bytes.weights + bytes.session()),
+    ]
+}

@@ -1,0 +1,211 @@
+//! Models and sessions of our worker: what is loaded, and the calls of sessions.
+
+use std::collections::BTreeMap;
+
+use goldgate_engine::Tensor;
+use goldgate_engine::dtype::DType;
+use goldgate_engine::error::{Refusal, RefusalKind};
+use goldgate_engine::exec::cpu::CallError;
+use goldgate_engine::exec::times::{Part, Times};
+use goldgate_engine::measure::{self, Reads};
+use goldgate_engine::ops::Phase;
+use goldgate_engine::session::{Place, Session, Want};
+use goldgate_wire::call::{
+    BenchModel, Close, Extend, Extended, Fork, Forked, Generate, Load, Open, OpenAnswer, StepPart,
+    StepTimes, Unload,
+};
+use goldgate_wire::words::{self, Logits};
+use goldgate_wire::{Call, Observed, Tensors, globs};
+use serde_json::Value;
+
+use crate::device::{Answer, NoAnswer, Tell, no_answer, typed};
+use crate::generate;
+use crate::load;
+use crate::loaded::{Loaded, ids};
+use crate::rows::{compact, rows};
+
+/// The calls that are answered here.
+pub const CALLS: &[&str] =
+    &[Close::NAME, Extend::NAME, Fork::NAME, Generate::NAME, Load::NAME, Open::NAME, Unload::NAME];
+
+/// What a worker holds.
+#[derive(Debug, Default)]
+pub struct Models {
+    next: u64,
+    models: BTreeMap<u64, Loaded>,
+    sessions: BTreeMap<u64, (u64, Session)>,
+}
+
+impl Models {
+    /// Answers one of [`CALLS`], or `bench` of a model.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn answer(
+        &mut self,
+        place: &mut Place<'_>,
+        question: &Value,
+        tensors: &Tensors,
+        tell: Tell<'_>,
+    ) -> Result<Answer, NoAnswer> {
+        let operands = tensors.clone();
+        match question["call"].as_str().unwrap_or_default() {
+            Load::NAME => typed(question, operands, |load| self.load(place, load, tell)),
+            Unload::NAME => typed(question, operands, |unload| self.unload(unload)),
+            Open::NAME => typed(question, operands, |open| self.open(place, open)),
+            Extend::NAME => typed(question, operands, |extend| self.extend(place, extend)),
+            Fork::NAME => typed(question, operands, |fork| self.fork(place, fork)),
+            Close::NAME => typed(question, operands, |close| self.close(close)),
+            Generate::NAME => typed(question, operands, |request: &Generate| {
+                generate::answer(place, self.loaded(request.model)?, request, tell)
+            }),
+            BenchModel::NAME => typed(question, operands, |bench| self.bench(place, bench)),
+            call => Err(NoAnswer::Unsupported(format!("call {call}"))),
+        }
+    }
+
+    fn load(
+        &mut self,
+        place: &mut Place<'_>,
+        question: &Load,
+        tell: Tell<'_>,
+    ) -> Result<goldgate_wire::call::Loaded, NoAnswer> {
+        let (loaded, mut facts) = load::load(place, question, tell)?;
+        self.next += 1;
+        facts.model = self.next;
+        self.models.insert(self.next, loaded);
+        Ok(facts)
+    }
+
+    fn unload(&mut self, question: &Unload) -> Result<(), NoAnswer> {
+        let handle = question.model;
+        self.sessions.retain(|_, (model, _)| *model != handle);
+        self.models.remove(&handle).map(drop).ok_or_else(|| none("model"))
+    }
+
+    fn loaded(&self, handle: u64) -> Result<&Loaded, NoAnswer> {
+        self.models.get(&handle).ok_or_else(|| none("model"))
+    }
+
+    fn open(&mut self, place: &mut Place<'_>, question: &Open) -> Result<OpenAnswer, NoAnswer> {
+        let session = Session::open(place, &self.loaded(question.model)?.model);
+        let session = session.map_err(no_answer)?;
+        // The definitions take no arena, and say nothing of one.
+        let bytes_session = Some(session.bytes() as u64).filter(|bytes| *bytes > 0);
+        Ok(OpenAnswer { session: self.keep(question.model, session), bytes_session })
+    }
+
+    fn fork(&mut self, place: &mut Place<'_>, question: &Fork) -> Result<Forked, NoAnswer> {
+        let (handle, loaded, session) = self.session(question.session)?;
+        let new = session.fork(place, &loaded.model, question.keep as usize).map_err(no_answer)?;
+        Ok(Forked { session: self.keep(handle, new) })
+    }
+
+    fn close(&mut self, question: &Close) -> Result<(), NoAnswer> {
+        self.sessions.remove(&question.session).map(drop).ok_or_else(|| none("session"))
+    }
+
+    fn keep(&mut self, model: u64, session: Session) -> u64 {
+        self.next += 1;
+        self.sessions.insert(self.next, (model, session));
+        self.next
+    }
+
+    fn session(&mut self, handle: u64) -> Result<(u64, &Loaded, &mut Session), NoAnswer> {
+        let (model, session) = self.sessions.get_mut(&handle).ok_or_else(|| none("session"))?;
+        let loaded = self.models.get(model).ok_or_else(|| none("model"))?;
+        Ok((*model, loaded, session))
+    }
+
+    fn extend(&mut self, place: &mut Place<'_>, question: &Extend) -> Result<Extended, NoAnswer> {
+        let ids = ids(&question.ids);
+        let (_, loaded, session) = self.session(question.session)?;
+        let model = &loaded.model;
+        let settings = model.settings();
+        let (context, traced) = (settings.context, &question.want.trace);
+        if session.length() + ids.len() > context {
+            let message = format!("{} + {} tokens, context {context}", session.length(), ids.len());
+            return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
+        }
+        let rows = rows(&question.want, ids.len())?;
+        let slots = settings.trace.iter().filter(|slot| globs::any(traced, slot)).cloned();
+        let phase = question.phase.map(|phase| match phase {
+            words::Phase::Prefill => Phase::Prefill,
+            words::Phase::Decode => Phase::Decode,
+        });
+        let wanted = Want { rows: rows.clone(), slots: slots.collect(), phase };
+        let mut loads = BTreeMap::new();
+        if loaded.local {
+            if ids.len() > settings.chunk {
+                let message = format!("{} tokens, a local trace takes one chunk", ids.len());
+                return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
+            }
+            loads = session.local(place, model, &ids, phase).map_err(no_answer)?;
+        }
+        // What others left is not this question's.
+        model.route();
+        let mut output = session.extend(place, model, &ids, &wanted).map_err(no_answer)?;
+        let route = model.route();
+        let mut results = Tensors::new();
+        if let Some(logits) = output.slots.remove("logits") {
+            if question.want.logits == Logits::Compact {
+                results.extend(compact(&logits, &rows, &ids));
+            } else {
+                results.insert("logits".to_owned(), logits);
+            }
+        }
+        let mut types = BTreeMap::new();
+        for (name, tensor) in output.slots {
+            types.insert(name.clone(), tensor.meta.dtype);
+            let wide = Tensor::from_f64(DType::F32, &tensor.meta.shape, &tensor.to_f64());
+            results.insert(name, wide);
+        }
+        let one = |load: f64| Tensor::from_f64(DType::F32, &[1], &[load]);
+        results.extend(loads.into_iter().map(|(name, load)| (format!("{name}.local"), one(load))));
+        let length = Some(session.length() as u64);
+        Ok(Extended { results, types, length, observed: Observed { route, ..Observed::default() } })
+    }
+
+    /// A decode step, part by part.
+    fn bench(
+        &mut self,
+        place: &mut Place<'_>,
+        question: &BenchModel,
+    ) -> Result<StepTimes, NoAnswer> {
+        let loaded = self.loaded(question.model)?;
+        let Place::Cuda(device) = place else {
+            return Err(NoAnswer::Unsupported("times of a step without a card".to_owned()));
+        };
+        let rows = question.sequences.unwrap_or(1).max(1) as usize;
+        let depth = question.depth as usize;
+        let (model, words) = (&loaded.model, loaded.config.vocabulary);
+        let reads = measure::reads(model.program(), model.settings().dtype, depth, rows)
+            .map_err(|e| no_answer(CallError::Program(e)))?;
+        let times = measure::decode(device, model, words, depth, rows).map_err(no_answer)?;
+        Ok(timed(&times, reads, device.card().l2_bytes))
+    }
+}
+
+/// A decode step as the wire carries it.
+fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> StepTimes {
+    let part = |p: &Part| StepPart {
+        step: p.name.clone(),
+        op: p.op.to_owned(),
+        steps: p.steps as u64,
+        launches: p.launches as u64,
+        entries: p.entries.clone(),
+        us: p.us,
+        bytes: p.bytes,
+        cached: p.bytes < l2_bytes as f64,
+    };
+    StepTimes {
+        step_us: times.step_us,
+        parts: times.parts.iter().map(part).collect(),
+        bytes_weights: reads.weights as u64,
+        bytes_kv: reads.kv as u64,
+    }
+}
+
+fn none(what: &str) -> NoAnswer {
+    NoAnswer::bad_request(format!("there is no such {what}"))
+}

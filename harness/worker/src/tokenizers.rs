@@ -1,0 +1,112 @@
+//! The calls `tokenize` and `detokenize` of our worker.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use goldgate_engine::error::{Refusal, RefusalKind};
+use goldgate_engine::tokenizer::{Fault, Tokenizer};
+use goldgate_wire::call::{Detokenize, Detokenized, Tokenize, Tokenized, Vocabulary};
+
+use crate::device::{NoAnswer, Trouble};
+
+/// The tokenizer that was used last: reading a large vocabulary takes a second.
+#[derive(Debug, Default)]
+pub struct Tokenizers {
+    open: Option<(Mark, Tokenizer)>,
+}
+
+/// A file as it was when it was read.
+type Mark = (PathBuf, Option<(u64, SystemTime)>);
+
+impl Tokenizers {
+    /// The ids of a text.
+    ///
+    /// # Errors
+    /// A file that is refused, a vocabulary without a path.
+    pub fn tokenize(&mut self, question: &Tokenize) -> Result<Tokenized, NoAnswer> {
+        let Tokenize { vocabulary, add_special, parse_special, text } = question;
+        let ids = self.of(vocabulary)?.encode(text, *add_special, *parse_special);
+        let ids = ids.map_err(|e| failed(e.to_string()))?;
+        Ok(Tokenized { ids: ids.into_iter().map(|id| id as i32).collect() })
+    }
+
+    /// The text of ids.
+    ///
+    /// # Errors
+    /// A file that is refused, ids without a token, a vocabulary without a path.
+    pub fn detokenize(&mut self, question: &Detokenize) -> Result<Detokenized, NoAnswer> {
+        let ids: Vec<u32> = question.ids.iter().map(|id| *id as u32).collect();
+        decode(self.of(&question.vocabulary)?, &ids, question).map_err(|e| {
+            NoAnswer::Refused(Refusal::new(RefusalKind::IdOutOfRange, "ids", e.to_string()))
+        })
+    }
+
+    fn of(&mut self, vocabulary: &Vocabulary) -> Result<&Tokenizer, NoAnswer> {
+        match vocabulary {
+            Vocabulary::Path(path) => self.tokenizer(Path::new(path)),
+            Vocabulary::Model(_) => {
+                Err(NoAnswer::Unsupported("a tokenizer without a path".to_owned()))
+            }
+        }
+    }
+
+    fn tokenizer(&mut self, path: &Path) -> Result<&Tokenizer, NoAnswer> {
+        let facts = std::fs::metadata(path).ok();
+        let state = facts.and_then(|f| Some((f.len(), f.modified().ok()?)));
+        let mark = (path.to_path_buf(), state);
+        let known = matches!(&self.open, Some((m, _)) if *m == mark && mark.1.is_some());
+        if !known {
+            let opened = Tokenizer::open(path);
+            let tokenizer = opened.map_err(|e| NoAnswer::File(Box::new(e)))?;
+            self.open = Some((mark, tokenizer));
+        }
+        match &self.open {
+            Some((_, tokenizer)) => Ok(tokenizer),
+            None => Err(failed("no tokenizer is open".to_owned())),
+        }
+    }
+}
+
+/// The text of ids; streamed, with the number of bytes handed out after each.
+fn decode(tokenizer: &Tokenizer, ids: &[u32], how: &Detokenize) -> Result<Detokenized, Fault> {
+    if !how.stream {
+        return Ok(Detokenized { text: tokenizer.decode(ids, how.skip_special)?, ends: None });
+    }
+    let (mut decoder, mut text) = (tokenizer.stream_of(how.skip_special), Vec::new());
+    let mut ends = Vec::with_capacity(ids.len());
+    for id in ids {
+        text.extend(decoder.push(*id)?);
+        ends.push(i32::try_from(text.len()).unwrap_or(i32::MAX));
+    }
+    text.extend(decoder.finish());
+    Ok(Detokenized { text, ends: Some(ends) })
+}
+
+fn failed(message: String) -> NoAnswer {
+    NoAnswer::Failed(Trouble { class: "internal", sticky: false, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use goldgate_engine::weights::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_is_refused_and_a_handle_is_not_offered() {
+        let mut tokenizers = Tokenizers::default();
+        let mut tokenize = |vocabulary| {
+            let question = Tokenize {
+                vocabulary,
+                add_special: false,
+                parse_special: false,
+                text: b"a".to_vec(),
+            };
+            tokenizers.tokenize(&question).expect_err("no vocabulary")
+        };
+        let path = Vocabulary::Path("no/such/tokenizer.json".to_owned());
+        let NoAnswer::File(refusal) = tokenize(path) else { panic!("it is no refusal of a file") };
+        assert_eq!(refusal.code, Code::Io);
+        assert!(matches!(tokenize(Vocabulary::Model(1)), NoAnswer::Unsupported(_)));
+    }
+}
