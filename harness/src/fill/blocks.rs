@@ -16,11 +16,11 @@
 //! (8b + j + 32) mod 64; the 8-bit scale of q6_k's sub-block j is (16b + j) mod 256 as a signed
 //! byte; mxfp4's scale byte is b mod 256, so 256 blocks have them all, 0 and 255 too.
 
-use goldgate_engine::dtype::DType;
+use goldgate_tensor::DType;
 use half::f16;
 use rayon::prelude::*;
 
-use crate::case::Fill;
+use crate::fill::Fill;
 use crate::fill::philox::Philox;
 
 /// Fills `data`, whole blocks of `dtype`.

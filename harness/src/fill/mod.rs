@@ -21,17 +21,20 @@
 //! in f32, f16 and bf16. `full`: rounded to the stored type. NaN and infinities stay.
 
 pub mod blocks;
+mod input;
 pub mod philox;
+pub mod read;
 
-use goldgate_engine::dtype::DType;
-use goldgate_engine::shape::Meta;
-use goldgate_engine::tensor::Tensor;
+pub use input::{Fill, Grid, Input};
+
+use goldgate_tensor::shape::Meta;
+use goldgate_tensor::{DType, Tensor};
 use half::{bf16, f16};
+use philox::Philox;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::case::{Fill, Grid, Input};
-use philox::Philox;
+use crate::line::hex;
 
 /// Elements that one task fills.
 const CHUNK: usize = 1 << 15;
@@ -170,11 +173,6 @@ pub fn hash(tensor: &Tensor) -> String {
         hash.update(&tensor.bytes);
     }
     hex(&hash.finalize())
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

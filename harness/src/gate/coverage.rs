@@ -1,11 +1,13 @@
 //! What the cases of each op cover: a row a dtype and a weight type, a column a family. An empty
 //! cell has a reason in the op's file, or `goldgate check` refuses it.
 
+use goldgate_tensor::DType;
 use serde::Serialize;
 
-use crate::case::{Case, Family};
-use crate::spec::{OpSpec, Problem, Specs};
-use goldgate_engine::dtype::DType;
+use crate::kinds::op::case::Case;
+use crate::line::Family;
+use crate::spec::{OpSpec, Specs};
+use crate::yaml::Problem;
 
 /// The families, as columns stand.
 pub const FAMILIES: [Family; 3] = [Family::Exact, Family::Rough, Family::Refused];

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::gate::plan::Planned;
 use crate::gate::vacuity::selected;
+use crate::line::Head;
 use crate::spec::Specs;
 use crate::spec::gates::GatesFile;
-use crate::spec::problem::Problem;
+use crate::yaml::Problem;
 
 /// What was locked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Lock {
 
 impl Lock {
     /// Everything that the requirements rest on now, with the reasons of `self`.
-    pub fn renewed(&self, gates: &GatesFile, plan: &[Planned]) -> Lock {
+    pub fn renewed(&self, gates: &GatesFile, plan: &[Head]) -> Lock {
         let requirements = gates.gates.iter().flat_map(|g| &g.requirements);
         let names = requirements.flat_map(|r| {
             let id = r.id.value.clone();
@@ -95,7 +95,7 @@ impl Lock {
 
     /// Names that were locked, are gone from their requirement, and have no reason; a problem per
     /// stem, because what goes away together has one cause.
-    pub fn problems(&self, specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
+    pub fn problems(&self, specs: &Specs, plan: &[Head]) -> Vec<Problem> {
         let now = self.renewed(&specs.gates, plan);
         let gone = self.names.iter().filter(|pair| !now.names.contains(*pair));
         let gone = gone.filter(|(_, name)| !self.removed.contains_key(name));

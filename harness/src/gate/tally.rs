@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::case::Family;
-use crate::gate::plan::{Planned, TrialKind};
 use crate::gate::weigh::{State, SubjectVerdict};
-use crate::report::Row;
+use crate::line::{Family, Head, Row, Sort, Verdict};
 use crate::spec::gates::figure;
-use crate::verdict::Verdict;
 
 /// The most reasons that are kept.
 const MAX_REASONS: usize = 20;
 
 /// What one row says of its requirement.
-pub(super) fn outcome(row: &Row, trial: &Planned) -> Result<(), (State, String)> {
+pub(super) fn outcome(row: &Row, trial: &Head) -> Result<(), (State, String)> {
     match &row.verdict {
         Verdict::Pass => {
-            let compares = trial.kind == TrialKind::Case && row.family != Family::Refused;
+            let compares = trial.sort == Sort::Case && row.family != Family::Refused;
             if compares && row.compared == 0 {
                 return Err((State::NotMet, "passed, but nothing was compared".into()));
             }

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use goldgate_engine::dtype::DType;
+use goldgate_tensor::DType;
 
-use crate::case::Family;
 use crate::gate::lock::Lock;
-use crate::gate::plan::{Planned, TrialKind};
-use crate::gate::weigh::{Evidences, FaultResult, State, Weighed, weigh};
-use crate::gate::{plan, vacuity};
-use crate::report::Row;
+use crate::gate::vacuity;
+use crate::gate::weigh::{Evidences, State, Weighed, weigh};
+use crate::line::{BrokenKind, FailKind, Family, FaultResult, Head, NotRun, Row, Sort, Verdict};
 use crate::spec::Specs;
 use crate::spec::folder::read_file;
 use crate::spec::gates::GatesFile;
-use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
+use crate::trials;
 
 const OP: &str = r"format: 1
 op: layernorm
@@ -82,7 +80,7 @@ gates:
 
 struct World {
     specs: Specs,
-    plan: Vec<Planned>,
+    plan: Vec<Head>,
     rows: Vec<Row>,
     found: Evidences,
 }
@@ -99,8 +97,8 @@ fn specs(gates: &str) -> Specs {
     specs
 }
 
-fn row(trial: &Planned, subject: &str) -> Row {
-    let bench = trial.kind == TrialKind::Bench;
+fn row(trial: &Head, subject: &str) -> Row {
+    let bench = trial.sort == Sort::Bench;
     let figures = if bench { vec![("median_us", 20.0), ("read_gb_s", 4000.0)] } else { vec![] };
     Row {
         name: format!("{}::{subject}", trial.name),
@@ -124,12 +122,12 @@ fn row(trial: &Planned, subject: &str) -> Row {
 }
 
 /// The cases and benches of the specs, and one check in place of the harness's own.
-fn planned(specs: &Specs, (stem, case): (&str, &str)) -> Vec<Planned> {
-    let mut all = plan(specs);
-    let mut check = all.iter().find(|p| p.subjects == ["harness"]).expect("a check").clone();
+fn planned(specs: &Specs, (stem, case): (&str, &str)) -> Vec<Head> {
+    let mut all = trials::heads(specs);
+    let mut check = all.iter().find(|p| p.on.ours() == ["harness"]).expect("a check").clone();
     (check.name, check.stem) = (format!("gate1::{stem}::{case}::self"), stem.to_owned());
     check.case = case.to_owned();
-    all.retain(|p| p.kind != TrialKind::Check);
+    all.retain(|p| p.sort != Sort::Check);
     all.push(check);
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
@@ -139,7 +137,7 @@ fn planned(specs: &Specs, (stem, case): (&str, &str)) -> Vec<Planned> {
 fn perfect() -> World {
     let specs = specs(GATES);
     let plan = planned(&specs, ("tamper", "go_01"));
-    let rows = plan.iter().flat_map(|p| p.subjects.iter().map(|s| row(p, s))).collect();
+    let rows = plan.iter().flat_map(|p| p.on.ours().into_iter().map(|s| row(p, &s))).collect();
     let fault = |id: &str, subject: &str| FaultResult {
         op: "layernorm".into(),
         id: id.into(),
@@ -440,7 +438,7 @@ fn a_locked_name_goes_away_with_a_reason_only() {
     assert_eq!(lock.names.len(), 10);
     assert_eq!(Lock::parse(&lock.text()).as_ref(), Ok(&lock));
     assert_eq!(lock.problems(&world.specs, &world.plan), []);
-    let fewer: Vec<Planned> =
+    let fewer: Vec<Head> =
         world.plan.iter().filter(|p| p.name != "gate1::layernorm::one::f16").cloned().collect();
     let problems = lock.problems(&world.specs, &fewer);
     assert_eq!(problems.len(), 1);
@@ -465,10 +463,10 @@ fn a_locked_name_goes_away_with_a_reason_only() {
 fn the_plan_says_who_is_asked() {
     let world = perfect();
     let of = |name: &str| world.plan.iter().find(|p| p.name == name).expect("planned");
-    assert_eq!(of("gate1::layernorm::big::f32").subjects, ["cuda"]);
-    assert_eq!(of("gate1::layernorm::fast::f16").subjects, ["cuda"]);
-    assert_eq!(of("gate1::layernorm::one::f16").subjects, ["cpu", "cuda"]);
+    assert_eq!(of("gate1::layernorm::big::f32").on.ours(), ["cuda"]);
+    assert_eq!(of("gate1::layernorm::fast::f16").on.ours(), ["cuda"]);
+    assert_eq!(of("gate1::layernorm::one::f16").on.ours(), ["cpu", "cuda"]);
     assert_eq!(of("gate1::layernorm::whole::f16").family, Family::Exact);
     assert_eq!(of("gate1::layernorm::whole::f16").dtype, Some(DType::F16));
-    assert_eq!(of("gate1::tamper::go_01::self").kind, TrialKind::Check);
+    assert_eq!(of("gate1::tamper::go_01::self").sort, Sort::Check);
 }

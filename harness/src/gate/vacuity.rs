@@ -2,24 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::case::Family;
-use crate::gate::plan::{Planned, TrialKind, any_selects, selects};
+use crate::gate::select::{any_selects, selects};
 use crate::gate::weigh::mutants_of;
-use crate::glob::glob;
-use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement};
-use crate::spec::near::guess;
-use crate::spec::problem::Problem;
-use crate::spec::read::{At, Reader};
-use crate::spec::{Specs, yaml::Source};
+use crate::line::glob::glob;
+use crate::line::{Family, Head, Sort};
+use crate::spec::Specs;
+use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement, SUBJECTS};
+use crate::yaml::Problem;
+use crate::yaml::near::guess;
+use crate::yaml::read::{At, Reader};
+use crate::yaml::tree::Source;
 
 /// Lines that an evidence is looked for a word in.
 const LINES: usize = 12;
 
-/// Who may be named by `required` and `on`.
-pub const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];
-
 /// Every requirement that could be met by nothing, and every case that proves nothing.
-pub fn check(specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
+pub fn check(specs: &Specs, plan: &[Head]) -> Vec<Problem> {
     let empty = Source { file: "gates.yaml".into(), text: String::new() };
     let source = specs.gates_source.as_ref().unwrap_or(&empty);
     let reader = Reader::new(source);
@@ -47,7 +45,7 @@ pub fn check(specs: &Specs, plan: &[Planned]) -> Vec<Problem> {
 struct Vacuity<'v, 's> {
     r: &'v Reader<'s>,
     specs: &'v Specs,
-    plan: &'v [Planned],
+    plan: &'v [Head],
 }
 
 impl Vacuity<'_, '_> {
@@ -115,9 +113,9 @@ impl Vacuity<'_, '_> {
             self.r.note_value(at, code, &field, found, expected);
         };
         let (kind, select, at_least) = match &at.value {
-            Evidence::Cases(e) => (TrialKind::Case, &e.select, e.at_least),
-            Evidence::Checks(e) => (TrialKind::Check, &e.select, e.at_least),
-            Evidence::Bench(e) => (TrialKind::Bench, &e.select, 1),
+            Evidence::Cases(e) => (Sort::Case, &e.select, e.at_least),
+            Evidence::Checks(e) => (Sort::Check, &e.select, e.at_least),
+            Evidence::Bench(e) => (Sort::Bench, &e.select, 1),
             Evidence::Faults(e) => {
                 if e.kill.is_empty() {
                     note("GATE_EMPTY", "no fault", "one fault at least");
@@ -129,7 +127,7 @@ impl Vacuity<'_, '_> {
         if select.iter().any(|pattern| self.specs.broken.meets(pattern)) {
             return;
         }
-        let own: Vec<&Planned> = self.plan.iter().filter(|p| p.kind == kind).collect();
+        let own: Vec<&Head> = self.plan.iter().filter(|p| p.sort == kind).collect();
         let before = self.r.count();
         for pattern in select {
             if !own.iter().any(|p| selects(pattern, p)) {
@@ -145,11 +143,11 @@ impl Vacuity<'_, '_> {
         if self.r.count() > before {
             return;
         }
-        let selected: Vec<&Planned> = own.into_iter().filter(|p| any_selects(select, p)).collect();
+        let selected: Vec<&Head> = own.into_iter().filter(|p| any_selects(select, p)).collect();
         for subject in requirement.on.iter().filter(|s| SUBJECTS.contains(&s.as_str())) {
-            let on = |p: &&&Planned| {
-                let has = |s: &str| p.subjects.iter().any(|own| own == s);
-                has(subject) || kind == TrialKind::Check && has("harness")
+            let on = |p: &&&Head| {
+                let has = |s: &str| p.on.ours().iter().any(|own| own == s);
+                has(subject) || kind == Sort::Check && has("harness")
             };
             let count = selected.iter().filter(on).count();
             if count < at_least {
@@ -176,8 +174,8 @@ impl Vacuity<'_, '_> {
     }
 
     /// The pattern that was probably meant: the part that selects nothing by its nearest word.
-    fn meant(&self, pattern: &str, kind: TrialKind) -> String {
-        let own = || self.plan.iter().filter(|p| p.kind == kind);
+    fn meant(&self, pattern: &str, kind: Sort) -> String {
+        let own = || self.plan.iter().filter(|p| p.sort == kind);
         let mut parts = pattern.split("::");
         let stem = parts.next().unwrap_or_default();
         if !own().any(|p| glob(stem, &p.stem)) {
@@ -198,11 +196,11 @@ impl Vacuity<'_, '_> {
     }
 
     /// Not all refusals, not all by the definition; what it names is there.
-    fn cases(&self, at: &At<Evidence>, field: &str, e: &CasesEvidence, selected: &[&Planned]) {
+    fn cases(&self, at: &At<Evidence>, field: &str, e: &CasesEvidence, selected: &[&Head]) {
         let note = |code, found: &str, expected: &str| {
             self.r.note_value(at, code, field, found, expected);
         };
-        let answers: Vec<&&Planned> =
+        let answers: Vec<&&Head> =
             selected.iter().filter(|p| p.family != Family::Refused).collect();
         if answers.is_empty() {
             return note("GATE_WEAK", "only refusals", "one case at least that answers");
@@ -231,12 +229,12 @@ impl Vacuity<'_, '_> {
 
     /// Cases of one family alone, where their ops have both, see half of what can go wrong.
     fn families(&self, requirement: &Requirement) {
-        let own = |p: &&Planned| p.kind == TrialKind::Case && selected_by(requirement, p);
-        let answers: Vec<&Planned> =
+        let own = |p: &&Head| p.sort == Sort::Case && selected_by(requirement, p);
+        let answers: Vec<&Head> =
             self.plan.iter().filter(own).filter(|p| p.family != Family::Refused).collect();
         let stems: BTreeSet<&str> = answers.iter().map(|p| p.stem.as_str()).collect();
         for family in [Family::Exact, Family::Rough] {
-            let has = |p: &Planned| p.family == family && p.kind == TrialKind::Case;
+            let has = |p: &Head| p.family == family && p.sort == Sort::Case;
             let could = self.plan.iter().any(|p| stems.contains(p.stem.as_str()) && has(p));
             if could && !answers.iter().any(|p| has(p)) {
                 let id = &requirement.id;
@@ -285,7 +283,7 @@ impl Vacuity<'_, '_> {
     /// A case of gate N that no requirement of gate N selects proves nothing; a problem per stem.
     fn orphans(&self) {
         let mut stems: BTreeMap<(&str, u8), BTreeSet<&str>> = BTreeMap::new();
-        for trial in self.plan.iter().filter(|p| p.kind != TrialKind::Bench) {
+        for trial in self.plan.iter().filter(|p| p.sort != Sort::Bench) {
             let mut own = self.requirements().filter(|(gate, _)| *gate == trial.gate);
             let is_orphan = !own.any(|(_, r)| selected_by(r, trial));
             if is_orphan && !self.specs.broken.has(&trial.stem) {
@@ -331,16 +329,16 @@ impl Vacuity<'_, '_> {
     }
 }
 
-fn selected_by(requirement: &Requirement, trial: &Planned) -> bool {
-    requirement.evidence.iter().any(|at| match (&at.value, trial.kind) {
-        (Evidence::Cases(e), TrialKind::Case) => any_selects(&e.select, trial),
-        (Evidence::Checks(e), TrialKind::Check) => any_selects(&e.select, trial),
-        (Evidence::Bench(e), TrialKind::Bench) => any_selects(&e.select, trial),
+fn selected_by(requirement: &Requirement, trial: &Head) -> bool {
+    requirement.evidence.iter().any(|at| match (&at.value, trial.sort) {
+        (Evidence::Cases(e), Sort::Case) => any_selects(&e.select, trial),
+        (Evidence::Checks(e), Sort::Check) => any_selects(&e.select, trial),
+        (Evidence::Bench(e), Sort::Bench) => any_selects(&e.select, trial),
         _ => false,
     })
 }
 
 /// The trials that each requirement rests on, for the lock.
-pub fn selected<'p>(requirement: &'p Requirement, plan: &'p [Planned]) -> Vec<&'p Planned> {
+pub fn selected<'p>(requirement: &'p Requirement, plan: &'p [Head]) -> Vec<&'p Head> {
     plan.iter().filter(|trial| selected_by(requirement, trial)).collect()
 }

@@ -4,22 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::Family;
-use crate::gate::plan::{Planned, TrialKind, any_selects};
+use crate::gate::select::any_selects;
 use crate::gate::tally::{Limit, Tally, beyond, outcome};
-use crate::glob::glob;
-use crate::report::Row;
+use crate::kinds::mutant::{Mutant, MutantsFile};
+use crate::line::glob::glob;
+use crate::line::{BrokenKind, Family, FaultResult, Head, Row, Sort, Verdict};
 use crate::spec::gates::{
     BenchEvidence, ChecksEvidence, Evidence, FaultsEvidence, GateSpec, GatesFile, Requirement,
 };
-use crate::spec::mutants::{Mutant, MutantsFile};
-use crate::verdict::{BrokenKind, Verdict};
 
 /// What is said of a requirement or a gate on one subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Planned = executed = passed, limits met, faults killed.
+    /// Head = executed = passed, limits met, faults killed.
     Met,
     /// It does not concern the subject, or no card of its class is here.
     NotAsked,
@@ -43,19 +41,6 @@ impl State {
             State::NotMet => "NOT MET",
         }
     }
-}
-
-/// One mutant that was planted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FaultResult {
-    /// The op.
-    pub op: String,
-    /// The mutant.
-    pub id: String,
-    /// `harness` for `ask` and `wrong`, `cuda` for `kernel`.
-    pub subject: String,
-    /// Whether its case noticed.
-    pub killed: bool,
 }
 
 /// Everything that a run found out beside its rows.
@@ -130,7 +115,7 @@ const ALWAYS: [&str; 2] = ["harness", "repository"];
 pub fn weigh(
     gates: &GatesFile,
     mutants: &[MutantsFile],
-    plan: &[Planned],
+    plan: &[Head],
     rows: &[Row],
     found: &Evidences,
 ) -> Weighed {
@@ -167,7 +152,7 @@ pub fn weigh(
 
 struct Run<'r> {
     mutants: &'r [MutantsFile],
-    plan: &'r [Planned],
+    plan: &'r [Head],
     rows: BTreeMap<&'r str, &'r Row>,
     found: &'r Evidences,
 }
@@ -242,13 +227,13 @@ impl Run<'_> {
             match &evidence.value {
                 Evidence::Cases(e) => {
                     let before = tally.strong;
-                    self.trials(TrialKind::Case, (&e.select, e.at_least), subject, &mut tally);
+                    self.trials(Sort::Case, (&e.select, e.at_least), subject, &mut tally);
                     if tally.strong == before && tally.worst() == State::Met {
                         tally.not_met("every row was judged by the definition or refused".into());
                     }
                 }
                 Evidence::Checks(ChecksEvidence { select, at_least }) => {
-                    self.trials(TrialKind::Check, (select, *at_least), subject, &mut tally);
+                    self.trials(Sort::Check, (select, *at_least), subject, &mut tally);
                 }
                 Evidence::Faults(e) => self.faults(spec, e, subject, &mut tally),
                 Evidence::Bench(e) => self.bench(e, subject, &mut tally),
@@ -266,9 +251,9 @@ impl Run<'_> {
     }
 
     /// The subject under which a trial counts for `subject`; checks of the harness count for all.
-    fn as_subject<'s>(&self, trial: &'s Planned, subject: &'s str) -> Option<&'s str> {
-        let has = |s: &str| trial.subjects.iter().any(|own| own == s);
-        match (has(subject), trial.kind == TrialKind::Check && has("harness")) {
+    fn as_subject<'s>(&self, trial: &'s Head, subject: &'s str) -> Option<&'s str> {
+        let has = |s: &str| trial.on.ours().iter().any(|own| own == s);
+        match (has(subject), trial.sort == Sort::Check && has("harness")) {
             (true, _) => Some(subject),
             (false, true) => Some("harness"),
             (false, false) => None,
@@ -277,14 +262,14 @@ impl Run<'_> {
 
     fn trials(
         &self,
-        kind: TrialKind,
+        kind: Sort,
         (select, at_least): (&[String], usize),
         subject: &str,
         tally: &mut Tally,
     ) {
         let mut passed = 0;
         let mut open = false;
-        for trial in self.plan.iter().filter(|p| p.kind == kind && any_selects(select, p)) {
+        for trial in self.plan.iter().filter(|p| p.sort == kind && any_selects(select, p)) {
             let Some(subject) = self.as_subject(trial, subject) else { continue };
             tally.planned += 1;
             let name = format!("{}::{subject}", trial.name);
@@ -346,8 +331,7 @@ impl Run<'_> {
 
     fn bench(&self, evidence: &BenchEvidence, subject: &str, tally: &mut Tally) {
         let mut any = false;
-        let selected =
-            |p: &&Planned| p.kind == TrialKind::Bench && any_selects(&evidence.select, p);
+        let selected = |p: &&Head| p.sort == Sort::Bench && any_selects(&evidence.select, p);
         for trial in self.plan.iter().filter(selected) {
             let Some(subject) = self.as_subject(trial, subject) else { continue };
             any = true;
@@ -395,7 +379,7 @@ impl Run<'_> {
 /// or `op::ID` with `*` inside a part.
 pub fn mutants_of<'m>(
     mutants: &'m [MutantsFile],
-    plan: &[Planned],
+    plan: &[Head],
     spec: &Requirement,
     kill: &str,
 ) -> Vec<(&'m str, &'m Mutant)> {

@@ -5,16 +5,17 @@ use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use goldgate_wire::frame::{self, Frame, FrameError, read_frame, write_frame};
 use serde_json::{Value, json};
 
-use crate::case::{Case, Family};
-use crate::golden::ask::{Asked, path, question};
-use crate::golden::store::{Label, Store, decode};
-use crate::golden::{Witness, strength};
+use crate::kinds::op::case::Case;
+use crate::kinds::op::golden::{decode, read};
+use crate::kinds::op::oracle::{Asked, path, question};
+use crate::kinds::op::strength;
+use crate::line::{Day, Family};
 use crate::spec::Specs;
-use crate::spec::known::Day;
-use crate::spec::problem::Problem;
-use crate::wire::frame::{self, Frame, FrameError, read_frame, write_frame};
+use crate::store::{Label, Store, Witness, manifest};
+use crate::yaml::Problem;
 
 /// The oracle that is asked where nobody names another.
 pub const ORACLE: &str = "python3 golden/oracle/ops.py";
@@ -135,7 +136,7 @@ impl Oracle {
     pub fn ask(
         &mut self,
         mut question: Value,
-        tensors: BTreeMap<String, goldgate_engine::Tensor>,
+        tensors: BTreeMap<String, goldgate_tensor::Tensor>,
     ) -> Result<Frame, OracleError> {
         let id = self.next;
         self.next += 1;
@@ -206,7 +207,7 @@ pub fn orders(specs: &Specs) -> Vec<Order<'_>> {
 /// The wrong formulas that the mutants of a case name, sorted, each once.
 pub fn wrong_of(specs: &Specs, case: &Case) -> Vec<String> {
     let file = specs.mutants.iter().find(|m| m.mutants.value == case.ask.op);
-    let kills = |m: &&crate::spec::mutants::Mutant| {
+    let kills = |m: &&crate::kinds::mutant::Mutant| {
         m.killed_by.as_ref().is_some_and(|k| k.value == case.name)
     };
     let list = file.iter().flat_map(|f| &f.list).filter(kills);
@@ -266,7 +267,7 @@ pub fn make(
     }
     record_given(store, made);
     if let Err(e) = store.manifest.write(&store.root) {
-        made.problems.push(Problem::of_file("IO", super::manifest::NAME, e.to_string(), "a file"));
+        made.problems.push(Problem::of_file("IO", manifest::NAME, e.to_string(), "a file"));
     }
     outcome
 }
@@ -288,7 +289,7 @@ fn shared_problem(order: &Order<'_>, asked: &Asked) -> Option<Problem> {
 }
 
 fn is_current(store: &Store, order: &Order<'_>, asked: &Asked) -> bool {
-    store.read(&order.path).is_ok_and(|(golden, label)| {
+    read(store, &order.path).is_ok_and(|(golden, label)| {
         let own = order.path.trim_end_matches(".safetensors");
         label.question == asked.hash
             && label.case == own
@@ -359,7 +360,7 @@ fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
 /// Holds the manifest to the files that goldens are made with.
 pub(super) fn record_given(store: &mut Store, made: &mut Made) {
     let files = store.given_files();
-    store.manifest.0.retain(|path, _| !super::manifest::is_given(path) || files.contains(path));
+    store.manifest.0.retain(|path, _| !manifest::is_given(path) || files.contains(path));
     for path in files {
         let Ok(entry) = store.entry(&path) else { continue };
         if store.manifest.0.insert(path.clone(), entry.clone()) != Some(entry) {
@@ -372,7 +373,7 @@ fn remove_unclaimed(store: &mut Store, asked: &BTreeSet<&str>, made: &mut Made) 
     let claimed = |path: &String| asked.contains(path.as_str());
     let known: Vec<String> = store.manifest.0.keys().cloned().chain(store.files()).collect();
     for path in known {
-        if claimed(&path) || super::manifest::is_given(&path) {
+        if claimed(&path) || manifest::is_given(&path) {
             continue;
         }
         store.manifest.0.remove(&path);

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use goldgate_wire::frame;
 use serde_json::Value;
 
-use crate::golden::Witness;
 use crate::golden::make::{Made, Options, Oracle, OracleError, record_given};
-use crate::golden::store::{Label, Store};
-use crate::models::ModelCase;
-use crate::models::golden::{Question, decode, question};
-use crate::models::selfcheck::self_check;
+use crate::kinds::model;
+use crate::kinds::model::case::ModelCase;
+use crate::kinds::model::golden::{Question, decode, question};
+use crate::kinds::model::selfcheck::self_check;
 use crate::spec::Specs;
-use crate::spec::problem::Problem;
-use crate::wire::frame;
+use crate::store::{Label, Store, Witness};
+use crate::yaml::Problem;
 
 /// The oracle of models that is asked where nobody names another.
 pub const ORACLE: &str = "python3 golden/oracle/models.py";
@@ -88,7 +88,8 @@ pub fn make(
                 continue;
             }
         };
-        let current = || store.has(path) && store.of_model(case, path, &asked).is_ok();
+        let current =
+            || store.has(path) && model::golden::of_case(store, case, path, &asked).is_ok();
         if !options.again && current() {
             made.kept += 1;
             continue;

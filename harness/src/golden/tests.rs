@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use goldgate_engine::Tensor;
-use goldgate_engine::dtype::DType;
-use goldgate_engine::shape::Meta;
+use goldgate_tensor::shape::Meta;
+use goldgate_tensor::{DType, Tensor};
 
-use crate::case::{Case, Family};
-use crate::golden::ask::{Asked, question};
-use crate::golden::store::{Label, Store, family, written};
-use crate::golden::{Numbers, Witness};
-use crate::spec::{Specs, folder::read_file, vocabulary};
+use crate::kinds::op::case::Case;
+use crate::kinds::op::golden::{self, Numbers, family, is_pending, written};
+use crate::kinds::op::oracle::{Asked, question};
+use crate::line::Family;
+use crate::spec::folder::read_file;
+use crate::spec::{Specs, vocabulary};
+use crate::store::{Label, Store, Witness};
 
 const SPEC: &str = r"format: 1
 op: layernorm
@@ -35,7 +36,7 @@ cases:
 
 /// The goldens that a case asks for.
 fn asked(case: &Case) -> BTreeSet<&str> {
-    crate::golden::ask::path(case).into_iter().collect()
+    crate::kinds::op::oracle::path(case).into_iter().collect()
 }
 
 fn cases() -> Vec<Case> {
@@ -91,7 +92,7 @@ impl Bench {
 
     fn code(&self) -> &'static str {
         let store = Store::open(self.folder.path()).expect("open");
-        match store.awaited(&self.case, &self.asked) {
+        match golden::of_case(&store, &self.case, &self.asked) {
             Ok(_) => "",
             Err(problem) => problem.code,
         }
@@ -107,13 +108,13 @@ fn a_good_golden_comes_back() {
     let bench = Bench::new();
     bench.write(&label(&bench.asked), &tensors(&Y));
     let store = Store::open(bench.folder.path()).expect("open");
-    let golden = store.awaited(&bench.case, &bench.asked).expect("good");
+    let golden = golden::of_case(&store, &bench.case, &bench.asked).expect("good");
     assert_eq!(golden.results["y"].numbers, Numbers::Real(Y.into()));
     assert_eq!(golden.results["y"].slack, [1.0; 6]);
     assert_eq!(bench.case.family, Family::Exact);
     assert_eq!(family(&bench.case, &golden), Family::Rough, "the oracle did not say exact");
     assert_eq!(store.check_files(&asked(&bench.case)), []);
-    assert!(!store.is_pending(&bench.case));
+    assert!(!is_pending(&store, &bench.case));
 }
 
 /// GO-01, GO-02, GO-03: the bytes are those of the manifest.
@@ -136,7 +137,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     fs::remove_file(bench.file()).expect("removed");
     assert_eq!(bench.code(), "GOLDEN_MISSING");
     let store = Store::open(bench.folder.path()).expect("open");
-    let codes = |p: Vec<crate::spec::Problem>| p.iter().map(|p| p.code).collect::<Vec<_>>();
+    let codes = |p: Vec<crate::yaml::Problem>| p.iter().map(|p| p.code).collect::<Vec<_>>();
     assert_eq!(codes(store.check_files(&asked(&bench.case))), ["MANIFEST_STALE"]);
     fs::write(bench.file(), &good).expect("written");
     assert_eq!(codes(store.check_files(&BTreeSet::new())), ["UNCLAIMED"]);
@@ -197,10 +198,12 @@ fn a_tolerance_by_hand_is_not_looser_than_the_derived_one() {
     let mut bench = Bench::new();
     bench.write(&label(&bench.asked), &tensors(&Y));
     for (absolute, want) in [(5.9e-8, ""), (6.0e-8, "TOL_CEILING"), (1.0, "TOL_CEILING")] {
-        let crate::case::Expect::Answer { tolerance, .. } = &mut bench.case.expect else {
+        let crate::kinds::op::case::Expect::Answer { tolerance, .. } = &mut bench.case.expect
+        else {
             panic!("an answer")
         };
-        tolerance.rule = crate::case::ToleranceRule::Number { absolute, relative: 0.0, ulp: 0.0 };
+        tolerance.rule =
+            crate::kinds::op::case::ToleranceRule::Number { absolute, relative: 0.0, ulp: 0.0 };
         assert_eq!(bench.code(), want, "{absolute}");
     }
 }
@@ -208,8 +211,10 @@ fn a_tolerance_by_hand_is_not_looser_than_the_derived_one() {
 #[test]
 fn written_numbers_carry_half_a_unit_of_their_last_digit() {
     let case = cases().remove(1);
-    let crate::case::Expect::Answer { golden: crate::case::GoldenSource::Written(w), .. } =
-        &case.expect
+    let crate::kinds::op::case::Expect::Answer {
+        golden: crate::kinds::op::case::GoldenSource::Written(w),
+        ..
+    } = &case.expect
     else {
         panic!("written")
     };

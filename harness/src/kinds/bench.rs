@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use goldgate_engine::Tensor;
+use goldgate_tensor::Tensor;
 use serde_json::{Value, json};
 
-use crate::case::Family;
 use crate::fill::fill;
+use crate::kinds::op::expand::Bench;
+use crate::kinds::op::question::OpQuestion;
+use crate::kinds::op::spec::Against;
 use crate::kinds::{Goldens, Kind, Withheld};
-use crate::line::{Caller, Head, Judgement, On, Sort, Stopped, Whom};
-use crate::spec::Bench;
-use crate::spec::op::Against;
-use crate::subject::OpQuestion;
-use crate::verdict::{FailKind, Verdict};
+use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
 /// How long a bench may take.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::case::Family;
-use crate::checks::{HarnessCheck, SubjectCheck};
 use crate::kinds::{Goldens, Kind, Withheld};
-use crate::line::{Caller, Head, Judgement, On, Sort, Stopped, Whom};
-use crate::verdict::{FailKind, Verdict};
+use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
 /// How long a check of a subject may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -139,3 +136,102 @@ impl Kind for OfSubject {
         }
     }
 }
+
+/// One check of the harness.
+#[derive(Clone, Copy, Debug)]
+pub struct HarnessCheck {
+    /// The gate that it belongs to.
+    pub gate: u8,
+    /// The first part of its name.
+    pub stem: &'static str,
+    /// Its own name.
+    pub case: &'static str,
+    /// What is tampered with, in words.
+    pub why: &'static str,
+    /// Does it.
+    pub run: fn() -> Result<(), Unnoticed>,
+}
+
+/// A fault that the harness did not notice.
+#[derive(Debug, thiserror::Error)]
+pub enum Unnoticed {
+    /// It said something else.
+    #[error("said {said}, expected {expected}")]
+    Said {
+        /// The code; `nothing` where it was content.
+        said: String,
+        /// The code that was awaited.
+        expected: &'static str,
+    },
+    /// The scratch folder failed.
+    #[error("could not tamper: {0}")]
+    Io(#[from] std::io::Error),
+    /// The untampered golden was refused.
+    #[error("the untampered golden was refused: {0}")]
+    Good(String),
+}
+
+/// A check that is asked of a subject as a whole; whoever runs the subjects answers it under
+/// `gate1::<stem>::<case>::self::<subject>`. One that nobody answers did not run.
+#[derive(Clone, Copy, Debug)]
+pub struct SubjectCheck {
+    /// The gate that it belongs to.
+    pub gate: u8,
+    /// The first part of its name.
+    pub stem: &'static str,
+    /// Its own name.
+    pub case: &'static str,
+    /// What must hold.
+    pub why: &'static str,
+    /// The subjects that it is asked of.
+    pub subjects: &'static [&'static str],
+}
+
+const BOTH: &[&str] = &["cpu", "cuda"];
+
+const fn subject(
+    (stem, case): (&'static str, &'static str),
+    why: &'static str,
+    subjects: &'static [&'static str],
+) -> SubjectCheck {
+    SubjectCheck { gate: 1, stem, case, why, subjects }
+}
+
+/// Every check of a subject, alphabetical.
+pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
+    subject(
+        ("fault", "bad_id_is_refused"),
+        "an id out of range, which only the data show, is refused by name and stores nothing",
+        BOTH,
+    ),
+    subject(
+        ("fault", "next_question_is_unharmed"),
+        "after a refusal the same process answers a good question with the golden's bits",
+        BOTH,
+    ),
+    subject(
+        ("layer", "gpt2_agrees_with_its_steps"),
+        "a GPT-2 layer as one Program gives what its ops give, each step within its derived bound",
+        BOTH,
+    ),
+    subject(
+        ("layer", "later_token_changes_nothing"),
+        "another last token leaves the bits of every earlier row alone",
+        BOTH,
+    ),
+    subject(
+        ("layer", "prefill_agrees_with_decode"),
+        "a prompt at once and token by token agree within the class of the activations",
+        BOTH,
+    ),
+    subject(
+        ("layer", "rows_of_a_batch"),
+        "a row of eight sequences in one call has the bits that it has alone and elsewhere",
+        BOTH,
+    ),
+    subject(
+        ("streams", "side_by_side"),
+        "two questions on two streams give the bits that each gives alone",
+        &["cuda"],
+    ),
+];

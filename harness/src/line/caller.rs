@@ -19,12 +19,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use goldgate_engine::Tensor;
+use goldgate_tensor::Tensor;
+use goldgate_wire::Hello;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::subject::Hello;
-use crate::verdict::{BrokenKind, FailKind, NotRun, Verdict};
+use crate::line::{BrokenKind, FailKind, NotRun, Verdict};
 
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -152,7 +152,7 @@ pub struct Log {
 impl Log {
     /// A hash over every answer's tensors and refusals, in order; none where nothing was answered.
     pub fn bits(&self) -> Option<String> {
-        self.bits.as_ref().map(|hash| crate::fill::hex(&hash.clone().finalize()))
+        self.bits.as_ref().map(|hash| crate::line::hex(&hash.clone().finalize()))
     }
 
     /// Times and memory differ from run to run, so of `ok` the tensors alone are hashed.

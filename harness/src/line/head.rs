@@ -1,8 +1,8 @@
 //! What every trial has, whatever its kind: its name, where it was written, whom it is asked of.
 
-use goldgate_engine::dtype::DType;
+use goldgate_tensor::DType;
 
-use crate::case::{Family, Place};
+use crate::line::{Family, Place};
 
 /// What a trial counts as where a gate weighs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::execution::Observed;
-use crate::report::Worst;
-use crate::verdict::{FailKind, Verdict};
+use goldgate_wire::Observed;
+
+use crate::line::{FailKind, Verdict, Worst};
 
 /// Who was asked, as far as judging goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,11 +7,26 @@
 //! These types know no kind. What an event of a subject is called is decided in [`caller`], once.
 
 pub mod caller;
+mod day;
+mod family;
+mod fault;
+pub mod finite;
+pub mod glob;
 pub mod head;
+mod hex;
 pub mod judgement;
 pub mod page;
+mod place;
 pub mod row;
+pub mod verdict;
 
 pub use caller::{Answered, Caller, Exchange, Heard, Kept, Refused, Reply, Stopped, Transport};
+pub use day::Day;
+pub use family::Family;
+pub use fault::{Fate, FaultResult, Planted};
 pub use head::{Head, On, Sort};
+pub use hex::hex;
 pub use judgement::{Judgement, Whom};
+pub use place::Place;
+pub use row::{Row, Worst};
+pub use verdict::{BrokenKind, FailKind, NotRun, Verdict};

@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::line::{Head, Judgement};
-use crate::report::Row;
-use crate::verdict::Verdict;
+use crate::line::{Head, Judgement, Row, Verdict};
 
 /// How many lines of stderr a page shows.
 const STDERR_LINES: usize = 12;

@@ -1,10 +1,13 @@
 //! A judgement as a row of the report.
 
+use std::collections::BTreeMap;
+
+use goldgate_wire::Observed;
+use serde::{Deserialize, Serialize};
+
 use crate::line::caller::Log;
 use crate::line::page::page;
-use crate::line::{Head, Judgement};
-use crate::report::Row;
-use crate::verdict::Verdict;
+use crate::line::{Family, Head, Judgement, Verdict, finite};
 
 /// The row of a trial on a subject. `again` is the command that runs it again.
 pub fn row(
@@ -42,4 +45,93 @@ pub fn row(
 /// The row of a trial that nobody was asked.
 pub fn unasked(head: &Head, label: &str, again: &str, verdict: Verdict) -> Row {
     row(head, label, again, (0, 0), Judgement::of(verdict), &Log::default())
+}
+
+/// How many neighbours of the worst element are kept on each side.
+pub const AROUND: usize = 3;
+
+/// One trial's result: one line of rows.jsonl.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The trial's full name, subject last.
+    pub name: String,
+    /// What was judged.
+    pub verdict: Verdict,
+    /// The gate.
+    pub gate: u8,
+    /// The stem of the spec.
+    pub stem: String,
+    /// `op`, `bench`, `self` …
+    pub kind: String,
+    /// The subject's label.
+    pub subject: String,
+    /// Exact, rough or refused.
+    pub family: Family,
+    /// Largest load of any element; absent where nothing was measured.
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
+    pub load: Option<f64>,
+    /// Elements compared.
+    pub compared: u64,
+    /// Answer faults planted on this row's golden, and how many the judge noticed.
+    pub faults: (u32, u32),
+    /// The question's wall time, ms.
+    #[serde(with = "finite::one")]
+    pub time_ms: f64,
+    /// What the subject observed.
+    #[serde(default)]
+    pub observed: Observed,
+    /// The failure page: all that a reader needs; absent on a pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub page: Option<String>,
+    /// The failing element's neighbourhood; absent on a pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub worst: Option<Worst>,
+    /// Measured figures (benches): unit in the name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default, with = "finite::map")]
+    pub figures: BTreeMap<String, f64>,
+    /// Notes: refused as X, undecided ids, judged by the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notes: Vec<String>,
+    /// SHA-256 over the tensors of every answer, in order; absent where nothing was answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bits: Option<String>,
+}
+
+/// The worst element and those around it along the last axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worst {
+    /// The result.
+    pub result: String,
+    /// Index, an axis each.
+    pub index: Vec<usize>,
+    /// Flat index of the first neighbour.
+    pub first: usize,
+    /// What came.
+    #[serde(with = "finite::list")]
+    pub got: Vec<f64>,
+    /// What was awaited, unrounded.
+    #[serde(with = "finite::list")]
+    pub want: Vec<f64>,
+    /// Load of each.
+    #[serde(with = "finite::list")]
+    pub load: Vec<f64>,
+    /// How many elements of the result are over.
+    pub over: usize,
+    /// How many there are.
+    pub total: usize,
+}
+
+impl Row {
+    /// Whether it must turn the run red.
+    pub fn is_red(&self) -> bool {
+        matches!(
+            self.verdict,
+            Verdict::Fail { .. }
+                | Verdict::Flaky { .. }
+                | Verdict::Unexpected { .. }
+                | Verdict::Broken { .. }
+        )
+    }
 }

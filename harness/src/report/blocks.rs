@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::gate::State;
+use crate::line::{Row, Verdict};
+use crate::report::Report;
 use crate::report::summary::GateSummary;
 use crate::report::text::{kind_and_message, line, number, status};
-use crate::report::{Report, Row};
-use crate::verdict::Verdict;
 
 /// One thing that blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::line::Row;
+use crate::report::Report;
 use crate::report::text::{line, number, status};
-use crate::report::{Report, Row};
 
 /// The part by which a load must move to be told, and the least that it must move by.
 pub const LOAD_MOVED: (f64, f64) = (0.1, 0.01);
@@ -295,8 +296,8 @@ mod tests {
         let counts = (found.same, found.other.len(), found.one_sided.len());
         assert_eq!(counts, (1, 1, 1), "{found:?}");
     }
+    use crate::line::Verdict;
     use crate::report::samples;
-    use crate::verdict::Verdict;
 
     #[test]
     fn a_report_does_not_differ_from_itself() {

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use goldgate_wire::json;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::gate::{Evidences, FaultResult};
-use crate::json;
-use crate::report::Row;
-use crate::report::provenance::{Provenance, hex};
+use crate::gate::Evidences;
+use crate::line::{FaultResult, Row, hex};
+use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
 
 /// The version of report.json.

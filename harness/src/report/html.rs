@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use askama::Template;
 use serde_json::{Map, Value, json};
 
-use crate::distance::AROUND;
+use crate::line::row::AROUND;
+use crate::line::{Row, Verdict, Worst};
+use crate::report::Report;
 use crate::report::blocks::again;
 use crate::report::markdown::{Last, against, device, not_for_release};
 use crate::report::summary::{Figure, GateSummary};
 use crate::report::text::{kind_and_message, line, lines, number, status};
-use crate::report::{Report, Row, Worst};
-use crate::verdict::Verdict;
 
 const CSS: &str = include_str!("../../templates/report.css");
 const JS: &str = include_str!("../../templates/report.js");

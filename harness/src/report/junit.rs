@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use crate::line::{Row, Verdict};
+use crate::report::Report;
 use crate::report::text::{kind_and_message, line, lines, number};
-use crate::report::{Report, Row};
-use crate::verdict::Verdict;
 
 /// The text of junit.xml: a suite for each gate and subject. What does not pass is a failure
 /// (`FLAKY` too), what nobody could be judged by is an error, what did not run and what is known

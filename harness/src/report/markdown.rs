@@ -4,13 +4,12 @@ use askama::Template;
 use serde_json::Value;
 
 use crate::gate::State;
+use crate::line::{BrokenKind, Day, Row, Verdict};
+use crate::report::Report;
 use crate::report::blocks::{Block, blocks};
 use crate::report::diff::diff;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::text::{code, count, line, markdown, number, short_hash};
-use crate::report::{Report, Row};
-use crate::spec::known::Day;
-use crate::verdict::{BrokenKind, Verdict};
 
 /// The most blocks, known failures and survivors that a page lists; the others are counted.
 const MOST: usize = 10;
@@ -390,7 +389,7 @@ mod tests {
         let mut last = report.clone();
         last.rows[4].verdict = Verdict::Pass;
         let page = gate_page(&report, &report.gates[0], Some(("record/a", &last)));
-        hold(&page.expect("rendered"), include_str!("../../tests/pages/gate.md"));
+        hold(&page.expect("rendered"), include_str!("gate_page.md"));
     }
 
     #[test]

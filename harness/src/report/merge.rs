@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::line::Row;
 use crate::report::document::hash_names;
-use crate::report::{Report, Row, Selection};
+use crate::report::{Report, Selection};
 
 /// Why shards cannot even be told apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

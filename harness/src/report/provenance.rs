@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::line::hex;
+
 /// The commit that this program was built from; `unknown` outside git.
 pub const COMMIT: &str = env!("GOLDGATE_COMMIT");
 
@@ -137,11 +139,6 @@ pub fn folder_hash(root: &Path) -> std::io::Result<String> {
         all.update(format!("{name}\n{}\n", file_hash(&path)?));
     }
     Ok(hex(&all.finalize()))
-}
-
-/// Bytes in hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use goldgate_wire::Observed;
 use serde_json::json;
 
-use crate::case::Family;
-use crate::execution::Observed;
-use crate::gate::{FaultResult, State};
+use crate::gate::State;
+use crate::line::{FailKind, Family, FaultResult, NotRun, Row, Verdict, Worst};
 use crate::report::document::hash_names;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
-use crate::report::{Provenance, Report, Row, Worst};
-use crate::verdict::{FailKind, NotRun, Verdict};
+use crate::report::{Provenance, Report};
 
 /// A row that passed.
 pub fn row(name: &str, load: f64) -> Row {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate::plan::any_selects;
+use crate::gate::select::any_selects;
 use crate::gate::weigh::{SubjectVerdict, mutants_of, weigh};
-use crate::gate::{GateVerdict, Planned, State, TrialKind, Weighed};
-use crate::report::{Report, finite};
+use crate::gate::{GateVerdict, State, Weighed};
+use crate::line::{Head, Sort, finite};
+use crate::report::Report;
 use crate::spec::Specs;
 use crate::spec::gates::{BenchEvidence, Evidence, GateSpec, Requirement, figure};
 
@@ -104,7 +105,7 @@ impl Figure {
 
 /// Weighs a report's rows into its gates; afterwards it says everything that its pages need.
 /// `plan` is everything that there is, whatever was selected.
-pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Planned]) -> Weighed {
+pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
     report.rules = rules(specs);
     report.gates.clear();
     let weighed = weigh(&specs.gates, &specs.mutants, plan, &report.rows, &report.evidences());
@@ -131,7 +132,7 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Planned]) -> Weighed
 fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
     let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for case in specs.cases() {
-        rules.entry(crate::page::awaited(case)).or_default().push(case.full_name());
+        rules.entry(crate::kinds::op::page::awaited(case)).or_default().push(case.full_name());
     }
     rules.values_mut().for_each(|names| names.sort());
     rules
@@ -139,7 +140,7 @@ fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
 
 struct Told<'a> {
     specs: &'a Specs,
-    plan: &'a [Planned],
+    plan: &'a [Head],
     report: &'a Report,
 }
 
@@ -176,7 +177,7 @@ impl Told<'_> {
         for evidence in &spec.evidence {
             match &evidence.value {
                 Evidence::Cases(e) => {
-                    let loads = self.rows(&e.select, TrialKind::Case, subject);
+                    let loads = self.rows(&e.select, Sort::Case, subject);
                     let loads = loads.filter_map(|name| self.report.row(&name)?.load);
                     told.load = told.load.into_iter().chain(loads).reduce(worse);
                 }
@@ -197,11 +198,11 @@ impl Told<'_> {
     fn rows<'s>(
         &'s self,
         select: &'s [String],
-        kind: TrialKind,
+        kind: Sort,
         subject: &'s str,
     ) -> impl Iterator<Item = String> + 's {
-        let selected = move |p: &&Planned| {
-            p.kind == kind && p.subjects.iter().any(|s| s == subject) && any_selects(select, p)
+        let selected = move |p: &&Head| {
+            p.sort == kind && p.on.ours().iter().any(|s| s == subject) && any_selects(select, p)
         };
         self.plan.iter().filter(selected).map(move |p| format!("{}::{subject}", p.name))
     }
@@ -232,7 +233,7 @@ impl Told<'_> {
     }
 
     fn figures(&self, evidence: &BenchEvidence, subject: &str, told: &mut Vec<Figure>) {
-        for trial in self.rows(&evidence.select, TrialKind::Bench, subject) {
+        for trial in self.rows(&evidence.select, Sort::Bench, subject) {
             let row = self.report.row(&trial);
             for (name, &limit) in &evidence.limits {
                 let Some((figure, at_least)) = figure(name) else { continue };

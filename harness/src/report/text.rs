@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::verdict::Verdict;
+use crate::line::Verdict;
 
 /// The word of a verdict, as every report prints it.
 pub const fn status(verdict: &Verdict) -> &'static str {

@@ -147,8 +147,8 @@ fn gates(report: &Report, told: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line::Verdict;
     use crate::report::samples;
-    use crate::verdict::Verdict;
 
     fn codes(report: &Report, expected: &Expected) -> Vec<&'static str> {
         let findings = verify(report, expected).expect("verified");

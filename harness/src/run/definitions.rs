@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::case::Case;
-use crate::golden::Golden;
+use crate::kinds::model::case::ModelCase;
+use crate::kinds::model::golden::ModelGolden;
+use crate::kinds::op::case::Case;
 use crate::kinds::op::definition_key;
+use crate::kinds::op::golden::Golden;
 use crate::kinds::{Defined, Goldens, Withheld};
-use crate::models::ModelCase;
-use crate::models::golden::ModelGolden;
 use crate::run::Plan;
 
 /// Goldens, and the definitions that several trials of a plan share.

@@ -1,10 +1,13 @@
 //! Once a run the judge meets a golden subject and a broken one over the real wire.
 
+use std::collections::BTreeMap;
+
+use goldgate_wire::frame::encode;
+
 use crate::kinds::{Answers, Trial};
 use crate::line::caller::{Kept, Tensors};
 use crate::line::{Caller, Whom};
 use crate::run::Context;
-use crate::subject::replay::Replay;
 use crate::subject::{Launch, Slot, SubjectSpec};
 
 /// Asks the first trial whose right answer is known; what went wrong, if anything.
@@ -28,7 +31,7 @@ pub(super) fn judge_on_the_wire(context: &Context<'_>) -> Option<String> {
 
 fn passes(context: &Context<'_>, trial: &dyn Trial, answer: &Tensors) -> Result<bool, String> {
     let path = context.scratch.join("answers.safetensors");
-    Replay::write(&path, answer).map_err(|e| e.to_string())?;
+    std::fs::write(&path, encode(&BTreeMap::new(), answer)).map_err(|e| e.to_string())?;
     let spec = SubjectSpec::parse("cpu").map_err(|e| e.to_string())?;
     let words = ["--on", "golden", "--answers", &path.display().to_string()].map(str::to_owned);
     let program = context.options.program.clone();

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::case::Family;
-use crate::execution::Observed;
-use crate::gate::plan::Planned;
-use crate::report::Row;
-use crate::spec::known::{Day, KnownFailure};
+use goldgate_wire::Observed;
+
+use crate::line::{Day, Family, Head, Row, Verdict};
+use crate::spec::known::KnownFailure;
 use crate::subject::launch::TAKEN;
-use crate::verdict::Verdict;
 
 /// The row as the entries of known.yaml leave it. It never becomes a pass.
 pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Row {
@@ -58,12 +56,12 @@ pub struct Unmatched {
 
 impl Unmatched {
     /// Those among `entries`, by the trials that the specs plan.
-    pub fn among(entries: &[KnownFailure], planned: &[Planned]) -> Vec<Unmatched> {
+    pub fn among(entries: &[KnownFailure], planned: &[Head]) -> Vec<Unmatched> {
         let matches = |name: &str| {
             let (base, label) = name.rsplit_once("::").unwrap_or((name, ""));
             // A subject of somebody else's is asked every case.
             let foreign = !TAKEN.contains(&label);
-            let asked = |p: &Planned| foreign || p.subjects.iter().any(|s| s == label);
+            let asked = |p: &Head| foreign || p.on.ours().iter().any(|s| s == label);
             planned.iter().any(|p| p.name == base && asked(p))
         };
         let names = entries.iter().map(|e| &e.case.value).filter(|name| !matches(name));
@@ -107,9 +105,8 @@ impl Unmatched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::plan::TrialKind;
-    use crate::spec::read::At;
-    use crate::verdict::{FailKind, NotRun};
+    use crate::line::{FailKind, NotRun, On, Sort};
+    use crate::yaml::read::At;
 
     fn day(text: &str) -> Day {
         Day::parse(text).expect("a day")
@@ -170,12 +167,13 @@ mod tests {
 
     #[test]
     fn an_entry_that_no_trial_has_is_a_red_row() {
-        let planned = |name: &str, subjects: &[&str]| {
+        let planned = |name: &str, on: On| {
             let mut parts = name.split("::").skip(1).map(str::to_owned);
             let mut part = || parts.next().expect("four parts");
-            Planned {
+            Head {
                 name: name.into(),
-                kind: TrialKind::Case,
+                kind: "op",
+                sort: Sort::Case,
                 gate: 1,
                 stem: part(),
                 case: part(),
@@ -184,11 +182,18 @@ mod tests {
                 dtype: None,
                 golden: None,
                 definition: false,
-                subjects: subjects.iter().map(|s| (*s).to_owned()).collect(),
+                why: String::new(),
+                source: String::new(),
+                place: None,
+                slow: false,
+                on,
+                group: None,
             }
         };
-        let plan =
-            [planned("gate1::a::b::f16", &["cpu", "cuda"]), planned("gate1::a::c::f16", &["cuda"])];
+        let plan = [
+            planned("gate1::a::b::f16", On::All),
+            planned("gate1::a::c::f16", On::Only(&["cuda"])),
+        ];
         let entries = [
             entry("gate1::a::b::f16::cuda", "*"),
             entry("gate1::a::c::f16::cpu", "A"),
@@ -200,7 +205,7 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|u| u.name.as_str()).collect();
         assert_eq!(names, ["gate1::a::c::f16::cpu", "gate2::a::gone::f16::cuda"]);
         let row = found[1].row();
-        assert!(crate::session::Session::is_red(&row));
+        assert!(row.is_red());
         assert_eq!((row.gate, row.stem.as_str(), row.subject.as_str()), (2, "a", "cuda"));
     }
 }

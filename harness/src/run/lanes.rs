@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
+use goldgate_wire::Hello;
 use serde_json::Value;
 
 use crate::kinds::{Ready, Withheld};
 use crate::line::caller::{Kept, Tensors};
 use crate::line::row::{row, unasked};
-use crate::line::{Caller, Exchange, Heard, Judgement, Transport};
-use crate::report::Row;
+use crate::line::{
+    BrokenKind, Caller, Exchange, Heard, Judgement, NotRun, Row, Transport, Verdict,
+};
 use crate::run::{Context, Entry, prepare};
 use crate::subject::pool::Incidents;
-use crate::subject::{Hello, How, Slot};
-use crate::verdict::{BrokenKind, NotRun, Verdict};
+use crate::subject::{How, Slot};
 
 /// What a lane has to say.
 pub enum News {

@@ -11,22 +11,20 @@ mod teller;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 pub use crate::kinds::{Goldens, Trial, Withheld};
-use crate::line::{Transport, Whom};
-use crate::report::document::Writer;
-use crate::report::provenance::{Provenance, hex};
-use crate::report::{Report, Row};
-use crate::subject::{How, Launch, SubjectSpec};
-use crate::verdict::{BrokenKind, Verdict};
-
 use definitions::Shared;
+
+use crate::line::{BrokenKind, Row, Transport, Verdict, Whom, hex};
+use crate::report::Report;
+use crate::report::document::Writer;
+use crate::report::provenance::Provenance;
+use crate::subject::{How, Launch, SubjectSpec};
 pub use known::Unmatched;
 pub use lanes::News;
 pub use stored::Stored;

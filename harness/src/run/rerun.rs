@@ -3,11 +3,10 @@
 use std::sync::Mutex;
 
 use crate::line::page::renamed;
-use crate::report::Row;
+use crate::line::{FailKind, NotRun, Row, Verdict};
 use crate::run::lanes::{Lane, guarded, prepared};
 use crate::run::teller::Teller;
 use crate::run::{Context, News};
-use crate::verdict::{FailKind, NotRun, Verdict};
 
 /// How often a failing row is asked again.
 const TIMES: usize = 2;

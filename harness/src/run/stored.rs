@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::case::Case;
-use crate::golden::Golden;
-use crate::golden::ask::question;
 use crate::golden::make::wrong_of;
 use crate::golden::make_models::{asker_of, wrong_of_model};
-use crate::golden::store::Store;
-use crate::kinds::{Goldens, Withheld};
-use crate::models::golden::{self as models, ModelGolden};
-use crate::models::{At, ModelCase};
-use crate::spec::{Problem, Specs};
-use crate::verdict::{BrokenKind, NotRun};
+use crate::kinds::model::case::{At, ModelCase};
+use crate::kinds::model::golden::ModelGolden;
+use crate::kinds::model::{self, golden as models};
+use crate::kinds::op::case::Case;
+use crate::kinds::op::golden::Golden;
+use crate::kinds::op::oracle::question;
+use crate::kinds::{Goldens, Withheld, op};
+use crate::line::{BrokenKind, NotRun};
+use crate::spec::Specs;
+use crate::store::Store;
+use crate::yaml::Problem;
 
 /// The golden folder beside the specs that ask for it.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,7 @@ pub struct Stored<'a> {
 impl Goldens for Stored<'_> {
     fn golden(&self, case: &Case) -> Result<Golden, Withheld> {
         let asked = question(case, &wrong_of(self.specs, case));
-        self.store.awaited(case, &asked).map_err(|problem| withheld(&problem))
+        op::golden::of_case(self.store, case, &asked).map_err(|problem| withheld(&problem))
     }
 
     fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
@@ -49,7 +51,7 @@ impl Goldens for Stored<'_> {
         let (manifest, root) = (&self.store.manifest, &self.store.root);
         let asked = models::question(case, &wrong, manifest, root, self.models);
         let asked = asked.map_err(|said| Withheld::NotRun(NotRun::NoModel, said))?;
-        self.store.of_model(case, path, &asked).map_err(|problem| withheld(&problem))
+        model::golden::of_case(self.store, case, path, &asked).map_err(|problem| withheld(&problem))
     }
 
     fn models(&self) -> &[PathBuf] {

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use goldgate_wire::Hello;
 use serde_json::Value;
 
-use crate::line::Judgement;
 use crate::line::page::page;
+use crate::line::{FailKind, Judgement, Row, Verdict};
+use crate::report::Report;
 use crate::report::document::Writer;
-use crate::report::{Report, Row};
 use crate::run::{Known, News, Plan, RunError};
-use crate::subject::Hello;
 use crate::subject::pool::Incidents;
-use crate::verdict::{FailKind, Verdict};
 
 /// Collects rows and news of a run.
 pub(super) struct Teller<'a> {

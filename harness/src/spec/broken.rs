@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::glob::glob;
-use crate::spec::problem::Problem;
+use crate::line::glob::glob;
+use crate::yaml::Problem;
 
 /// What cannot be relied on for now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

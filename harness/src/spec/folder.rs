@@ -6,26 +6,26 @@ use std::path::Path;
 
 use goldgate_engine::ops::signature::Signature;
 
-use crate::case::Case;
-use crate::container::ContainerCase;
-use crate::models::ModelCase;
-use crate::models::spec::{expand as expand_models, model_file};
+use crate::kinds::container::case::ContainerCase;
+use crate::kinds::container::spec::{ContainerFile, container_file};
+use crate::kinds::model::case::ModelCase;
+use crate::kinds::model::spec::{expand as expand_models, model_file};
+use crate::kinds::mutant::{MutantsFile, mutants_file};
+use crate::kinds::op::case::Case;
+use crate::kinds::op::expand::{Bench, Expanded, expand};
+use crate::kinds::op::names;
+use crate::kinds::op::read::op_file;
+use crate::kinds::op::spec::OpFile;
+use crate::kinds::tokens::case::TokenCase;
+use crate::kinds::tokens::spec::{expand as expand_tokens, tokenizer_file};
 use crate::spec::broken::Broken;
-use crate::spec::container::{ContainerFile, container_file};
-use crate::spec::expand::{Bench, Expanded, expand};
 use crate::spec::gates::{GatesFile, gates_file};
 use crate::spec::known::{KnownFile, known_file};
-use crate::spec::mutants::{MutantsFile, mutants_file};
-use crate::spec::names;
-use crate::spec::near::{guess, one_of};
-use crate::spec::op::OpFile;
-use crate::spec::op_read::op_file;
-use crate::spec::place::{Step, dotted, first, value};
-use crate::spec::problem::Problem;
-use crate::spec::read::Reader;
-use crate::spec::yaml::{Node, Source, parse};
-use crate::tokens::TokenCase;
-use crate::tokens::spec::{expand as expand_tokens, tokenizer_file};
+use crate::yaml::Problem;
+use crate::yaml::near::{guess, one_of};
+use crate::yaml::place::{Step, dotted, first, value};
+use crate::yaml::read::Reader;
+use crate::yaml::tree::{Node, Source, parse};
 
 /// The most files that are looked at.
 pub const MAX_FILES: usize = 10_000;
@@ -89,7 +89,7 @@ impl Specs {
 
     /// The path of every golden that a case asks for, below golden/.
     pub fn golden_paths(&self) -> BTreeSet<&str> {
-        let ops = self.cases().filter_map(crate::golden::ask::path);
+        let ops = self.cases().filter_map(crate::kinds::op::oracle::path);
         ops.chain(self.models.iter().filter_map(|c| c.golden.as_deref())).collect()
     }
 
@@ -357,5 +357,5 @@ fn killers<'s>(specs: &'s Specs, stem: &str) -> (BTreeSet<&'s str>, BTreeSet<&'s
 }
 
 fn answers(case: &Case) -> bool {
-    matches!(case.expect, crate::case::Expect::Answer { .. })
+    matches!(case.expect, crate::kinds::op::case::Expect::Answer { .. })
 }

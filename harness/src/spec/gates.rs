@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use goldgate_engine::dtype::DType;
+use goldgate_tensor::DType;
 use schemars::JsonSchema;
 
-use crate::case::Family;
-use crate::spec::forms;
-use crate::spec::mutants::version;
-use crate::spec::op_read::{dtypes, gate};
-use crate::spec::read::{At, Fields, Reader, is_id};
-use crate::spec::yaml::{Kind, Node};
+use crate::line::Family;
+use crate::yaml::fields::{dtypes, gate, version};
+use crate::yaml::forms;
+use crate::yaml::read::{At, Fields, Reader, is_id};
+use crate::yaml::tree::{Kind, Node};
 
 /// All gates.
 #[derive(Clone, Debug, Default, JsonSchema)]
@@ -414,3 +413,6 @@ fn limit_name(r: &Reader<'_>, node: &Node, path: &str, name: &str) -> Option<()>
         }
     }
 }
+
+/// Who may be named by `required` and `on`.
+pub const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];

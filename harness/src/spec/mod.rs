@@ -1,33 +1,15 @@
-//! Specs: what was written, with line and column, and what it asks.
+//! Specs: everything that a specs folder says.
 //!
 //! ```text
-//! bytes ─Source→ text ─yaml→ Node ─read→ OpFile ─expand→ Case
+//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known }
 //! ```
 
-mod awaited;
 pub mod broken;
-pub mod cause;
-pub mod container;
-pub mod expand;
 pub mod folder;
-pub mod forms;
 pub mod gates;
 pub mod known;
-pub mod mutants;
-mod names;
-pub mod near;
-pub mod op;
-pub mod op_read;
-pub mod place;
-pub mod problem;
-pub mod read;
 pub mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod values;
-pub mod yaml;
 
-pub use expand::{Bench, Expanded, expand};
 pub use folder::{OpSpec, Specs, read_folder, vocabulary};
-pub use op::OpFile;
-pub use problem::Problem;

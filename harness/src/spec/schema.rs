@@ -5,15 +5,15 @@ mod tighten;
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use tighten::tighten;
 
-use crate::models::spec::ModelFile;
-use crate::spec::container::ContainerFile;
+use crate::kinds::container::spec::ContainerFile;
+use crate::kinds::model::spec::ModelFile;
+use crate::kinds::mutant::MutantsFile;
+use crate::kinds::op::spec::OpFile;
+use crate::kinds::tokens::spec::TokenizerFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
-use crate::spec::mutants::MutantsFile;
-use crate::spec::op::OpFile;
-use crate::tokens::spec::TokenizerFile;
-use tighten::tighten;
 
 /// One schema for all kinds of file, recognised by the key that only that kind has.
 pub fn schema() -> Value {

@@ -1,11 +1,13 @@
 //! The table of malformed specs: each with its code, and some with their words.
 
-use goldgate_engine::dtype::DType;
 use goldgate_engine::ops::signature::{Attribute, Class, Operand, ResultSlot, Rule, Signature};
+use goldgate_tensor::DType;
 
-use crate::case::{Expect, Family, Fill, GoldenSource, Grid};
+use crate::fill::{Fill, Grid};
+use crate::kinds::op::case::{Expect, GoldenSource};
+use crate::line::Family;
 use crate::spec::folder::{Specs, read_file};
-use crate::spec::problem::Problem;
+use crate::yaml::Problem;
 
 const fn operand(name: &'static str, class: Class, shape: &'static [&'static str]) -> Operand {
     Operand { name, class, shape, optional: false }
@@ -253,7 +255,7 @@ fn defaults_and_literal_text() {
     assert_eq!(case.full_name(), "gate1::layernorm::one::f16");
     let Expect::Answer { golden, tolerance } = &case.expect else { panic!("an answer") };
     assert_eq!(*golden, GoldenSource::File("ops/layernorm/one.safetensors".into()));
-    assert_eq!(tolerance.rule, crate::case::ToleranceRule::Derived);
+    assert_eq!(tolerance.rule, crate::kinds::op::case::ToleranceRule::Derived);
     assert_eq!(case.family, Family::Rough);
     assert_eq!(case.ask.attributes["eps"], f64::from(1.0e-5f32));
     assert_eq!(case.ask.operands[0].meta.dtype, DType::F16);

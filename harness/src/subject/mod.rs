@@ -1,11 +1,8 @@
 //! Subjects: whatever is being asked, in worker processes over the wire (docs/wire.md).
 
 mod ended;
-pub mod hello;
 pub mod launch;
-pub mod perfect;
 pub mod pool;
-pub mod replay;
 pub mod text;
 pub mod worker;
 
@@ -14,80 +11,5 @@ pub mod want {
     pub use goldgate_wire::globs::any as matches;
 }
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use goldgate_engine::Tensor;
-use goldgate_engine::dtype::DType;
-use goldgate_engine::shape::Meta;
-use goldgate_wire::Call;
-use goldgate_wire::call::Op;
-use serde_json::{Map, Value};
-
-use crate::case::Case;
-
-pub use hello::Hello;
 pub use launch::{How, Launch, SubjectError, SubjectSpec};
 pub use pool::Slot;
-
-/// A question about one op, with its operands filled.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OpQuestion {
-    /// The op.
-    pub op: String,
-    /// The activation type.
-    pub dtype: DType,
-    /// Attributes.
-    pub attributes: Map<String, Value>,
-    /// Operands by name.
-    pub tensors: BTreeMap<String, Tensor>,
-    /// Result → operand whose memory it shares.
-    pub alias: BTreeMap<String, String>,
-}
-
-impl OpQuestion {
-    /// The question of a case, with operands by `fill`.
-    pub fn of(case: &Case, fill: impl Fn(&crate::case::Input) -> Tensor) -> OpQuestion {
-        let ask = &case.ask;
-        OpQuestion {
-            op: ask.op.clone(),
-            dtype: ask.dtype,
-            attributes: ask.attributes.clone(),
-            tensors: ask.operands.iter().map(|i| (i.name.clone(), fill(i))).collect(),
-            alias: ask.alias.clone(),
-        }
-    }
-
-    /// The stored type of the operand that is a weight by the op's signature.
-    pub fn weight(&self) -> Option<DType> {
-        let signature = goldgate_engine::ops::find(&self.op)?.signature();
-        self.tensors.get(signature.weight()?.name).map(|t| t.meta.dtype)
-    }
-
-    /// The question as a call of the wire, with a copy of its operands.
-    pub fn call(&self, limit: Duration) -> Op {
-        let OpQuestion { op, dtype, attributes, tensors, alias } = self.clone();
-        Op { op, dtype, attributes, tensors, alias, timeout_s: Some(limit.as_secs_f64()) }
-    }
-
-    /// The JSON of the question, without its id.
-    pub fn json(&self, limit: Duration) -> Value {
-        let OpQuestion { op, dtype, attributes, alias, .. } = self;
-        let bare = OpQuestion {
-            op: op.clone(),
-            dtype: *dtype,
-            attributes: attributes.clone(),
-            tensors: BTreeMap::new(),
-            alias: alias.clone(),
-        };
-        bare.call(limit).question().0
-    }
-
-    /// Bytes of all results of a correct answer; 0 where it is a refusal.
-    pub fn answer_bytes(&self) -> u64 {
-        let checked = goldgate_engine::ops::find(&self.op).map(|op| perfect::check(self, op));
-        let results = checked.and_then(Result::ok).map(|checked| checked.results());
-        let bytes = |(_, meta): (&str, Meta)| meta.bytes().unwrap_or(usize::MAX) as u64;
-        results.into_iter().flatten().map(bytes).fold(0, u64::saturating_add)
-    }
-}

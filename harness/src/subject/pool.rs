@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use goldgate_wire::hello::Hello;
 use serde_json::{Value, json};
 
 use crate::line::{Exchange, Heard as Answered, Transport};
-use crate::subject::hello::Hello;
 use crate::subject::launch::Launch;
 use crate::subject::worker::{Reply, Worker};
 
@@ -153,7 +153,7 @@ impl Slot {
 }
 
 /// Operands by name.
-pub type Tensors = BTreeMap<String, goldgate_engine::Tensor>;
+pub type Tensors = BTreeMap<String, goldgate_tensor::Tensor>;
 
 /// A reply with its time and the end of stderr.
 #[derive(Debug)]

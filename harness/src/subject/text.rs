@@ -1,7 +1,6 @@
 //! Texts as operands.
 
-use goldgate_engine::dtype::DType;
-use goldgate_engine::tensor::Tensor;
+use goldgate_tensor::{DType, Tensor};
 
 /// Bytes of a text as the tensor U8 [n].
 pub fn bytes(bytes: Vec<u8>) -> Tensor {

@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goldgate_engine::Tensor;
+use goldgate_tensor::Tensor;
+use goldgate_wire::attach;
+use goldgate_wire::frame::{Frame, FrameError, read_frame, write_frame};
+use goldgate_wire::hello::{FIRST_FRAME, Hello};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::subject::ended::{describe, group_lives};
-use crate::subject::hello::{FIRST_FRAME, Hello};
 use crate::subject::launch::Launch;
-use crate::wire::attach;
-use crate::wire::frame::{Frame, FrameError, read_frame, write_frame};
 
 /// How much of stderr is kept.
 const TAIL: usize = 64 << 10;
@@ -172,7 +172,7 @@ impl Worker {
             "wire": [1],
             "harness": concat!("goldgate ", env!("CARGO_PKG_VERSION")),
             "scratch": scratch.display().to_string(),
-            "max_frame": super::hello::MAX_FRAME,
+            "max_frame": goldgate_wire::hello::MAX_FRAME,
         });
         match self.ask(ask, BTreeMap::new(), HELLO_LIMIT) {
             Reply::Answer { key: "ok", body, .. } => {

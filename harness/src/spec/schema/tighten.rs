@@ -4,13 +4,13 @@
 
 use goldgate_engine::ops;
 use goldgate_engine::tokenizer::split::Split;
-use goldgate_engine::weights::Code;
+use goldgate_tensor::Code;
 use goldgate_wire::Special;
 use serde_json::{Map, Value, json};
 
-use crate::container::bytes::types;
-use crate::gate::vacuity::SUBJECTS;
-use crate::verdict::FailKind;
+use crate::kinds::container::bytes::types;
+use crate::line::FailKind;
+use crate::spec::gates::SUBJECTS;
 
 const RULES: &str = include_str!("rules.json");
 

@@ -1,0 +1,76 @@
+//! The last lines of a run: what did not run and why, what became of the mutants, where the report
+//! is, and how long it took.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use goldgate_harness::line::{Fate, Planted, Row, Verdict};
+use goldgate_harness::session::Told;
+
+/// Lines that say what a green line does not: nothing is left out in silence.
+pub fn lines(told: &Told, report: Option<&Path>, took: Duration) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(stopped(told));
+    lines.extend(not_run(&told.report.rows));
+    lines.extend(mutants(&told.mutants));
+    if let Some(folder) = report {
+        lines.push(format!("report       {}", folder.display()));
+    }
+    lines.push(format!("time         {:.0} s", took.as_secs_f64()));
+    lines
+}
+
+/// `NOT RUN 30: no_model 30`, and one reason of each sort in words.
+fn not_run(rows: &[Row]) -> Vec<String> {
+    let mut reasons: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for row in rows {
+        if let Verdict::NotRun { kind, message } = &row.verdict {
+            reasons.entry(kind.word()).or_insert((0, message)).0 += 1;
+        }
+    }
+    let total: usize = reasons.values().map(|(count, _)| count).sum();
+    if total == 0 {
+        return Vec::new();
+    }
+    let each = reasons.iter().map(|(word, (count, _))| format!("{word} {count}"));
+    let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
+    let said = reasons.iter().filter(|(word, _)| **word != "stopped");
+    lines.extend(said.map(|(word, (_, message))| format!("  {word}: {message}")));
+    lines
+}
+
+/// `mutants killed 900 of 900; 7 equivalent; 15 not planted: no device`.
+fn mutants(planted: &[Planted]) -> Vec<String> {
+    let (mut killed, mut survived, mut equivalent) = (0, 0, 0);
+    let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
+    for mutant in planted {
+        match &mutant.fate {
+            Fate::Killed { .. } => killed += 1,
+            Fate::Survived { .. } => survived += 1,
+            Fate::Equivalent { .. } => equivalent += 1,
+            Fate::NotRun { why } => *waiting.entry(why).or_default() += 1,
+        }
+    }
+    if planted.is_empty() {
+        return Vec::new();
+    }
+    let asked = killed + survived;
+    let mut line = format!("mutants      killed       {killed:>6} of {asked}");
+    if equivalent > 0 {
+        line.push_str(&format!("; {equivalent} equivalent, with reasons"));
+    }
+    for (why, count) in waiting {
+        line.push_str(&format!("; {count} not planted: {why}"));
+    }
+    vec![line]
+}
+
+/// How much of a run that was stopped was asked, and how much of that had failed.
+fn stopped(told: &Told) -> Option<String> {
+    told.report.incomplete.as_ref()?;
+    let rows = &told.report.rows;
+    let unasked = rows.iter().filter(|row| matches!(row.verdict, Verdict::NotRun { .. })).count();
+    let failed = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail { .. })).count();
+    Some(format!("STOPPED      {unasked} of {} not asked, {failed} had failed", rows.len()))
+}

@@ -1,0 +1,63 @@
+//! Why a command stopped.
+
+use std::io;
+
+use goldgate_harness::session::exit::Exit;
+use goldgate_harness::yaml::Problem;
+
+/// Why a command stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Files that people write are wrong.
+    #[error("{} errors", .0.len())]
+    Problems(Vec<Problem>),
+    /// A model file is wrong.
+    #[error(transparent)]
+    Malformed(Box<goldgate_engine::weights::Malformed>),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    Absent(String),
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The oracle does not answer.
+    #[error(transparent)]
+    Oracle(#[from] goldgate_harness::golden::make::OracleError),
+    /// A run that could not be told.
+    #[error(transparent)]
+    Run(#[from] goldgate_harness::run::RunError),
+    /// A report could not be written.
+    #[error(transparent)]
+    Publish(#[from] goldgate_harness::report::publish::PublishError),
+    /// Output went nowhere.
+    #[error("could not write: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::Problems(_) | Failure::Malformed(_) => Exit::BadInput,
+            Failure::Absent(_) => Exit::Absent,
+            Failure::Usage(_) => Exit::Usage,
+            Failure::Oracle(_) => Exit::Absent,
+            Failure::Publish(_) | Failure::Run(_) | Failure::Io(_) => Exit::Ours,
+        }
+    }
+}
+
+impl From<goldgate_harness::session::Failure> for Failure {
+    fn from(failure: goldgate_harness::session::Failure) -> Failure {
+        use goldgate_harness::session::Failure as Session;
+        match failure {
+            Session::Problems(problems) => Failure::Problems(problems),
+            Session::Absent(what) => Failure::Absent(what),
+            Session::Usage(what) => Failure::Usage(what),
+            Session::Oracle(error) => Failure::Oracle(error),
+            Session::Run(error) => Failure::Run(error),
+            Session::Publish(error) => Failure::Publish(error),
+            Session::Io(error) => Failure::Io(error),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `goldgate generate`
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::mpsc;
+
+use goldgate_engine::tokenizer::Tokenizer;
+use goldgate_engine::tokenizer::chat::{NoChat, Template};
+use goldgate_engine::weights::Malformed;
+use goldgate_engine::weights::refusal::begin;
+use goldgate_tensor::{Code, Tensor};
+use serde_json::{Value, json};
+
+use crate::commands::model::{Loaded, ModelArgs, Said};
+use crate::commands::{Exit, Failure, bad_input, say_json};
+
+/// Example: goldgate generate --model tiny.gguf --prompt 'Once upon a time' --max-tokens 50
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text that goes on.
+    #[arg(long, value_name = "T", group = "what")]
+    prompt: Option<String>,
+    /// The prompt is a message of a user, laid out by the model's own chat template, if that is a
+    /// published one. What the message holds stays text, whatever it looks like.
+    #[arg(long, requires = "prompt")]
+    chat: bool,
+    /// The same as ids.
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "what")]
+    ids: Option<Vec<u32>>,
+    /// The most tokens.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_tokens: u64,
+    /// 0 is greedy; up to 2.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// The most likely tokens that stay; 0: all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u64,
+    /// The least mass that stays.
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// The least share of the most likely token's mass that stays.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f64,
+    /// What seen tokens' logits are divided by.
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Key of the generator.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Text that ends it, at most four.
+    #[arg(long, value_name = "T")]
+    stop: Vec<String>,
+    /// Go on behind the end of a text.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Ids, text, why it ended and times as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Most texts that may end a generation.
+const STOPS: usize = 4;
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    bad_input(told(args), args.json)
+}
+
+/// What goes into the model, and what ends it.
+struct Prompt {
+    ids: Vec<u32>,
+    ends: Vec<u32>,
+    chat: Option<&'static str>,
+}
+
+fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure> {
+    let mut ends = tokenizer.map(|t| t.eos().to_vec()).unwrap_or_default();
+    let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--prompt: {e}"));
+    match (&args.prompt, &args.ids, tokenizer) {
+        (Some(prompt), _, Some(tokenizer)) if args.chat => {
+            let template = template(args, tokenizer)?;
+            let laid_out = || Ok((template.ids(tokenizer, prompt)?, template.end_id(tokenizer)?));
+            let (ids, end) = laid_out().map_err(|e: NoChat| match e {
+                NoChat::Marker(mark) => {
+                    let found = format!("a vocabulary without {mark}");
+                    unsupported(args, &found, "the control tokens of its own template")
+                }
+                NoChat::Fault(fault) => usage(&fault),
+            })?;
+            ends.push(end);
+            Ok(Prompt { ids, ends, chat: Some(template.name()) })
+        }
+        (Some(prompt), _, Some(tokenizer)) => {
+            let ids = tokenizer.encode(prompt.as_bytes(), true, false).map_err(|e| usage(&e))?;
+            Ok(Prompt { ids, ends, chat: None })
+        }
+        (_, Some(ids), _) => Ok(Prompt { ids: ids.clone(), ends, chat: None }),
+        _ => Err(Failure::Usage("a prompt, or ids".to_owned())),
+    }
+}
+
+fn told(args: &Args) -> Result<Exit, Failure> {
+    if args.stop.len() > STOPS || args.stop.iter().any(String::is_empty) {
+        let message = format!("--stop: {} texts, at most {STOPS}, none empty", args.stop.len());
+        return Err(Failure::Usage(message));
+    }
+    let tokenizer = match (Tokenizer::open(&args.model.model), &args.prompt) {
+        (Ok(tokenizer), _) => Some(tokenizer),
+        // Ids need no vocabulary.
+        (Err(_), None) => None,
+        (Err(malformed), Some(_)) => return Err(Failure::Malformed(Box::new(malformed))),
+    };
+    let Prompt { ids, ends, chat } = prompt(args, tokenizer.as_ref())?;
+    let mut loaded = match args.model.load(&json!({}), args.json)? {
+        Ok(loaded) => loaded,
+        Err(exit) => return Ok(exit),
+    };
+    let (events, heard) = mpsc::channel();
+    loaded.tell(events);
+    let (said, facts, (text, stopped)) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
+        let said = ask(&mut loaded, args, &ids, &ends);
+        let facts = loaded.facts.clone();
+        loaded.finish();
+        (said, facts, reader.join().unwrap_or_default())
+    });
+    let Said::Ok(body, tensors) = said? else { return Ok(Exit::BadInput) };
+    if args.json {
+        let ids = tensors.get("ids").map(Tensor::to_i32).unwrap_or_default();
+        let stop = if stopped { json!("stop") } else { body["stop"].clone() };
+        let per_token = body["total_ms"].as_f64().map(|ms| ms / ids.len().max(1) as f64);
+        say_json(&json!({
+            "ids": ids, "text": text, "stop": stop, "chat": chat,
+            "times": {
+                "load_ms": facts["load_ms"], "first_token_ms": body["first_token_ms"],
+                "total_ms": body["total_ms"], "per_token_ms": per_token,
+            },
+            "load": facts,
+        }))?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// The model's chat template, if it is a published one.
+fn template(args: &Args, tokenizer: &Tokenizer) -> Result<Template, Failure> {
+    let names = Template::ALL.map(Template::name).join(", ");
+    let expected = format!("the published template of {names}");
+    match tokenizer.chat_template() {
+        None => Err(unsupported(args, "no chat template", &expected)),
+        Some(text) => {
+            Template::known(text).ok_or_else(|| unsupported(args, &begin(text), &expected))
+        }
+    }
+}
+
+fn unsupported(args: &Args, found: &str, expected: &str) -> Failure {
+    let (code, file) = (Code::TemplateUnsupported, &args.model.model);
+    Failure::Malformed(Box::new(Malformed::new(code, file, "chat_template", found, expected)))
+}
+
+fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Result<Said, Failure> {
+    let ask = json!({
+        "call": "generate", "model": loaded.handle, "max_tokens": args.max_tokens,
+        "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p,
+        "min_p": args.min_p, "repetition_penalty": args.repetition_penalty, "seed": args.seed,
+        "stop_ids": if args.ignore_eos { &[] } else { ends }, "stop": args.stop,
+        "ignore_eos": args.ignore_eos,
+    });
+    let ids: Vec<i32> = ids.iter().map(|id| i32::try_from(*id).unwrap_or(-1)).collect();
+    let tensors = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], &ids))]);
+    loaded.ask(&ask, &tensors, args.json)
+}
+
+/// Reads tokens as they come, and prints text where it streams: the text, cut at the first stop,
+/// and whether there was one.
+fn read(
+    events: mpsc::Receiver<Value>,
+    tokenizer: Option<&Tokenizer>,
+    stops: &[String],
+    stream: bool,
+) -> (String, bool) {
+    let mut decoder = tokenizer.map(Tokenizer::stream);
+    let (mut bytes, mut shown) = (Vec::new(), 0);
+    let mut end = None;
+    let show = |bytes: &[u8], from: usize, to: usize| {
+        if stream && from < to {
+            let mut out = std::io::stdout();
+            // A reader that has gone is no reason to stop.
+            let _ = out.write_all(&bytes[from..to]).and_then(|()| out.flush());
+        }
+        to.max(from)
+    };
+    // Text that may still become a stop is kept back.
+    let longest = stops.iter().map(String::len).max().unwrap_or(1) - 1;
+    for event in events {
+        let Some(token) = event["token"].as_u64() else { continue };
+        match &mut decoder {
+            Some(decoder) => bytes.extend(decoder.push(token as u32).unwrap_or_default()),
+            None => bytes.extend(format!("{token} ").into_bytes()),
+        }
+        if end.is_none() {
+            end = stops.iter().filter_map(|s| find(&bytes, s.as_bytes())).min();
+            shown = show(&bytes, shown, end.unwrap_or(bytes.len().saturating_sub(longest)));
+        }
+    }
+    if let Some(decoder) = decoder {
+        bytes.extend(decoder.finish());
+    }
+    let to = end.unwrap_or(bytes.len());
+    show(&bytes, shown, to);
+    if stream {
+        println!();
+    }
+    (String::from_utf8_lossy(&bytes[..to]).into_owned(), end.is_some())
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|w| w == part)
+}

@@ -1,0 +1,202 @@
+//! `goldgate golden make|verify`
+
+use goldgate_harness::golden::make::{Made, ORACLE, Options, make, orders};
+use goldgate_harness::golden::make_models;
+use goldgate_harness::kinds::model;
+use goldgate_harness::kinds::model::case::ModelCase;
+use goldgate_harness::kinds::model::golden::question;
+use goldgate_harness::kinds::model::selfcheck::self_check;
+use goldgate_harness::kinds::op::case::Case;
+use goldgate_harness::kinds::op::golden::{family, is_pending};
+use goldgate_harness::kinds::op::{self, oracle as ask};
+use goldgate_harness::session::folders::{Folders, nothing, selects};
+use goldgate_harness::spec::Specs;
+use goldgate_harness::store::Store;
+use goldgate_harness::yaml::Problem;
+use serde_json::json;
+
+use crate::commands::{Exit, Failure, problems_json, say, say_json, today};
+
+/// The two things that are done with goldens.
+#[derive(Debug, clap::Subcommand)]
+pub enum Golden {
+    /// Asks the oracle over the wire; writes goldens and the manifest. Unchanged ones are kept.
+    ///
+    /// Example: goldgate golden make layernorm
+    Make(Make),
+    /// Reads every golden again: hashes, shapes, questions, inputs, witnesses.
+    ///
+    /// Example: goldgate golden verify
+    Verify(Verify),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Make {
+    /// Whole names, globs with `*`, or parts of names.
+    filter: Vec<String>,
+    /// The oracle, as words of a command.
+    #[arg(long, value_name = "COMMAND", default_value = ORACLE)]
+    by: String,
+    /// The oracle of models.
+    #[arg(long, value_name = "COMMAND", default_value = make_models::ORACLE)]
+    models_by: String,
+    /// Asks again where nothing has changed: after a change of the oracle itself.
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    folders: Folders,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// Whole names, globs with `*`, or parts of names.
+    filter: Vec<String>,
+    #[command(flatten)]
+    folders: Folders,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Golden) -> Result<Exit, Failure> {
+    match args {
+        Golden::Make(args) => run_make(args),
+        Golden::Verify(args) => run_verify(args),
+    }
+}
+
+fn run_make(args: &Make) -> Result<Exit, Failure> {
+    let specs = args.folders.read_all()?;
+    let mut store = args.folders.store()?;
+    let selected = |case: &Case| selects(&args.filter, &case.full_name());
+    let about = |case: &ModelCase| selects(&args.filter, &case.full_name());
+    if !specs.cases().any(selected) && !specs.models.iter().any(about) {
+        let models = specs.models.iter().map(ModelCase::full_name);
+        let names: Vec<String> = specs.cases().map(Case::full_name).chain(models).collect();
+        return Err(nothing(&args.filter, names.iter().map(String::as_str)).into());
+    }
+    let options = Options {
+        command: &args.by,
+        today: today(),
+        again: args.again,
+        remove_unclaimed: args.filter.is_empty(),
+    };
+    let by_models = Options { command: &args.models_by, ..options };
+    let models = args.folders.models_dirs()?;
+    let mut made = Made::default();
+    let asked = make_models::make(&specs, &mut store, &by_models, &models, &mut made, about);
+    // What was made before an oracle died is in the manifest all the same.
+    make(&specs, &mut store, &options, &mut made, selected)?;
+    asked?;
+    if args.json {
+        say_json(&json!({
+            "written": made.written,
+            "kept": made.kept,
+            "recorded": made.recorded,
+            "removed": made.removed,
+            "not_exact": made.not_exact,
+            "problems": problems_json(&made.problems),
+        }))?;
+    } else {
+        for path in &made.written {
+            say(&format!("written  {path}"))?;
+        }
+        for path in &made.recorded {
+            say(&format!("recorded {path}"))?;
+        }
+        for path in &made.removed {
+            say(&format!("removed  {path}"))?;
+        }
+        for path in &made.not_exact {
+            say(&format!("rough    {path}: exact inputs, but not every sum is exact"))?;
+        }
+        let (written, removed) = (made.written.len(), made.removed.len());
+        say(&format!("{written} written, {} unchanged, {removed} removed", made.kept))?;
+    }
+    match made.problems.is_empty() {
+        true => Ok(Exit::Yes),
+        false => Err(Failure::Problems(args.folders.of_either(made.problems)?)),
+    }
+}
+
+fn run_verify(args: &Verify) -> Result<Exit, Failure> {
+    let specs = args.folders.read_all()?;
+    let store = args.folders.store()?;
+    let mut problems = store.check_files(&specs.golden_paths());
+    let (mut good, mut two, mut pending, mut exact) = (0, 0, 0, 0);
+    for order in orders(&specs) {
+        if !order.cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
+            continue;
+        }
+        let case = order.cases[0];
+        if is_pending(&store, case) {
+            pending += 1;
+            continue;
+        }
+        let asked = ask::question(case, &order.wrong);
+        match op::golden::of_case(&store, case, &asked) {
+            Ok(golden) => {
+                good += 1;
+                two += usize::from(golden.witnesses.len() > 1);
+                exact +=
+                    usize::from(family(case, &golden) == goldgate_harness::line::Family::Exact);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    for (path, cases) in make_models::orders(&specs) {
+        if !cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
+            continue;
+        }
+        match verified(&specs, &store, path, cases[0]) {
+            Some(Ok(witnesses)) => {
+                good += 1;
+                two += usize::from(witnesses > 1);
+            }
+            Some(Err(problem)) => problems.push(problem),
+            // What is not shipped is nobody's debt.
+            None if path.starts_with("local/") => {}
+            None => pending += 1,
+        }
+    }
+    if args.json {
+        say_json(&json!({
+            "good": good, "two_witnesses": two, "exact": exact, "pending": pending,
+            "problems": problems_json(&problems),
+        }))?;
+    } else {
+        say(&format!(
+            "{good} goldens verified, {two} with two witnesses, {exact} exact; {pending} pending"
+        ))?;
+    }
+    match problems.is_empty() {
+        true => Ok(Exit::Yes),
+        false => Err(Failure::Problems(args.folders.of_either(problems)?)),
+    }
+}
+
+/// How many witnesses the golden of a case about a model has; nothing where it is not there.
+fn verified(
+    specs: &Specs,
+    store: &Store,
+    path: &str,
+    case: &ModelCase,
+) -> Option<Result<usize, Problem>> {
+    if !store.has(path) {
+        return None;
+    }
+    let wrong = make_models::wrong_of_model(specs, case);
+    let asked = question(case, &wrong, &store.manifest, &store.root, &[])
+        .map_err(|found| Problem::of_file("IO", path, found, "the file that it was made for"));
+    let golden = asked.and_then(|asked| model::golden::of_case(store, case, path, &asked));
+    let checked = golden.and_then(|golden| match self_check(case, &golden) {
+        Ok(_) => Ok(golden.witnesses.len()),
+        Err(found) => {
+            Err(Problem::of_file("GOLDEN_WEAK", path, found, "a golden that shows planted faults"))
+        }
+    });
+    Some(checked)
+}

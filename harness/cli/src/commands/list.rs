@@ -1,0 +1,166 @@
+//! `goldgate list`
+
+use goldgate_harness::gate::coverage::{Coverage, coverage};
+use goldgate_harness::kinds::Kind;
+use goldgate_harness::kinds::container::case::{Awaits, ContainerCase};
+use goldgate_harness::kinds::model::Model;
+use goldgate_harness::kinds::model::case::ModelCase;
+use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
+use goldgate_harness::kinds::op::golden::is_pending;
+use goldgate_harness::kinds::tokens::case::TokenCase;
+use goldgate_harness::session::folders::{Folders, nothing, selects};
+use goldgate_harness::store::Store;
+use serde_json::{Value, json};
+
+use crate::commands::{Exit, Failure, say, say_json};
+
+/// Example: goldgate list layernorm --json
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whole names, globs with `*`, or parts of names.
+    filter: Vec<String>,
+    #[command(flatten)]
+    folders: Folders,
+    /// How many cases each op has, by type and family, and its faults.
+    #[arg(long, conflicts_with = "filter")]
+    coverage: bool,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The subjects that every trial of an op is listed for.
+pub const SUBJECTS: [&str; 2] = ["cpu", "cuda"];
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let specs = args.folders.read_all()?;
+    if args.coverage {
+        return covered(&coverage(&specs), args.json);
+    }
+    let store = args.folders.store()?;
+    let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
+    rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
+    rows.extend(specs.files().map(of_files));
+    rows.extend(specs.tokens.iter().map(tokens));
+    rows.extend(specs.models.iter().map(|case| model(case, &store)));
+    let names: Vec<String> =
+        rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+    rows.retain(|row| {
+        let base = row["name"].as_str().unwrap_or_default();
+        let subjects = row["subjects"].as_array().into_iter().flatten();
+        let mut subjects = subjects.filter_map(Value::as_str);
+        subjects.any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
+    });
+    if rows.is_empty() {
+        return Err(nothing(&args.filter, names.iter().map(String::as_str)).into());
+    }
+    if args.json {
+        say_json(&Value::Array(rows))?;
+        return Ok(Exit::Yes);
+    }
+    for row in &rows {
+        let text = |key: &str| row[key].as_str().unwrap_or_default();
+        let slow = if row["slow"] == true { " slow" } else { "" };
+        say(&format!("{:<72} {:<5} {}{slow}", text("name"), text("kind"), text("golden")))?;
+    }
+    say(&format!("{} cases, those of ops on {} each", rows.len(), SUBJECTS.join(" and ")))?;
+    Ok(Exit::Yes)
+}
+
+/// A block an op: a line a type, the reasons of empty cells, the faults.
+fn covered(table: &[Coverage], json: bool) -> Result<Exit, Failure> {
+    if json {
+        say_json(&json!(table))?;
+        return Ok(Exit::Yes);
+    }
+    for op in table {
+        say(&op.op)?;
+        for line in &op.lines {
+            let [exact, rough, refused] = line.cases.map(|n| match n {
+                0 => "-".to_owned(),
+                n => n.to_string(),
+            });
+            let stored = &line.stored;
+            say(&format!(
+                "  {stored:<9} exact {exact:>4}  rough {rough:>4}  refused {refused:>4}"
+            ))?;
+        }
+        for (family, reason) in &op.without {
+            let word = format!("{family:?}").to_lowercase();
+            say(&format!("  no {word} case where it says -: {reason}"))?;
+        }
+        say(&format!("  {} faults: {}", op.faults.len(), op.faults.join(", ")))?;
+    }
+    Ok(Exit::Yes)
+}
+
+fn row(case: &Case, kind: &str, store: &Store) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": kind,
+        "family": case.family,
+        "subjects": SUBJECTS,
+        "golden": golden(case, store),
+        "slow": case.slow,
+        "why": case.why,
+    })
+}
+
+fn of_files(case: &ContainerCase) -> Value {
+    let golden = match &case.awaits {
+        Awaits::Refused { .. } => "refusal",
+        Awaits::Opened { .. } => "opened",
+    };
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": "container",
+        "family": case.family(),
+        "subjects": ["cpu"],
+        "golden": golden,
+        "slow": false,
+        "why": case.why,
+    })
+}
+
+fn tokens(case: &TokenCase) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": "tokenizer",
+        "family": goldgate_harness::line::Family::Exact,
+        "subjects": ["cpu"],
+        "golden": "written",
+        "slow": false,
+        "why": case.why,
+    })
+}
+
+fn model(case: &ModelCase, store: &Store) -> Value {
+    json!({
+        "name": case.full_name(),
+        "gate": case.gate,
+        "kind": case.kind(),
+        "family": Model.head(case).family,
+        "subjects": SUBJECTS,
+        "golden": match &case.golden {
+            None => "not needed",
+            Some(path) if store.has(path) => "present",
+            Some(_) => "pending",
+        },
+        "slow": case.slow,
+        "why": case.why,
+    })
+}
+
+/// Where the awaited numbers of a case come from, in one word.
+pub fn golden(case: &Case, store: &Store) -> &'static str {
+    match &case.expect {
+        Expect::Refusal { .. } => "refusal",
+        Expect::Answer { golden: GoldenSource::Definition, .. } => "definition",
+        Expect::Answer { golden: GoldenSource::Written(_), .. } => "written",
+        Expect::Answer { .. } if is_pending(store, case) => "pending",
+        Expect::Answer { .. } => "present",
+    }
+}

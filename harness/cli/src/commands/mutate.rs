@@ -1,0 +1,85 @@
+//! `goldgate mutate`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goldgate_harness::kinds::mutant::Mutant;
+use goldgate_harness::line::{Fate, Planted};
+use goldgate_harness::mutants::{self, Planting};
+use goldgate_harness::run::Stored;
+use goldgate_harness::session::folders::{Folders, nothing, selects};
+use goldgate_harness::subject::{How, SubjectSpec};
+use goldgate_harness::trials;
+use serde_json::json;
+
+use crate::commands::{Exit, Failure, say, say_json};
+
+/// Example: goldgate mutate layernorm --on cuda:0
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `OP::ID`, globs with `*`, or parts of that.
+    filter: Vec<String>,
+    /// `cpu`: questions and wrong formulas; `cuda:N`: kernel text too.
+    #[arg(long, value_name = "SUBJECT", default_value = "cpu")]
+    on: String,
+    #[command(flatten)]
+    folders: Folders,
+    /// Seconds that a question may take, in place of the cases' own limits.
+    #[arg(long, value_name = "S")]
+    timeout: Option<u64>,
+    /// The facts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let specs = args.folders.read_all()?;
+    let store = args.folders.store()?;
+    let models = args.folders.models_dirs()?;
+    let goldens = Stored { specs: &specs, store: &store, models: &models };
+    let subject = SubjectSpec::parse(&args.on).map_err(|e| Failure::Usage(e.to_string()))?;
+    let chosen = |op: &str, m: &Mutant| selects(&args.filter, &format!("{op}::{}", m.id.value));
+    let (program, scratch) = (std::env::current_exe()?, tempfile::tempdir()?);
+    let planting = Planting {
+        specs: &specs,
+        trials: &trials::all(&specs),
+        goldens: &goldens,
+        program: &program,
+        scratch: scratch.path(),
+        jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        timeout: args.timeout.map(Duration::from_secs),
+        stop: Arc::default(),
+    };
+    let mut planted = mutants::plant(&planting, chosen);
+    if let How::Cuda(_) = subject.how {
+        planted.extend(mutants::kernel::plant(&planting, &subject, chosen));
+    }
+    if planted.is_empty() {
+        let names = mutants::listed(&specs).map(|(op, m)| format!("{op}::{}", m.id.value));
+        let names: Vec<String> = names.collect();
+        return Err(nothing(&args.filter, names.iter().map(String::as_str)).into());
+    }
+    match args.json {
+        true => say_json(&json!(planted))?,
+        false => tell(&planted)?,
+    }
+    let survived = planted.iter().any(|p| matches!(p.fate, Fate::Survived { .. }));
+    Ok(if survived { Exit::No } else { Exit::Yes })
+}
+
+fn tell(planted: &[Planted]) -> Result<(), Failure> {
+    let (mut killed, mut asked) = (0, 0);
+    for p in planted {
+        let (word, detail) = match &p.fate {
+            Fate::Killed { variant, by } => ("killed", format!("{}::{variant}, {by}", p.case)),
+            Fate::Survived { why } => ("SURVIVED", why.clone()),
+            Fate::Equivalent { reason } => ("equivalent", reason.clone()),
+            Fate::NotRun { why } => ("not run", why.clone()),
+        };
+        killed += u32::from(word == "killed");
+        asked += u32::from(word == "killed" || word == "SURVIVED");
+        say(&format!("{word:<10} {:<16} {:<7} {} ({detail})", p.op, p.id, p.fault))?;
+    }
+    say(&format!("killed {killed} of {asked}"))?;
+    Ok(())
+}

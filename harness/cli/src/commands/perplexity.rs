@@ -1,0 +1,278 @@
+//! `goldgate perplexity`
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use goldgate_engine::tokenizer::Tokenizer;
+use goldgate_engine::weights::Malformed;
+use goldgate_harness::subject::text;
+use goldgate_harness::yaml::Problem;
+use goldgate_tensor::{Code, Tensor};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::commands::model::{Loaded, ModelArgs, Said};
+use crate::commands::{Exit, Failure, bad_input, say, say_json};
+
+mod figures;
+
+use figures::{Compared, Figures, log_probabilities};
+
+/// How well a model foretells a text. Example: goldgate perplexity --model m.gguf --file book.txt
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text; nothing is added at its ends.
+    #[arg(long, value_name = "TEXT")]
+    file: PathBuf,
+    /// Another model of the same vocabulary, to which this one is held: the divergence is that of
+    /// its distributions from this other's.
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+    /// The first so many tokens of the text; without it all.
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Tokens of a window, each of which begins with an empty session; without it the context.
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// The figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Rows of whole logits that are asked for at once.
+const ROWS: usize = 32;
+
+/// Either what was wanted, or how the command ends: what was refused has been told.
+type Asked<T> = Result<Result<T, Exit>, Failure>;
+
+/// What was wanted of a question, or the end of the command.
+macro_rules! wanted {
+    ($asked:expr) => {
+        match $asked? {
+            Ok(found) => found,
+            Err(exit) => return Ok(Err(exit)),
+        }
+    };
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let outcome = measured(args).map(|asked| asked.map_or_else(|exit| exit, |()| Exit::Yes));
+    bad_input(outcome, args.json)
+}
+
+fn measured(args: &Args) -> Asked<()> {
+    let bytes = std::fs::read(&args.file).map_err(|e| no_text(args, "IO", &e.to_string()))?;
+    let mut model = wanted!(args.model.load(&json!({}), args.json));
+    let mut ids = wanted!(tokens(&mut model, &args.model.model, &bytes, args.json));
+    let mut other = match &args.against {
+        None => None,
+        Some(path) => {
+            let mut other = wanted!(args.model.load_other(path, args.json));
+            let same = wanted!(tokens(&mut other, path, &bytes, args.json));
+            if same != ids {
+                let found = "other ids for this text";
+                return Ok(Err(refused(args, path, Code::VocabDiff, found, "the same vocabulary")));
+            }
+            Some(other)
+        }
+    };
+    ids.truncate(args.tokens.unwrap_or(usize::MAX));
+    let window = window(args, &model)?;
+    let windows: Vec<&[i32]> = ids.chunks(window).filter(|ids| ids.len() > 1).collect();
+    if windows.is_empty() {
+        return Err(no_text(args, "TEXT", &format!("{} tokens", ids.len())));
+    }
+    let bar = bar(windows.iter().map(|ids| ids.len() as u64).sum());
+    let (mut own, mut compared) = (Vec::new(), Compared::default());
+    for ids in &windows {
+        match &mut other {
+            None => own.extend(wanted!(foretold(&mut model, ids, args.json))),
+            Some(other) => wanted!(both(&mut model, other, ids, &mut compared, args)),
+        }
+        bar.inc(ids.len() as u64);
+    }
+    bar.finish_and_clear();
+    let facts = model.facts.clone();
+    model.finish();
+    let counts = json!({"tokens": ids.len(), "windows": windows.len(), "window": window});
+    match other {
+        None => tell(args, &counts, &Figures::of(&own), None, &facts)?,
+        Some(other) => {
+            let other_facts = other.facts.clone();
+            other.finish();
+            let figures = Figures::of(&compared.own);
+            tell(args, &counts, &figures, Some((&compared, &other_facts)), &facts)?;
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn no_text(args: &Args, code: &'static str, found: &str) -> Failure {
+    let file = args.file.display().to_string();
+    let expected = "a file that can be read, of two tokens at least";
+    Failure::Problems(vec![Problem::of_file(code, &file, found, expected)])
+}
+
+/// Tells that a model file does not go with the other.
+fn refused(args: &Args, path: &Path, code: Code, found: &str, expected: &str) -> Exit {
+    let malformed = Malformed::new(code, path, "tokens", found, expected);
+    match args.json {
+        // A stdout that is closed hears nothing; the exit code says it all.
+        true => drop(say_json(&goldgate_worker::inspect::refusal(&malformed))),
+        false => eprintln!("{malformed}"),
+    }
+    Exit::BadInput
+}
+
+/// The ids of the text: the subject's, or, where it offers no tokenizer, ours of the same file.
+fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Asked<Vec<i32>> {
+    if loaded.offers("tokenize") {
+        let path = std::path::absolute(path)?.display().to_string();
+        let ask = json!({"call": "tokenize", "path": path, "model": loaded.handle});
+        let text = BTreeMap::from([("text".to_owned(), text::bytes(bytes.to_vec()))]);
+        return match loaded.ask(&ask, &text, json_out)? {
+            Said::End(exit) => Ok(Err(exit)),
+            Said::Ok(_, tensors) => Ok(Ok(tensor(&tensors, "ids")?.to_i32())),
+        };
+    }
+    let tokenizer = Tokenizer::open(path).map_err(|e| Failure::Malformed(Box::new(e)))?;
+    let ids = tokenizer.encode(bytes, false, false);
+    let ids = ids.map_err(|e| Failure::Usage(format!("--file: {e}")))?;
+    Ok(Ok(ids.into_iter().map(|id| i32::try_from(id).unwrap_or(i32::MAX)).collect()))
+}
+
+fn window(args: &Args, model: &Loaded) -> Result<usize, Failure> {
+    let context = model.facts["context"].as_u64().map(|n| n as usize);
+    match (args.window, context) {
+        (Some(window), context) if window < 2 || context.is_some_and(|c| window > c) => {
+            let most = context.map_or_else(String::new, |c| format!(" to {c}, the context"));
+            Err(Failure::Usage(format!("--window {window}: 2{most}")))
+        }
+        (Some(window), _) | (None, Some(window)) => Ok(window),
+        (None, None) => Err(Failure::Usage("--window: the subject names no context".to_owned())),
+    }
+}
+
+fn bar(length: u64) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), target);
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} tokens, {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn tensor<'t>(tensors: &'t BTreeMap<String, Tensor>, name: &str) -> Result<&'t Tensor, Failure> {
+    tensors.get(name).ok_or_else(|| Failure::Absent(format!("an answer without {name}")))
+}
+
+/// A fresh session.
+fn open(loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
+    let ask = json!({"call": "open", "model": loaded.handle});
+    Ok(match loaded.ask(&ask, &BTreeMap::new(), json_out)? {
+        Said::Ok(body, _) => Ok(body["session"].clone()),
+        Said::End(exit) => Err(exit),
+    })
+}
+
+fn close(loaded: &mut Loaded, session: &Value, json_out: bool) -> Asked<()> {
+    let ask = json!({"call": "close", "session": session});
+    Ok(match loaded.ask(&ask, &BTreeMap::new(), json_out)? {
+        Said::Ok(..) => Ok(()),
+        Said::End(exit) => Err(exit),
+    })
+}
+
+/// One tensor of what a session gives for ids.
+fn extend(
+    loaded: &mut Loaded,
+    session: &Value,
+    ids: &[i32],
+    (logits, name): (&str, &str),
+    json_out: bool,
+) -> Asked<Tensor> {
+    let want = json!({ "logits": logits });
+    let ask = json!({"call": "extend", "session": session, "phase": "prefill", "want": want});
+    let ids = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))]);
+    Ok(match loaded.ask(&ask, &ids, json_out)? {
+        Said::Ok(_, tensors) => Ok(tensor(&tensors, name)?.clone()),
+        Said::End(exit) => Err(exit),
+    })
+}
+
+/// Log-probabilities of every id of a window but the first.
+fn foretold(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
+    let session = wanted!(open(loaded, json_out));
+    let next = wanted!(extend(loaded, &session, ids, ("compact", "next_logprob"), json_out));
+    wanted!(close(loaded, &session, json_out));
+    let mut next = next.to_f64();
+    // Nothing follows the last one.
+    next.truncate(ids.len() - 1);
+    Ok(Ok(next))
+}
+
+/// Whole distributions of both models after every id of a window but the last.
+fn both(
+    model: &mut Loaded,
+    other: &mut Loaded,
+    ids: &[i32],
+    compared: &mut Compared,
+    args: &Args,
+) -> Asked<()> {
+    let sessions = (wanted!(open(model, args.json)), wanted!(open(other, args.json)));
+    let asked = &ids[..ids.len() - 1];
+    for (piece, start) in asked.chunks(ROWS).zip((0..).step_by(ROWS)) {
+        let whole = ("all", "logits");
+        let own = wanted!(extend(model, &sessions.0, piece, whole, args.json));
+        let theirs = wanted!(extend(other, &sessions.1, piece, whole, args.json));
+        let (rows, width) = (own.meta.shape[0], own.meta.shape[1]);
+        if theirs.meta.shape != own.meta.shape {
+            let found = format!("{} rows", theirs.meta.shape[1]);
+            let path = args.against.as_deref().unwrap_or(Path::new(""));
+            let expected = format!("{width} rows");
+            return Ok(Err(refused(args, path, Code::VocabSize, &found, &expected)));
+        }
+        let (own, theirs) = (own.to_f64(), theirs.to_f64());
+        for row in 0..rows {
+            let of = |all: &[f64]| log_probabilities(&all[row * width..(row + 1) * width]);
+            compared.add(&of(&own), &of(&theirs), ids[start + row + 1] as usize);
+        }
+    }
+    wanted!(close(model, &sessions.0, args.json));
+    wanted!(close(other, &sessions.1, args.json));
+    Ok(Ok(()))
+}
+
+fn tell(
+    args: &Args,
+    counts: &Value,
+    figures: &Figures,
+    compared: Option<(&Compared, &Value)>,
+    facts: &Value,
+) -> Result<(), Failure> {
+    if args.json {
+        let mut told = json!({"load": facts});
+        for (key, value) in
+            [counts, &figures.json()].into_iter().filter_map(Value::as_object).flatten()
+        {
+            told[key] = value.clone();
+        }
+        if let Some((compared, facts)) = compared {
+            told["against"] = compared.json();
+            told["against"]["load"] = facts.clone();
+        }
+        return Ok(say_json(&told)?);
+    }
+    let (tokens, windows) = (&counts["tokens"], &counts["windows"]);
+    say(&format!("tokens              {tokens}, {} foretold", figures.count))?;
+    say(&format!("windows             {windows} of at most {} tokens", counts["window"]))?;
+    figures.lines("").iter().try_for_each(|line| say(line))?;
+    if let Some((compared, _)) = compared {
+        compared.lines().iter().try_for_each(|line| say(line))?;
+    }
+    Ok(())
+}

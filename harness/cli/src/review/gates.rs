@@ -1,0 +1,41 @@
+//! Gates prove something, and rest on what they rested on at the last release.
+
+use std::fs;
+use std::path::Path;
+
+use goldgate_harness::gate::lock::Lock;
+use goldgate_harness::spec::Specs;
+use goldgate_harness::store::manifest::replace;
+use goldgate_harness::yaml::Problem;
+use goldgate_harness::{gate, trials};
+
+/// Requirements that could be met by nothing.
+pub fn problems(specs: &Specs) -> Vec<Problem> {
+    gate::check(specs, &trials::heads(specs))
+}
+
+/// Trials that were locked and are gone; with `renew`, where nothing is wrong, the lock is written.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn lock(root: &Path, specs: &Specs, renew: bool) -> std::io::Result<Vec<Problem>> {
+    if specs.broken.has_gates() {
+        return Ok(Vec::new());
+    }
+    let path = root.join("gates.lock");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let lock = match Lock::parse(&text) {
+        Ok(lock) => lock,
+        Err(problem) => return Ok(vec![problem]),
+    };
+    let plan = trials::heads(specs);
+    let mut gone = lock.problems(specs, &plan);
+    for problem in &mut gone {
+        let line = Lock::line_of(&text, problem);
+        (problem.place.line, problem.place.column) = (line, u32::from(line > 0));
+    }
+    if renew && gone.is_empty() {
+        replace(&path, lock.renewed(&specs.gates, &plan).text().as_bytes())?;
+    }
+    Ok(gone)
+}

@@ -1,0 +1,89 @@
+//! What `goldgate check` finds beyond the form of each file: names that lead nowhere, questions
+//! that nobody can answer, goldens of other questions, gates that prove nothing.
+//!
+//! ```text
+//! files ─own problems→ broken ─references→ broken ─goldens, gates, lock→ the rest
+//! ```
+//!
+//! Each stage leaves out what rests on a file that an earlier one found wrong.
+
+mod gates;
+mod goldens;
+mod known;
+mod models;
+mod mutants;
+mod questions;
+mod tokens;
+
+use std::collections::BTreeSet;
+
+pub use gates::lock;
+
+use goldgate_harness::gate;
+use goldgate_harness::line::Day;
+use goldgate_harness::spec::Specs;
+use goldgate_harness::store::Store;
+use goldgate_harness::yaml::Problem;
+use goldgate_harness::yaml::cause::add;
+
+/// Problems of the specs folder and of the golden folder, whose files are named apart.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Of files below specs/.
+    pub specs: Vec<Problem>,
+    /// Of files below golden/.
+    pub golden: Vec<Problem>,
+}
+
+/// Everything that is wrong between the files. Notes in `specs` the files that turn out broken.
+pub fn review(specs: &mut Specs, store: Option<&Store>, today: Day) -> Found {
+    let mut found = Found::default();
+    let note = |specs: &mut Specs, found: &mut Found, problems: Vec<Problem>| {
+        specs.broken.extend(&problems);
+        found.specs.extend(problems);
+    };
+    let questions = questions::problems(specs);
+    note(specs, &mut found, questions);
+    // Without a golden folder there is nothing that paths could lead to.
+    if let Some(store) = store.filter(|store| store.root.is_dir()) {
+        let forms = models::problems(specs, store);
+        note(specs, &mut found, forms);
+        let forms = tokens::problems(specs, store);
+        note(specs, &mut found, forms);
+    }
+    let faults = mutants::problems(specs, store);
+    note(specs, &mut found, faults);
+    let entries = known::problems(specs, today);
+    note(specs, &mut found, entries);
+    if let Some(store) = store {
+        let goldens = goldens::problems(specs, store);
+        note(specs, &mut found, goldens);
+        found.golden = goldens::files(specs, store);
+    }
+    found.specs.extend(gate::coverage::check(specs));
+    found.specs.extend(gates::problems(specs));
+    found
+}
+
+/// Problems of one code in one file as one, with a count.
+fn once(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let place = |p: &Problem| (p.place.file.clone(), p.place.line, p.place.column);
+    problems.sort_by_key(place);
+    let mut kept: Vec<Problem> = Vec::new();
+    for problem in problems {
+        let same = |first: &&mut Problem| {
+            (first.code, &first.place.file) == (problem.code, &problem.place.file)
+        };
+        match kept.iter_mut().find(same) {
+            Some(first) => add(first, &problem),
+            None => kept.push(problem),
+        }
+    }
+    kept
+}
+
+/// Each of `items` once, in their order.
+fn distinct<T: Ord + Copy>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().filter(|item| seen.insert(*item)).collect()
+}

@@ -1,0 +1,115 @@
+//! How `goldgate run` ends, as a shell sees it: each way of being green where nothing was shown has
+//! its code, and says why.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use goldgate_harness::report::Report;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace").to_path_buf()
+}
+
+fn command(reports: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_goldgate"));
+    command.arg("run").args(words).arg("--reports").arg(reports).current_dir(root());
+    command
+}
+
+/// Exit code, stdout and the report.
+fn run(words: &[&str]) -> (Option<i32>, String, Report) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output: Output = command(folder.path(), words).output().expect("our own program");
+    let report = Report::read(folder.path()).expect("a report");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), report)
+}
+
+#[test]
+fn a_subject_that_was_named_and_is_not_there_is_an_error_whatever_was_asked() {
+    for filter in ["gpt2-tiny::budget_too_small", "gelu::ragged", "gguf-header::magic_alone"] {
+        let (code, said, report) = run(&[filter, "--on", "mine=/nonexistent/engine --fast"]);
+        assert_eq!(code, Some(4), "{filter}: {said}");
+        assert!(said.contains("mine is not there: "), "{said}");
+        assert!(report.absent["mine"].contains("/nonexistent/engine"), "{:?}", report.absent);
+        let (code, said, _) = run(&[filter, "--on", "cpu", "--require", "elsewhere"]);
+        assert_eq!(code, Some(4), "{filter}: {said}");
+    }
+}
+
+#[test]
+fn a_subject_that_answers_is_in_the_report_whatever_was_asked() {
+    for filter in ["gpt2-tiny::budget_too_small", "gguf-header::magic_alone"] {
+        let (code, said, report) = run(&[filter, "--on", "cpu"]);
+        assert_eq!(code, Some(0), "{filter}: {said}");
+        assert_eq!(report.provenance.subjects["cpu"]["subject"]["name"], "goldgate-engine");
+        assert!(report.rows.iter().all(|row| row.bits.is_some()), "{filter}");
+    }
+}
+
+#[test]
+fn a_run_in_which_nothing_was_judged_is_not_green_and_says_why() {
+    let (code, said, _) = run(&["gpt2-124m", "--on", "cpu", "--slow"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("NOT RUN ") && said.contains("no_model "), "{said}");
+    assert!(said.contains("is neither below --models nor in the hub's cache"), "{said}");
+}
+
+#[test]
+fn an_empty_shard_is_a_report() {
+    let shards = ["1/2", "2/2"].map(|shard| {
+        let (code, said, report) =
+            run(&["residual::by_hand::f32", "--on", "cpu", "--shard", shard]);
+        assert_eq!(code, Some(0), "{shard}: {said}");
+        report.rows.len()
+    });
+    assert_eq!(shards.iter().sum::<usize>(), 1, "{shards:?}");
+}
+
+#[test]
+fn the_last_lines_say_where_the_report_is_and_how_long_it_took() {
+    let (code, said, _) = run(&["gelu::ragged", "--on", "cpu"]);
+    assert_eq!(code, Some(0), "{said}");
+    let begins = |word: &str| said.lines().any(|line| line.starts_with(word));
+    assert!(begins("report       ") && begins("time         "), "{said}");
+    assert!(said.contains(" equivalent") || begins("mutants      killed "), "{said}");
+}
+
+#[test]
+fn one_run_writes_a_folder_at_a_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let held = std::fs::File::open(folder.path()).expect("a folder");
+    held.lock().expect("locked");
+    let second = command(folder.path(), &["gelu::ragged", "--on", "cpu"]).output();
+    let second = second.expect("our own program");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(5), "{said}");
+    assert!(said.contains("another run is writing there"), "{said}");
+}
+
+#[test]
+fn a_run_that_is_stopped_ends_at_once_with_the_code_of_its_signal() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = command(folder.path(), &["--on", "cpu", "--jobs", "2"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().expect("our own program");
+        let rows = folder.path().join("rows.jsonl");
+        let begun = || std::fs::metadata(&rows).is_ok_and(|file| file.len() > 0);
+        let patience = Instant::now();
+        while !begun() && patience.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let sent = Instant::now();
+        let kill = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(kill.is_ok_and(|status| status.success()), "{signal}");
+        let output = child.wait_with_output().expect("it ends");
+        let (took, said) = (sent.elapsed(), String::from_utf8_lossy(&output.stdout));
+        assert_eq!(output.status.code(), Some(code), "{signal}: {said}");
+        assert!(said.contains("STOPPED "), "{said}");
+        // Two seconds are promised; a busy machine gets some more.
+        assert!(took < Duration::from_secs(5), "{signal}: {took:?}");
+        let report = Report::read(folder.path()).expect("a report");
+        assert!(report.incomplete.is_some());
+    }
+}

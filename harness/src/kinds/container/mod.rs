@@ -1,0 +1,125 @@
+//! The kind *container*: malformed files, made here, that a subject must refuse or open.
+
+pub mod bytes;
+pub mod case;
+pub mod edit;
+pub mod judge;
+pub mod spec;
+
+pub use case::ContainerCase;
+
+use std::time::Duration;
+
+use goldgate_wire::Observed;
+use serde_json::{Value, json};
+
+use crate::kinds::container::bytes::Base;
+use crate::kinds::container::case::{make, variants, write};
+use crate::kinds::container::edit::Edit;
+use crate::kinds::container::judge::{judge, self_check};
+use crate::kinds::{Goldens, Kind, Withheld};
+use crate::line::{Caller, Head, Judgement, On, Reply, Sort, Stopped, Verdict, Whom};
+
+/// How long one file may take by the wall clock, before the subject is ended.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Container;
+
+/// How the files of a case are made.
+#[derive(Clone, Debug)]
+pub struct Files {
+    base: Base,
+    edits: Vec<Edit>,
+}
+
+/// What a subject said of each file: `ok` or `refused`, the value, and the bytes of the file.
+pub type Said = Vec<(&'static str, Value, u64)>;
+
+impl Kind for Container {
+    type Case = ContainerCase;
+    type Question = Files;
+    type Golden = ();
+    type Got = Said;
+
+    fn head(&self, case: &ContainerCase) -> Head {
+        Head {
+            name: case.full_name(),
+            kind: "container",
+            sort: Sort::Case,
+            gate: case.gate,
+            stem: case.stem.clone(),
+            case: case.name.clone(),
+            variant: "file".to_owned(),
+            why: case.why.clone(),
+            source: case.source.clone(),
+            place: Some(case.place.clone()),
+            family: case.family(),
+            dtype: None,
+            golden: None,
+            definition: false,
+            slow: false,
+            // A file is opened without a device: a card has nothing to add to the CPU.
+            on: On::AllBut("cuda"),
+            group: None,
+        }
+    }
+
+    fn golden(&self, _: &ContainerCase, _: &dyn Goldens) -> Result<(), Withheld> {
+        Ok(())
+    }
+
+    fn self_check(&self, case: &ContainerCase, (): &()) -> Result<(u32, u32), String> {
+        self_check(&case.awaits).map(|()| (0, 0))
+    }
+
+    fn question(&self, case: &ContainerCase, (): &(), _: &dyn Goldens) -> Result<Files, Withheld> {
+        Ok(Files { base: case.base.clone(), edits: case.edits.clone() })
+    }
+
+    fn ask(&self, files: &Files, to: &mut Caller<'_>) -> Result<Said, Stopped> {
+        to.set_limit(LIMIT);
+        to.need("inspect")?;
+        let mut said = Said::new();
+        for index in 0..variants(&files.edits) {
+            let folder = tempfile::tempdir_in(to.scratch());
+            let folder = folder.map_err(|e| to.broken(format!("no scratch folder: {e}")))?;
+            let made = make(&files.base, &files.edits, index).map_err(|why| to.broken(why))?;
+            let written = write(&made, folder.path());
+            let (path, length) = written.map_err(|e| to.broken(format!("no file: {e}")))?;
+            let question = json!({"call": "inspect", "path": path.to_string_lossy()});
+            said.push(match to.ask(&question, &Default::default())? {
+                Reply::Ok(answered) => ("ok", answered.body, length),
+                Reply::Refused(_, body) => ("refused", body, length),
+            });
+        }
+        Ok(said)
+    }
+
+    fn judge(&self, case: &ContainerCase, (): &(), got: &Said, whom: &Whom) -> Judgement {
+        let mut judgement = Judgement::of(Verdict::Pass);
+        judgement.compared = got.len() as u64;
+        for (index, (key, body, length)) in got.iter().enumerate() {
+            let figure = |name: &str| body["observed"].get(name).and_then(Value::as_u64);
+            let seen = &mut judgement.observed;
+            *seen = Observed {
+                largest_request: seen.largest_request.max(figure("largest_request")),
+                peak_bytes: seen.peak_bytes.max(figure("peak_bytes")),
+                ..Observed::default()
+            };
+            let (verdict, notes) = judge(&case.awaits, (key, body), *length, whom.is_ours());
+            judgement.notes.extend(notes);
+            if judgement.passed() {
+                judgement.verdict = verdict;
+                if let Verdict::Fail { message, .. } = &mut judgement.verdict
+                    && got.len() > 1
+                {
+                    *message = format!("file {} of {}: {message}", index + 1, got.len());
+                }
+            }
+        }
+        judgement.notes.dedup();
+        judgement
+    }
+}

@@ -1,0 +1,387 @@
+//! Asks about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
+
+pub mod beside;
+mod generation;
+mod load;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goldgate_tensor::{DType, Tensor};
+use serde_json::{Value, json};
+
+use crate::kinds::model::ask::beside::Beside;
+use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
+use crate::kinds::model::golden::Rows;
+use crate::line::caller::Tensors;
+use crate::line::{Answered, Caller, Stopped};
+use crate::subject::text::bytes;
+use crate::subject::want::matches;
+
+/// What a subject answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// What it does to activations, as its answer to `load` says.
+    pub activations: Option<DType>,
+    /// The ids that it makes of the prompt's text, where it was asked.
+    pub ids: Option<Vec<i32>>,
+    /// What was asked for.
+    pub content: Content,
+    /// What `load` said of time and memory: unit in the name.
+    pub figures: BTreeMap<String, f64>,
+    /// What it said of the kernels behind its answers.
+    pub route: Route,
+}
+
+/// What answers to `extend` and `generate` said of the kernels that ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Every entry that was named.
+    pub entries: BTreeSet<String>,
+    /// Answers with an empty list.
+    pub empty: u32,
+    /// Answers without a list.
+    pub silent: u32,
+}
+
+/// A text that goes on, as a subject wrote it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Written {
+    /// The ids that were handed out, a list a run.
+    pub runs: Vec<Vec<i32>>,
+    /// What the first run's ids are turned back into; none where a text may be cut inside a token.
+    pub text: Option<Vec<u8>>,
+    /// The same without control tokens, where there are some.
+    pub bare: Option<Vec<u8>>,
+    /// The text that the first run handed out itself: without control tokens.
+    pub told: Option<Vec<u8>>,
+    /// Why the first run ended.
+    pub stop: Option<String>,
+    /// Logits of every position along the golden's text.
+    pub forced: Option<Rows>,
+    /// Bytes that the driver counted after the first run and after the last.
+    pub used: Vec<f64>,
+    /// Whether tokens were drawn by another generator than the golden's.
+    pub own_draws: bool,
+    /// Every sequence of a batch, where one was asked for.
+    pub beside: Vec<Beside>,
+}
+
+/// What was asked for, a kind each.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// What came of loading.
+    Load {
+        /// The refusal: kind or code, operand or field, message.
+        refused: Option<(String, String, String)>,
+        /// Bytes that the driver counted after each of two rounds of loading and unloading.
+        used: Vec<f64>,
+        /// Bytes that `inspect` foretold.
+        foretold: Option<f64>,
+    },
+    /// Slots, and the load of each step against its own definition.
+    Stage {
+        /// Slot → its rows.
+        slots: BTreeMap<String, Rows>,
+        /// Slot → load, where the subject tells it.
+        local: BTreeMap<String, f64>,
+    },
+    /// Logits of the awaited rows, in each way.
+    Logits(Vec<(Way, Rows)>),
+    /// Text that goes on.
+    Generation(Written),
+    /// Log-probability of each token of a text; 0 where a window begins.
+    Perplexity(Vec<f64>),
+}
+
+/// A question about a model. It holds no answer, but for what its golden must say: the ids to feed,
+/// which rows were stored, and along which text the model is led.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The question `load`.
+    pub load: Value,
+    /// The text of the prompt, which the subject is also asked to encode.
+    pub text: Option<String>,
+    /// The ids of the prompt or of the whole text; empty where the subject's own are taken.
+    pub ids: Vec<i32>,
+    /// What is asked of the loaded model.
+    pub put: Put,
+    /// Longest that one call may take.
+    pub limit: Duration,
+    /// Whether each step is also held to its own definition, where slots are asked.
+    pub steps: bool,
+    /// What holds an edited file on disk, where the question is about one.
+    pub folder: Option<std::sync::Arc<tempfile::TempDir>>,
+}
+
+/// What is asked of a loaded model, a kind each.
+#[derive(Clone, Debug)]
+pub enum Put {
+    /// Whether it loads.
+    Load(Load),
+    /// Slots by globs, and the logits where the golden has them.
+    Stage {
+        /// Globs of slots.
+        slots: Vec<String>,
+        /// Whether logits are among them.
+        logits: bool,
+    },
+    /// Logits of some rows, in each way.
+    Logits {
+        /// Indices of the rows.
+        rows: Vec<usize>,
+        /// How the tokens are cut into calls.
+        ways: Vec<Way>,
+    },
+    /// Text that goes on.
+    Generation {
+        /// What is asked.
+        generation: Generation,
+        /// The text along which logits are asked (teacher forcing), asked after the free runs.
+        forced: Vec<i32>,
+        /// Whether the ids are turned back into a text that is compared.
+        decoded: bool,
+    },
+    /// The probability of a text, in windows of so many tokens.
+    Perplexity(usize),
+}
+
+/// One trial's calls about a model.
+struct Asking<'a, 'c> {
+    to: &'a mut Caller<'c>,
+    question: &'a Question,
+    /// The answer to `load`.
+    facts: Value,
+    route: Route,
+}
+
+/// Asks one question.
+///
+/// # Errors
+/// The trial is over before its answers are all there.
+pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
+    to.set_limit(question.limit);
+    let mut asking = Asking { to, question, facts: Value::Null, route: Route::default() };
+    let answer = asking.answer();
+    let route = std::mem::take(&mut asking.route);
+    if answer.is_err() {
+        // Who did not answer may be another process now, without a model.
+        to.forget_model();
+    }
+    answer.map(|answer| Answer { route, ..answer })
+}
+
+impl Asking<'_, '_> {
+    fn answer(&mut self) -> Result<Answer, Stopped> {
+        for call in ["load", "open", "extend"] {
+            self.to.need(call)?;
+        }
+        let question = self.question;
+        let content = match &question.put {
+            Put::Load(load) => return self.load(load, question.load.clone()),
+            Put::Stage { slots, logits } => self.stage(slots, *logits)?,
+            Put::Logits { rows, ways } => {
+                self.hold(&question.load)?;
+                let each = ways.iter().map(|way| Ok((*way, self.way(*way, rows)?)));
+                Content::Logits(each.collect::<Result<_, Stopped>>()?)
+            }
+            Put::Generation { generation, forced, decoded } => {
+                self.goes_beside(generation)?;
+                let mut load = question.load.clone();
+                if generation.beside > 0 {
+                    load["sequences"] = (generation.beside + 1).into();
+                }
+                self.hold(&load)?;
+                Content::Generation(self.generation(generation, forced, *decoded)?)
+            }
+            Put::Perplexity(window) => {
+                self.hold(&question.load)?;
+                Content::Perplexity(self.windows(*window)?)
+            }
+        };
+        let ids = match &question.text {
+            Some(text) => self.tokenized(text)?,
+            None => None,
+        };
+        let activations = self.facts["activations"].as_str().and_then(|t| t.parse().ok());
+        let figures = figures(&self.facts);
+        Ok(Answer { activations, ids, content, figures, route: Route::default() })
+    }
+
+    /// Loads what a question asks for, unless it is there already.
+    fn hold(&mut self, load: &Value) -> Result<(), Stopped> {
+        self.facts = self.to.model(load)?;
+        Ok(())
+    }
+
+    fn handle(&self) -> Value {
+        self.facts["model"].clone()
+    }
+
+    /// A call that must be answered.
+    fn call(&mut self, ask: &Value, tensors: &Tensors) -> Result<Answered, Stopped> {
+        let answered = self.to.call(ask, tensors)?;
+        if ask["call"] == "extend" || ask["call"] == "generate" {
+            self.route.note(&answered.body["observed"]["route"]);
+        }
+        Ok(answered)
+    }
+
+    fn open(&mut self) -> Result<Value, Stopped> {
+        let ask = json!({"call": "open", "model": self.handle()});
+        Ok(self.call(&ask, &Tensors::new())?.body["session"].clone())
+    }
+
+    fn close(&mut self, session: &Value) -> Result<(), Stopped> {
+        self.call(&json!({"call": "close", "session": session}), &Tensors::new()).map(drop)
+    }
+
+    fn extend(
+        &mut self,
+        session: &Value,
+        ids: &[i32],
+        want: &Value,
+        phase: Option<&str>,
+    ) -> Result<Answered, Stopped> {
+        let mut ask = json!({"call": "extend", "session": session, "want": want});
+        if let Some(phase) = phase {
+            ask["phase"] = phase.into();
+        }
+        self.call(&ask, &of_ids(ids))
+    }
+
+    fn stage(&mut self, globs: &[String], with_logits: bool) -> Result<Content, Stopped> {
+        let question = self.question;
+        let mut load = question.load.clone();
+        load["trace"] = json!(globs);
+        load["trace_mode"] = "unfused".into();
+        self.hold(&load)?;
+        let logits = if with_logits { "all" } else { "none" };
+        let want = json!({"trace": globs, "logits": logits});
+        let session = self.open()?;
+        let slots = self.extend(&session, &question.ids, &want, Some("prefill"))?.tensors;
+        self.close(&session)?;
+        let slots: BTreeMap<String, Rows> =
+            slots.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor))).collect();
+        if !question.steps {
+            return Ok(Content::Stage { slots, local: BTreeMap::new() });
+        }
+        // The same in the fused run, each step against its own definition on its own operands.
+        load["trace_mode"] = "local".into();
+        self.hold(&load)?;
+        let session = self.open()?;
+        let said = self.extend(&session, &question.ids, &want, Some("prefill"))?.tensors;
+        self.close(&session)?;
+        let local = said.iter().filter_map(|(name, tensor)| {
+            let slot = name.strip_suffix(".local")?;
+            let named = matches(globs, slot);
+            named.then(|| (slot.to_owned(), tensor.to_f64().first().copied().unwrap_or(f64::NAN)))
+        });
+        Ok(Content::Stage { slots, local: local.collect() })
+    }
+
+    /// Logits of some rows, the tokens cut into calls in one way.
+    fn way(&mut self, way: Way, stored: &[usize]) -> Result<Rows, Stopped> {
+        let ids = &self.question.ids;
+        let cuts: Vec<usize> = match way {
+            Way::Whole => vec![ids.len()],
+            Way::Chunks(n) => (0..ids.len()).skip(n).step_by(n).chain([ids.len()]).collect(),
+            Way::Prefix(n) => vec![n.min(ids.len()), ids.len()],
+            Way::OneByOne => (1..=ids.len()).collect(),
+        };
+        let phase = if way == Way::OneByOne { "decode" } else { "prefill" };
+        let mut session = self.open()?;
+        let mut rows = Rows::default();
+        let mut from = 0;
+        for to in cuts {
+            if to == from {
+                continue;
+            }
+            let here: Vec<usize> =
+                stored.iter().filter(|r| (from..to).contains(*r)).map(|r| r - from).collect();
+            let logits = if here.is_empty() { "none" } else { "all" };
+            let want = json!({"logits": logits, "rows": here});
+            let mut said = self.extend(&session, &ids[from..to], &want, Some(phase))?;
+            if !here.is_empty() {
+                let more = Rows::of(&said.take("logits")?);
+                rows.width = more.width;
+                rows.numbers.extend(more.numbers);
+            }
+            if matches!(way, Way::Prefix(_)) && to < ids.len() {
+                let ask = json!({"call": "fork", "session": session, "keep": to});
+                let fork = self.call(&ask, &Tensors::new())?.body["session"].clone();
+                self.close(&session)?;
+                session = fork;
+            }
+            from = to;
+        }
+        self.close(&session)?;
+        Ok(rows)
+    }
+
+    /// Log-probability of each token, every window from an empty session.
+    fn windows(&mut self, window: usize) -> Result<Vec<f64>, Stopped> {
+        let mut logprobs = Vec::with_capacity(self.question.ids.len());
+        for ids in self.question.ids.chunks(window) {
+            let session = self.open()?;
+            let want = json!({"logits": "compact"});
+            let mut said = self.extend(&session, ids, &want, Some("prefill"))?;
+            self.close(&session)?;
+            let next = said.take("next_logprob")?.to_f64();
+            logprobs.push(0.0);
+            logprobs.extend(&next[..(ids.len() - 1).min(next.len())]);
+        }
+        Ok(logprobs)
+    }
+
+    /// The ids of a text, where the subject offers it.
+    fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
+        if !self.to.hello().offers("tokenize") {
+            return Ok(None);
+        }
+        let ask = json!({
+            "call": "tokenize", "path": self.question.path.display().to_string(),
+            "add_special": false, "parse_special": false,
+        });
+        let text = Tensors::from([("text".to_owned(), bytes(text.as_bytes().to_vec()))]);
+        let said = self.call(&ask, &text)?;
+        Ok(said.tensors.get("ids").map(Tensor::to_i32))
+    }
+}
+
+impl Route {
+    /// Notes what one answer said.
+    fn note(&mut self, said: &Value) {
+        match said.as_array() {
+            None => self.silent += 1,
+            Some(list) if list.is_empty() => self.empty += 1,
+            Some(list) => {
+                self.entries.extend(list.iter().filter_map(Value::as_str).map(String::from))
+            }
+        }
+    }
+}
+
+/// The tokens that a case begins with.
+pub fn prompt(ask: &Ask) -> Option<&Prompt> {
+    match ask {
+        Ask::Stage { prompt, .. } | Ask::Logits { prompt, .. } => Some(prompt),
+        Ask::Generation(g) => Some(&g.prompt),
+        Ask::Load(_) | Ask::Perplexity { .. } => None,
+    }
+}
+
+fn of_ids(ids: &[i32]) -> Tensors {
+    Tensors::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))])
+}
+
+/// What `load` says in numbers.
+fn figures(facts: &Value) -> BTreeMap<String, f64> {
+    ["bytes_weights", "bytes_arena", "bytes_session", "bytes_driver", "load_ms"]
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), facts[*key].as_f64()?)))
+        .collect()
+}

@@ -1,0 +1,353 @@
+//! The golden of a model's case: what the reference in double precision gave, and what it gives
+//! under planted faults. Made by the oracle of models, asked here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use goldgate_tensor::{DType, Tensor};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::fill;
+use crate::kinds::model::case::{Ask, At, Generation, ModelCase, Prompt};
+use crate::line::hex;
+use crate::store::manifest::Manifest;
+use crate::store::{Label, Store, Witness, canonical, read_bytes};
+use crate::yaml::Problem;
+
+/// Rows of numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// How many in a row.
+    pub width: usize,
+    /// Row-major.
+    pub numbers: Vec<f64>,
+}
+
+impl Rows {
+    /// The rows of a tensor: its first axis counts them.
+    pub fn of(tensor: &Tensor) -> Rows {
+        let count = tensor.meta.shape.first().copied().unwrap_or(1);
+        let numbers = tensor.to_f64();
+        Rows { width: numbers.len().checked_div(count).unwrap_or(0), numbers }
+    }
+
+    /// Each row.
+    pub fn iter(&self) -> impl Iterator<Item = &[f64]> {
+        self.numbers.chunks_exact(self.width.max(1))
+    }
+
+    /// How many rows.
+    pub fn count(&self) -> usize {
+        self.numbers.len() / self.width.max(1)
+    }
+}
+
+/// What is awaited of one case.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelGolden {
+    /// The tokens that are fed.
+    pub ids: Vec<i32>,
+    /// Slot → its rows (*stage*).
+    pub slots: BTreeMap<String, Rows>,
+    /// Indices of the rows whose logits are awaited (*logits*).
+    pub rows: Vec<usize>,
+    /// Their logits, all of the vocabulary (*logits*).
+    pub logits: Rows,
+    /// First minus second logit: of each row, of each chosen token, of the row before each token of
+    /// a text. Of a token that is drawn: twice the largest move of every logit that leaves it the
+    /// choice.
+    pub margin: Vec<f64>,
+    /// Standard deviation of the logits of the same rows.
+    pub std: Vec<f64>,
+    /// Every token that was chosen (*generation*), the one that ends it, too.
+    pub chosen: Vec<i32>,
+    /// How many of them are handed out.
+    pub told: usize,
+    /// The bytes that are handed out.
+    pub text: Vec<u8>,
+    /// Why it ended: `eos`, `stop`, `length` or `context`.
+    pub stop: String,
+    /// Log-probability of each chosen token, or of each token of a text.
+    pub logprob: Vec<f64>,
+    /// Other texts that a small margin could lead to, with their mean log-probability.
+    pub branches: Vec<(Vec<i32>, f64)>,
+    /// Fault → tensor → its numbers.
+    pub wrong: BTreeMap<String, BTreeMap<String, Rows>>,
+    /// Who computed it.
+    pub witnesses: Vec<Witness>,
+}
+
+/// A question for the oracle of models.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The JSON, without its id.
+    pub json: Value,
+    /// `ids`, where the prompt is ids.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Files that it rests on, below golden/, by their hashes.
+    pub inputs: BTreeMap<String, String>,
+    /// SHA-256 of the question, files by their hashes.
+    pub hash: String,
+}
+
+/// The question whose answer is the golden of a case; `wrong` names the faults of its mutants.
+///
+/// # Errors
+/// A file that is not there.
+pub fn question(
+    case: &ModelCase,
+    wrong: &[String],
+    manifest: &Manifest,
+    root: &Path,
+    models: &[PathBuf],
+) -> Result<Question, String> {
+    let mut tensors = BTreeMap::new();
+    let mut ask = json!({"call": "golden", "kind": case.kind()});
+    if !wrong.is_empty() {
+        ask["wrong"] = json!(wrong);
+    }
+    let mut put = |ask: &mut Value, prompt: &Prompt| match prompt {
+        Prompt::Text(text) => ask["text"] = text.as_str().into(),
+        Prompt::Ids(ids) => {
+            tensors.insert("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids));
+        }
+    };
+    let mut inputs = BTreeMap::new();
+    let mut given = |path: &str| {
+        let below = format!("{path}/");
+        let of = manifest.0.iter().filter(|(p, _)| *p == path || p.starts_with(&below));
+        inputs.extend(of.map(|(p, entry)| (p.clone(), entry.sha256.clone())));
+    };
+    match &case.ask {
+        Ask::Load(_) => {}
+        Ask::Stage { prompt, slots } => {
+            put(&mut ask, prompt);
+            ask["slots"] = json!(slots);
+        }
+        Ask::Logits { prompt, rows, .. } => {
+            put(&mut ask, prompt);
+            ask["rows"] = rows.as_ref().map_or(json!("all"), |rows| json!(rows));
+        }
+        Ask::Generation(g) => {
+            put(&mut ask, &g.prompt);
+            ask["max_tokens"] = g.max_tokens.into();
+            for (key, value) in named(g) {
+                ask[key] = value;
+            }
+        }
+        Ask::Perplexity { text, tokens, window, .. } => {
+            given(text);
+            let bytes = std::fs::read(root.join(text)).map_err(|e| format!("{text}: {e}"))?;
+            ask["text"] = String::from_utf8_lossy(&bytes).into_owned().into();
+            ask["tokens"] = (*tokens).into();
+            ask["window"] = (*window).into();
+        }
+    }
+    match &case.form.at {
+        At::Golden(path) => given(path),
+        At::Hub(hub) => {
+            let name = format!("{}@{}", hub.repo, hub.revision);
+            inputs.insert(name, hub.sha256.clone().unwrap_or_default());
+        }
+    }
+    let ids = tensors.values().map(fill::hash).collect::<Vec<_>>();
+    let form = case.golden.as_deref().unwrap_or_default();
+    let canonical = canonical(&json!({"question": ask, "inputs": inputs, "ids": ids, "of": form}));
+    let hash = hex(&Sha256::digest(canonical.to_string().as_bytes()));
+    // Paths are this machine's own, so they are no part of the hash.
+    ask["path"] = case.form.find(root, models)?.display().to_string().into();
+    if let Some(hf) = &case.form.hf {
+        let folder = root.join(hf);
+        let folder = folder.canonicalize().map_err(|e| format!("{hf}: {e}"))?;
+        ask["hf"] = folder.display().to_string().into();
+    }
+    Ok(Question { json: ask, tensors, inputs, hash })
+}
+
+/// What a question of generation names beside prompt and length. What is not asked for is not
+/// named, so that a greedy question is as short as it was.
+fn named(g: &Generation) -> impl Iterator<Item = (&'static str, Value)> {
+    let all = [
+        ("sampling", !g.sampling.is_empty(), json!(g.sampling)),
+        ("stop", !g.stop.is_empty(), json!(g.stop)),
+        ("stop_ids", !g.stop_ids.is_empty(), json!(g.stop_ids)),
+        ("context", g.context.is_some(), json!(g.context)),
+    ];
+    all.into_iter().filter(|(_, there, _)| *there).map(|(key, _, value)| (key, value))
+}
+
+/// The golden of a file's bytes.
+///
+/// # Errors
+/// `GOLDEN_FORM`, `GOLDEN_NONFINITE`, `PROVENANCE`, `PROVENANCE_SELF`.
+pub fn decode(path: &str, bytes: &[u8], kind: &str) -> Result<(ModelGolden, Label), Problem> {
+    let (label, tensors) = read_bytes(path, bytes)?;
+    let mut golden = of(&tensors, kind).map_err(|(field, found)| {
+        let expected = "what `golden make` writes";
+        let mut problem = Problem::of_file("GOLDEN_FORM", path, found, expected);
+        problem.field = field;
+        problem
+    })?;
+    golden.witnesses = label.witnesses.clone();
+    Ok((golden, label))
+}
+
+/// A tensor and what is wrong with it.
+type Wrong = (String, String);
+
+fn bad(name: &str, found: &str) -> Wrong {
+    (name.to_owned(), found.to_owned())
+}
+
+fn ids(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<i32>, Wrong> {
+    match tensors.get(name) {
+        Some(t) if t.meta.dtype == DType::I32 => Ok(t.to_i32()),
+        Some(t) => Err(bad(name, &t.meta.to_string())),
+        None => Err(bad(name, "nothing")),
+    }
+}
+
+fn reals(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<f64>, Wrong> {
+    match tensors.get(name) {
+        Some(t) if t.meta.dtype.is_float() => {
+            let numbers = t.to_f64();
+            match numbers.iter().all(|x| x.is_finite()) {
+                true => Ok(numbers),
+                false => Err(bad(name, "a number that is not finite")),
+            }
+        }
+        Some(t) => Err(bad(name, &t.meta.to_string())),
+        None => Err(bad(name, "nothing")),
+    }
+}
+
+/// What the tensors of a golden mean.
+///
+/// # Errors
+/// The tensor and what is wrong with it.
+pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, Wrong> {
+    let rows = |name: &str| {
+        reals(tensors, name)?;
+        Ok::<_, Wrong>(Rows::of(&tensors[name]))
+    };
+    let mut golden = ModelGolden { ids: ids(tensors, "ids")?, ..ModelGolden::default() };
+    if kind != "stage" {
+        (golden.margin, golden.std) = (reals(tensors, "margin")?, reals(tensors, "std")?);
+    }
+    match kind {
+        "stage" => {
+            let slots = tensors.keys().filter(|n| *n != "ids" && !n.starts_with("wrong."));
+            for name in slots {
+                golden.slots.insert(name.clone(), rows(name)?);
+            }
+            if golden.slots.is_empty() {
+                return Err(bad("slots", "nothing"));
+            }
+        }
+        "logits" => {
+            let full = ids(tensors, "full_rows")?;
+            golden.rows = full.iter().filter_map(|r| usize::try_from(*r).ok()).collect();
+            golden.logits = rows("logits")?;
+            let same = [golden.logits.count(), golden.margin.len(), golden.std.len()];
+            if golden.rows.is_empty() || same.iter().any(|n| *n != golden.rows.len()) {
+                return Err(bad("full_rows", "another count than the logits'"));
+            }
+        }
+        "generation" => text(&mut golden, tensors)?,
+        _ => {
+            golden.logprob = reals(tensors, "logprob")?;
+            if golden.logprob.len() != golden.ids.len() || golden.ids.is_empty() {
+                return Err(bad("logprob", "another count than the ids'"));
+            }
+        }
+    }
+    golden.wrong = wrong(tensors)?;
+    Ok(golden)
+}
+
+/// A text: a greedy one that nothing ends with its branches, or one that is drawn or ended with
+/// what of it is handed out.
+fn text(golden: &mut ModelGolden, tensors: &BTreeMap<String, Tensor>) -> Result<(), Wrong> {
+    let greedy = tensors.contains_key("greedy");
+    golden.chosen = ids(tensors, if greedy { "greedy" } else { "chosen" })?;
+    let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
+    golden.text = bytes("text").unwrap_or_default();
+    golden.told = golden.chosen.len();
+    golden.stop = "length".to_owned();
+    if !greedy {
+        let told = ids(tensors, "told")?.first().and_then(|n| usize::try_from(*n).ok());
+        let told = told.filter(|n| *n <= golden.chosen.len());
+        golden.told = told.ok_or_else(|| bad("told", "more than was chosen"))?;
+        let stop = String::from_utf8(bytes("stop").unwrap_or_default());
+        golden.stop = stop.map_err(|_| bad("stop", "no word"))?;
+    }
+    golden.logprob = reals(tensors, "logprob")?;
+    let means = reals(tensors, "branch.logprob").unwrap_or_default();
+    let texts = ids(tensors, "branch.ids").unwrap_or_default();
+    let texts = texts.chunks(golden.chosen.len().max(1)).map(<[i32]>::to_vec);
+    golden.branches = texts.zip(means).collect();
+    let same = [golden.margin.len(), golden.std.len(), golden.logprob.len()];
+    if golden.chosen.is_empty() || same.iter().any(|n| *n != golden.chosen.len()) {
+        return Err(bad("chosen", "another count than the margins'"));
+    }
+    Ok(())
+}
+
+type Faults = BTreeMap<String, BTreeMap<String, Rows>>;
+
+/// What the reference gives under each fault: `wrong.<fault>.<tensor>`.
+fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, Wrong> {
+    let mut wrong = Faults::new();
+    for (name, tensor) in tensors.iter().filter(|(n, _)| n.starts_with("wrong.")) {
+        let mut parts = name.splitn(3, '.').skip(1);
+        let (Some(fault), Some(of)) = (parts.next(), parts.next()) else {
+            return Err((name.clone(), "a tensor of no meaning".to_owned()));
+        };
+        wrong.entry(fault.to_owned()).or_default().insert(of.to_owned(), Rows::of(tensor));
+    }
+    Ok(wrong)
+}
+
+/// Whether a golden answers the question that its case asks now.
+///
+/// # Errors
+/// The first thing that differs.
+pub fn agree(path: &str, asked: &Question, label: &Label) -> Result<(), Problem> {
+    let differ = |code, field: &str, found: &str, expected: &str| {
+        let mut problem = Problem::of_file(code, path, found, expected);
+        problem.field = field.to_owned();
+        Err(problem)
+    };
+    let own = path.trim_end_matches(".safetensors");
+    if label.case != own {
+        return differ("GOLDEN_CASE", "case", &label.case, own);
+    }
+    if label.inputs != asked.inputs {
+        let changed =
+            asked.inputs.iter().find(|(name, hash)| label.inputs.get(*name) != Some(hash));
+        let (name, hash) = changed.map_or(("inputs", "others"), |(n, h)| (n.as_str(), h.as_str()));
+        let have = label.inputs.get(name).map_or("nothing", String::as_str);
+        return differ("INPUTS_HASH", name, have, hash);
+    }
+    if label.question != asked.hash {
+        return differ("GOLDEN_QUESTION", "question", &label.question, &asked.hash);
+    }
+    Ok(())
+}
+
+/// The golden of a case about a model, held against the question that the case asks now.
+///
+/// # Errors
+/// `GOLDEN_MISSING` where nobody has made it; everything that is wrong with the file, its
+/// provenance, or its agreement with the case.
+pub fn of_case(
+    store: &Store,
+    case: &ModelCase,
+    path: &str,
+    asked: &Question,
+) -> Result<ModelGolden, Problem> {
+    let (golden, label) = decode(path, &store.bytes(path)?, case.kind())?;
+    agree(path, asked, &label)?;
+    Ok(golden)
+}

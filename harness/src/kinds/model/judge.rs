@@ -1,0 +1,236 @@
+//! From an answer about a model to a verdict: every rule of its kind, the first that fails named.
+
+pub(crate) mod generation;
+mod logits;
+pub(crate) mod stage;
+
+use std::collections::BTreeMap;
+
+use crate::kinds::model::ask::{Answer, Content, Route, prompt};
+use crate::kinds::model::case::{Ask, Load, ModelCase, Prompt};
+use crate::kinds::model::class::{Class, mean_and_p99};
+use crate::kinds::model::golden::ModelGolden;
+use crate::line::{FailKind, NotRun, Verdict, Whom};
+
+/// What `inspect` and `load` say of memory.
+const FORETOLD: &str = "foretold memory";
+
+/// What came of judging.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// The first rule that failed; none: all hold.
+    pub failed: Option<(FailKind, String)>,
+    /// The first slot that diverges (*stage*).
+    pub first: Option<String>,
+    /// Too little could be decided.
+    pub inconclusive: Option<String>,
+    /// The largest distance as a share of its limit.
+    pub load: f64,
+    /// Numbers, ids and bytes that were compared.
+    pub compared: u64,
+    /// What was measured: unit in the name.
+    pub figures: BTreeMap<String, f64>,
+    /// Lines for the failure page.
+    pub lines: Vec<String>,
+    /// What the case looks at and the subject did not tell.
+    pub unseen: Vec<&'static str>,
+    /// What else a reader of the row must know.
+    pub notes: Vec<String>,
+}
+
+impl Findings {
+    /// What the row is called.
+    pub fn verdict(&self) -> Verdict {
+        match (&self.failed, &self.inconclusive) {
+            (Some((kind, message)), _) => Verdict::Fail { kind: *kind, message: message.clone() },
+            (None, Some(message)) => {
+                Verdict::NotRun { kind: NotRun::Inconclusive, message: message.clone() }
+            }
+            (None, None) => Verdict::Pass,
+        }
+    }
+
+    /// What stands beside the verdict.
+    pub fn notes(&self) -> Vec<String> {
+        let unseen =
+            (!self.unseen.is_empty()).then(|| format!("not observed: {}", self.unseen.join(", ")));
+        self.notes.iter().cloned().chain(unseen).collect()
+    }
+
+    /// Holds what was said of kernels against where the subject runs: of our own engine on a card
+    /// every answer must name some, of another's none may be empty.
+    pub fn routed(&mut self, whom: &Whom, route: &Route) {
+        let on_device = match whom {
+            Whom::Cpu => false,
+            Whom::Cuda => true,
+            Whom::Foreign(kind) => kind == "cuda",
+        };
+        if on_device && route.empty > 0 || *whom == Whom::Cuda && route.silent > 0 {
+            let message = format!(
+                "{} answers say of no kernel that it ran: something else did the work",
+                route.empty + route.silent
+            );
+            self.fail(FailKind::Route, message);
+        }
+        if matches!(whom, Whom::Foreign(_)) && route.silent > 0 {
+            self.unseen.push("route");
+        }
+    }
+
+    /// Our own engine must tell what it takes and what it foretells.
+    pub fn told(&mut self, whom: &Whom) {
+        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&FORETOLD) {
+            self.fail(FailKind::Shape, "neither foretold nor told what load takes".to_owned());
+        }
+    }
+
+    fn fail(&mut self, kind: FailKind, message: String) {
+        self.failed.get_or_insert((kind, message));
+    }
+
+    /// Holds a measured figure to its limit. What is no number is beyond every limit.
+    fn hold(&mut self, name: &str, measured: f64, limit: f64) {
+        let largest = self.figures.entry(name.to_owned()).or_insert(0.0);
+        *largest = largest.max(measured);
+        let load = measured / limit;
+        self.load = self.load.max(if load.is_nan() { f64::INFINITY } else { load });
+        if measured.is_nan() || measured > limit {
+            self.fail(FailKind::Load, format!("{name} is {measured:.3e}, at most {limit:.0e}"));
+        }
+    }
+}
+
+/// Judges an answer.
+pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Findings {
+    let class = Class::of(answer.activations);
+    let mut j = Findings { figures: answer.figures.clone(), ..Findings::default() };
+    if let Some(asked) = case.activations
+        && answer.activations != Some(asked)
+        && !matches!(answer.content, Content::Load { refused: Some(_), .. })
+    {
+        let is = answer.activations.map_or("unsaid".to_owned(), |t| t.to_string());
+        j.fail(FailKind::Shape, format!("activations are {is}, {asked} was asked for"));
+    }
+    if let (Some(Prompt::Text(text)), Some(ids)) = (prompt(&case.ask), &answer.ids) {
+        j.compared += ids.len() as u64;
+        if *ids != golden.ids && !golden.ids.is_empty() {
+            let message = format!("{text:?} becomes {ids:?}, awaited {:?}", golden.ids);
+            j.fail(FailKind::Bits, message);
+        }
+    }
+    match (&case.ask, &answer.content) {
+        (Ask::Load(load), Content::Load { refused, used, foretold: need }) => {
+            loaded(&mut j, load, refused.as_ref(), used);
+            if load.foretold {
+                foretold(&mut j, *need);
+            }
+        }
+        (Ask::Stage { .. }, Content::Stage { slots, local }) => {
+            stage::judge(&mut j, class, golden, slots, local);
+        }
+        (Ask::Logits { .. }, Content::Logits(ways)) => logits::judge(&mut j, class, golden, ways),
+        (Ask::Generation(g), Content::Generation(written)) => {
+            generation::judge(&mut j, class, golden, g, written);
+            generation::together(&mut j, g, written);
+        }
+        (Ask::Perplexity { relative, window, .. }, Content::Perplexity(logprobs)) => {
+            perplexity(&mut j, class, golden, *relative, (*window, logprobs));
+        }
+        _ => j.fail(FailKind::Shape, "an answer to another question".to_owned()),
+    }
+    if j.failed.is_none() && j.inconclusive.is_none() && j.compared == 0 {
+        j.fail(FailKind::Shape, "nothing was compared".to_owned());
+    }
+    j
+}
+
+/// Loaded in time, without a leak; or refused as awaited.
+fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, String)>, used: &[f64]) {
+    j.compared += 1;
+    match (&load.refuses, refused) {
+        (None, None) => {}
+        (None, Some((kind, operand, message))) => {
+            j.fail(FailKind::WrongRefusal, format!("{kind} {operand}: {message}"));
+        }
+        (Some(awaited), None) => {
+            let message = format!("it loads; awaited {} of {}", awaited.kind, awaited.operand);
+            j.fail(FailKind::NotRefused, message);
+        }
+        (Some(awaited), Some((kind, operand, message))) => {
+            if (&awaited.kind, &awaited.operand) != (kind, operand) {
+                let message = format!(
+                    "refused as {kind} of {operand}, awaited {} of {}: {message}",
+                    awaited.kind, awaited.operand
+                );
+                j.fail(FailKind::WrongRefusal, message);
+            }
+        }
+    }
+    if let Some(limit) = load.within_s {
+        let seconds = j.figures.get("load_ms").copied().unwrap_or(f64::NAN) / 1e3;
+        j.hold("load_s", seconds, limit);
+    }
+    match used {
+        _ if !load.memory => {}
+        [first, .., last] => {
+            j.compared += 1;
+            j.figures.insert("device_used_bytes".to_owned(), *last);
+            if last > first {
+                let message = format!("{first} bytes in use after one round, {last} after two");
+                j.fail(FailKind::Leak, message);
+            }
+        }
+        _ => j.unseen.push("memory"),
+    }
+}
+
+/// To the byte what `inspect` foretold: what `load` says that it takes, and what it took.
+fn foretold(j: &mut Findings, need: Option<f64>) {
+    let figure = |j: &Findings, name: &str| j.figures.get(name).copied();
+    let (Some(need), Some(arena)) = (need, figure(j, "bytes_arena")) else {
+        return j.unseen.push(FORETOLD);
+    };
+    j.compared += 1;
+    j.figures.insert("bytes_foretold".to_owned(), need);
+    if arena != need {
+        j.fail(FailKind::Load, format!("load takes {arena} bytes, {need} were foretold"));
+    }
+    let parts = (figure(j, "bytes_weights"), figure(j, "bytes_session"));
+    if let (Some(weights), Some(session)) = parts {
+        j.compared += 1;
+        if weights + session != need {
+            let message = format!("took {weights} and {session} bytes, {need} were foretold");
+            j.fail(FailKind::Load, message);
+        }
+    }
+}
+
+/// Every token's log-probability within the class, and the perplexity within its own limit.
+fn perplexity(
+    j: &mut Findings,
+    class: Class,
+    golden: &ModelGolden,
+    relative: f64,
+    (window, got): (usize, &[f64]),
+) {
+    let want = &golden.logprob;
+    if got.len() != want.len() {
+        let message = format!("{} log-probabilities for {} tokens", got.len(), want.len());
+        return j.fail(FailKind::Shape, message);
+    }
+    // The first token of a window is given, not predicted.
+    let predicted: Vec<usize> = (0..want.len()).filter(|i| i % window != 0).collect();
+    j.compared += predicted.len() as u64;
+    if let Some(i) = predicted.iter().find(|i| !got[**i].is_finite()) {
+        return j.fail(FailKind::Nonfinite, format!("token {i}: {}", got[*i]));
+    }
+    let nll = |x: &[f64]| -predicted.iter().map(|i| x[*i]).sum::<f64>() / predicted.len() as f64;
+    let (is, awaited) = (nll(got).exp(), nll(want).exp());
+    j.figures.insert("perplexity".to_owned(), is);
+    j.figures.insert("perplexity_awaited".to_owned(), awaited);
+    j.lines.push(format!("perplexity {is:.6}, awaited {awaited:.6}"));
+    let (mean, p99) = mean_and_p99(predicted.iter().map(|i| (got[*i] - want[*i]).abs()).collect());
+    j.hold("mean_dlogp", mean, class.mean);
+    j.hold("p99_dlogp", p99, class.p99);
+    j.hold("perplexity_off", (is / awaited - 1.0).abs(), relative);
+}

@@ -1,0 +1,241 @@
+//! Text that goes on: the same ids wherever the golden's margin decides, the same in every run,
+//! ended where and as the rules say, text that is text.
+
+use std::collections::BTreeSet;
+
+use crate::kinds::model::ask::Written;
+use crate::kinds::model::ask::beside::{Beside, place};
+use crate::kinds::model::case::Generation;
+use crate::kinds::model::class::{Class, argmax};
+use crate::kinds::model::golden::{ModelGolden, Rows};
+use crate::kinds::model::judge::Findings;
+use crate::line::FailKind;
+
+/// From how many runs on the driver's count after the last is held to that after the first: what
+/// one run leaves behind, so many show, and fewer would rather show what else runs on the card.
+pub const MANY: u32 = 100;
+
+/// How far below the reference's own mean log-probability a text may be, in nats.
+pub const COHERENT: f64 = 0.05;
+
+pub(super) fn judge(
+    j: &mut Findings,
+    class: Class,
+    golden: &ModelGolden,
+    g: &Generation,
+    answer: &Written,
+) {
+    let Some(first) = answer.runs.first() else {
+        return j.fail(FailKind::Shape, "no run".to_owned());
+    };
+    repeated(j, g, answer);
+    if first.len() > g.max_tokens {
+        let message = format!("{} tokens, {} were asked for", first.len(), g.max_tokens);
+        return j.fail(FailKind::Shape, message);
+    }
+    if answer.own_draws {
+        let message = "drawn by a generator of its own: judged by its repetition alone";
+        j.notes.push(message.to_owned());
+        if !g.has_stops() && first.len() != golden.told {
+            j.fail(FailKind::Shape, format!("{} tokens, awaited {}", first.len(), golden.told));
+        }
+        return;
+    }
+    let decides: Vec<bool> =
+        golden.margin.iter().zip(&golden.std).map(|(m, s)| class.decides(*m, *s)).collect();
+    let mut decided = free(j, golden, g, (first, answer.stop.as_deref()), &decides);
+    if let Some(rows) = &answer.forced {
+        forced(j, golden, rows, &decides);
+        decided = decides.iter().filter(|d| **d).count();
+    }
+    let share = decided as f64 / golden.chosen.len() as f64;
+    j.figures.insert("decided".to_owned(), share);
+    if share < g.decided_at_least {
+        let least = g.decided_at_least;
+        j.inconclusive =
+            Some(format!("{share:.2} of the positions are decided, {least} are asked"));
+    }
+    let awaited = *first == golden.chosen[..golden.told];
+    if awaited {
+        ended(j, golden, g, answer.stop.as_deref());
+    }
+    coherent(j, golden, first);
+    texts(j, golden, g, (awaited, answer));
+}
+
+/// As often as was asked, always the same, and nothing left behind.
+fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
+    j.compared += answer.runs.iter().map(|run| run.len() as u64).sum::<u64>();
+    let distinct: BTreeSet<&Vec<i32>> = answer.runs.iter().collect();
+    j.figures.insert("distinct".to_owned(), distinct.len() as f64);
+    if answer.runs.len() != g.repeat as usize {
+        j.fail(FailKind::Shape, format!("{} runs, {} were asked for", answer.runs.len(), g.repeat));
+    }
+    if distinct.len() > 1 {
+        let message = format!("{} different texts in {} runs", distinct.len(), answer.runs.len());
+        j.fail(FailKind::Nondeterministic, message);
+    }
+    match answer.used[..] {
+        _ if g.repeat < MANY => {}
+        [one, .., last] if last > one => {
+            let message = format!("{one} bytes in use after the first run, {last} after the last");
+            j.fail(FailKind::Leak, message);
+        }
+        [_, .., _] => {}
+        _ => j.unseen.push("memory"),
+    }
+}
+
+/// In a batch each sequence has the ids that it has alone, and the case's own is one of them.
+pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
+    if g.beside == 0 {
+        return;
+    }
+    let all = &answer.beside;
+    let own = all.get(place(g.beside)).map(|sequence| &sequence.alone);
+    if all.len() != g.beside + 1 || own != answer.runs.first() {
+        let message = format!("{} sequences, the case's own and {} beside it", all.len(), g.beside);
+        return j.fail(FailKind::Shape, message);
+    }
+    for (i, sequence) in all.iter().enumerate() {
+        let Beside { alone, together } = sequence;
+        j.compared += together.len() as u64;
+        if alone != together {
+            let at = alone.iter().zip(together).position(|(a, b)| a != b);
+            let at = at.unwrap_or(alone.len().min(together.len()));
+            let message =
+                format!("sequence {i} of {} has other ids than alone, from {at} on", all.len());
+            return j.fail(FailKind::Bits, message);
+        }
+    }
+}
+
+/// Running free: ids agree up to the first difference, and that one is at an undecided position.
+/// How many decided positions that compares.
+fn free(
+    j: &mut Findings,
+    golden: &ModelGolden,
+    g: &Generation,
+    (ids, stop): (&[i32], Option<&str>),
+    decides: &[bool],
+) -> usize {
+    let (chosen, told) = (&golden.chosen, golden.told);
+    let at = ids.iter().zip(&chosen[..told]).take_while(|(a, b)| a == b).count();
+    let ended_early = matches!(stop, Some("eos" | "stop")) && g.has_stops();
+    let why = match (ids.get(at), chosen.get(at)) {
+        (None, _) if at == told => {
+            j.lines.push("every token is the golden's".to_owned());
+            return decides.iter().filter(|d| **d).count();
+        }
+        (None, _) => Err((!ended_early).then(|| format!("{at} tokens, awaited {told}"))),
+        (Some(_), None) => Err(Some(format!("{} tokens, awaited {told}", ids.len()))),
+        (Some(got), Some(want)) if at == told && got == want => {
+            Ok(format!("token {at}, {got}, ends the text and is handed out"))
+        }
+        (Some(got), Some(want)) => {
+            let (margin, std) = (golden.margin[at], golden.std[at]);
+            let other = ids.len() != told && !g.has_stops();
+            let wrong_length = || format!("{} tokens, awaited {told}", ids.len());
+            match decides[at] {
+                true => Ok(format!(
+                    "token {at} is {got}, awaited {want}: the margin of {margin:.3} at a \
+                     deviation of {std:.3} decides it"
+                )),
+                false => Err(other.then(wrong_length)),
+            }
+        }
+    };
+    match why {
+        Ok(bits) => j.fail(FailKind::Bits, bits),
+        Err(Some(length)) => j.fail(FailKind::Shape, length),
+        Err(None) if decides.get(at) == Some(&true) => {
+            j.fail(FailKind::Shape, format!("{at} tokens, and {told} are decided"));
+        }
+        Err(None) => j.notes.push(format!("token {at} differs, and no margin decides it")),
+    }
+    decides[..at].iter().filter(|d| **d).count()
+}
+
+/// The reason, of a text whose ids are the golden's.
+fn ended(j: &mut Findings, golden: &ModelGolden, g: &Generation, stop: Option<&str>) {
+    match stop {
+        Some(stop) if stop == golden.stop => j.compared += 1,
+        Some(stop) => {
+            j.fail(FailKind::Bits, format!("it ended by {stop}, awaited {}", golden.stop));
+        }
+        None if g.has_stops() => j.fail(FailKind::Shape, "no stop in the answer".to_owned()),
+        None => j.unseen.push("stop"),
+    }
+}
+
+/// Along the golden's text: the first token of each decided position.
+fn forced(j: &mut Findings, golden: &ModelGolden, rows: &Rows, decides: &[bool]) {
+    if rows.count() != golden.chosen.len() {
+        let message = format!("{} rows along {} tokens", rows.count(), golden.chosen.len());
+        return j.fail(FailKind::Shape, message);
+    }
+    j.compared += rows.numbers.len() as u64;
+    for (at, (row, want)) in rows.iter().zip(&golden.chosen).enumerate() {
+        if let Some(id) = row.iter().position(|x| !x.is_finite()) {
+            return j.fail(FailKind::Nonfinite, format!("position {at}, id {id}: {}", row[id]));
+        }
+        let got = argmax(row);
+        if decides[at] && i32::try_from(got) != Ok(*want) {
+            let message = format!("along the golden's text, token {at} is {got}, awaited {want}");
+            j.fail(FailKind::Bits, message);
+        }
+    }
+}
+
+/// No less likely under the reference than its own text by more than [`COHERENT`]. Who draws may
+/// draw what is unlikely, and a text that is ended has no other beside it: they have no branches.
+fn coherent(j: &mut Findings, golden: &ModelGolden, ids: &[i32]) {
+    if golden.branches.is_empty() {
+        return;
+    }
+    let own = golden.logprob.iter().sum::<f64>() / golden.logprob.len() as f64;
+    let known = match ids == golden.chosen {
+        true => Some(own),
+        false => golden.branches.iter().find(|(b, _)| b == ids).map(|(_, mean)| *mean),
+    };
+    match known {
+        Some(mean) => j.hold("nats_below", (own - mean).max(0.0), COHERENT),
+        None => {
+            let message = "a text that the golden has no log-probability of";
+            j.inconclusive.get_or_insert(message.to_owned());
+        }
+    }
+}
+
+/// What the ids become and what was handed out are the golden's bytes; text without broken letters
+/// and control characters.
+fn texts(
+    j: &mut Findings,
+    golden: &ModelGolden,
+    g: &Generation,
+    (awaited, answer): (bool, &Written),
+) {
+    if answer.told.is_none() && !g.stop.is_empty() {
+        return j.fail(FailKind::Shape, "no text in the answer".to_owned());
+    }
+    let known = awaited && (!golden.text.is_empty() || !g.stop.is_empty());
+    let bare = answer.bare.as_ref().unwrap_or(&golden.text);
+    for (bytes, want) in [(&answer.text, &golden.text), (&answer.told, bare)] {
+        let Some(bytes) = bytes else { continue };
+        j.compared += bytes.len() as u64;
+        if known && bytes != want {
+            let (got, want) = (String::from_utf8_lossy(bytes), String::from_utf8_lossy(want));
+            j.fail(FailKind::Bits, format!("the same ids are handed out as {got:?}, not {want:?}"));
+        }
+        // The last letter may be cut where the tokens end.
+        let cut = match std::str::from_utf8(bytes) {
+            Err(e) => e.error_len().is_some(),
+            Ok(_) => false,
+        };
+        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+        if cut || String::from_utf8_lossy(bytes).contains(control) {
+            let shown = String::from_utf8_lossy(bytes);
+            j.fail(FailKind::Bits, format!("{shown:?} has broken letters or control characters"));
+        }
+    }
+}

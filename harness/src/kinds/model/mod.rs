@@ -1,0 +1,234 @@
+//! The kinds of whole models: *load*, *stage*, *logits*, *generation*, *perplexity*.
+
+pub mod ask;
+pub mod case;
+pub mod class;
+pub mod edit;
+pub mod forms;
+pub mod golden;
+pub mod hub;
+pub mod judge;
+pub mod selfcheck;
+pub mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use case::ModelCase;
+pub use hub::Hub;
+
+use std::sync::Arc;
+
+use goldgate_wire::Observed;
+use serde_json::json;
+
+use crate::kinds::model::ask::{Answer, Put, Question, prompt};
+use crate::kinds::model::case::{Ask, At, Prompt};
+use crate::kinds::model::edit::edited_file;
+use crate::kinds::model::golden::ModelGolden;
+use crate::kinds::model::judge::judge;
+use crate::kinds::model::selfcheck::{self_check, wrong};
+use crate::kinds::mutant::Mutant;
+use crate::kinds::{Goldens, Kind, Plant, Withheld, fate};
+use crate::line::{
+    BrokenKind, Caller, FailKind, Family, Fate, Head, Judgement, NotRun, On, Sort, Stopped,
+    Verdict, Whom,
+};
+
+/// The kind: all that is asked of a loaded model.
+#[derive(Clone, Copy, Debug)]
+pub struct Model;
+
+/// How many lines of a table a failure page shows before and after the first that diverges.
+const AROUND: usize = 6;
+
+impl Kind for Model {
+    type Case = ModelCase;
+    type Question = Question;
+    type Golden = ModelGolden;
+    type Got = Answer;
+
+    fn head(&self, case: &ModelCase) -> Head {
+        let refused = matches!(&case.ask, Ask::Load(load) if load.refuses.is_some());
+        Head {
+            name: case.full_name(),
+            kind: case.kind(),
+            sort: Sort::Case,
+            gate: case.gate,
+            stem: case.stem.clone(),
+            case: case.name.clone(),
+            variant: case.variant.clone(),
+            why: case.why.clone(),
+            source: case.source.clone(),
+            place: Some(case.place.clone()),
+            family: if refused { Family::Refused } else { Family::Rough },
+            dtype: case.activations,
+            golden: case.golden.clone(),
+            definition: false,
+            slow: case.slow,
+            on: On::All,
+            // What lasts long is asked by itself, so that others need not wait for it.
+            group: (!case.slow).then(|| format!("{}::{}", case.stem, case.form.label)),
+        }
+    }
+
+    fn golden(&self, case: &ModelCase, from: &dyn Goldens) -> Result<ModelGolden, Withheld> {
+        from.model(case)
+    }
+
+    fn self_check(&self, case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), String> {
+        self_check(case, golden)
+    }
+
+    fn question(
+        &self,
+        case: &ModelCase,
+        golden: &ModelGolden,
+        from: &dyn Goldens,
+    ) -> Result<Question, Withheld> {
+        let path =
+            case.form.find(from.folder(), from.models()).map_err(|why| match case.form.at {
+                At::Golden(_) => Withheld::Broken(BrokenKind::FileMissing, why),
+                At::Hub(_) => Withheld::NotRun(NotRun::NoModel, why),
+            })?;
+        let mut load = json!({
+            "call": "load", "path": path.display().to_string(), "context": case.context,
+        });
+        if let Some(dtype) = case.activations {
+            load["activations"] = dtype.name().into();
+        }
+        if let At::Hub(Hub { sha256: Some(sha256), .. }) = &case.form.at {
+            load["sha256"] = sha256.as_str().into();
+        }
+        if let Ask::Load(crate::kinds::model::case::Load { path: Some(path), .. }) = &case.ask {
+            // A file that is not there has no canonical name.
+            let path = std::path::absolute(from.folder().join(path)).unwrap_or_default();
+            load["path"] = path.display().to_string().into();
+            load.as_object_mut().map(|map| map.remove("sha256"));
+        }
+        let text = match prompt(&case.ask) {
+            Some(Prompt::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let mut ids = golden.ids.clone();
+        if let (Some(Prompt::Ids(own)), true) = (prompt(&case.ask), ids.is_empty()) {
+            ids.clone_from(own);
+        }
+        let (put, limit) = (put(case, golden), case.timeout);
+        Ok(Question { path, load, text, ids, put, limit, steps: true, folder: None })
+    }
+
+    fn ask(&self, question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
+        crate::kinds::model::ask::ask(question, to)
+    }
+
+    fn judge(
+        &self,
+        case: &ModelCase,
+        golden: &ModelGolden,
+        answer: &Answer,
+        whom: &Whom,
+    ) -> Judgement {
+        let mut found = judge(case, golden, answer);
+        found.routed(whom, &answer.route);
+        found.told(whom);
+        let entries: Vec<String> = answer.route.entries.iter().cloned().collect();
+        let observed =
+            Observed { route: (!entries.is_empty()).then_some(entries), ..Observed::default() };
+        Judgement {
+            verdict: found.verdict(),
+            load: (found.compared > 0).then_some(found.load),
+            compared: found.compared,
+            worst: None,
+            notes: found.notes(),
+            observed,
+            detail: vec![("measured", around(&found.lines).join("\n"))],
+            first: found.first,
+            figures: found.figures,
+        }
+    }
+
+    fn detail(
+        &self,
+        case: &ModelCase,
+        golden: Option<&ModelGolden>,
+    ) -> Vec<(&'static str, String)> {
+        let witnesses = golden.map(|golden| golden.witnesses.as_slice()).unwrap_or_default();
+        let by: Vec<String> =
+            witnesses.iter().map(|w| format!("{} {}", w.name, w.version)).collect();
+        let line = |path: &String| match by.is_empty() {
+            true => path.clone(),
+            false => format!("{path}, by {}", by.join(" and ")),
+        };
+        case.golden.iter().map(|path| ("golden", line(path))).collect()
+    }
+
+    fn plant(
+        &self,
+        case: &ModelCase,
+        golden: &ModelGolden,
+        mutant: &Mutant,
+        from: &dyn Goldens,
+    ) -> Result<Plant<Question, Answer>, String> {
+        if let Some(name) = &mutant.wrong {
+            return wrong(case, golden, name).map(Plant::Answered);
+        }
+        let edit = mutant.ask.as_ref().and_then(|ask| ask.model.as_ref());
+        let edit = edit.ok_or("it is no edit of a model's file")?;
+        let At::Golden(path) = &case.form.at else {
+            return Err("a file that is not shipped".into());
+        };
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let file = folder.path().join("edited.gguf");
+        edited_file(&from.folder().join(path), &file, edit)?;
+        let mut question = self.question(case, golden, from).map_err(Withheld::message)?;
+        question.load["path"] = file.display().to_string().into();
+        // Slots are compared with goldens alone: a step still keeps its own definition.
+        (question.path, question.steps) = (file, false);
+        question.folder = Some(Arc::new(folder));
+        Ok(Plant::Asked(question, None))
+    }
+
+    /// A case of slots must also say where the fault is.
+    fn fate(&self, case: &ModelCase, mutant: &Mutant, judgement: &Judgement) -> Fate {
+        let edit = mutant.ask.as_ref().and_then(|ask| ask.model.as_ref());
+        let at = edit.and_then(|edit| edit.diverges_at.as_ref());
+        match (&judgement.verdict, at) {
+            (Verdict::Fail { kind: FailKind::Load, .. }, Some(slot))
+                if judgement.first.as_ref() != Some(slot) =>
+            {
+                let first = judgement.first.as_deref().unwrap_or("nothing");
+                let why = format!("{}: diverges first at {first}, not at {slot}", case.variant);
+                Fate::Survived { why }
+            }
+            _ => fate(&case.variant, judgement),
+        }
+    }
+}
+
+/// What is asked of the loaded model.
+fn put(case: &ModelCase, golden: &ModelGolden) -> Put {
+    match &case.ask {
+        Ask::Load(load) => Put::Load(load.clone()),
+        Ask::Stage { slots, .. } => {
+            Put::Stage { slots: slots.clone(), logits: golden.slots.contains_key("logits") }
+        }
+        Ask::Logits { ways, .. } => Put::Logits { rows: golden.rows.clone(), ways: ways.clone() },
+        Ask::Generation(g) => Put::Generation {
+            generation: g.clone(),
+            forced: if g.is_greedy() { golden.chosen.clone() } else { Vec::new() },
+            decoded: g.stop.is_empty() && !golden.text.is_empty(),
+        },
+        Ask::Perplexity { window, .. } => Put::Perplexity(*window),
+    }
+}
+
+/// The head of the table, and the lines around the first that is marked.
+fn around(lines: &[String]) -> Vec<&str> {
+    let marked = lines.iter().position(|line| line.ends_with("<-"));
+    let Some(at) = marked else {
+        return lines.iter().take(2 * AROUND).map(String::as_str).collect();
+    };
+    let from = at.saturating_sub(AROUND).max(1);
+    let to = (at + AROUND).min(lines.len());
+    lines.first().into_iter().chain(&lines[from..to]).map(String::as_str).collect()
+}

@@ -1,0 +1,319 @@
+//! Distance: how far an answer is from its golden, as a share of what is allowed beyond rounding.
+//!
+//! With D the stored type, r the golden in `f64`, o the output and A the allowance,
+//! `load = max(0, |o - r| - half an ulp of D at r) / A`. With A = 0 the load is 0 where o is r
+//! rounded to D and infinite elsewhere. All comparisons are written so that NaN fails.
+
+use std::cmp::Ordering;
+
+use goldgate_tensor::shape::Meta;
+use goldgate_tensor::{DType, Tensor};
+
+use crate::kinds::op::case::{Tolerance, ToleranceRule};
+use crate::kinds::op::golden::{GoldenResult, Numbers};
+use crate::line::Worst;
+use crate::line::row::AROUND;
+
+/// 2^-24: the unit of slack, half an ulp of f32 at 1.
+pub const UNIT: f64 = 1.0 / 16_777_216.0;
+
+/// The relative error of one rounding to `dtype`, as `keeps` counts it.
+pub fn unit_roundoff(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 1.0 / 2048.0,
+        DType::BF16 => 1.0 / 256.0,
+        _ => 0.0,
+    }
+}
+
+/// Whether `x` is not at most `limit`; NaN on either side is beyond every limit.
+pub fn exceeds(x: f64, limit: f64) -> bool {
+    !matches!(x.partial_cmp(&limit), Some(Ordering::Less | Ordering::Equal))
+}
+
+/// One awaited result with everything by which an element of it is judged.
+#[derive(Clone, Debug)]
+pub struct Ruler {
+    /// The result's name.
+    pub name: String,
+    /// The type and shape that the answer must have.
+    pub meta: Meta,
+    /// The golden, unrounded.
+    pub golden: Vec<f64>,
+    /// The golden rounded to the stored type.
+    pub want: Vec<f64>,
+    /// Half an ulp of the stored type at the golden.
+    pub half: Vec<f64>,
+    /// What is allowed beyond that.
+    pub allow: Vec<f64>,
+    /// Where an answer is demanded; empty: everywhere.
+    pub decided: Vec<bool>,
+    /// Whether the bits must be those of `want`, the sign of zero included.
+    pub exact: bool,
+}
+
+impl Ruler {
+    /// The ruler of `result`, stored as `dtype`, under `tolerance`.
+    pub fn new(name: &str, dtype: DType, result: &GoldenResult, tolerance: &Tolerance) -> Ruler {
+        let (golden, ids) = match &result.numbers {
+            Numbers::Real(x) => (x.clone(), false),
+            Numbers::Ids(x) => (x.iter().map(|&id| f64::from(id)).collect(), true),
+        };
+        let want = golden.iter().map(|&r| dtype.round(r)).collect();
+        let half: Vec<f64> = golden.iter().map(|&r| half_ulp(dtype, r)).collect();
+        let allow = if ids {
+            vec![0.0; golden.len()]
+        } else {
+            allowance(result, &golden, &half, tolerance)
+        };
+        let meta = Meta::new(dtype, &result.shape);
+        let exact = !ids && tolerance.rule == ToleranceRule::Exact;
+        Ruler {
+            name: name.to_owned(),
+            meta,
+            golden,
+            want,
+            half,
+            allow,
+            decided: result.decided.clone(),
+            exact,
+        }
+    }
+
+    /// How many elements the result has.
+    pub fn len(&self) -> usize {
+        self.golden.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.golden.is_empty()
+    }
+
+    /// Whether an answer is demanded of element `i`.
+    pub fn asks(&self, i: usize) -> bool {
+        self.decided.get(i).copied().unwrap_or(true)
+    }
+
+    /// How many elements are compared.
+    pub fn asked(&self) -> usize {
+        (0..self.len()).filter(|&i| self.asks(i)).count()
+    }
+
+    /// The length of the last axis, 1 for a scalar: what a row is.
+    pub fn width(&self) -> usize {
+        self.meta.shape.last().copied().unwrap_or(1).max(1)
+    }
+
+    /// The load of `o` as element `i`: at most 1 is allowed.
+    pub fn load(&self, i: usize, o: f64) -> f64 {
+        let (r, want) = (self.golden[i], self.want[i]);
+        if want.is_nan() {
+            return if o.is_nan() { 0.0 } else { f64::INFINITY };
+        }
+        if self.exact {
+            return if o.to_bits() == want.to_bits() { 0.0 } else { f64::INFINITY };
+        }
+        if o == want {
+            return 0.0;
+        }
+        let allow = self.allow[i];
+        if !want.is_finite() || !o.is_finite() || allow == 0.0 {
+            return f64::INFINITY;
+        }
+        let beyond = (o - r).abs() - self.half[i];
+        if beyond <= 0.0 { 0.0 } else { beyond / allow }
+    }
+
+    /// Whether `o` is no number where one is awaited, or a number where NaN is.
+    pub fn nonfinite(&self, i: usize, o: f64) -> bool {
+        let want = self.want[i];
+        if want.is_nan() { !o.is_nan() } else { o.is_nan() || o.is_infinite() && want.is_finite() }
+    }
+
+    /// Measures a whole answer of the right count.
+    pub fn measure(&self, got: &[f64]) -> Distance {
+        let mut found = Distance::default();
+        let mut worst = None;
+        for (i, &o) in got.iter().enumerate().filter(|(i, _)| self.asks(*i)) {
+            found.compared += 1;
+            let load = self.load(i, o);
+            if self.nonfinite(i, o) {
+                found.nonfinite += 1;
+                found.first_nonfinite.get_or_insert(i);
+            }
+            if exceeds(load, 1.0) {
+                found.over += 1;
+            }
+            if exceeds(load, found.load) || worst.is_none() {
+                found.load = load;
+                worst = Some(i);
+            }
+        }
+        found.gain = self.gain(|i| got[i]);
+        let worst = found.first_nonfinite.or(worst);
+        found.worst = worst.map(|at| self.worst(at, got, found.over));
+        found.constant = is_constant(got) && !is_constant(&self.want);
+        found
+    }
+
+    /// The neighbourhood of element `at`.
+    fn worst(&self, at: usize, got: &[f64], over: usize) -> Worst {
+        let row = at / self.width() * self.width();
+        let first = row.max(at.saturating_sub(AROUND));
+        let last = (row + self.width()).min(at + AROUND + 1).min(self.len());
+        Worst {
+            result: self.name.clone(),
+            index: unravel(at, &self.meta.shape),
+            first,
+            got: got[first..last].to_vec(),
+            want: self.golden[first..last].to_vec(),
+            load: (first..last).map(|i| self.load(i, got[i])).collect(),
+            over,
+            total: self.len(),
+        }
+    }
+
+    /// The gain of an answer; `None` where it says nothing about this golden: fewer than 64
+    /// distinct values, or a few large ones that carry the sum.
+    pub fn gain(&self, got: impl Fn(usize) -> f64) -> Option<Gain> {
+        let plan = self.gain_plan()?;
+        let along: f64 =
+            (0..self.len()).filter(|&i| self.asks(i)).map(|i| got(i) * self.want[i]).sum();
+        Some(Gain { value: along / plan.squares, limit: plan.limit })
+    }
+
+    fn gain_plan(&self) -> Option<GainPlan> {
+        if self.meta.dtype == DType::I32 || self.len() < 64 {
+            return None;
+        }
+        let (mut squares, mut fourths) = (0.0, 0.0);
+        let (mut linear, mut random, mut largest) = (0.0, 0.0, 0.0f64);
+        for i in (0..self.len()).filter(|&i| self.asks(i)) {
+            let (g, a, ulp) = (self.want[i], self.allow[i], 2.0 * self.half[i]);
+            squares += g * g;
+            fourths += g * g * g * g;
+            linear += g.abs() * a;
+            random += g * g * ulp * a.min(ulp);
+            largest = largest.max(g.abs() * ulp);
+        }
+        // Written so that an infinity or a NaN in the golden asks nothing.
+        if !(squares > 0.0 && squares * squares / fourths >= 64.0 && squares.is_finite()) {
+            return None;
+        }
+        let limit = (linear + 3.0 * f64::sqrt(random) + 2.0 * largest) / squares;
+        (self.distinct() >= 64).then_some(GainPlan { squares, limit })
+    }
+
+    /// How many distinct values the rounded golden has, counted up to 64.
+    fn distinct(&self) -> usize {
+        let mut seen = std::collections::HashSet::new();
+        for want in &self.want {
+            seen.insert(want.to_bits());
+            if seen.len() == 64 {
+                break;
+            }
+        }
+        seen.len()
+    }
+}
+
+struct GainPlan {
+    squares: f64,
+    limit: f64,
+}
+
+/// How much larger an answer is than its golden, all elements together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gain {
+    /// Σ o·g / Σ g².
+    pub value: f64,
+    /// The most that it may differ from 1.
+    pub limit: f64,
+}
+
+impl Gain {
+    /// Whether the answer keeps it; NaN does not.
+    pub fn holds(&self) -> bool {
+        (self.value - 1.0).abs() <= self.limit
+    }
+}
+
+/// How far an answer is.
+#[derive(Clone, Debug, Default)]
+pub struct Distance {
+    /// The largest load.
+    pub load: f64,
+    /// Elements whose load is not at most 1.
+    pub over: usize,
+    /// Elements compared.
+    pub compared: u64,
+    /// Elements that are not finite where the golden, rounded, is (or the other way round).
+    pub nonfinite: usize,
+    /// The first of those.
+    pub first_nonfinite: Option<usize>,
+    /// The gain, where it says something.
+    pub gain: Option<Gain>,
+    /// The worst element and its neighbours.
+    pub worst: Option<Worst>,
+    /// Whether the answer is one number everywhere although the golden is not.
+    pub constant: bool,
+}
+
+/// The elements of a tensor as the judge compares them.
+pub fn elements(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_f64()
+}
+
+fn half_ulp(dtype: DType, r: f64) -> f64 {
+    if r.is_finite() { dtype.half_ulp(r) } else { 0.0 }
+}
+
+fn allowance(
+    result: &GoldenResult,
+    golden: &[f64],
+    half: &[f64],
+    tolerance: &Tolerance,
+) -> Vec<f64> {
+    let at = |list: &[f32], i: usize| list.get(i).map_or(0.0, |&x| f64::from(x));
+    let kept: Vec<(f64, &Vec<f32>)> = tolerance
+        .keeps
+        .iter()
+        .filter_map(|(name, dtype)| Some((unit_roundoff(*dtype), result.keeps.get(name)?)))
+        .collect();
+    (0..golden.len())
+        .map(|i| {
+            let written = result.absolute.get(i).copied().unwrap_or(0.0);
+            match tolerance.rule {
+                ToleranceRule::Exact => 0.0,
+                ToleranceRule::Derived => {
+                    let keeps: f64 = kept.iter().map(|(u, terms)| u * at(terms, i)).sum();
+                    UNIT * (at(&result.slack, i) + keeps) + written
+                }
+                ToleranceRule::Number { absolute, relative, ulp } => {
+                    let size = if golden[i].is_finite() { golden[i].abs() } else { 0.0 };
+                    absolute + relative * size + ulp * 2.0 * half[i] + written
+                }
+            }
+        })
+        .collect()
+}
+
+fn is_constant(x: &[f64]) -> bool {
+    x.len() > 1 && x.iter().all(|v| v.to_bits() == x[0].to_bits())
+}
+
+/// The index, an axis each, of flat element `at`.
+pub fn unravel(at: usize, shape: &[usize]) -> Vec<usize> {
+    let mut rest = at;
+    let mut index = vec![0; shape.len()];
+    for (place, &axis) in index.iter_mut().zip(shape).rev() {
+        let axis = axis.max(1);
+        *place = rest % axis;
+        rest /= axis;
+    }
+    index
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The golden of an op's case: what somebody else computed, read from its file or its spec.
+
+use std::collections::BTreeMap;
+
+use goldgate_tensor::{DType, Tensor};
+
+use crate::kinds::op::case::{Case, Expect, GoldenSource, Written};
+use crate::kinds::op::oracle::{self, Asked};
+use crate::kinds::op::strength;
+use crate::line::Family;
+use crate::store::{Label, Store, Witness, read_bytes};
+use crate::yaml::Problem;
+
+/// The golden of one case.
+#[derive(Clone, Debug, Default)]
+pub struct Golden {
+    /// By result name.
+    pub results: BTreeMap<String, GoldenResult>,
+    /// Wrong formula → result → its values: mutants computed when the golden was made.
+    pub wrong: BTreeMap<String, BTreeMap<String, Numbers>>,
+    /// Whether the oracle verified that every partial sum is exact.
+    pub exact: bool,
+    /// Who computed it.
+    pub witnesses: Vec<Witness>,
+}
+
+/// One awaited result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoldenResult {
+    /// Logical shape.
+    pub shape: Vec<usize>,
+    /// The awaited numbers or ids.
+    pub numbers: Numbers,
+    /// Allowed error in units of 2^-24, an element each; empty for ids and written goldens.
+    pub slack: Vec<f32>,
+    /// Kept value → 2^24 · 4 · Q, an element each; the judge multiplies by its type's u.
+    pub keeps: BTreeMap<String, Vec<f32>>,
+    /// Absolute allowance beside the slack, an element each (written goldens); empty if none.
+    pub absolute: Vec<f64>,
+    /// Whether an exact match is demanded, an element each; empty: everywhere.
+    pub decided: Vec<bool>,
+}
+
+/// Numbers or ids.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Numbers {
+    /// Unrounded, in f64.
+    Real(Vec<f64>),
+    /// Ids.
+    Ids(Vec<i32>),
+}
+
+impl Numbers {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Numbers::Real(x) => x.len(),
+            Numbers::Ids(x) => x.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether the case needs a golden that nobody has made.
+pub fn is_pending(store: &Store, case: &Case) -> bool {
+    oracle::path(case).is_some_and(|path| !store.has(path))
+}
+
+/// What a case awaits: read from its file, or made of the numbers in its spec.
+///
+/// # Errors
+/// `GOLDEN_MISSING` where nobody has made it or the definition answers; everything that is
+/// wrong with the file, its provenance, or its agreement with the case.
+pub fn of_case(store: &Store, case: &Case, asked: &Asked) -> Result<Golden, Problem> {
+    let golden = match &case.expect {
+        Expect::Answer { golden: GoldenSource::Written(written), .. } => {
+            self::written(case, written)?
+        }
+        Expect::Answer { golden: GoldenSource::File(path), .. } => {
+            let (golden, label) = read(store, path)?;
+            agree(path, case, asked, &label)?;
+            golden
+        }
+        _ => {
+            let found = "the definition or a refusal";
+            let name = case.full_name();
+            return Err(Problem::of_file("GOLDEN_MISSING", &name, found, "a golden"));
+        }
+    };
+    strength::check(case, asked, &golden)?;
+    Ok(golden)
+}
+
+/// Reads one golden: size first, then the hash, then what the same bytes say.
+///
+/// # Errors
+/// `GOLDEN_MISSING`, `GOLDEN_SIZE`, `GOLDEN_HASH`, `GOLDEN_FORM`, `PROVENANCE`.
+pub fn read(store: &Store, path: &str) -> Result<(Golden, Label), Problem> {
+    decode(path, &store.bytes(path)?)
+}
+
+/// The file belongs to this case and was made for these inputs.
+fn agree(path: &str, case: &Case, asked: &Asked, label: &Label) -> Result<(), Problem> {
+    let differ = |code, field: &str, found: &str, expected: &str| {
+        let mut problem = Problem::of_file(code, path, found, expected);
+        problem.field = field.to_owned();
+        Err(problem)
+    };
+    let own = path.trim_end_matches(".safetensors");
+    if label.case != own {
+        return differ("GOLDEN_CASE", "case", &label.case, own);
+    }
+    for (name, hash) in &asked.inputs {
+        let field = format!("inputs.{name}");
+        match label.inputs.get(name) {
+            Some(have) if have == hash => {}
+            Some(have) => return differ("INPUTS_HASH", &field, have, hash),
+            None => return differ("INPUTS_HASH", &field, "nothing", hash),
+        }
+    }
+    if label.question != asked.hash {
+        let place = format!("{} as {} asks", asked.hash, case.full_name());
+        return differ("GOLDEN_QUESTION", "question", &label.question, &place);
+    }
+    Ok(())
+}
+
+/// Golden and label of a file's bytes.
+///
+/// # Errors
+/// `GOLDEN_FORM`, `GOLDEN_PRECISION`, `GOLDEN_SHAPE`, `PROVENANCE`, `PROVENANCE_SELF`.
+pub fn decode(path: &str, bytes: &[u8]) -> Result<(Golden, Label), Problem> {
+    let (label, tensors) = read_bytes(path, bytes)?;
+    let mut golden = golden_of(tensors).map_err(|(code, field, found)| {
+        let mut p = Problem::of_file(code, path, found, "what `golden make` writes");
+        p.field = field;
+        p
+    })?;
+    golden.exact = label.exact;
+    golden.witnesses = label.witnesses.clone();
+    Ok((golden, label))
+}
+
+type Bad = (&'static str, String, String);
+
+/// The results and wrong answers of a golden's tensors.
+///
+/// # Errors
+/// Code, tensor and what is wrong with it.
+pub fn golden_of(tensors: BTreeMap<String, Tensor>) -> Result<Golden, Bad> {
+    let mut golden = Golden::default();
+    for (name, tensor) in &tensors {
+        if !name.contains('.') {
+            golden.results.insert(name.clone(), result(name, tensor, &tensors)?);
+        }
+    }
+    for (name, tensor) in &tensors {
+        let mut parts = name.splitn(3, '.');
+        let (first, second, third) = (parts.next(), parts.next(), parts.next());
+        let known = match (first, second, third) {
+            (Some(_), None, None) => true,
+            (Some("wrong"), Some(formula), Some(result)) => {
+                let numbers = numbers(name, tensor)?;
+                let right = golden.results.get(result).map(|r| r.numbers.len());
+                if right != Some(numbers.len()) {
+                    let found = format!("{} elements", numbers.len());
+                    return Err(("GOLDEN_SHAPE", name.clone(), found));
+                }
+                let formulas = golden.wrong.entry(formula.to_owned()).or_default();
+                formulas.insert(result.to_owned(), numbers);
+                true
+            }
+            (Some(result), Some("slack" | "decided"), None)
+            | (Some(result), Some("keeps"), Some(_)) => golden.results.contains_key(result),
+            _ => false,
+        };
+        if !known {
+            return Err(("GOLDEN_FORM", name.clone(), "a tensor of no meaning".into()));
+        }
+    }
+    Ok(golden)
+}
+
+fn result(
+    name: &str,
+    tensor: &Tensor,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<GoldenResult, Bad> {
+    let numbers = numbers(name, tensor)?;
+    let count = numbers.len();
+    let floats = |key: &str| -> Result<Vec<f32>, Bad> {
+        let Some(t) = tensors.get(key) else { return Ok(Vec::new()) };
+        if t.meta.dtype != DType::F32 || t.meta.volume() != Some(count) {
+            return Err(("GOLDEN_SHAPE", key.to_owned(), t.meta.to_string()));
+        }
+        let values: Vec<f32> = t.to_f64().iter().map(|&x| x as f32).collect();
+        match values.iter().position(|x| !(x.is_finite() && *x >= 0.0)) {
+            None => Ok(values),
+            Some(i) => Err(("GOLDEN_NONFINITE", key.to_owned(), format!("{} at {i}", values[i]))),
+        }
+    };
+    let mut keeps = BTreeMap::new();
+    for key in tensors.keys() {
+        if let Some(kept) = key.strip_prefix(&format!("{name}.keeps.")) {
+            keeps.insert(kept.to_owned(), floats(key)?);
+        }
+    }
+    let slack = floats(&format!("{name}.slack"))?;
+    if slack.is_empty() && matches!(numbers, Numbers::Real(_)) && count > 0 {
+        return Err(("GOLDEN_FORM", format!("{name}.slack"), "nothing".into()));
+    }
+    let decided = match tensors.get(&format!("{name}.decided")) {
+        None => Vec::new(),
+        Some(t) if t.meta.dtype == DType::U8 && t.meta.volume() == Some(count) => {
+            t.bytes.iter().map(|&b| b == 1).collect()
+        }
+        Some(t) => return Err(("GOLDEN_SHAPE", format!("{name}.decided"), t.meta.to_string())),
+    };
+    let shape = tensor.meta.shape.clone();
+    Ok(GoldenResult { shape, numbers, slack, keeps, absolute: Vec::new(), decided })
+}
+
+fn numbers(name: &str, tensor: &Tensor) -> Result<Numbers, Bad> {
+    match tensor.meta.dtype {
+        DType::F64 => Ok(Numbers::Real(tensor.to_f64())),
+        DType::I32 => Ok(Numbers::Ids(tensor.to_i32())),
+        other => Err(("GOLDEN_PRECISION", name.to_owned(), other.to_string())),
+    }
+}
+
+/// The golden of numbers that stand in the spec.
+///
+/// # Errors
+/// `GOLDEN_SHAPE` where their count is not the result's, and the op's own refusal.
+pub fn written(case: &Case, written: &BTreeMap<String, Vec<Written>>) -> Result<Golden, Problem> {
+    let at = |code, found: String, expected: String| {
+        let mut p = Problem::of_file(code, &case.place.file, found, expected);
+        p.place = case.place.clone();
+        p.field = format!("{}.expect", case.name);
+        p
+    };
+    let metas = oracle::results(case)
+        .map_err(|e| at("QUESTION", e.to_string(), "a question that the op takes".into()))?;
+    let mut golden = Golden::default();
+    for (name, meta) in metas {
+        let Some(numbers) = written.get(name) else {
+            return Err(at("GOLDEN_SHAPE", "nothing".into(), format!("numbers of {name}")));
+        };
+        if meta.volume() != Some(numbers.len()) {
+            let found = format!("{} numbers", numbers.len());
+            return Err(at("GOLDEN_SHAPE", found, format!("{name} is {meta}")));
+        }
+        let ids = meta.dtype == DType::I32;
+        let values = numbers.iter().map(|w| w.value);
+        golden.results.insert(
+            name.to_owned(),
+            GoldenResult {
+                shape: meta.shape,
+                numbers: if ids {
+                    Numbers::Ids(values.map(|x| x as i32).collect())
+                } else {
+                    Numbers::Real(values.collect())
+                },
+                slack: Vec::new(),
+                keeps: BTreeMap::new(),
+                absolute: numbers.iter().map(|w| w.half_unit).collect(),
+                decided: Vec::new(),
+            },
+        );
+    }
+    golden.witnesses.push(Witness {
+        name: "written".into(),
+        version: case.source.clone(),
+        script: String::new(),
+        date: String::new(),
+    });
+    Ok(golden)
+}
+
+/// The family that counts: exact only where whoever made the golden has verified it.
+pub fn family(case: &Case, golden: &Golden) -> Family {
+    let from_file = oracle::path(case).is_some();
+    match case.family {
+        Family::Exact if from_file && !golden.exact => Family::Rough,
+        family => family,
+    }
+}

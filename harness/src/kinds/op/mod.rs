@@ -1,0 +1,409 @@
+//! The kind *op*: one question about one op, its results held against a golden, element by element.
+
+pub mod case;
+pub mod distance;
+pub mod edit;
+pub mod expand;
+mod expect;
+pub mod golden;
+pub mod judge;
+pub mod names;
+pub mod oracle;
+pub mod outcome;
+pub mod page;
+pub mod question;
+pub mod read;
+pub mod same_bits;
+pub mod selfcheck;
+pub mod spec;
+pub mod strength;
+pub mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goldgate_engine::ops::{self, Inputs, Values};
+use goldgate_tensor::{DType, Tensor};
+use goldgate_wire::Observed;
+
+use crate::fill::{Input, fill};
+use crate::kinds::mutant::Mutant;
+use crate::kinds::op::case::{
+    Accumulate, Case, Expect, GoldenSource, SameBits, Tolerance, ToleranceRule,
+};
+use crate::kinds::op::distance::Ruler;
+use crate::kinds::op::golden::{Golden, GoldenResult, Numbers};
+use crate::kinds::op::judge::{judge, rulers};
+use crate::kinds::op::oracle::own_type;
+use crate::kinds::op::outcome::Outcome;
+use crate::kinds::op::question::OpQuestion;
+use crate::kinds::op::same_bits::Differs;
+use crate::kinds::op::selfcheck::{Fault, faults, self_check};
+use crate::kinds::{Answers, Goldens, Kind, Plant, Withheld, fate};
+use crate::line::{
+    BrokenKind, Caller, FailKind, Fate, Head, Judgement, On, Reply, Sort, Stopped, Verdict, Whom,
+};
+use crate::subject::worker::too_big;
+
+/// The kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Op;
+
+/// A filled question, and the other ways in which it is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The question.
+    pub op: OpQuestion,
+    /// How often; every answer must have the same bits.
+    pub repeat: u32,
+    /// Rows asked apart, which must have the same bits.
+    pub same_bits: Option<SameBits>,
+    /// Memory that it needs, MiB.
+    pub memory_mib: u64,
+    /// The supervisor's limit.
+    pub limit: Duration,
+}
+
+/// What is expected: the golden, and the rulers by which each of its results is judged.
+#[derive(Debug)]
+pub struct Expected {
+    /// The golden.
+    pub golden: Arc<Golden>,
+    /// A ruler per result.
+    pub rulers: Vec<Ruler>,
+}
+
+/// What a subject answered.
+#[derive(Debug)]
+pub struct Got {
+    /// The first answer.
+    pub outcome: Outcome,
+    /// Where another way of asking gave other bits.
+    pub differs: Option<Differs>,
+}
+
+impl Kind for Op {
+    type Case = Case;
+    type Question = Question;
+    type Golden = Expected;
+    type Got = Got;
+
+    fn head(&self, case: &Case) -> Head {
+        let (golden, definition) = match &case.expect {
+            Expect::Refusal { .. } => (None, false),
+            Expect::Answer { golden: GoldenSource::Definition, .. } => (None, true),
+            Expect::Answer { golden: GoldenSource::File(path), .. } => (Some(path.clone()), false),
+            Expect::Answer { golden: GoldenSource::Written(_), .. } => {
+                (Some(format!("written {}::{}", case.stem, case.name)), false)
+            }
+        };
+        Head {
+            name: case.full_name(),
+            kind: "op",
+            sort: Sort::Case,
+            gate: case.gate,
+            stem: case.stem.clone(),
+            case: case.name.clone(),
+            variant: case.variant.clone(),
+            why: case.why.clone(),
+            source: case.source.clone(),
+            place: Some(case.place.clone()),
+            family: case.family,
+            dtype: Some(case.ask.dtype),
+            golden,
+            definition,
+            slow: case.slow,
+            // Where the definition answers in a golden's place, `cpu` would judge itself.
+            on: if definition { On::AllBut("cpu") } else { On::All },
+            group: None,
+        }
+    }
+
+    /// Operands as stored, and widened twice where a definition answers.
+    fn cost(&self, case: &Case) -> u64 {
+        let wide = if by_definition(case) { 16 } else { 8 };
+        let operand = |input: &Input| {
+            input.meta.bytes().unwrap_or(0) + wide * input.meta.volume().unwrap_or(0)
+        };
+        case.ask.operands.iter().map(|input| operand(input) as u64).sum()
+    }
+
+    fn held(&self, question: &Question, expected: &Expected) -> u64 {
+        let operands: usize = question.op.tensors.values().map(|t| t.bytes.len()).sum();
+        let results: usize = expected.rulers.iter().map(Ruler::len).sum();
+        (operands + 64 * results) as u64
+    }
+
+    /// On the common grid one definition serves every float type, as one golden does.
+    fn shares(&self, case: &Case) -> Option<String> {
+        by_definition(case).then(|| definition_key(case))
+    }
+
+    fn golden(&self, case: &Case, from: &dyn Goldens) -> Result<Expected, Withheld> {
+        let golden = match &case.expect {
+            Expect::Refusal { .. } => Arc::default(),
+            Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
+                let define = || defined(&OpQuestion::of(case, fill), tolerance).map(Arc::new);
+                from.defined(case, &define).map_err(ours)?
+            }
+            // Numbers written by hand: half a unit of their last digit, besides the derived bound.
+            Expect::Answer { golden: GoldenSource::Written(_), tolerance } => {
+                let mut golden = from.golden(case)?;
+                if tolerance.rule == ToleranceRule::Derived {
+                    let derived = defined(&OpQuestion::of(case, fill), tolerance).map_err(ours)?;
+                    for (name, result) in &mut golden.results {
+                        result.slack.clone_from(&derived.results[name].slack);
+                        result.keeps.clone_from(&derived.results[name].keeps);
+                    }
+                }
+                Arc::new(golden)
+            }
+            Expect::Answer { .. } => Arc::new(from.golden(case)?),
+        };
+        let rulers = rulers(case, &golden);
+        Ok(Expected { golden, rulers })
+    }
+
+    fn self_check(&self, case: &Case, expected: &Expected) -> Result<(u32, u32), String> {
+        self_check(&case.expect, &expected.rulers)?;
+        Ok(faults(&expected.rulers))
+    }
+
+    fn question(&self, case: &Case, _: &Expected, _: &dyn Goldens) -> Result<Question, Withheld> {
+        Ok(Question {
+            op: OpQuestion::of(case, fill),
+            repeat: case.repeat,
+            same_bits: case.same_bits.clone(),
+            memory_mib: case.memory_mib,
+            limit: case.timeout,
+        })
+    }
+
+    fn ask(&self, question: &Question, to: &mut Caller<'_>) -> Result<Got, Stopped> {
+        to.set_limit(question.limit);
+        if let Some(have) = to.hello().memory_bytes().map(|bytes| bytes >> 20)
+            && question.memory_mib > have
+        {
+            let need = question.memory_mib;
+            return Err(to.too_big(format!("needs {need} MiB, the device has {have}")));
+        }
+        let outcome = match put(&question.op, to)? {
+            Reply::Refused(refused, _) => Outcome::Refused {
+                kind: refused.kind,
+                operand: refused.operand,
+                message: refused.message,
+            },
+            Reply::Ok(answered) => {
+                let observed = match answered.body.get("observed") {
+                    None => Observed::default(),
+                    Some(said) => Observed::read(said)
+                        .map_err(|what| to.malformed(FailKind::Protocol, what))?,
+                };
+                Outcome::Answered { results: answered.tensors, observed }
+            }
+        };
+        let differs = match &outcome {
+            Outcome::Answered { results, .. } => same_bits::ask(question, results, to)?,
+            Outcome::Refused { .. } => None,
+        };
+        Ok(Got { outcome, differs })
+    }
+
+    fn judge(&self, case: &Case, expected: &Expected, got: &Got, whom: &Whom) -> Judgement {
+        let judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
+        let mut judgement = Judgement::of(judged.verdict);
+        judgement.notes = judged.notes;
+        if let Some(distance) = judged.distance {
+            judgement.load = Some(distance.load);
+            judgement.compared = distance.compared;
+            judgement.detail = page::worst(&distance);
+            judgement.worst = distance.worst;
+        }
+        if let (true, Some(Differs { kind, message })) = (judgement.passed(), &got.differs) {
+            judgement.verdict = Verdict::Fail { kind: *kind, message: message.clone() };
+        }
+        if let Outcome::Answered { observed, .. } = &got.outcome {
+            judgement.observed = observed.clone();
+        }
+        if by_definition(case) {
+            judgement.notes.push("judged by the CPU definition".to_owned());
+        }
+        judgement
+    }
+
+    fn answers(&self, expected: &Expected) -> Option<Answers> {
+        let rulers = &expected.rulers;
+        let shown = rulers.iter().flat_map(|r| r.want.iter()).any(|w| w.is_finite() && *w != 0.0);
+        let answer = |fault| rulers.iter().map(|r| (r.name.clone(), rounded(r, fault))).collect();
+        shown.then(|| Answers { right: answer(None), wrong: answer(Some(Fault::Sign)) })
+    }
+
+    fn detail(&self, case: &Case, expected: Option<&Expected>) -> Vec<(&'static str, String)> {
+        page::expected(case, expected.map(|e| &*e.golden))
+    }
+
+    fn plant(
+        &self,
+        case: &Case,
+        expected: &Expected,
+        mutant: &Mutant,
+        from: &dyn Goldens,
+    ) -> Result<Plant<Question, Got>, String> {
+        let question = self.question(case, expected, from).map_err(Withheld::message)?;
+        // A changed kernel is asked the case's own question.
+        if mutant.kernel.is_some() {
+            return Ok(Plant::Asked(question, None));
+        }
+        if let Some(edit) = &mutant.ask {
+            let asked = edit::apply(&question.op, edit)?;
+            if asked == question.op {
+                return Err("the edit changes nothing".to_owned());
+            }
+            let names = (asked.op.clone(), question.op.op.clone());
+            let twist = Box::new(move |got: &mut Got| {
+                if let Outcome::Answered { results, .. } = &mut got.outcome {
+                    *results = edit::renamed(std::mem::take(results), &names.0, &names.1);
+                }
+            });
+            // One answer is enough to notice it by.
+            let question = Question { op: asked, repeat: 1, same_bits: None, ..question };
+            return Ok(Plant::Asked(question, Some(twist)));
+        }
+        let name = mutant.wrong.as_ref().ok_or("it is neither `ask` nor `wrong`")?;
+        let results = wrong(&expected.golden, &expected.rulers, name)?;
+        let observed = Observed::default();
+        Ok(Plant::Answered(Got { outcome: Outcome::Answered { results, observed }, differs: None }))
+    }
+
+    /// A question that nobody can answer plants nothing, and neither does text that does not
+    /// compile: such a fault does not count as noticed.
+    fn fate(&self, case: &Case, mutant: &Mutant, judgement: &Judgement) -> Fate {
+        let survived =
+            |message: &str| Fate::Survived { why: format!("{}: {message}", case.variant) };
+        let answers = matches!(case.expect, Expect::Answer { .. });
+        match &judgement.verdict {
+            Verdict::Fail { kind: FailKind::WrongRefusal, message }
+                if mutant.ask.is_some() && answers =>
+            {
+                survived(&format!("cannot be asked: {message}"))
+            }
+            Verdict::Fail { kind: FailKind::Internal, message } if mutant.kernel.is_some() => {
+                survived(message)
+            }
+            Verdict::NotRun { message, .. } if mutant.kernel.is_some() => {
+                Fate::NotRun { why: format!("{}: {message}", case.variant) }
+            }
+            _ => fate(&case.variant, judgement),
+        }
+    }
+}
+
+/// Puts one question about an op, unless hello says that it is not offered.
+pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply, Stopped> {
+    if let Some(what) = to.hello().lacks(question) {
+        return Err(to.unsupported(&format!("does not offer {what}")));
+    }
+    let (room, answer) = (to.hello().max_frame(), question.answer_bytes());
+    if answer > room && !to.hello().attaches() {
+        return Err(to.too_big(too_big("the answer", answer, room)));
+    }
+    let promised = to.hello().promises(question);
+    let limit = to.limit();
+    to.ask_promised(&question.json(limit), &question.tensors, promised)
+}
+
+fn ours(message: String) -> Withheld {
+    Withheld::Broken(BrokenKind::Harness, message)
+}
+
+/// Whether the CPU definition answers in place of a golden.
+pub fn by_definition(case: &Case) -> bool {
+    matches!(&case.expect, Expect::Answer { golden: GoldenSource::Definition, .. })
+}
+
+/// Stem, case, and the stored types that a definition's answer depends on.
+pub fn definition_key(case: &Case) -> String {
+    let own = own_type(case);
+    let mut key = format!("{}::{}", case.stem, case.name);
+    for input in &case.ask.operands {
+        key.push_str(&match input.meta.dtype {
+            dtype if dtype.is_float() && !own => format!(" {} {:?}", input.name, input.meta.shape),
+            _ => format!(" {} {}", input.name, input.meta),
+        });
+    }
+    if own {
+        key.push(' ');
+        key.push_str(case.ask.dtype.name());
+    }
+    key
+}
+
+/// What the definition answers, unrounded, with its slack.
+fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, String> {
+    let op = ops::find(&question.op).ok_or_else(|| format!("no op {}", question.op))?;
+    let checked = question::check(question, op).map_err(|r| r.to_string())?;
+    let inputs = Inputs::of(question.tensors.iter().map(|(n, t)| (n.as_str(), t)));
+    let values = op.define(&checked, &inputs).map_err(|r| r.to_string())?;
+    let sums = ops::Sums {
+        tensor: tolerance.accumulate == Accumulate::Tensor,
+        linear: tolerance.linear_sum,
+    };
+    let asked =
+        ops::Asked { question: &checked, inputs: &inputs, tensors: &question.tensors, sums };
+    let slacks = op.slack(&asked, &values);
+    let mut golden = Golden::default();
+    for (((name, meta), values), slack) in checked.results().into_iter().zip(values).zip(slacks) {
+        let narrow = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect();
+        let numbers = match values {
+            Values::Real(x) => Numbers::Real(x),
+            Values::Ids(x) => Numbers::Ids(x),
+        };
+        let result = GoldenResult {
+            shape: meta.shape,
+            numbers,
+            slack: narrow(slack.slack),
+            keeps: slack.keeps.into_iter().map(|(k, x)| (k.to_owned(), narrow(x))).collect(),
+            absolute: Vec::new(),
+            decided: Vec::new(),
+        };
+        golden.results.insert(name.to_owned(), result);
+    }
+    Ok(golden)
+}
+
+/// The rounded golden, or with a fault in every element.
+fn rounded(ruler: &Ruler, fault: Option<Fault>) -> Tensor {
+    let element = |i: usize| fault.map_or(ruler.want[i], |f| f.plant(ruler, i));
+    let values: Vec<f64> = (0..ruler.len()).map(element).collect();
+    match ruler.meta.dtype {
+        // Ids have another sign too; -0 is shown as 1.
+        DType::I32 => {
+            let id = |x: &f64| if fault.is_some() && *x == 0.0 { 1 } else { *x as i32 };
+            Tensor::from_i32(&ruler.meta.shape, &values.iter().map(id).collect::<Vec<_>>())
+        }
+        dtype => Tensor::from_f64(dtype, &ruler.meta.shape, &values),
+    }
+}
+
+type Results = std::collections::BTreeMap<String, Tensor>;
+
+/// The oracle's wrong answer, rounded; results that it does not name are the golden's.
+fn wrong(golden: &Golden, rulers: &[Ruler], name: &str) -> Result<Results, String> {
+    let wrong = golden.wrong.get(name).ok_or_else(|| format!("no wrong.{name} in the golden"))?;
+    let mut results = Results::new();
+    for ruler in rulers {
+        let (dtype, shape) = (ruler.meta.dtype, &ruler.meta.shape);
+        let tensor = match wrong.get(&ruler.name) {
+            Some(Numbers::Real(x)) if x.len() == ruler.len() => Tensor::from_f64(dtype, shape, x),
+            Some(Numbers::Ids(x)) if x.len() == ruler.len() => Tensor::from_i32(shape, x),
+            Some(x) => return Err(format!("wrong.{name}.{}: {} elements", ruler.name, x.len())),
+            None if dtype == DType::I32 => {
+                let ids: Vec<i32> = ruler.want.iter().map(|&x| x as i32).collect();
+                Tensor::from_i32(shape, &ids)
+            }
+            None => Tensor::from_f64(dtype, shape, &ruler.want),
+        };
+        results.insert(ruler.name.clone(), tensor);
+    }
+    Ok(results)
+}

@@ -1,0 +1,99 @@
+//! A question about one op, and what its definition says of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use goldgate_engine::ops::{self, Question};
+use goldgate_tensor::shape::Meta;
+use goldgate_tensor::{DType, Refusal, Tensor};
+use goldgate_wire::Call;
+use goldgate_wire::call::Op;
+use goldgate_wire::hello::OpNeeds;
+use serde_json::{Map, Value};
+
+use crate::kinds::op::case::Case;
+
+/// A question about one op, with its operands filled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpQuestion {
+    /// The op.
+    pub op: String,
+    /// The activation type.
+    pub dtype: DType,
+    /// Attributes.
+    pub attributes: Map<String, Value>,
+    /// Operands by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Result → operand whose memory it shares.
+    pub alias: BTreeMap<String, String>,
+}
+
+impl OpQuestion {
+    /// The question of a case, with operands by `fill`.
+    pub fn of(case: &Case, fill: impl Fn(&crate::fill::Input) -> Tensor) -> OpQuestion {
+        let ask = &case.ask;
+        OpQuestion {
+            op: ask.op.clone(),
+            dtype: ask.dtype,
+            attributes: ask.attributes.clone(),
+            tensors: ask.operands.iter().map(|i| (i.name.clone(), fill(i))).collect(),
+            alias: ask.alias.clone(),
+        }
+    }
+
+    /// The stored type of the operand that is a weight by the op's signature.
+    pub fn weight(&self) -> Option<DType> {
+        let signature = goldgate_engine::ops::find(&self.op)?.signature();
+        self.tensors.get(signature.weight()?.name).map(|t| t.meta.dtype)
+    }
+
+    /// The question as a call of the wire, with a copy of its operands.
+    pub fn call(&self, limit: Duration) -> Op {
+        let OpQuestion { op, dtype, attributes, tensors, alias } = self.clone();
+        Op { op, dtype, attributes, tensors, alias, timeout_s: Some(limit.as_secs_f64()) }
+    }
+
+    /// The JSON of the question, without its id.
+    pub fn json(&self, limit: Duration) -> Value {
+        let OpQuestion { op, dtype, attributes, alias, .. } = self;
+        let bare = OpQuestion {
+            op: op.clone(),
+            dtype: *dtype,
+            attributes: attributes.clone(),
+            tensors: BTreeMap::new(),
+            alias: alias.clone(),
+        };
+        bare.call(limit).question().0
+    }
+
+    /// Bytes of all results of a correct answer; 0 where it is a refusal.
+    pub fn answer_bytes(&self) -> u64 {
+        let checked = goldgate_engine::ops::find(&self.op).map(|op| check(self, op));
+        let results = checked.and_then(Result::ok).map(|checked| checked.results());
+        let bytes = |(_, meta): (&str, Meta)| meta.bytes().unwrap_or(usize::MAX) as u64;
+        results.into_iter().flatten().map(bytes).fold(0, u64::saturating_add)
+    }
+}
+
+impl<'q> From<&'q OpQuestion> for OpNeeds<'q> {
+    fn from(question: &'q OpQuestion) -> OpNeeds<'q> {
+        OpNeeds { op: &question.op, dtype: question.dtype, weight: question.weight() }
+    }
+}
+
+/// Results by the op's definition; `None` where the engine has no such op.
+///
+/// # Errors
+/// A malformed question.
+pub fn define(question: &OpQuestion) -> Option<Result<BTreeMap<String, Tensor>, Refusal>> {
+    let OpQuestion { op, dtype, attributes, tensors, .. } = question;
+    Some(ops::evaluate(ops::find(op)?, *dtype, attributes, tensors))
+}
+
+/// Holds a question against the op's signature and rules.
+///
+/// # Errors
+/// What is malformed.
+pub fn check(question: &OpQuestion, op: &dyn ops::Op) -> Result<Question, Refusal> {
+    Question::of_tensors(op, question.dtype, &question.attributes, &question.tensors)
+}

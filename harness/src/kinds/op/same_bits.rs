@@ -1,0 +1,152 @@
+//! The same bits: asked again, in chunks, and with its rows in another order.
+
+use std::collections::BTreeMap;
+
+use goldgate_tensor::Tensor;
+use serde_json::Value;
+
+use crate::kinds::op::case::SameBits;
+use crate::kinds::op::question::OpQuestion;
+use crate::kinds::op::{self, Question};
+use crate::line::{Caller, FailKind, Reply, Stopped};
+
+type Results = BTreeMap<String, Tensor>;
+
+/// Where another way of asking the same question gave other bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differs {
+    /// Nondeterministic, or bits that depend on what surrounds a row.
+    pub kind: FailKind,
+    /// Which way, which result, which row.
+    pub message: String,
+}
+
+/// Asks an answered question again, in every way that it says, until one differs from `whole`.
+///
+/// # Errors
+/// A subject that does not answer what it answered before.
+pub fn ask(
+    question: &Question,
+    whole: &Results,
+    to: &mut Caller<'_>,
+) -> Result<Option<Differs>, Stopped> {
+    for time in 2..=question.repeat {
+        let again = answer(&question.op, to)?;
+        if again != *whole {
+            let what = first_difference(whole, &again);
+            let message = format!("other bits when asked for the {time}. time: {what}");
+            return Ok(Some(Differs { kind: FailKind::Nondeterministic, message }));
+        }
+    }
+    let Some(same) = &question.same_bits else { return Ok(None) };
+    let rows = same.cut.iter().find_map(|name| rows_of(question.op.tensors.get(name)?));
+    let Some(rows) = rows else { return Ok(None) };
+    let differs = |how: &str, what: String| {
+        let message = format!("other bits {how}: {what}");
+        Ok(Some(Differs { kind: FailKind::Bits, message }))
+    };
+    for &size in same.chunks.iter().filter(|&&size| size > 0 && size < rows) {
+        let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for begin in (0..rows).step_by(size) {
+            let part = chunk(&question.op, same, begin..rows.min(begin + size));
+            let results = answer(&part, to)?;
+            for name in &same.results {
+                let bytes = results.get(name).map_or(&[][..], |t| &t.bytes);
+                joined.entry(name.clone()).or_default().extend_from_slice(bytes);
+            }
+        }
+        if let Some(what) = unequal(same, whole, &joined) {
+            return differs(&format!("in chunks of {size} rows"), what);
+        }
+    }
+    if same.moved && rows > 1 {
+        let results = answer(&reversed(&question.op, same), to)?;
+        let back = same
+            .results
+            .iter()
+            .filter_map(|name| Some((name.clone(), reverse(results.get(name)?).bytes)));
+        if let Some(what) = unequal(same, whole, &back.collect()) {
+            return differs("with its rows in reverse order", what);
+        }
+    }
+    Ok(None)
+}
+
+/// The results of a question that was answered before.
+fn answer(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Results, Stopped> {
+    match op::put(question, to)? {
+        Reply::Ok(answered) => Ok(answered.tensors),
+        Reply::Refused(refused, _) => {
+            let message = format!("refused when asked in another way: {}", refused.message);
+            Err(to.malformed(FailKind::WrongRefusal, message))
+        }
+    }
+}
+
+fn rows_of(tensor: &Tensor) -> Option<usize> {
+    tensor.meta.shape.first().copied()
+}
+
+/// The question about some of the rows.
+fn chunk(question: &OpQuestion, same: &SameBits, rows: std::ops::Range<usize>) -> OpQuestion {
+    let mut part = question.clone();
+    for name in &same.cut {
+        if let Some(tensor) = part.tensors.get_mut(name) {
+            let width = row_bytes(tensor);
+            tensor.bytes = tensor.bytes[rows.start * width..rows.end * width].to_vec();
+            tensor.meta.shape[0] = rows.len();
+        }
+    }
+    if let Some(attribute) = &same.advance {
+        let base = part.attributes.get(attribute).and_then(Value::as_i64).unwrap_or(0);
+        // Row counts are far below 2^63.
+        part.attributes.insert(attribute.clone(), Value::from(base + rows.start as i64));
+    }
+    part
+}
+
+fn reversed(question: &OpQuestion, same: &SameBits) -> OpQuestion {
+    let mut moved = question.clone();
+    for name in &same.cut {
+        if let Some(tensor) = moved.tensors.get_mut(name) {
+            *tensor = reverse(tensor);
+        }
+    }
+    moved
+}
+
+fn row_bytes(tensor: &Tensor) -> usize {
+    tensor.bytes.len() / rows_of(tensor).unwrap_or(1).max(1)
+}
+
+fn reverse(tensor: &Tensor) -> Tensor {
+    let width = row_bytes(tensor).max(1);
+    let bytes = tensor.bytes.chunks(width).rev().flatten().copied().collect();
+    Tensor { meta: tensor.meta.clone(), bytes }
+}
+
+/// Where the joined bytes differ from the whole answer.
+fn unequal(
+    same: &SameBits,
+    whole: &BTreeMap<String, Tensor>,
+    joined: &BTreeMap<String, Vec<u8>>,
+) -> Option<String> {
+    same.results.iter().find_map(|name| {
+        let (want, got) = (whole.get(name)?, joined.get(name).map_or(&[][..], |b| b));
+        if want.bytes == got {
+            return None;
+        }
+        let at = want.bytes.iter().zip(got).position(|(a, b)| a != b);
+        let row = at.unwrap_or(got.len().min(want.bytes.len())) / row_bytes(want).max(1);
+        Some(format!("{name}, first in row {row}"))
+    })
+}
+
+fn first_difference(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> String {
+    let differs = |(name, tensor): (&String, &Tensor)| {
+        let other = b.get(name)?;
+        let at = tensor.bytes.iter().zip(&other.bytes).position(|(x, y)| x != y)?;
+        Some(format!("{name}, first in element {}", at / tensor.meta.dtype.bytes()))
+    };
+    a.iter().find_map(differs).unwrap_or_else(|| "another set of results".to_owned())
+}

@@ -1,0 +1,201 @@
+//! The kind *tokenizer*: texts, their ids, and the way back, asked of a subject over the wire.
+
+pub mod case;
+pub mod edit;
+pub mod judge;
+pub mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use case::TokenCase;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goldgate_tensor::Tensor;
+use serde_json::json;
+
+use crate::kinds::mutant::Mutant;
+use crate::kinds::tokens::edit as mutants;
+use crate::kinds::tokens::judge::{Answer, judge, self_check};
+use crate::kinds::{Goldens, Kind, Plant, Twist, Withheld};
+use crate::line::caller::Tensors;
+use crate::line::{
+    BrokenKind, Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom,
+};
+use crate::subject::text::bytes;
+
+/// How long one text may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokenizer;
+
+/// Texts to be encoded, and ids to be decoded.
+///
+/// The ids are those that the texts should become, not those that the subject made of them, so
+/// that one fault does not count twice. It is the one answer that a question holds.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    /// The file of the form.
+    pub path: PathBuf,
+    /// Whether special tokens are added.
+    pub add_special: bool,
+    /// Whether special tokens in a text are taken as such.
+    pub parse_special: bool,
+    /// The bytes of each text.
+    pub texts: Vec<Vec<u8>>,
+    /// The ids that are decoded, one list per text.
+    pub ids: Vec<Vec<i32>>,
+    /// Whether a stream is asked one token at a time, each by itself, as a planted fault has it.
+    pub token_by_token: bool,
+    /// What holds an edited vocabulary on disk, where the question is about one.
+    pub folder: Option<std::sync::Arc<tempfile::TempDir>>,
+}
+
+impl Texts {
+    /// The texts of a case, asked of the file at `path`.
+    pub fn of(case: &TokenCase, path: PathBuf) -> Texts {
+        let (add_special, parse_special) = case.special.flags();
+        Texts {
+            path,
+            add_special,
+            parse_special,
+            texts: case.vectors.iter().map(|v| v.bytes.clone()).collect(),
+            ids: case.vectors.iter().map(|v| v.ids.iter().map(|id| *id as i32).collect()).collect(),
+            token_by_token: false,
+            folder: None,
+        }
+    }
+}
+
+impl Kind for Tokenizer {
+    type Case = TokenCase;
+    type Question = Texts;
+    type Golden = ();
+    type Got = Vec<Answer>;
+
+    fn head(&self, case: &TokenCase) -> Head {
+        Head {
+            name: case.full_name(),
+            kind: "tokenizer",
+            sort: Sort::Case,
+            gate: case.gate,
+            stem: case.stem.clone(),
+            case: case.name.clone(),
+            variant: case.variant.clone(),
+            why: case.why.clone(),
+            source: case.source.clone(),
+            place: Some(case.place.clone()),
+            family: Family::Exact,
+            dtype: None,
+            golden: Some(format!("written {}::{}", case.stem, case.name)),
+            definition: false,
+            slow: false,
+            // Text is read without a device: a card has nothing to add to the CPU.
+            on: On::AllBut("cuda"),
+            group: None,
+        }
+    }
+
+    fn golden(&self, _: &TokenCase, _: &dyn Goldens) -> Result<(), Withheld> {
+        Ok(())
+    }
+
+    fn self_check(&self, case: &TokenCase, (): &()) -> Result<(u32, u32), String> {
+        self_check(case)
+    }
+
+    fn question(&self, case: &TokenCase, (): &(), from: &dyn Goldens) -> Result<Texts, Withheld> {
+        let file = from.folder().join(&case.path);
+        if !file.is_file() {
+            let message = format!("{}, which is shipped, is not below golden/", case.path);
+            return Err(Withheld::Broken(BrokenKind::FileMissing, message));
+        }
+        Ok(Texts::of(case, file.canonicalize().unwrap_or(file)))
+    }
+
+    fn ask(&self, question: &Texts, to: &mut Caller<'_>) -> Result<Vec<Answer>, Stopped> {
+        to.set_limit(LIMIT);
+        let path = question.path.display().to_string();
+        let mut answers = Vec::with_capacity(question.texts.len());
+        for (text, ids) in question.texts.iter().zip(&question.ids) {
+            let ask = json!({
+                "call": "tokenize", "path": path, "add_special": question.add_special,
+                "parse_special": question.parse_special,
+            });
+            let text = Tensors::from([("text".to_owned(), bytes(text.clone()))]);
+            let encoded = numbers(&to.call(&ask, &text)?.take("ids")?);
+            let ids = Tensors::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))]);
+            let mut ask = json!({"call": "detokenize", "path": path, "skip_special": false});
+            let text = to.call(&ask, &ids)?.take("text")?.bytes;
+            let stream = match question.token_by_token {
+                true => one_by_one(&ask, &ids["ids"], to)?,
+                false => {
+                    ask["stream"] = true.into();
+                    let mut parts = to.call(&ask, &ids)?;
+                    (parts.take("text")?.bytes, numbers(&parts.take("ends")?))
+                }
+            };
+            answers.push(Answer { ids: encoded, text, stream });
+        }
+        Ok(answers)
+    }
+
+    fn judge(&self, case: &TokenCase, (): &(), got: &Vec<Answer>, _: &Whom) -> Judgement {
+        // A text without ids is compared too: that there are none.
+        let compared = case.vectors.iter().map(|v| v.ids.len().max(1) as u64).sum();
+        let Some(difference) = judge(case, got) else {
+            return Judgement { compared, ..Judgement::of(Verdict::Pass) };
+        };
+        let (at, total, differ) = (difference.at + 1, case.vectors.len(), difference.of);
+        let text = format!("{at} of {total} in the list; {differ} differ");
+        let mut judgement = Judgement::fail(FailKind::Bits, difference.message);
+        judgement.compared = compared;
+        judgement.detail = vec![("text", text), ("diff", difference.diff)];
+        judgement
+    }
+
+    fn detail(&self, case: &TokenCase, _: Option<&()>) -> Vec<(&'static str, String)> {
+        vec![("form", case.path.clone())]
+    }
+
+    fn plant(
+        &self,
+        case: &TokenCase,
+        (): &(),
+        mutant: &Mutant,
+        from: &dyn Goldens,
+    ) -> Result<Plant<Texts, Vec<Answer>>, String> {
+        let edit = mutant.ask.as_ref().and_then(|ask| ask.tokens.as_ref());
+        let edit = edit.ok_or("it is no edit of a text")?;
+        let question = self.question(case, &(), from).map_err(Withheld::message)?;
+        let question = mutants::edited(edit, question)?;
+        let twist: Option<Twist<Vec<Answer>>> = edit.back.map(|back| {
+            let twist: Twist<Vec<Answer>> = Box::new(move |got| mutants::returned(back, got));
+            twist
+        });
+        Ok(Plant::Asked(question, twist))
+    }
+}
+
+/// A stream of tokens that are decoded each by itself, U+FFFD for what is no text alone.
+fn one_by_one(
+    ask: &serde_json::Value,
+    ids: &Tensor,
+    to: &mut Caller<'_>,
+) -> Result<(Vec<u8>, Vec<i64>), Stopped> {
+    let (mut text, mut ends) = (Vec::new(), Vec::new());
+    for id in ids.to_i32() {
+        let one = Tensors::from([("ids".to_owned(), Tensor::from_i32(&[1], &[id]))]);
+        let piece = to.call(ask, &one)?.take("text")?.bytes;
+        text.extend(String::from_utf8_lossy(&piece).into_owned().into_bytes());
+        ends.push(i64::try_from(text.len()).unwrap_or(i64::MAX));
+    }
+    Ok((text, ends))
+}
+
+fn numbers(tensor: &Tensor) -> Vec<i64> {
+    tensor.to_f64().into_iter().map(|x| x as i64).collect()
+}

@@ -1,0 +1,60 @@
+//! Days, as known failures end and witnesses answer on them.
+
+/// A day of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day {
+    /// Year, month, day.
+    ymd: (i64, u8, u8),
+}
+
+impl Day {
+    /// Reads `2026-11-20`.
+    pub fn parse(text: &str) -> Option<Day> {
+        let mut parts = text.split('-');
+        let (y, m, d) = (parts.next()?, parts.next()?, parts.next()?);
+        let form = y.len() == 4 && m.len() == 2 && d.len() == 2 && parts.next().is_none();
+        let (y, m, d) = (y.parse::<i64>().ok()?, m.parse::<u8>().ok()?, d.parse::<u8>().ok()?);
+        let leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+        let days = match m {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => 0,
+        };
+        (form && (1..=days).contains(&d)).then_some(Day { ymd: (y, m, d) })
+    }
+
+    /// Days since the first of March of the year 0 (civil calendar).
+    pub fn number(self) -> i64 {
+        let (y, m, d) = self.ymd;
+        let y = if m <= 2 { y - 1 } else { y };
+        let month = (i64::from(m) + 9) % 12;
+        y * 365 + y.div_euclid(4) - y.div_euclid(100)
+            + y.div_euclid(400)
+            + (month * 306 + 5) / 10
+            + i64::from(d)
+            - 1
+    }
+
+    /// The day of a count of seconds since 1970.
+    pub fn of_seconds(seconds: u64) -> Day {
+        let mut left = (seconds / 86_400) as i64 + 719_468;
+        let era = left.div_euclid(146_097);
+        left -= era * 146_097;
+        let year = (left - left / 1460 + left / 36_524 - left / 146_096) / 365;
+        let of_year = left - (365 * year + year / 4 - year / 100);
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5 + 1;
+        let m = if month < 10 { month + 3 } else { month - 9 };
+        let y = year + era * 400 + i64::from(m <= 2);
+        Day { ymd: (y, m as u8, day as u8) }
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (y, m, d) = self.ymd;
+        write!(f, "{y:04}-{m:02}-{d:02}")
+    }
+}

@@ -1,0 +1,169 @@
+//! Mutants: each listed fault is planted, and the case that must notice it is judged.
+//!
+//! `ask`: a worker on the CPU is asked another question. `wrong`: the oracle's wrong answer is
+//! stored with the golden. `kernel`: a worker compiles one changed line. Only the last needs a
+//! device.
+
+pub mod kernel;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::kinds::mutant::Mutant;
+use crate::kinds::{Goldens, Trial};
+use crate::line::caller::Kept;
+use crate::line::{Caller, Fate, Planted, Sort, Whom};
+use crate::spec::Specs;
+use crate::subject::{Launch, Slot, SubjectSpec};
+
+/// Every mutant of the specs with the op that it belongs to.
+pub fn listed(specs: &Specs) -> impl Iterator<Item = (&str, &Mutant)> {
+    specs.mutants.iter().flat_map(|f| f.list.iter().map(|m| (f.mutants.value.as_str(), m)))
+}
+
+/// The trials of the case that must notice a mutant: every variant or form of it.
+pub fn trials_of<'t>(
+    trials: &'t [Arc<dyn Trial>],
+    stem: &'t str,
+    mutant: &'t Mutant,
+) -> impl Iterator<Item = &'t Arc<dyn Trial>> {
+    let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
+    trials.iter().filter(move |trial| {
+        let head = trial.head();
+        head.sort == Sort::Case && head.stem == stem && head.case == name
+    })
+}
+
+/// How mutants are planted.
+pub struct Planting<'p> {
+    /// The specs whose mutants they are.
+    pub specs: &'p Specs,
+    /// Every trial of the specs.
+    pub trials: &'p [Arc<dyn Trial>],
+    /// Where goldens come from.
+    pub goldens: &'p dyn Goldens,
+    /// Our own program.
+    pub program: &'p Path,
+    /// A folder for questions by file, and for changed kernels.
+    pub scratch: &'p Path,
+    /// How many workers plant at once.
+    pub jobs: usize,
+    /// A limit in place of the cases' own.
+    pub timeout: Option<Duration>,
+    /// Set from outside to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Plants the `ask` and `wrong` mutants that pass: questions are put to workers of our engine on
+/// the CPU, as any question is; what the oracle answered is only judged.
+pub fn plant(
+    planting: &Planting<'_>,
+    mut selects: impl FnMut(&str, &Mutant) -> bool,
+) -> Vec<Planted> {
+    let mutants: Vec<(&str, &Mutant)> = listed(planting.specs)
+        .filter(|(op, mutant)| mutant.kernel.is_none() && selects(op, mutant))
+        .collect();
+    let fates = Mutex::new(vec![None; mutants.len()]);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..planting.jobs.clamp(1, mutants.len().max(1)) {
+            scope.spawn(|| {
+                let mut worker = OnCpu { planting, slot: None, kept: Kept::default() };
+                loop {
+                    let at = next.fetch_add(1, Ordering::SeqCst);
+                    let Some((op, mutant)) = mutants.get(at) else { return };
+                    let fate = worker.fate(op, mutant);
+                    if let Ok(mut fates) = fates.lock() {
+                        fates[at] = Some(fate);
+                    }
+                }
+            });
+        }
+    });
+    let fates = fates.into_inner().unwrap_or_default();
+    let lost = || Fate::NotRun { why: "nobody planted it".to_owned() };
+    let pairs = mutants.into_iter().zip(fates);
+    pairs
+        .map(|((op, mutant), fate)| told(op, mutant, "harness", fate.unwrap_or_else(lost)))
+        .collect()
+}
+
+/// A worker on the CPU, started when the first mutant needs one.
+struct OnCpu<'p> {
+    planting: &'p Planting<'p>,
+    slot: Option<Slot>,
+    kept: Kept,
+}
+
+impl OnCpu<'_> {
+    fn fate(&mut self, stem: &str, mutant: &Mutant) -> Fate {
+        if let Some(reason) = &mutant.equivalent {
+            return Fate::Equivalent { reason: reason.clone() };
+        }
+        let (trials, goldens) = (self.planting.trials, self.planting.goldens);
+        fate_of(trials_of(trials, stem, mutant), |trial| {
+            if self.planting.stop.load(Ordering::SeqCst) {
+                return Fate::NotRun { why: "the run was stopped".to_owned() };
+            }
+            let ready = match trial.plant(goldens, mutant) {
+                Ok(ready) => ready,
+                Err(fate) => return fate,
+            };
+            if let Err(why) = self.start() {
+                return Fate::NotRun { why };
+            }
+            let Some(slot) = &mut self.slot else {
+                return Fate::NotRun { why: "no worker".to_owned() };
+            };
+            let mut caller =
+                Caller::new(slot, &mut self.kept, self.planting.scratch, self.planting.timeout);
+            let judgement = ready.ask(&mut caller, &Whom::Cpu);
+            trial.fate(mutant, &judgement)
+        })
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        if self.slot.is_none() {
+            let cpu = SubjectSpec::parse("cpu").map_err(|e| e.to_string())?;
+            let (program, scratch) = (self.planting.program, self.planting.scratch);
+            let launch = Launch {
+                stop: Some(Arc::clone(&self.planting.stop)),
+                ..Launch::new(program.to_path_buf(), cpu, scratch.to_path_buf())
+            };
+            self.slot = Some(Slot::open(launch).map_err(|absent| absent.message)?);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {
+    Planted {
+        op: op.to_owned(),
+        id: mutant.id.value.clone(),
+        fault: mutant.fault.clone(),
+        subject: subject.to_owned(),
+        case: mutant.killed_by.as_ref().map(|k| k.value.clone()).unwrap_or_default(),
+        fate,
+    }
+}
+
+/// The first variant that notices decides; one that cannot be judged counts only where none can.
+pub(crate) fn fate_of<'t>(
+    trials: impl Iterator<Item = &'t Arc<dyn Trial>>,
+    mut try_on: impl FnMut(&dyn Trial) -> Fate,
+) -> Fate {
+    let mut best = Fate::NotRun { why: "its case is not there".to_owned() };
+    for trial in trials {
+        match try_on(&**trial) {
+            killed @ Fate::Killed { .. } => return killed,
+            survived @ Fate::Survived { .. } => best = survived,
+            other if matches!(best, Fate::NotRun { .. }) => best = other,
+            _ => {}
+        }
+    }
+    best
+}

@@ -1,0 +1,368 @@
+//! A session: what `goldgate run` and `cargo test` share, from folders to gates.
+
+pub mod documents;
+pub mod exit;
+pub mod failure;
+pub mod folders;
+
+pub use failure::Failure;
+pub use folders::Folders;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+
+use crate::gate::{State, Weighed};
+use crate::kinds::Trial;
+use crate::line::{Day, Fate, Planted, Row, Sort, Verdict};
+use crate::mutants::{self, Planting};
+use crate::report::document::{SLOW, Shard};
+use crate::report::provenance::folder_hash;
+use crate::report::publish::publish;
+use crate::report::summary::conclude;
+use crate::report::{Provenance, Report, Selection, record};
+use crate::run::{self, Options, Plan, RERUNS, Stored, known};
+use crate::session::documents::Untrue;
+use crate::session::exit::{Happened, Signal};
+use crate::session::folders::selects;
+use crate::spec::Specs;
+use crate::store::Store;
+use crate::subject::{How, SubjectSpec};
+use crate::trials;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Whole names, globs, parts of names.
+    pub filters: Vec<String>,
+    /// Gates; what they ask includes slow cases.
+    pub gates: Vec<u8>,
+    /// Subjects as written; none: `cpu` and `cuda:0`.
+    pub on: Vec<String>,
+    /// Labels that must be there.
+    pub require: Vec<String>,
+    /// Where specs and goldens are.
+    pub folders: Folders,
+    /// Where the report goes.
+    pub reports: Option<PathBuf>,
+    /// Warm CPU workers.
+    pub jobs: usize,
+    /// Shard I of N, from 1.
+    pub shard: Option<(u64, u64)>,
+    /// A limit in place of the cases' own.
+    pub timeout: Option<Duration>,
+    /// Whether slow cases are asked too.
+    pub slow: bool,
+    /// Whether kernel mutants are planted too.
+    pub kernel_mutants: bool,
+    /// Whether the first failure ends the run.
+    pub fail_fast: bool,
+    /// Nothing but benches.
+    pub benches_alone: bool,
+    /// Our own program.
+    pub program: PathBuf,
+}
+
+/// Specs read, trials planned, nothing asked yet.
+pub struct Session {
+    /// The specs.
+    pub specs: Specs,
+    /// The goldens.
+    pub store: Store,
+    /// What will be asked.
+    pub plan: Plan,
+    /// How many trials were selected before sharding.
+    pub selected: usize,
+    /// Every trial of the specs, whatever was selected: mutants are planted in them.
+    trials: Vec<Arc<dyn Trial>>,
+    request: Request,
+    selection: Selection,
+    plants: bool,
+}
+
+/// Everything that a run found out.
+#[derive(Debug)]
+pub struct Told {
+    /// The report.
+    pub report: Report,
+    /// What became of the mutants.
+    pub mutants: Vec<Planted>,
+    /// What the gates make of it.
+    pub weighed: Weighed,
+}
+
+impl Session {
+    /// Reads everything and plans.
+    ///
+    /// # Errors
+    /// Specs or a manifest that are bad, folders or subjects that are none.
+    pub fn open(request: Request) -> Result<Session, Failure> {
+        let specs = request.folders.read_all()?;
+        let store = request.folders.store()?;
+        let written = match request.on.is_empty() {
+            true => vec!["cpu".to_owned(), "cuda:0".to_owned()],
+            false => request.on.clone(),
+        };
+        let subjects: Result<Vec<SubjectSpec>, _> =
+            written.iter().map(|w| SubjectSpec::parse(w)).collect();
+        let subjects = subjects.map_err(|e| Failure::Usage(e.to_string()))?;
+        let trials = trials::all(&specs);
+        let mut plan = Plan::new(&trials, subjects);
+        plan.unmatched = run::Unmatched::among(&specs.known.known, &trials::heads(&specs));
+        // A bench takes the card for itself, so it is asked with a gate or by itself.
+        let benches = request.benches_alone || !request.gates.is_empty();
+        plan.retain(|e| benches || e.trial.head().sort != Sort::Bench);
+        let whole = plan.names().len();
+        let slow = request.slow || !request.gates.is_empty();
+        plan.retain(|e| slow || !e.trial.head().slow);
+        let mut selection = Selection {
+            filters: request.filters.clone(),
+            gates: request.gates.clone(),
+            models: request.folders.named_models()?.is_some(),
+            ..Selection::default()
+        };
+        if plan.names().len() != whole {
+            selection.left_out.push(SLOW.to_owned());
+        }
+        let gate = |g: u8| request.gates.is_empty() || request.gates.contains(&g);
+        plan.retain(|e| gate(e.trial.head().gate));
+        plan.unmatched.retain(|u| gate(u.gate()));
+        if request.benches_alone {
+            plan.unmatched.clear();
+            plan.retain(|e| e.trial.head().sort == Sort::Bench);
+        }
+        plan.retain_names(|name| selects(&request.filters, name));
+        let count = plan.names().len();
+        if let Some((i, n)) = request.shard {
+            selection.shard = Some(Shard { index: i, of: n, plan_sha256: plan.hash() });
+            plan.retain_names(|name| shard_of(name, n) == i);
+        }
+        Ok(Session {
+            specs,
+            store,
+            plan,
+            selected: count,
+            trials,
+            request,
+            selection,
+            plants: true,
+        })
+    }
+
+    /// Leaves the report folder alone: a part of the trials is no report.
+    pub fn write_no_report(&mut self) {
+        self.request.reports = None;
+        self.selection.left_out.push("trials that nobody asked for".to_owned());
+    }
+
+    /// Plants no mutants, listed or not: a part of the trials was chosen without them.
+    pub fn plant_no_mutants(&mut self) {
+        self.plants = false;
+    }
+
+    /// Runs the plan, plants the mutants, weighs the gates. Every row goes to `sink` as it comes.
+    ///
+    /// # Errors
+    /// A report that cannot be written.
+    pub fn run(&self, stop: Arc<AtomicBool>, sink: &mut dyn FnMut(&Row)) -> Result<Told, Failure> {
+        let today = today();
+        let models = self.request.folders.models_dirs()?;
+        let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
+        let entries = &self.specs.known.known;
+        let known = |row: Row, device: &str| known::apply(entries, today, row, device);
+        let options = self.options(Arc::clone(&stop))?;
+        let mut report = run::run(&self.plan, &options, &goldens, &known, sink)?;
+        let mutants = match self.plants {
+            true => self.mutants(&goldens, &stop)?,
+            false => Vec::new(),
+        };
+        if stop.load(Ordering::SeqCst) {
+            report.incomplete.get_or_insert("stopped before its end".to_owned());
+        }
+        report.faults = mutants.iter().filter_map(Planted::result).collect();
+        report.selection = self.selection.clone();
+        if !self.request.gates.is_empty() {
+            report.documents = self.documents()?;
+        }
+        let plan = trials::heads(&self.specs);
+        let weighed = conclude(&mut report, &self.specs, &plan);
+        if let Some(folder) = &self.request.reports {
+            let last = self.last_record(&report)?;
+            let last = last.as_ref().map(|(name, record)| (name.as_str(), record));
+            publish(folder, &mut report, last)?;
+        }
+        Ok(Told { report, mutants, weighed })
+    }
+
+    /// Runs a plan of benches alone: rows, no gates, no report.
+    ///
+    /// # Errors
+    /// Folders that cannot be read.
+    pub fn bench(
+        &self,
+        stop: Arc<AtomicBool>,
+        sink: &mut dyn FnMut(&Row),
+    ) -> Result<Report, Failure> {
+        let models = self.request.folders.models_dirs()?;
+        let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
+        Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
+    }
+
+    /// The record that a report is held beside: one on the same card, else the newest.
+    fn last_record(&self, report: &Report) -> Result<Option<record::Record>, Failure> {
+        let folder = self.root()?.join("reports/record");
+        let mut unread = |why: String| eprintln!("warning: no record to compare with: {why}");
+        Ok(record::last(&folder, report, &mut unread))
+    }
+
+    /// The folder that holds specs/ and docs/.
+    fn root(&self) -> Result<PathBuf, Failure> {
+        let specs = self.request.folders.specs_dir()?.canonicalize()?;
+        Ok(specs.parent().unwrap_or(&specs).to_path_buf())
+    }
+
+    /// The documents of every gate, held against what is asked of them.
+    fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
+        let root = self.root()?;
+        let mut tell = |untrue: &Untrue| eprintln!("{untrue}\n");
+        Ok(documents::all(&self.specs.gates, &root, &self.request.program, &mut tell))
+    }
+
+    /// The mutants of every selected stem.
+    fn mutants(
+        &self,
+        goldens: &Stored<'_>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Vec<Planted>, Failure> {
+        let stems: BTreeSet<&str> =
+            self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
+        let scratch = tempfile::tempdir()?;
+        let planting = Planting {
+            specs: &self.specs,
+            trials: &self.trials,
+            goldens,
+            program: &self.request.program,
+            scratch: scratch.path(),
+            jobs: self.request.jobs.max(1),
+            timeout: self.request.timeout,
+            stop: Arc::clone(stop),
+        };
+        let selected = |stem: &str| stems.contains(stem);
+        let mut planted = mutants::plant(&planting, |stem, _| selected(stem));
+        let card = self.plan.subjects.iter().find(|s| s.label == "cuda");
+        if let (true, Some(card)) = (self.request.kernel_mutants, card) {
+            planted.extend(mutants::kernel::plant(&planting, card, |stem, _| selected(stem)));
+        }
+        Ok(planted)
+    }
+
+    fn options(&self, stop: Arc<AtomicBool>) -> Result<Options, Failure> {
+        let folders = &self.request.folders;
+        let provenance = Provenance {
+            specs_sha256: folder_hash(&folders.specs_dir()?)?,
+            golden_sha256: folder_hash(&folders.golden_dir()?)?,
+            began: clock(),
+            ..Provenance::of_program(&self.request.program)
+        };
+        Ok(Options {
+            program: self.request.program.clone(),
+            reports: self.request.reports.clone(),
+            jobs: self.request.jobs,
+            timeout: self.request.timeout,
+            named: self.named(),
+            fail_fast: self.request.fail_fast,
+            overlay: None,
+            reruns: RERUNS,
+            provenance,
+            clock,
+            stop,
+        })
+    }
+
+    /// Labels of the subjects that the command line names.
+    fn named(&self) -> Vec<String> {
+        let on = self.plan.subjects.iter().filter(|s| s.how != How::Harness);
+        let on = on.filter(|_| !self.request.on.is_empty()).map(|s| s.label.clone());
+        on.chain(self.request.require.iter().cloned()).collect()
+    }
+
+    /// Subjects that were named and never answered hello, and why.
+    pub fn missing(&self, report: &Report) -> Vec<(String, String)> {
+        let heard = |label: &String| report.provenance.subjects.contains_key(label);
+        let why = |label: String| {
+            let absent = report.absent.get(&label).cloned();
+            let nobody = || "nobody was asked under this label".to_owned();
+            (label, absent.unwrap_or_else(nobody))
+        };
+        let mut named = self.named();
+        named.sort();
+        named.dedup();
+        let stopped = report.incomplete.is_some() && report.absent.is_empty();
+        named.into_iter().filter(|label| !stopped && !heard(label)).map(why).collect()
+    }
+
+    /// What happened, for the exit code.
+    pub fn happened(&self, told: &Told, signal: Option<Signal>) -> Happened {
+        let rows = &told.report.rows;
+        let unrun = |row: &Row| matches!(row.verdict, Verdict::NotRun { .. });
+        let survived = |mutant: &Planted| matches!(mutant.fate, Fate::Survived { .. });
+        Happened {
+            invalid: !told.weighed.invalid.is_empty(),
+            absent: !self.missing(&told.report).is_empty(),
+            signal,
+            red: rows.iter().any(Row::is_red),
+            survived: told.mutants.iter().any(survived),
+            silent: !rows.is_empty() && rows.iter().all(unrun),
+            unmet: self.unmet(told),
+        }
+    }
+
+    /// Whether a gate that was asked for is not MET on a subject that was asked. A subject that
+    /// was not named and is not there does not count; a foreign one has no gate, so none is met.
+    fn unmet(&self, told: &Told) -> bool {
+        let named = self.named();
+        let counts = |s: &&SubjectSpec| {
+            named.contains(&s.label) || !told.report.absent.contains_key(&s.label)
+        };
+        let asked: Vec<&SubjectSpec> = self.plan.subjects.iter().filter(counts).collect();
+        let gates = told.weighed.gates.iter();
+        gates.filter(|gate| self.request.gates.contains(&gate.gate)).any(|gate| {
+            let met = |label: &str| {
+                let state = gate.subjects.get(label);
+                state.is_some_and(|state| matches!(state, State::Met | State::NotAsked))
+            };
+            let ours = |label: &&str| gate.subjects.contains_key(*label);
+            let own = ["harness", "repository"].into_iter().filter(ours);
+            let subjects = asked.iter().filter(|s| s.how != How::Harness).map(|s| &*s.label);
+            subjects.chain(own).any(|label| !met(label))
+        })
+    }
+}
+
+/// The shard of a trial, from 1: by its name without the subject.
+pub fn shard_of(name: &str, shards: u64) -> u64 {
+    let base = name.rsplit_once("::").map_or(name, |(base, _)| base);
+    let digest = Sha256::digest(base.as_bytes());
+    let first = digest.first_chunk::<8>().copied().unwrap_or_default();
+    1 + u64::from_be_bytes(first) % shards.max(1)
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn today() -> Day {
+    Day::of_seconds(seconds())
+}
+
+/// The time by the wall clock, UTC, RFC 3339.
+pub fn clock() -> String {
+    let now = seconds();
+    let of_day = now % 86_400;
+    let (h, m, s) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{}T{h:02}:{m:02}:{s:02}Z", Day::of_seconds(now))
+}

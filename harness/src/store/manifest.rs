@@ -1,0 +1,211 @@
+//! `golden/MANIFEST.json`: size and SHA-256 of every golden, one line a file, sorted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use goldgate_wire::json;
+use serde_json::Value;
+
+use crate::yaml::Problem;
+
+/// The manifest's name below golden/.
+pub const NAME: &str = "MANIFEST.json";
+
+/// Rooms whose files nobody answers: models, vocabularies and texts that goldens are made with.
+pub const GIVEN: [&str; 2] = ["models", "tokenizers"];
+
+/// Whether a path below golden/ lies in one of them.
+pub fn is_given(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(room, _)| GIVEN.contains(&room))
+}
+
+/// What the manifest says of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256, lower-case hex.
+    pub sha256: String,
+}
+
+/// Path below golden/ → entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest(pub BTreeMap<String, Entry>);
+
+impl Manifest {
+    /// Reads the manifest of a golden folder; an absent one is empty.
+    ///
+    /// # Errors
+    /// `MANIFEST_DUP`, `MANIFEST_FORM`, or `IO`.
+    pub fn read(root: &Path) -> Result<Manifest, Vec<Problem>> {
+        match fs::read_to_string(root.join(NAME)) {
+            Ok(text) => Manifest::parse(&text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
+            Err(e) => Err(vec![Problem::of_file("IO", NAME, e.to_string(), "a readable file")]),
+        }
+    }
+
+    /// Reads the manifest's text.
+    ///
+    /// # Errors
+    /// `MANIFEST_DUP` where a path stands twice, `MANIFEST_FORM` for everything else.
+    pub fn parse(text: &str) -> Result<Manifest, Vec<Problem>> {
+        let form = |found: String, expected: &str| {
+            vec![Problem::of_file("MANIFEST_FORM", NAME, found, expected)]
+        };
+        let value = json::read(text).map_err(|e| {
+            let said = e.to_string();
+            if said.contains("stands twice") {
+                vec![Problem::of_file("MANIFEST_DUP", NAME, said, "each file once")]
+            } else {
+                form(said, "a JSON object")
+            }
+        })?;
+        if value["format"] != 1 {
+            return Err(form(value["format"].to_string(), "format 1"));
+        }
+        let Some(files) = value["files"].as_object() else {
+            return Err(form("no files".into(), "an object of files"));
+        };
+        let mut entries = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (path, entry) in files {
+            match Entry::read(path, entry) {
+                Ok(entry) => {
+                    entries.insert(path.clone(), entry);
+                }
+                Err((found, expected)) => {
+                    let mut problem = Problem::of_file("MANIFEST_FORM", NAME, found, expected);
+                    problem.field = format!("files.{path}");
+                    problems.push(problem);
+                }
+            }
+        }
+        if problems.is_empty() { Ok(Manifest(entries)) } else { Err(problems) }
+    }
+
+    /// The text of the file.
+    pub fn text(&self) -> String {
+        let line = |(path, entry): (&String, &Entry)| {
+            format!(
+                "{}: {{\"bytes\": {}, \"sha256\": \"{}\"}}",
+                Value::from(path.as_str()),
+                entry.bytes,
+                entry.sha256
+            )
+        };
+        let lines: Vec<String> = self.0.iter().map(line).collect();
+        format!("{{\n\"format\": 1,\n\"files\": {{\n{}\n}}\n}}\n", lines.join(",\n"))
+    }
+
+    /// Writes the manifest of a golden folder: beside it first, then by rename.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, root: &Path) -> io::Result<()> {
+        replace(&root.join(NAME), self.text().as_bytes())
+    }
+}
+
+impl Entry {
+    fn read(path: &str, value: &Value) -> Result<Entry, (String, String)> {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let known = path.ends_with(".safetensors") || is_given(path);
+        if !known || !path.split('/').all(plain) || path.contains('\\') {
+            return Err((path.to_owned(), "a .safetensors path or a model's below golden/".into()));
+        }
+        let sha256 = value["sha256"].as_str().unwrap_or_default();
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if sha256.len() != 64 || !sha256.bytes().all(hex) {
+            let found = format!("sha256 {}", value["sha256"]);
+            return Err((found, "64 digits of lower-case hex".into()));
+        }
+        let bytes = value["bytes"].as_u64().filter(|b| *b > 0);
+        let bytes = bytes.ok_or_else(|| {
+            (format!("bytes {}", value["bytes"]), "a whole number above 0".to_owned())
+        })?;
+        if value.as_object().is_some_and(|o| o.len() != 2) {
+            return Err((value.to_string(), "bytes and sha256, nothing else".into()));
+        }
+        Ok(Entry { bytes, sha256: sha256.to_owned() })
+    }
+}
+
+/// Writes `bytes` beside `path`, then renames: the old file or the new one, never a mix.
+///
+/// # Errors
+/// What the file system says.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    let persisted = file.persist(path).map_err(|e| e.error)?;
+    readable(&persisted)
+}
+
+#[cfg(unix)]
+fn readable(file: &fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &fs::File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> &'static str {
+        Manifest::parse(text).expect_err("must be refused")[0].code
+    }
+
+    #[test]
+    fn it_reads_what_it_writes_one_line_a_file() {
+        let entry = Entry { bytes: 7, sha256: "0a".repeat(32) };
+        let files = ["ops/b/x.safetensors", "ops/a/x y.safetensors"];
+        let manifest = Manifest(files.map(|f| (f.to_owned(), entry.clone())).into());
+        let text = manifest.text();
+        assert_eq!(Manifest::parse(&text).ok(), Some(manifest));
+        assert_eq!(text.lines().count(), 7);
+        assert!(text.find("ops/a") < text.find("ops/b"));
+    }
+
+    /// GO-04 and GO-05.
+    #[test]
+    fn a_malformed_manifest_is_refused() {
+        let hash = "0a".repeat(32);
+        let with = |path: &str, bytes: &str, sha: &str| {
+            let entry = format!(r#"{{"bytes": {bytes}, "sha256": "{sha}"}}"#);
+            format!(r#"{{"format": 1, "files": {{"{path}": {entry}}}}}"#)
+        };
+        let good = "ops/a/x.safetensors";
+        assert!(Manifest::parse(&with(good, "1", &hash)).is_ok());
+        for (path, bytes, sha) in [
+            (good, "1", &hash[1..]),
+            (good, "1", &format!("{hash}0")[..]),
+            (good, "1", &hash.to_uppercase()[..]),
+            (good, "1", "../../../etc/passwd"),
+            (good, "0", &hash[..]),
+            (good, "-1", &hash[..]),
+            (good, "1.5", &hash[..]),
+            ("../x.safetensors", "1", &hash[..]),
+            ("/x.safetensors", "1", &hash[..]),
+            ("ops/x.npy", "1", &hash[..]),
+        ] {
+            assert_eq!(code(&with(path, bytes, sha)), "MANIFEST_FORM", "{path} {bytes} {sha}");
+        }
+        let entry = format!(r#"{{"bytes": 1, "sha256": "{hash}"}}"#);
+        let twice =
+            format!(r#"{{"format": 1, "files": {{"{good}": {entry}, "{good}": {entry}}}}}"#);
+        assert_eq!(code(&twice), "MANIFEST_DUP");
+        assert_eq!(code("{"), "MANIFEST_FORM");
+        assert_eq!(code(r#"{"format": 2, "files": {}}"#), "MANIFEST_FORM");
+    }
+}

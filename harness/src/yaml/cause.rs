@@ -1,0 +1,104 @@
+//! One cause, one error: what follows from another error of the same file is left out, and what is
+//! wrong in the same way in many places is one error with a count.
+
+use crate::yaml::Problem;
+
+/// Codes that say of a whole that something in it is missing or does not fit. Where a part of that
+/// whole has an error of its own, this follows from it.
+const OF_A_WHOLE: &[&str] = &["MISSING_FIELD", "GATE_EMPTY", "EDIT", "RANGE"];
+
+/// The problems of one file in the order of its lines, each cause once.
+pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|p| (p.place.line, p.place.column));
+    let follows: Vec<bool> =
+        problems.iter().map(|p| problems.iter().any(|cause| follows(p, cause))).collect();
+    let mut kept: Vec<Problem> = Vec::new();
+    for (problem, follows) in problems.into_iter().zip(follows) {
+        if follows {
+            continue;
+        }
+        match kept.iter_mut().find(|first| same(first, &problem)) {
+            Some(first) => add(first, &problem),
+            None => kept.push(problem),
+        }
+    }
+    kept
+}
+
+/// Whether `problem` is what `cause` leads to.
+fn follows(problem: &Problem, cause: &Problem) -> bool {
+    if !OF_A_WHOLE.contains(&problem.code) || std::ptr::eq(problem, cause) {
+        return false;
+    }
+    // A key that is misspelt is unknown, and then the right one is missing.
+    let misspelt = cause.code == "UNKNOWN_FIELD"
+        && problem.code == "MISSING_FIELD"
+        && parent(&cause.field) == parent(&problem.field);
+    misspelt || is_inside(&cause.field, &problem.field)
+}
+
+/// Whether the field `part` is below the field `whole`.
+fn is_inside(part: &str, whole: &str) -> bool {
+    !whole.is_empty() && part.strip_prefix(whole).is_some_and(|rest| rest.starts_with(['.', '[']))
+}
+
+fn parent(field: &str) -> &str {
+    field.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
+/// Whether two problems are the same mistake in two places.
+fn same(a: &Problem, b: &Problem) -> bool {
+    let said = |p: &Problem| (p.code, p.found.clone(), p.expected.clone());
+    last(&a.field) == last(&b.field) && said(a) == said(b)
+}
+
+/// The last part of a dotted name, without its index.
+fn last(field: &str) -> &str {
+    let part = field.rsplit('.').next().unwrap_or_default();
+    part.split('[').next().unwrap_or_default()
+}
+
+/// Notes on the first of several equal problems where the others are.
+pub fn add(first: &mut Problem, other: &Problem) {
+    let place = (other.place.line, other.place.column);
+    if place != (first.place.line, first.place.column) && !first.again.contains(&place) {
+        first.again.push(place);
+        first.again.extend(&other.again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(code: &'static str, line: u32, field: &str, found: &str) -> Problem {
+        let mut problem = Problem::of_file(code, "ops/x.yaml", found, "y");
+        (problem.place.line, problem.place.column) = (line, 3);
+        problem.field = field.to_owned();
+        problem
+    }
+
+    fn said(problems: Vec<Problem>) -> Vec<(&'static str, u32, usize)> {
+        let one = |p: &Problem| (p.code, p.place.line, p.again.len());
+        causes(problems).iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_misspelt_key_is_one_error() {
+        let missing = problem("MISSING_FIELD", 4, "cases[0].why", "nothing");
+        let unknown = problem("UNKNOWN_FIELD", 5, "cases[0].wyh", "wyh");
+        assert_eq!(said(vec![missing.clone(), unknown.clone()]), [("UNKNOWN_FIELD", 5, 0)]);
+        let other = problem("UNKNOWN_FIELD", 9, "cases[1].wyh", "wyh");
+        assert_eq!(said(vec![missing, other]).len(), 2);
+        let whole = problem("MISSING_FIELD", 4, "cases[0]", "a mapping of 3");
+        assert_eq!(said(vec![whole, unknown]), [("UNKNOWN_FIELD", 5, 0)]);
+    }
+
+    #[test]
+    fn the_same_mistake_in_many_places_is_counted() {
+        let each = |i: u32| problem("UNKNOWN_FIELD", 4 + i, &format!("cases[{i}].wyh"), "wyh");
+        assert_eq!(said((0..30).map(each).collect()), [("UNKNOWN_FIELD", 4, 29)]);
+        let others = vec![problem("TYPE", 1, "a.slow", "yes"), problem("TYPE", 2, "b.slow", "no")];
+        assert_eq!(said(others).len(), 2);
+    }
+}

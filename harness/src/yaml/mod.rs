@@ -1,0 +1,16 @@
+//! Reading YAML: a tree that knows its places, values read from it, and every mistake noted.
+//!
+//! ```text
+//! bytes ─Source→ text ─parse→ Node ─Reader→ values, problems
+//! ```
+
+pub mod cause;
+pub mod fields;
+pub mod forms;
+pub mod near;
+pub mod place;
+pub mod problem;
+pub mod read;
+pub mod tree;
+
+pub use problem::Problem;
