@@ -116,6 +116,17 @@ fn word(body: &Value, key: &str) -> String {
 }
 
 impl Refused {
+    /// What is wrong, in a word: of a file the code, else the kind.
+    pub fn word(&self) -> &str {
+        self.file.as_ref().map_or(&self.kind, |place| &place.code)
+    }
+
+    /// Where it is wrong: of a file the field, where one is named, else the operand.
+    pub fn field(&self) -> &str {
+        let field = self.file.as_ref().map(|place| place.field.as_str());
+        field.filter(|field| !field.is_empty()).unwrap_or(&self.operand)
+    }
+
     /// The value of `refused`.
     pub fn json(&self) -> Value {
         let mut body = Body::default();
