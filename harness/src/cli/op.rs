@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
+use goldgate_wire::frame;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Exit, Failure, say, say_json};
 use crate::kinds::op;
 use crate::line::caller::Kept;
-use crate::line::{Caller, Refused, Reply};
+use crate::line::{Caller, Reply};
 use crate::spec::Problem;
 use crate::subject::pool::Slot;
 use crate::subject::{Launch, OpQuestion, SubjectSpec};
 use crate::verdict::Verdict;
-use crate::wire::frame;
 
 /// Example: goldgate op gelu --in x.safetensors --dtype f16 --out y.safetensors
 #[derive(Debug, clap::Args)]
@@ -58,12 +58,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     slot.finish();
     match reply {
         Ok(Reply::Ok(answered)) => {
-            write(&args.out, &answered.tensors)?;
+            write(&args.out, &answered.results)?;
             let shape = |(n, t): (&String, &Tensor)| (n.clone(), t.meta.to_string().into());
-            let shapes: Map<String, Value> = answered.tensors.iter().map(shape).collect();
+            let shapes: Map<String, Value> = answered.results.iter().map(shape).collect();
             match args.json {
                 true => {
-                    let observed = answered.body.get("observed").cloned().unwrap_or(json!({}));
+                    let observed = answered.observed.json();
                     say_json(&json!({"results": shapes, "observed": observed}))?;
                 }
                 false => {
@@ -74,7 +74,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::Yes)
         }
-        Ok(Reply::Refused(Refused { kind, operand, message }, _)) => {
+        Ok(Reply::Refused(refused)) => {
+            let (kind, operand, message) = (refused.word(), refused.field(), &refused.message);
             let file = args.input.display().to_string();
             let found = format!("{operand}: {message}");
             let problem =

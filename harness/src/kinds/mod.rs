@@ -11,9 +11,10 @@ pub mod tokens;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use goldgate_wire::Tensors;
+
 use crate::case::Case;
 use crate::golden::Golden;
-use crate::line::caller::Tensors;
 use crate::line::{Caller, Head, Judgement, Stopped, Whom};
 use crate::models::ModelCase;
 use crate::models::golden::ModelGolden;

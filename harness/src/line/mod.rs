@@ -12,6 +12,6 @@ pub mod judgement;
 pub mod page;
 pub mod row;
 
-pub use caller::{Answered, Caller, Exchange, Heard, Kept, Refused, Reply, Stopped, Transport};
+pub use caller::{Caller, Exchange, Heard, Kept, Reply, Stopped, Transport};
 pub use head::{Head, On, Sort};
 pub use judgement::{Judgement, Whom};

@@ -1,7 +1,9 @@
 //! Once a run the judge meets a golden subject and a broken one over the real wire.
 
+use goldgate_wire::Tensors;
+
 use crate::kinds::{Answers, Trial};
-use crate::line::caller::{Kept, Tensors};
+use crate::line::caller::Kept;
 use crate::line::{Caller, Whom};
 use crate::run::Context;
 use crate::subject::replay::Replay;

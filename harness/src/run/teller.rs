@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use goldgate_wire::Hello;
 use serde_json::Value;
 
 use crate::line::Judgement;
@@ -11,7 +12,6 @@ use crate::line::page::page;
 use crate::report::document::Writer;
 use crate::report::{Report, Row};
 use crate::run::{Known, News, Plan, RunError};
-use crate::subject::Hello;
 use crate::subject::pool::Incidents;
 use crate::verdict::{FailKind, Verdict};
 

@@ -1,18 +1,11 @@
 //! Subjects: whatever is being asked, in worker processes over the wire (docs/wire.md).
 
 mod ended;
-pub mod hello;
 pub mod launch;
 pub mod perfect;
 pub mod pool;
 pub mod replay;
-pub mod text;
 pub mod worker;
-
-/// Which slots a question names.
-pub mod want {
-    pub use goldgate_wire::globs::any as matches;
-}
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,13 +13,12 @@ use std::time::Duration;
 use goldgate_engine::Tensor;
 use goldgate_engine::dtype::DType;
 use goldgate_engine::shape::Meta;
-use goldgate_wire::Call;
 use goldgate_wire::call::Op;
+use goldgate_wire::hello::OpNeeds;
 use serde_json::{Map, Value};
 
 use crate::case::Case;
 
-pub use hello::Hello;
 pub use launch::{How, Launch, SubjectError, SubjectSpec};
 pub use pool::Slot;
 
@@ -70,24 +62,17 @@ impl OpQuestion {
         Op { op, dtype, attributes, tensors, alias, timeout_s: Some(limit.as_secs_f64()) }
     }
 
-    /// The JSON of the question, without its id.
-    pub fn json(&self, limit: Duration) -> Value {
-        let OpQuestion { op, dtype, attributes, alias, .. } = self;
-        let bare = OpQuestion {
-            op: op.clone(),
-            dtype: *dtype,
-            attributes: attributes.clone(),
-            tensors: BTreeMap::new(),
-            alias: alias.clone(),
-        };
-        bare.call(limit).question().0
-    }
-
     /// Bytes of all results of a correct answer; 0 where it is a refusal.
     pub fn answer_bytes(&self) -> u64 {
         let checked = goldgate_engine::ops::find(&self.op).map(|op| perfect::check(self, op));
         let results = checked.and_then(Result::ok).map(|checked| checked.results());
         let bytes = |(_, meta): (&str, Meta)| meta.bytes().unwrap_or(usize::MAX) as u64;
         results.into_iter().flatten().map(bytes).fold(0, u64::saturating_add)
+    }
+}
+
+impl<'q> From<&'q OpQuestion> for OpNeeds<'q> {
+    fn from(question: &'q OpQuestion) -> OpNeeds<'q> {
+        OpNeeds { op: &question.op, dtype: question.dtype, weight: question.weight() }
     }
 }

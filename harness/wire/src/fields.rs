@@ -21,6 +21,13 @@ pub enum BadField {
     Count(String),
 }
 
+impl BadField {
+    /// An answer without the tensor `name`.
+    pub fn no_tensor(name: &str) -> BadField {
+        BadField::Missing(format!("no {name} in the answer"))
+    }
+}
+
 impl From<BadField> for String {
     fn from(bad: BadField) -> String {
         bad.to_string()
@@ -204,12 +211,7 @@ pub(crate) fn may_result(
 
 /// Takes the list `name` of an answer, of `dtype`.
 pub(crate) fn result(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, BadField> {
-    may_result(tensors, name, dtype)?.ok_or_else(|| no_result(name))
-}
-
-/// A tensor that an answer must have and does not.
-pub(crate) fn no_result(name: &str) -> BadField {
-    BadField::Missing(format!("no {name} in the answer"))
+    may_result(tensors, name, dtype)?.ok_or_else(|| BadField::no_tensor(name))
 }
 
 /// The `ok` of an answer without fields.

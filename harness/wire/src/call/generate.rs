@@ -4,7 +4,7 @@ use goldgate_tensor::DType;
 use serde_json::Value;
 
 use crate::call::{BadField, BadQuestion, Call, Tensors};
-use crate::fields::{Body, Fields, i32s, may_result, no_result, operand, result, u8s};
+use crate::fields::{Body, Fields, i32s, may_result, operand, result, u8s};
 use crate::observed::Observed;
 use crate::words::Stop;
 
@@ -97,7 +97,7 @@ impl Generated {
     /// # Errors
     /// Lengths that are missing or not those of the ids of so many texts.
     pub fn texts(&self, count: usize) -> Result<Vec<Vec<i32>>, BadField> {
-        let lengths = self.lengths.as_ref().ok_or_else(|| no_result("lengths"))?;
+        let lengths = self.lengths.as_ref().ok_or_else(|| BadField::no_tensor("lengths"))?;
         let mut rest = &self.ids[..];
         let mut texts = Vec::with_capacity(lengths.len());
         for length in lengths {

@@ -6,7 +6,7 @@ use goldgate_tensor::{DType, Tensor};
 use serde_json::Value;
 
 use crate::call::{BadField, BadQuestion, Call, Tensors};
-use crate::fields::{Body, Fields, i32s, no_result, nothing, operand};
+use crate::fields::{Body, Fields, i32s, nothing, operand};
 use crate::observed::Observed;
 use crate::words::{Logits, Phase};
 
@@ -125,7 +125,7 @@ impl Extended {
     /// # Errors
     /// A tensor that is missing.
     pub fn result(&self, name: &str) -> Result<&Tensor, BadField> {
-        self.results.get(name).ok_or_else(|| no_result(name))
+        self.results.get(name).ok_or_else(|| BadField::no_tensor(name))
     }
 
     /// The load of each slot's step against the step's own definition, where it was traced so.
