@@ -5,8 +5,10 @@ use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use goldgate_wire::Call;
+use goldgate_wire::call::Hello;
 use goldgate_wire::frame::{self, Frame, FrameError, read_frame, write_frame};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kinds::op::case::Case;
 use crate::kinds::op::golden::{decode, read};
@@ -110,11 +112,14 @@ impl Oracle {
             stdout: BufReader::new(stdout),
             next: 0,
         };
-        let harness = concat!("goldgate ", env!("CARGO_PKG_VERSION"));
-        let hello = json!({
-            "call": "hello", "wire": [1], "harness": harness, "max_frame": MAX_FRAME,
-        });
-        let answer = oracle.ask(hello, BTreeMap::new())?;
+        let hello = Hello {
+            wire: vec![1],
+            harness: concat!("goldgate ", env!("CARGO_PKG_VERSION")).to_owned(),
+            scratch: None,
+            max_frame: Some(MAX_FRAME),
+        };
+        let (question, none) = hello.question();
+        let answer = oracle.ask(question, none)?;
         if let Some(message) = answer.json.pointer("/failed/message").and_then(Value::as_str) {
             let message = message.to_owned();
             return Err(OracleError::Failed { command: command.to_owned(), message });

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use goldgate_tensor::Tensor;
-use serde_json::{Value, json};
+use goldgate_wire::call::{BenchCopy, BenchOp, Limits, OpTimes};
 
 use crate::fill::fill;
 use crate::kinds::op::expand::Bench;
@@ -17,7 +16,7 @@ use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, 
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Replays of a bench; the row has their median.
-const REPLAYS: u32 = 5;
+const REPLAYS: u64 = 5;
 
 /// The bytes that are copied to measure the card's own bandwidth.
 const COPIED: u64 = 1 << 30;
@@ -29,12 +28,10 @@ pub struct Timed;
 /// What a subject measured.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// Microseconds of each replay.
-    us: Vec<f64>,
-    /// What the question cannot do without: bytes and operations.
-    cost: Value,
+    /// Of each replay, and what the question cannot do without.
+    op: OpTimes,
     /// The limits of the card, measured once a run.
-    limits: Value,
+    limits: Limits,
     against: Against,
 }
 
@@ -73,9 +70,8 @@ impl Kind for Timed {
 
     fn self_check(&self, bench: &Bench, (): &()) -> Result<(u32, u32), String> {
         let times = |us: &[f64]| Times {
-            us: us.to_vec(),
-            cost: Value::Null,
-            limits: Value::Null,
+            op: OpTimes { us: us.to_vec(), ..OpTimes::default() },
+            limits: Limits::default(),
             against: bench.against,
         };
         let passes = |us: &[f64]| self.judge(bench, &(), &times(us), &Whom::Cuda).passed();
@@ -107,18 +103,20 @@ impl Kind for Timed {
         to: &mut Caller<'_>,
     ) -> Result<Times, Stopped> {
         to.set_limit(LIMIT);
-        to.need("bench")?;
-        let limits = to.once(&json!({"call": "bench", "copy": COPIED}))?;
-        let mut ask = question.json(to.limit());
-        ask["call"] = "bench".into();
-        ask["iterations"] = REPLAYS.into();
-        let answered = to.call(&ask, &question.tensors)?;
-        let us = answered.tensors.get("us").map(Tensor::to_f64).unwrap_or_default();
-        Ok(Times { us, cost: answered.body, limits, against: *against })
+        to.need::<BenchOp>()?;
+        let limits = to.once(&BenchCopy { bytes: COPIED })?.unwrap_or_default();
+        let op = to.call(&BenchOp {
+            op: question.call(to.limit()),
+            warmup: None,
+            iterations: Some(REPLAYS),
+            flush_l2: None,
+        })?;
+        Ok(Times { op, limits, against: *against })
     }
 
     fn judge(&self, _: &Bench, (): &(), got: &Times, _: &Whom) -> Judgement {
-        if got.us.is_empty() || got.us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
+        let us = &got.op.us;
+        if us.is_empty() || us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
             return Judgement::fail(FailKind::Shape, "a time is missing or no number");
         }
         Judgement { figures: figures(got), ..Judgement::of(Verdict::Pass) }
@@ -127,16 +125,19 @@ impl Kind for Timed {
 
 /// Median, rates, and the share of the limit that the same run measured on the same card.
 fn figures(got: &Times) -> BTreeMap<String, f64> {
-    let mut us = got.us.clone();
+    let mut us = got.op.us.clone();
     us.sort_by(f64::total_cmp);
     let median = us[us.len() / 2];
     let mut figures = BTreeMap::from([("median_us".to_owned(), median)]);
-    for key in ["copy_gb_s", "read_gb_s", "mma_tflop_s", "gap_us"] {
-        if let Some(x) = got.limits[key].as_f64() {
-            figures.insert(key.to_owned(), x);
-        }
-    }
-    let (bytes, flops) = (got.cost["bytes"].as_f64(), got.cost["flops"].as_f64());
+    let Limits { copy_gb_s, read_gb_s, mma_tflop_s, gap_us } = got.limits;
+    let limits = [
+        ("copy_gb_s", copy_gb_s),
+        ("read_gb_s", read_gb_s),
+        ("mma_tflop_s", mma_tflop_s),
+        ("gap_us", gap_us),
+    ];
+    figures.extend(limits.into_iter().filter_map(|(key, x)| Some((key.to_owned(), x?))));
+    let (bytes, flops) = (got.op.bytes, got.op.flops);
     let (rate, limit) = match got.against {
         Against::Copy => (bytes.map(|b| b / median / 1e3), "copy_gb_s"),
         Against::Read => (bytes.map(|b| b / median / 1e3), "read_gb_s"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use goldgate_wire::call::{Check, Checked};
 
 use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
@@ -79,18 +79,11 @@ impl Kind for Own {
     }
 }
 
-/// What a subject says of a check: whether it holds, and if not, why.
-#[derive(Clone, Debug)]
-pub struct Holds {
-    holds: Option<bool>,
-    why: String,
-}
-
 impl Kind for OfSubject {
     type Case = SubjectCheck;
     type Question = SubjectCheck;
     type Golden = ();
-    type Got = Holds;
+    type Got = Checked;
 
     fn head(&self, check: &SubjectCheck) -> Head {
         head(check.gate, (check.stem, check.case), check.why, On::Only(check.subjects))
@@ -101,11 +94,11 @@ impl Kind for OfSubject {
     }
 
     fn self_check(&self, check: &SubjectCheck, (): &()) -> Result<(u32, u32), String> {
-        let passes = |holds| {
-            let said = Holds { holds, why: String::new() };
+        let passes = |fails: Option<&str>| {
+            let said = Checked { fails: fails.map(str::to_owned) };
             self.judge(check, &(), &said, &Whom::Cpu).passed()
         };
-        match (passes(Some(true)), passes(Some(false)), passes(None)) {
+        match (passes(None), passes(Some("it does not hold")), passes(Some(""))) {
             (true, false, false) => Ok((0, 0)),
             _ => Err("a check that does not hold passes, or one that holds fails".to_owned()),
         }
@@ -120,19 +113,15 @@ impl Kind for OfSubject {
         Ok(*check)
     }
 
-    fn ask(&self, check: &SubjectCheck, to: &mut Caller<'_>) -> Result<Holds, Stopped> {
+    fn ask(&self, check: &SubjectCheck, to: &mut Caller<'_>) -> Result<Checked, Stopped> {
         to.set_limit(LIMIT);
-        let ask = json!({"call": "check", "stem": check.stem, "case": check.case});
-        let body = to.call(&ask, &Default::default())?.body;
-        let why = body["why"].as_str().unwrap_or("it does not say whether it holds").to_owned();
-        Ok(Holds { holds: body["holds"].as_bool(), why })
+        to.call(&Check { stem: check.stem.to_owned(), case: check.case.to_owned() })
     }
 
-    fn judge(&self, _: &SubjectCheck, (): &(), got: &Holds, _: &Whom) -> Judgement {
-        match got.holds {
-            Some(true) => Judgement::of(Verdict::Pass),
-            Some(false) => Judgement::fail(FailKind::Load, got.why.clone()),
-            None => Judgement::fail(FailKind::Shape, got.why.clone()),
+    fn judge(&self, _: &SubjectCheck, (): &(), got: &Checked, _: &Whom) -> Judgement {
+        match &got.fails {
+            None => Judgement::of(Verdict::Pass),
+            Some(why) => Judgement::fail(FailKind::Load, why.clone()),
         }
     }
 }

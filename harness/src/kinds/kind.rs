@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use goldgate_wire::Tensors;
+
 use crate::kinds::model::case::ModelCase;
 use crate::kinds::model::golden::ModelGolden;
 use crate::kinds::mutant::Mutant;
 use crate::kinds::op::case::Case;
 use crate::kinds::op::golden::Golden;
-use crate::line::caller::Tensors;
 use crate::line::{BrokenKind, Caller, Fate, Head, Judgement, NotRun, Stopped, Verdict, Whom};
 
 /// What the definition of an op answers in a golden's place, or why it does not.

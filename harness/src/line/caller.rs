@@ -9,7 +9,8 @@
 //! | the process ends | Fail(crashed) |
 //! | past its limit, or silent | Fail(timed_out) |
 //! | not the wire | Fail(protocol) |
-//! | a tensor or field is missing | Fail(shape) |
+//! | a tensor or field is missing, or has another count | Fail(shape) |
+//! | a tensor or field is of another type | Fail(protocol) |
 //! | larger than a frame | NOT RUN(too_big) |
 //! | it cannot be started again | NOT RUN(device_lost) |
 //! | the run was stopped | NOT RUN(stopped) |
@@ -19,28 +20,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use goldgate_tensor::Tensor;
-use goldgate_wire::Hello;
+use goldgate_wire::answer::{Answer, Failed, Refused, Said};
+use goldgate_wire::call::{BadField, Load, Loaded, Unload};
+use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::line::{BrokenKind, FailKind, NotRun, Verdict};
 
-/// Tensors by name.
-pub type Tensors = BTreeMap<String, Tensor>;
-
-/// What came of one call, before anybody knows what it means.
+/// What came of one call, before anybody knows what it means. An answer is as it came: its bits are
+/// those of what was said, not of what could be read.
 #[derive(Debug)]
 pub enum Exchange {
     /// One of `ok refused unsupported failed`.
-    Answered {
-        /// Which of the four.
-        key: &'static str,
-        /// Its value.
-        body: Value,
-        /// Tensors of the message.
-        tensors: Tensors,
-    },
+    Answered(Said),
     /// The process ended, or closed its stdout.
     Crashed(String),
     /// Past its limit, or silent for three heartbeats.
@@ -74,7 +67,7 @@ pub trait Transport {
     fn hello(&self) -> &Hello;
 
     /// Puts one question and waits at most `limit`.
-    fn exchange(&mut self, question: &Value, tensors: &Tensors, limit: Duration) -> Heard;
+    fn exchange(&mut self, question: Value, tensors: Tensors, limit: Duration) -> Heard;
 
     /// Counts the processes so far: what one process held, the next does not.
     fn process(&self) -> u32;
@@ -91,52 +84,31 @@ impl Stopped {
     }
 }
 
-/// A refusal as the subject said it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The kind, or for files the code.
-    pub kind: String,
-    /// The operand, or for files the field.
-    pub operand: String,
-    /// In words.
-    pub message: String,
-}
-
-/// An answer `ok`.
-#[derive(Debug)]
-pub struct Answered {
-    /// Its value.
-    pub body: Value,
-    /// Its tensors.
-    pub tensors: Tensors,
-}
-
-impl Answered {
-    /// Takes a tensor out of the answer.
-    ///
-    /// # Errors
-    /// An answer without it: Fail(shape).
-    pub fn take(&mut self, name: &str) -> Result<Tensor, Stopped> {
-        self.tensors.remove(name).ok_or_else(|| missing(name))
+impl From<BadField> for Stopped {
+    fn from(bad: BadField) -> Stopped {
+        match bad {
+            BadField::Missing(message) | BadField::Count(message) => fail(FailKind::Shape, message),
+            BadField::Mistyped(message) => fail(FailKind::Protocol, message),
+        }
     }
 }
 
 /// What a call came to, where a refusal may be right.
-#[derive(Debug)]
-pub enum Reply {
+#[derive(Clone, Debug)]
+pub enum Reply<A> {
     /// `ok`.
-    Ok(Answered),
-    /// The question is malformed, with the whole body for those who judge places.
-    Refused(Refused, Value),
+    Ok(A),
+    /// The question is malformed.
+    Refused(Box<Refused>),
 }
 
 /// What a lane keeps between its trials.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The process, the question that loaded what it holds, and the answer.
-    model: Option<(u32, Value, Value)>,
-    /// Calls whose answers hold for the whole run.
-    once: BTreeMap<String, Value>,
+    model: Option<(u32, Load, Loaded)>,
+    /// Questions whose answers hold for the whole run, with the `ok` of those that were answered.
+    once: BTreeMap<String, Option<(Value, Tensors)>>,
 }
 
 /// What a trial's calls came to, all together.
@@ -156,13 +128,13 @@ impl Log {
     }
 
     /// Times and memory differ from run to run, so of `ok` the tensors alone are hashed.
-    fn hash(&mut self, call: &str, key: &str, body: &Value, tensors: &Tensors) {
+    fn hash(&mut self, call: &str, Said { key, body, tensors }: &Said) {
         if ["bench", "memory", "unload", "close"].contains(&call) {
             return;
         }
         let hash = self.bits.get_or_insert_default();
         hash.update(format!("{call} {key}\n"));
-        if key == "refused" {
+        if *key == "refused" {
             for field in ["kind", "operand", "code", "field", "offset"] {
                 hash.update(format!("{}\n", body[field]));
             }
@@ -233,10 +205,10 @@ impl<'c> Caller<'c> {
     ///
     /// # Errors
     /// NOT RUN(unsupported).
-    pub fn need(&self, call: &str) -> Result<(), Stopped> {
-        match self.hello().offers(call) {
+    pub fn need<C: Call>(&self) -> Result<(), Stopped> {
+        match self.hello().offers(C::NAME) {
             true => Ok(()),
-            false => Err(unsupported(&format!("does not offer {call}"))),
+            false => Err(unsupported(&format!("does not offer {}", C::NAME))),
         }
     }
 
@@ -244,12 +216,12 @@ impl<'c> Caller<'c> {
     ///
     /// # Errors
     /// What the row is called, where it is not.
-    pub fn call(&mut self, question: &Value, tensors: &Tensors) -> Result<Answered, Stopped> {
-        match self.ask(question, tensors)? {
-            Reply::Ok(answered) => Ok(answered),
-            Reply::Refused(Refused { kind, operand, message }, _) => {
-                let call = question["call"].as_str().unwrap_or_default();
-                let message = format!("{call} was refused: {kind} {operand}: {message}");
+    pub fn call<C: Call>(&mut self, call: &C) -> Result<C::Answer, Stopped> {
+        match self.ask(call)? {
+            Reply::Ok(answer) => Ok(answer),
+            Reply::Refused(refused) => {
+                let (word, field, message) = (refused.word(), refused.field(), &refused.message);
+                let message = format!("{} was refused: {word} {field}: {message}", C::NAME);
                 Err(fail(FailKind::WrongRefusal, message))
             }
         }
@@ -259,8 +231,8 @@ impl<'c> Caller<'c> {
     ///
     /// # Errors
     /// What the row is called, where it is neither answered nor refused.
-    pub fn ask(&mut self, question: &Value, tensors: &Tensors) -> Result<Reply, Stopped> {
-        self.ask_promised(question, tensors, false)
+    pub fn ask<C: Call>(&mut self, call: &C) -> Result<Reply<C::Answer>, Stopped> {
+        self.ask_promised(call, false)
     }
 
     /// Puts a question that may rightly be refused; `promised` says that hello lists everything
@@ -268,50 +240,43 @@ impl<'c> Caller<'c> {
     ///
     /// # Errors
     /// What the row is called, where it is neither answered nor refused.
-    pub fn ask_promised(
+    pub fn ask_promised<C: Call>(
         &mut self,
-        question: &Value,
-        tensors: &Tensors,
+        call: &C,
         promised: bool,
-    ) -> Result<Reply, Stopped> {
-        let call = question["call"].as_str().unwrap_or_default();
+    ) -> Result<Reply<C::Answer>, Stopped> {
+        let (question, tensors) = call.question();
+        Ok(match self.put(C::NAME, question, tensors, promised)? {
+            Reply::Ok((body, tensors)) => Reply::Ok(C::read_answer(body, tensors)?),
+            Reply::Refused(refused) => Reply::Refused(refused),
+        })
+    }
+
+    /// Puts the question of the call `name`; an `ok` as it came.
+    fn put(
+        &mut self,
+        name: &str,
+        question: Value,
+        tensors: Tensors,
+        promised: bool,
+    ) -> Result<Reply<(Value, Tensors)>, Stopped> {
         let Heard { exchange, time, stderr } = self.to.exchange(question, tensors, self.limit);
         self.log.time += time;
         self.log.stderr = stderr;
-        let (key, body, tensors) = match exchange {
-            Exchange::Answered { key, body, tensors } => (key, body, tensors),
-            silent => return Err(silence(silent, call, self.limit)),
+        let said = match exchange {
+            Exchange::Answered(said) => said,
+            silent => return Err(silence(silent, name, self.limit)),
         };
-        self.log.hash(call, key, &body, &tensors);
-        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-        match key {
-            "ok" => Ok(Reply::Ok(Answered { body, tensors })),
-            "refused" => {
-                let either =
-                    |one: &str, other: &str| text(if body[one].is_string() { one } else { other });
-                let refused = Refused {
-                    kind: either("code", "kind"),
-                    operand: either("field", "operand"),
-                    message: text("message"),
-                };
-                Ok(Reply::Refused(refused, body))
-            }
-            "unsupported" if promised => {
-                let what = text("what");
+        self.log.hash(name, &said);
+        match said.answer().map_err(BadField::Mistyped)? {
+            Answer::Ok(body, tensors) => Ok(Reply::Ok((body, tensors))),
+            Answer::Refused(refused) => Ok(Reply::Refused(refused)),
+            Answer::Unsupported(what) if promised => {
                 let message = format!("says that it does not offer {what}, which hello promised");
                 Err(fail(FailKind::Protocol, message))
             }
-            "unsupported" => Err(unsupported(&format!("does not offer {}", text("what")))),
-            _ => {
-                let (class, message) = (text("class"), text("message"));
-                let kind = match class.as_str() {
-                    "oom" => FailKind::Oom,
-                    "device" => FailKind::Device,
-                    "nondeterministic" => FailKind::Nondeterministic,
-                    _ => FailKind::Internal,
-                };
-                Err(fail(kind, format!("{class}: {message}")))
-            }
+            Answer::Unsupported(what) => Err(unsupported(&format!("does not offer {what}"))),
+            Answer::Failed(why) => Err(failed(why)),
         }
     }
 
@@ -319,22 +284,22 @@ impl<'c> Caller<'c> {
     ///
     /// # Errors
     /// What the row is called, where it does not load.
-    pub fn model(&mut self, load: &Value) -> Result<Value, Stopped> {
-        if let Some((process, held, facts)) = &self.kept.model
+    pub fn model(&mut self, load: &Load) -> Result<Loaded, Stopped> {
+        if let Some((process, held, loaded)) = &self.kept.model
             && *process == self.to.process()
             && held == load
         {
-            return Ok(facts.clone());
+            return Ok(loaded.clone());
         }
         self.drop_model()?;
-        let facts = self.call(load, &Tensors::new())?.body;
-        self.hold(load, &facts);
-        Ok(facts)
+        let loaded = self.call(load)?;
+        self.hold(load, &loaded);
+        Ok(loaded)
     }
 
-    /// Says that `load` was answered by `facts`, so that the model is kept or dropped later.
-    pub fn hold(&mut self, load: &Value, facts: &Value) {
-        self.kept.model = Some((self.to.process(), load.clone(), facts.clone()));
+    /// Says that `load` was answered by `loaded`, so that the model is kept or dropped later.
+    pub fn hold(&mut self, load: &Load, loaded: &Loaded) {
+        self.kept.model = Some((self.to.process(), load.clone(), loaded.clone()));
     }
 
     /// Unloads what this process holds.
@@ -343,9 +308,8 @@ impl<'c> Caller<'c> {
     /// What the row is called, where `unload` is not answered.
     pub fn drop_model(&mut self) -> Result<(), Stopped> {
         match self.kept.model.take() {
-            Some((process, _, facts)) if process == self.to.process() => {
-                let ask = serde_json::json!({"call": "unload", "model": facts["model"]});
-                self.call(&ask, &Tensors::new()).map(drop)
+            Some((process, _, loaded)) if process == self.to.process() => {
+                self.call(&Unload { model: loaded.model })
             }
             _ => Ok(()),
         }
@@ -356,23 +320,29 @@ impl<'c> Caller<'c> {
         self.kept.model = None;
     }
 
-    /// A call whose answer holds for the whole run; null where it is refused or not offered.
+    /// A call without tensors whose answer holds for the whole run; nothing where it is refused or
+    /// not offered.
     ///
     /// # Errors
     /// What the row is called, where the subject did anything else: a crash here is a crash.
-    pub fn once(&mut self, question: &Value) -> Result<Value, Stopped> {
+    pub fn once<C: Call>(&mut self, call: &C) -> Result<Option<C::Answer>, Stopped> {
+        let (question, tensors) = call.question();
         let key = question.to_string();
-        if let Some(known) = self.kept.once.get(&key) {
-            return Ok(known.clone());
-        }
-        let body = match self.ask(question, &Tensors::new()) {
-            Ok(Reply::Ok(answered)) => answered.body,
-            Ok(Reply::Refused(..))
-            | Err(Stopped(Verdict::NotRun { kind: NotRun::Unsupported, .. })) => Value::Null,
-            Err(stopped) => return Err(stopped),
+        let known = match self.kept.once.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let answered = match self.put(C::NAME, question, tensors, false) {
+                    Ok(Reply::Ok(answered)) => Some(answered),
+                    Ok(Reply::Refused(_))
+                    | Err(Stopped(Verdict::NotRun { kind: NotRun::Unsupported, .. })) => None,
+                    Err(stopped) => return Err(stopped),
+                };
+                self.kept.once.insert(key, answered.clone());
+                answered
+            }
         };
-        self.kept.once.insert(key, body.clone());
-        Ok(body)
+        let read = |(body, tensors)| C::read_answer(body, tensors);
+        Ok(known.map(read).transpose()?)
     }
 
     /// Ends the trial because it does not fit the subject's device.
@@ -385,9 +355,9 @@ impl<'c> Caller<'c> {
         unsupported(what)
     }
 
-    /// Ends the trial because an answer is not of the form that the wire says.
-    pub fn malformed(&self, kind: FailKind, message: String) -> Stopped {
-        fail(kind, message)
+    /// Ends the trial because a question was refused that was answered when asked in another way.
+    pub fn wrong_refusal(&self, message: String) -> Stopped {
+        fail(FailKind::WrongRefusal, message)
     }
 
     /// Ends the trial by a fault of our own.
@@ -412,7 +382,7 @@ fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
         Exchange::Unsent(message) => {
             Stopped(Verdict::Broken { kind: BrokenKind::Harness, message })
         }
-        Exchange::Answered { .. } => fail(FailKind::Protocol, "an answer that is none".to_owned()),
+        Exchange::Answered(_) => fail(FailKind::Protocol, "an answer that is none".to_owned()),
     }
 }
 
@@ -428,6 +398,13 @@ fn unsupported(what: &str) -> Stopped {
     not_run(NotRun::Unsupported, what.to_owned())
 }
 
-fn missing(name: &str) -> Stopped {
-    fail(FailKind::Shape, format!("no {name} in the answer"))
+/// It tried and could not.
+fn failed(Failed { class, message, .. }: Failed) -> Stopped {
+    let kind = match class.as_str() {
+        "oom" => FailKind::Oom,
+        "device" => FailKind::Device,
+        "nondeterministic" => FailKind::Nondeterministic,
+        _ => FailKind::Internal,
+    };
+    fail(kind, format!("{class}: {message}"))
 }

@@ -20,7 +20,7 @@ mod place;
 pub mod row;
 pub mod verdict;
 
-pub use caller::{Answered, Caller, Exchange, Heard, Kept, Refused, Reply, Stopped, Transport};
+pub use caller::{Caller, Exchange, Heard, Kept, Reply, Stopped, Transport};
 pub use day::Day;
 pub use family::Family;
 pub use fault::{Fate, FaultResult, Planted};

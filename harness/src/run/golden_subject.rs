@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use goldgate_wire::Tensors;
 use goldgate_wire::frame::encode;
 
 use crate::kinds::{Answers, Trial};
-use crate::line::caller::{Kept, Tensors};
+use crate::line::caller::Kept;
 use crate::line::{Caller, Whom};
 use crate::run::Context;
 use crate::subject::{Launch, Slot, SubjectSpec};

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
-use goldgate_wire::Hello;
+use goldgate_wire::{Hello, Tensors};
 use serde_json::Value;
 
 use crate::kinds::{Ready, Withheld};
-use crate::line::caller::{Kept, Tensors};
+use crate::line::caller::Kept;
 use crate::line::row::{row, unasked};
 use crate::line::{
     BrokenKind, Caller, Exchange, Heard, Judgement, NotRun, Row, Transport, Verdict,
@@ -250,7 +250,7 @@ impl Transport for Nobody {
         &self.hello
     }
 
-    fn exchange(&mut self, _: &Value, _: &Tensors, _: Duration) -> Heard {
+    fn exchange(&mut self, _: Value, _: Tensors, _: Duration) -> Heard {
         let exchange = Exchange::Lost("the harness has no subject to ask".to_owned());
         Heard { exchange, time: Duration::ZERO, stderr: String::new() }
     }

@@ -1,11 +1,12 @@
 //! Workers that are kept warm, and replaced when they can no longer be trusted.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use goldgate_wire::hello::Hello;
-use serde_json::{Value, json};
+use goldgate_wire::answer::{Failed, Said};
+use goldgate_wire::call::Ping;
+use goldgate_wire::{Call, Hello, Tensors};
+use serde_json::Value;
 
 use crate::line::{Exchange, Heard as Answered, Transport};
 use crate::subject::launch::Launch;
@@ -114,27 +115,27 @@ impl Slot {
     /// A worker that could not be started.
     pub fn call(
         &mut self,
-        question: &Value,
-        tensors: &Tensors,
+        question: Value,
+        tensors: Tensors,
         limit: Duration,
     ) -> Result<Heard, Absent> {
         for _ in 0..2 {
             let worker = self.ready()?;
-            let start = Instant::now();
-            let mut reply = worker.ask(question.clone(), tensors.clone(), limit);
-            let time = start.elapsed();
-            if let Reply::Stale(what) | Reply::Gone(what) = reply {
+            if let Some(Reply::Stale(what) | Reply::Gone(what)) = worker.unasked() {
                 self.incidents.strays.push(what);
                 self.discard();
                 continue;
             }
-            if matches!(reply, Reply::Answer { .. }) {
+            let start = Instant::now();
+            let mut reply = worker.put(question, tensors, limit);
+            let time = start.elapsed();
+            if matches!(reply, Reply::Answer(_)) {
                 reply = settle(worker, reply, limit);
             }
             let stderr = worker.stderr();
             let sticky = match &reply {
-                Reply::Answer { key: "failed", body, .. } => body["sticky"].as_bool() == Some(true),
-                Reply::Answer { .. } | Reply::TooBig(_) | Reply::Unsent(_) => false,
+                Reply::Answer(Said { key: "failed", body, .. }) => Failed::read(body).sticky,
+                Reply::Answer(_) | Reply::TooBig(_) | Reply::Unsent(_) => false,
                 _ => true,
             };
             if sticky {
@@ -151,9 +152,6 @@ impl Slot {
         }
     }
 }
-
-/// Operands by name.
-pub type Tensors = BTreeMap<String, goldgate_tensor::Tensor>;
 
 /// A reply with its time and the end of stderr.
 #[derive(Debug)]
@@ -176,7 +174,7 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let stopped = matches!(said, Err(Reply::Stopped));
     let why = match said {
         Ok(hello) => return Ok((worker, hello)),
-        Err(Reply::Answer { key, body, .. }) => match body["message"].as_str() {
+        Err(Reply::Answer(Said { key, body, .. })) => match body["message"].as_str() {
             Some(message) => message.to_owned(),
             None => format!("hello was answered by {key}: {body}"),
         },
@@ -199,8 +197,9 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
 /// After an answer a ping must come back: a second answer, a stray word or a late death is heard
 /// now and belongs to the question that was just answered.
 fn settle(worker: &mut Worker, reply: Reply, limit: Duration) -> Reply {
-    match worker.ask(json!({"call": "ping"}), Tensors::new(), limit) {
-        Reply::Answer { .. } => reply,
+    let (ping, none) = Ping.question();
+    match worker.ask(ping, none, limit) {
+        Reply::Answer(_) => reply,
         Reply::Crashed(how) | Reply::Gone(how) => {
             Reply::Crashed(format!("after its answer: {how}"))
         }
@@ -221,7 +220,7 @@ impl Transport for Slot {
         self.started
     }
 
-    fn exchange(&mut self, question: &Value, tensors: &Tensors, limit: Duration) -> Answered {
+    fn exchange(&mut self, question: Value, tensors: Tensors, limit: Duration) -> Answered {
         let Heard { reply, time, stderr } = match self.call(question, tensors, limit) {
             Ok(heard) => heard,
             Err(absent) => {
@@ -233,7 +232,7 @@ impl Transport for Slot {
             }
         };
         let exchange = match reply {
-            Reply::Answer { key, body, tensors } => Exchange::Answered { key, body, tensors },
+            Reply::Answer(said) => Exchange::Answered(said),
             Reply::Crashed(how) | Reply::Gone(how) => Exchange::Crashed(how),
             Reply::TimedOut => Exchange::TimedOut,
             Reply::Protocol(what) | Reply::Stale(what) => Exchange::Protocol(what),

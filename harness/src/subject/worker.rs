@@ -1,6 +1,5 @@
 //! One worker process: pipes drained by threads, a monotonic clock, an end that always comes.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goldgate_tensor::Tensor;
-use goldgate_wire::attach;
+use goldgate_wire::answer::Said;
 use goldgate_wire::frame::{Frame, FrameError, read_frame, write_frame};
-use goldgate_wire::hello::{FIRST_FRAME, Hello};
+use goldgate_wire::hello::{FIRST_FRAME, MAX_FRAME};
+use goldgate_wire::{Call, Hello, Tensors, attach, call};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
@@ -47,15 +46,8 @@ enum Heard {
 /// What came of one question, before anything is judged.
 #[derive(Debug)]
 pub enum Reply {
-    /// One of `ok refused unsupported failed`, with its tensors.
-    Answer {
-        /// Which of the four.
-        key: &'static str,
-        /// Its value.
-        body: Value,
-        /// Tensors of the message.
-        tensors: BTreeMap<String, Tensor>,
-    },
+    /// An answer.
+    Answer(Said),
     /// The process ended, or closed its stdout.
     Crashed(String),
     /// Past its limit, or silent for three heartbeats.
@@ -167,16 +159,17 @@ impl Worker {
     /// # Errors
     /// The reply that is no hello.
     pub fn hello(&mut self, scratch: &Path) -> Result<Hello, Reply> {
-        let ask = json!({
-            "call": "hello",
-            "wire": [1],
-            "harness": concat!("goldgate ", env!("CARGO_PKG_VERSION")),
-            "scratch": scratch.display().to_string(),
-            "max_frame": goldgate_wire::hello::MAX_FRAME,
-        });
-        match self.ask(ask, BTreeMap::new(), HELLO_LIMIT) {
-            Reply::Answer { key: "ok", body, .. } => {
-                let hello = Hello::read(&body).map_err(Reply::Protocol)?;
+        let ask = call::Hello {
+            wire: vec![1],
+            harness: concat!("goldgate ", env!("CARGO_PKG_VERSION")).to_owned(),
+            scratch: Some(scratch.display().to_string()),
+            max_frame: Some(MAX_FRAME),
+        };
+        let (question, none) = ask.question();
+        match self.ask(question, none, HELLO_LIMIT) {
+            Reply::Answer(Said { key: "ok", body, tensors }) => {
+                let hello = call::Hello::read_answer(body, tensors);
+                let hello = hello.map_err(|bad| Reply::Protocol(bad.to_string()))?;
                 // A listener that is gone has told why.
                 let _ = self.max_frame.send(hello.max_frame());
                 self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
@@ -189,20 +182,26 @@ impl Worker {
     }
 
     /// Asks one question and waits for its answer, its end, or its limit.
-    pub fn ask(
-        &mut self,
-        mut question: Value,
-        tensors: BTreeMap<String, Tensor>,
-        limit: Duration,
-    ) -> Reply {
-        if let Ok(heard) = self.heard.try_recv() {
-            return Reply::Stale(match heard {
-                Heard::Frame(frame) => format!("spoke without being asked: {}", frame.json),
-                Heard::End => return Reply::Gone(self.how_it_ended()),
-                Heard::Bad(error) => self.shown(&error),
-                Heard::More(_) => "went on after something that is not the wire".to_owned(),
-            });
+    pub fn ask(&mut self, question: Value, tensors: Tensors, limit: Duration) -> Reply {
+        match self.unasked() {
+            Some(reply) => reply,
+            None => self.put(question, tensors, limit),
         }
+    }
+
+    /// What it said before it was asked: [`Reply::Stale`], or [`Reply::Gone`] where it has ended.
+    pub fn unasked(&mut self) -> Option<Reply> {
+        let heard = self.heard.try_recv().ok()?;
+        Some(Reply::Stale(match heard {
+            Heard::Frame(frame) => format!("spoke without being asked: {}", frame.json),
+            Heard::End => return Some(Reply::Gone(self.how_it_ended())),
+            Heard::Bad(error) => self.shown(&error),
+            Heard::More(_) => "went on after something that is not the wire".to_owned(),
+        }))
+    }
+
+    /// Puts one question to a worker that has said nothing unasked.
+    pub fn put(&mut self, mut question: Value, tensors: Tensors, limit: Duration) -> Reply {
         let id = self.next_id;
         self.next_id += 1;
         if id > 0 {
@@ -263,9 +262,9 @@ impl Worker {
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Heard::Frame(frame)) => {
                     self.pass_on(&frame);
-                    match self.joined(frame).and_then(|f| read_answer(id, f)) {
+                    match self.joined(frame).and_then(|f| Said::read(id, f)) {
                         Ok(None) => alive = Instant::now(),
-                        Ok(Some(reply)) => return reply,
+                        Ok(Some(said)) => return Reply::Answer(said),
                         Err(what) => return Reply::Protocol(what),
                     }
                 }
@@ -403,32 +402,6 @@ impl Drop for Worker {
 /// Why a message does not go: its size, and what a frame takes.
 pub fn too_big(what: &str, length: u64, room: u64) -> String {
     format!("{what} has {length} bytes, a frame takes {room}, and the subject no attachments")
-}
-
-/// `Ok(None)` for an event, the answer, or what is wrong with the message.
-fn read_answer(id: u64, frame: Frame) -> Result<Option<Reply>, String> {
-    let Frame { json: Value::Object(mut json), tensors } = frame else {
-        return Err("a message that is no object".to_owned());
-    };
-    if json.get("id").and_then(Value::as_u64) != Some(id) {
-        let said = json.get("id").cloned().unwrap_or(Value::Null);
-        return Err(format!("answered question {said}, was asked {id}"));
-    }
-    if json.contains_key("event") {
-        return Ok(None);
-    }
-    let keys = ["ok", "refused", "unsupported", "failed"];
-    let said: Vec<&'static str> = keys.into_iter().filter(|k| json.contains_key(*k)).collect();
-    match said[..] {
-        [key] => {
-            let body = json.remove(key).unwrap_or(Value::Null);
-            if !body.is_object() {
-                return Err(format!("`{key}` is {body}, wants an object"));
-            }
-            Ok(Some(Reply::Answer { key, body, tensors }))
-        }
-        _ => Err(format!("wants exactly one of {}, found {said:?}", keys.join(", "))),
-    }
 }
 
 /// Passes on what comes: hello under the first limit, the rest under the one that it agreed on.

@@ -19,6 +19,17 @@ pub enum Answer {
     Failed(Failed),
 }
 
+/// An answer as it came, before what is in it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// Which of `ok refused unsupported failed`.
+    pub key: &'static str,
+    /// Its value, an object.
+    pub body: Value,
+    /// Tensors of the message.
+    pub tensors: Tensors,
+}
+
 /// A malformed question or file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refused {
@@ -83,6 +94,16 @@ impl Answer {
     /// # Errors
     /// What is wrong with it: another id, none of the four kinds or several, no object.
     pub fn read(id: u64, frame: Frame) -> Result<Option<Answer>, String> {
+        Said::read(id, frame)?.map(Said::answer).transpose()
+    }
+}
+
+impl Said {
+    /// Reads the message that answers question `id`; `None` for an event.
+    ///
+    /// # Errors
+    /// What is wrong with it: another id, none of the four kinds or several, no object.
+    pub fn read(id: u64, frame: Frame) -> Result<Option<Said>, String> {
         let Frame { json: Value::Object(mut json), tensors } = frame else {
             return Err("a message that is no object".to_owned());
         };
@@ -101,12 +122,21 @@ impl Answer {
         if !body.is_object() {
             return Err(format!("`{key}` is {body}, wants an object"));
         }
-        Ok(Some(match key {
+        Ok(Some(Said { key, body, tensors }))
+    }
+
+    /// What it means.
+    ///
+    /// # Errors
+    /// Observations of another type.
+    pub fn answer(self) -> Result<Answer, String> {
+        let Said { key, body, tensors } = self;
+        Ok(match key {
             "ok" => Answer::Ok(body, tensors),
             "refused" => Answer::Refused(Box::new(Refused::read(&body)?)),
             "unsupported" => Answer::Unsupported(word(&body, "what")),
             _ => Answer::Failed(Failed::read(&body)),
-        }))
+        })
     }
 }
 
@@ -116,6 +146,17 @@ fn word(body: &Value, key: &str) -> String {
 }
 
 impl Refused {
+    /// What is wrong, in a word: of a file the code, else the kind.
+    pub fn word(&self) -> &str {
+        self.file.as_ref().map_or(&self.kind, |place| &place.code)
+    }
+
+    /// Where it is wrong: of a file the field, where one is named, else the operand.
+    pub fn field(&self) -> &str {
+        let field = self.file.as_ref().map(|place| place.field.as_str());
+        field.filter(|field| !field.is_empty()).unwrap_or(&self.operand)
+    }
+
     /// The value of `refused`.
     pub fn json(&self) -> Value {
         let mut body = Body::default();

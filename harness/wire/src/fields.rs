@@ -7,6 +7,33 @@ use serde_json::{Map, Value};
 
 use crate::frame::Tensors;
 
+/// What is wrong with a field or tensor of a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadField {
+    /// It is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// It is of another type, or has a word or number that it may not have.
+    #[error("{0}")]
+    Mistyped(String),
+    /// It has more or fewer elements than were asked for.
+    #[error("{0}")]
+    Count(String),
+}
+
+impl BadField {
+    /// An answer without the tensor `name`.
+    pub fn no_tensor(name: &str) -> BadField {
+        BadField::Missing(format!("no {name} in the answer"))
+    }
+}
+
+impl From<BadField> for String {
+    fn from(bad: BadField) -> String {
+        bad.to_string()
+    }
+}
+
 /// A JSON object that is being written: fields keep the order in which they were put.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body(Map<String, Value>);
@@ -58,48 +85,46 @@ impl<'v> Fields<'v> {
         key: &str,
         wants: &str,
         read: impl FnOnce(&'v Value) -> Option<T>,
-    ) -> Result<Option<T>, String> {
+    ) -> Result<Option<T>, BadField> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| format!("{key} is {value}, wants {wants}"))
+        let mistyped = || BadField::Mistyped(format!("{key} is {value}, wants {wants}"));
+        read(value).map(Some).ok_or_else(mistyped)
     }
 
-    fn need<T>(self, key: &str, wants: &str, found: Option<T>) -> Result<T, String> {
-        found.ok_or_else(|| match self.get(key) {
-            None => format!("{key} is missing, wants {wants}"),
-            Some(value) => format!("{key} is {value}, wants {wants}"),
-        })
+    pub(crate) fn text(self, key: &str) -> Result<String, BadField> {
+        need(key, "a text", self.may_text(key)?)
     }
 
-    pub(crate) fn text(self, key: &str) -> Result<String, String> {
-        self.need(key, "a text", self.may_text(key)?)
-    }
-
-    pub(crate) fn may_text(self, key: &str) -> Result<Option<String>, String> {
+    pub(crate) fn may_text(self, key: &str) -> Result<Option<String>, BadField> {
         self.may(key, "a text", |v| v.as_str().map(str::to_owned))
     }
 
-    pub(crate) fn number(self, key: &str) -> Result<u64, String> {
-        self.need(key, "a number", self.may_number(key)?)
+    pub(crate) fn number(self, key: &str) -> Result<u64, BadField> {
+        need(key, "a number", self.may_number(key)?)
     }
 
-    pub(crate) fn may_number(self, key: &str) -> Result<Option<u64>, String> {
+    pub(crate) fn may_number(self, key: &str) -> Result<Option<u64>, BadField> {
         self.may(key, "a whole number", Value::as_u64)
     }
 
-    pub(crate) fn real(self, key: &str) -> Result<f64, String> {
-        self.need(key, "a number", self.may_real(key)?)
+    pub(crate) fn real(self, key: &str) -> Result<f64, BadField> {
+        need(key, "a number", self.may_real(key)?)
     }
 
-    pub(crate) fn may_real(self, key: &str) -> Result<Option<f64>, String> {
+    pub(crate) fn may_real(self, key: &str) -> Result<Option<f64>, BadField> {
         self.may(key, "a number", Value::as_f64)
     }
 
+    pub(crate) fn truth(self, key: &str) -> Result<bool, BadField> {
+        need(key, "true or false", self.may_flag(key)?)
+    }
+
     /// A flag that is false where it is absent.
-    pub(crate) fn flag(self, key: &str) -> Result<bool, String> {
+    pub(crate) fn flag(self, key: &str) -> Result<bool, BadField> {
         Ok(self.may_flag(key)?.unwrap_or(false))
     }
 
-    pub(crate) fn may_flag(self, key: &str) -> Result<Option<bool>, String> {
+    pub(crate) fn may_flag(self, key: &str) -> Result<Option<bool>, BadField> {
         self.may(key, "true or false", Value::as_bool)
     }
 
@@ -109,27 +134,36 @@ impl<'v> Fields<'v> {
         key: &str,
         wants: &str,
         read: impl Fn(&'v Value) -> Option<T>,
-    ) -> Result<Option<Vec<T>>, String> {
+    ) -> Result<Option<Vec<T>>, BadField> {
         self.may(key, wants, |v| v.as_array()?.iter().map(read).collect())
     }
 
     /// A list of texts that is empty where it is absent.
-    pub(crate) fn texts(self, key: &str) -> Result<Vec<String>, String> {
+    pub(crate) fn texts(self, key: &str) -> Result<Vec<String>, BadField> {
         let text = |v: &Value| v.as_str().map(str::to_owned);
         Ok(self.may_list(key, "a list of texts", text)?.unwrap_or_default())
     }
 
     /// One of the words of `T`.
-    pub(crate) fn may_word<T: FromStr>(self, key: &str, wants: &str) -> Result<Option<T>, String> {
+    pub(crate) fn may_word<T: FromStr>(
+        self,
+        key: &str,
+        wants: &str,
+    ) -> Result<Option<T>, BadField> {
         self.may(key, wants, |v| v.as_str()?.parse().ok())
     }
 
     /// One of the types that activations and caches may have.
-    pub(crate) fn may_activations(self, key: &str) -> Result<Option<DType>, String> {
+    pub(crate) fn may_activations(self, key: &str) -> Result<Option<DType>, BadField> {
         self.may(key, "f32, f16 or bf16", |v| {
             v.as_str()?.parse().ok().filter(|t| DType::ACTIVATIONS.contains(t))
         })
     }
+}
+
+/// What was found of a field that must be there.
+fn need<T>(key: &str, wants: &str, found: Option<T>) -> Result<T, BadField> {
+    found.ok_or_else(|| BadField::Missing(format!("{key} is missing, wants {wants}")))
 }
 
 /// A list of ids or lengths as the tensor [n].
@@ -167,17 +201,17 @@ pub(crate) fn may_result(
     tensors: &mut Tensors,
     name: &str,
     dtype: DType,
-) -> Result<Option<Tensor>, String> {
+) -> Result<Option<Tensor>, BadField> {
     match tensors.remove(name) {
         None => Ok(None),
         Some(t) if t.meta.dtype == dtype && t.meta.shape.len() == 1 => Ok(Some(t)),
-        Some(t) => Err(format!("{name} is {}, wants {dtype} [n]", t.meta)),
+        Some(t) => Err(BadField::Mistyped(format!("{name} is {}, wants {dtype} [n]", t.meta))),
     }
 }
 
 /// Takes the list `name` of an answer, of `dtype`.
-pub(crate) fn result(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, String> {
-    may_result(tensors, name, dtype)?.ok_or_else(|| format!("no {name} in the answer"))
+pub(crate) fn result(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, BadField> {
+    may_result(tensors, name, dtype)?.ok_or_else(|| BadField::no_tensor(name))
 }
 
 /// The `ok` of an answer without fields.

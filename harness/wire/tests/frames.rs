@@ -9,8 +9,8 @@ use std::path::Path;
 use goldgate_tensor::Tensor;
 use goldgate_wire::answer::{Answer, Refused};
 use goldgate_wire::call::{
-    BadQuestion, BenchCopy, BenchModel, BenchOp, Check, Close, Detokenize, Extend, Fork, Generate,
-    Hello, Inspect, Load, Memory, NAMES, Op, Open, Ping, Tokenize, Unload,
+    BadField, BadQuestion, BenchCopy, BenchModel, BenchOp, Check, Close, Detokenize, Extend, Fork,
+    Generate, Hello, Inspect, Load, Memory, NAMES, Op, Open, Ping, Tokenize, Unload,
 };
 use goldgate_wire::{Call, Event, Frame, read_frame, write_frame};
 use serde_json::{Value, json};
@@ -191,11 +191,18 @@ fn a_question_that_cannot_be_read_names_its_field() {
 #[test]
 fn an_answer_that_cannot_be_read_names_its_field() {
     let none = BTreeMap::new;
-    assert_eq!(
-        Open::read_answer(json!({"session": "s"}), none()),
-        Err("session is \"s\", wants a whole number".to_owned())
-    );
-    assert_eq!(Tokenize::read_answer(json!({}), none()), Err("no ids in the answer".to_owned()));
+    let missing = |message: &str| BadField::Missing(message.to_owned());
+    let mistyped = |message: &str| BadField::Mistyped(message.to_owned());
+    let open = |body: Value| Open::read_answer(body, none()).expect_err("no session");
+    assert_eq!(open(json!({"session": "s"})), mistyped("session is \"s\", wants a whole number"));
+    assert_eq!(open(json!({})), missing("session is missing, wants a number"));
+    assert_eq!(open(json!({"session": null})), missing("session is missing, wants a number"));
+    let check = |body: Value| Check::read_answer(body, none());
+    assert_eq!(check(json!({})), Err(missing("holds is missing, wants true or false")));
+    let ids = |tensors| Tokenize::read_answer(json!({}), tensors);
+    assert_eq!(ids(none()), Err(missing("no ids in the answer")));
+    let scalar = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[], &[1]))]);
+    assert_eq!(ids(scalar), Err(mistyped("ids is i32 [], wants i32 [n]")));
     let wrong = json!({"refused": {"kind": "K", "observed": {"cpu_us": "soon"}}});
     assert!(Refused::read(&wrong["refused"]).is_err());
 }

@@ -1,6 +1,5 @@
 //! `goldgate generate`
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::mpsc;
 
@@ -8,10 +7,12 @@ use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_engine::tokenizer::chat::{NoChat, Template};
 use goldgate_engine::weights::Malformed;
 use goldgate_engine::weights::refusal::begin;
-use goldgate_tensor::{Code, Tensor};
+use goldgate_tensor::Code;
+use goldgate_wire::call::{Generate, Generated, Sampling};
+use goldgate_wire::words::Stop;
 use serde_json::{Value, json};
 
-use crate::commands::model::{Loaded, ModelArgs, Said};
+use crate::commands::model::{Asked, Loaded, ModelArgs};
 use crate::commands::{Exit, Failure, bad_input, say_json};
 
 /// Example: goldgate generate --model tiny.gguf --prompt 'Once upon a time' --max-tokens 50
@@ -114,29 +115,31 @@ fn told(args: &Args) -> Result<Exit, Failure> {
         (Err(malformed), Some(_)) => return Err(Failure::Malformed(Box::new(malformed))),
     };
     let Prompt { ids, ends, chat } = prompt(args, tokenizer.as_ref())?;
-    let mut loaded = match args.model.load(&json!({}), args.json)? {
+    let mut loaded = match args.model.load(args.model.options(), args.json)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
     let (events, heard) = mpsc::channel();
     loaded.tell(events);
-    let (said, facts, (text, stopped)) = std::thread::scope(|scope| {
+    let (said, (load_ms, facts), (text, stopped)) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
         let said = ask(&mut loaded, args, &ids, &ends);
-        let facts = loaded.facts.clone();
+        let facts = (loaded.model.load_ms, loaded.facts.clone());
         loaded.finish();
         (said, facts, reader.join().unwrap_or_default())
     });
-    let Said::Ok(body, tensors) = said? else { return Ok(Exit::BadInput) };
+    let Generated { ids, stop, first_token_ms, total_ms, .. } = match said? {
+        Ok(generated) => generated,
+        Err(exit) => return Ok(exit),
+    };
     if args.json {
-        let ids = tensors.get("ids").map(Tensor::to_i32).unwrap_or_default();
-        let stop = if stopped { json!("stop") } else { body["stop"].clone() };
-        let per_token = body["total_ms"].as_f64().map(|ms| ms / ids.len().max(1) as f64);
+        let stop = if stopped { Some(Stop::Stop) } else { stop };
+        let per_token = total_ms.map(|ms| ms / ids.len().max(1) as f64);
         say_json(&json!({
-            "ids": ids, "text": text, "stop": stop, "chat": chat,
+            "ids": ids, "text": text, "stop": stop.map(Stop::name), "chat": chat,
             "times": {
-                "load_ms": facts["load_ms"], "first_token_ms": body["first_token_ms"],
-                "total_ms": body["total_ms"], "per_token_ms": per_token,
+                "load_ms": load_ms, "first_token_ms": first_token_ms,
+                "total_ms": total_ms, "per_token_ms": per_token,
             },
             "load": facts,
         }))?;
@@ -161,17 +164,26 @@ fn unsupported(args: &Args, found: &str, expected: &str) -> Failure {
     Failure::Malformed(Box::new(Malformed::new(code, file, "chat_template", found, expected)))
 }
 
-fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Result<Said, Failure> {
-    let ask = json!({
-        "call": "generate", "model": loaded.handle, "max_tokens": args.max_tokens,
-        "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p,
-        "min_p": args.min_p, "repetition_penalty": args.repetition_penalty, "seed": args.seed,
-        "stop_ids": if args.ignore_eos { &[] } else { ends }, "stop": args.stop,
-        "ignore_eos": args.ignore_eos,
-    });
-    let ids: Vec<i32> = ids.iter().map(|id| i32::try_from(*id).unwrap_or(-1)).collect();
-    let tensors = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], &ids))]);
-    loaded.ask(&ask, &tensors, args.json)
+fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Asked<Generated> {
+    let ask = Generate {
+        model: loaded.model.model,
+        max_tokens: Some(args.max_tokens),
+        ignore_eos: Some(args.ignore_eos),
+        sampling: Sampling {
+            temperature: Some(args.temperature),
+            top_k: Some(args.top_k),
+            top_p: Some(args.top_p),
+            min_p: Some(args.min_p),
+            repetition_penalty: Some(args.repetition_penalty),
+            seed: Some(args.seed),
+        },
+        stop: Some(args.stop.clone()),
+        stop_ids: Some(if args.ignore_eos { Vec::new() } else { ends.to_vec() }),
+        seeds: None,
+        ids: ids.iter().map(|id| i32::try_from(*id).unwrap_or(-1)).collect(),
+        lengths: None,
+    };
+    loaded.ask(&ask, args.json)
 }
 
 /// Reads tokens as they come, and prints text where it streams: the text, cut at the first stop,

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use goldgate_engine::cuda::Card;
-use goldgate_wire::call::LoadOptions;
+use goldgate_wire::Call;
+use goldgate_wire::call::{Inspect, LoadOptions};
 use goldgate_worker::{Inspected, NoAnswer};
 use serde_json::json;
 
@@ -32,9 +33,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
-    let mut ask = args.sizing.ask();
-    ask["sequences"] = args.sequences.into();
-    let options = LoadOptions::read(&ask).map_err(NoAnswer::bad_request);
+    let given = LoadOptions { sequences: args.sequences, ..args.sizing.options() };
+    // Options that nobody can have are noticed as a subject notices them: where it reads them.
+    let (question, _) = Inspect { path: String::new(), options: given }.question();
+    let options = LoadOptions::read(&question).map_err(NoAnswer::bad_request);
     let needed = options.and_then(|options| found.need(&Card::h200(), &options));
     let (need, refused) = match needed {
         Ok(need) => (need, None),

@@ -1,13 +1,14 @@
 //! `goldgate logits`
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use goldgate_tensor::Tensor;
+use goldgate_tensor::DType;
+use goldgate_wire::call::{Extend, LoadOptions, Open, Want};
 use goldgate_wire::frame;
+use goldgate_wire::words::{Logits, Phase};
 use serde_json::{Map, Value, json};
 
-use crate::commands::model::{ModelArgs, Said};
+use crate::commands::model::ModelArgs;
 use crate::commands::{Exit, Failure, say, say_json};
 
 /// Example: goldgate logits --model tiny.gguf --ids 1,2 --trace 'layer.0.*' --out out.safetensors
@@ -35,47 +36,47 @@ pub struct Args {
     json: bool,
 }
 
-fn wanted(args: &Args) -> Result<Value, Failure> {
-    let mut want = json!({"trace": args.trace});
-    match args.rows.as_str() {
-        "last" | "all" => want["logits"] = args.rows.as_str().into(),
+fn wanted(args: &Args) -> Result<Want, Failure> {
+    let (logits, rows) = match args.rows.as_str() {
+        "last" => (Logits::Last, None),
+        "all" => (Logits::All, None),
         list => {
             let rows: Result<Vec<u64>, _> = list.split(',').map(|r| r.trim().parse()).collect();
             let usage = |_| Failure::Usage(format!("--rows {list}: last, all or a list"));
-            want["logits"] = "all".into();
-            want["rows"] = json!(rows.map_err(usage)?);
+            (Logits::All, Some(rows.map_err(usage)?))
         }
-    }
-    Ok(want)
+    };
+    Ok(Want { trace: args.trace.clone(), logits, rows })
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let want = wanted(args)?;
-    let more = json!({"trace": args.trace, "trace_mode": args.trace_mode});
-    let mut loaded = match args.model.load(&more, args.json)? {
+    let options = LoadOptions {
+        trace: args.trace.clone(),
+        trace_mode: args.trace_mode.parse().ok(),
+        ..args.model.options()
+    };
+    let mut loaded = match args.model.load(options, args.json)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
-    let none = BTreeMap::new();
-    let open = json!({"call": "open", "model": loaded.handle});
-    let session = match loaded.ask(&open, &none, args.json)? {
-        Said::Ok(body, _) => body["session"].clone(),
-        Said::End(exit) => return Ok(exit),
+    let session = match loaded.ask(&Open { model: loaded.model.model }, args.json)? {
+        Ok(opened) => opened.session,
+        Err(exit) => return Ok(exit),
     };
-    let ids = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[args.ids.len()], &args.ids))]);
-    let ask = json!({"call": "extend", "session": session, "want": want, "phase": "prefill"});
-    let answer = loaded.ask(&ask, &ids, args.json)?;
+    let phase = Some(Phase::Prefill);
+    let ask = Extend { session, want, phase, ids: args.ids.clone() };
+    let answer = loaded.ask(&ask, args.json)?;
     let facts = loaded.facts.clone();
     loaded.finish();
-    let (body, tensors) = match answer {
-        Said::Ok(body, tensors) => (body, tensors),
-        Said::End(exit) => return Ok(exit),
+    let said = match answer {
+        Ok(said) => said,
+        Err(exit) => return Ok(exit),
     };
-    let label = |(name, t): (&String, &Value)| {
-        (format!("{name}.type"), t.as_str().unwrap_or_default().to_owned())
-    };
-    let labels = body["types"].as_object().into_iter().flatten().map(label).collect();
-    goldgate_harness::report::document::replace(&args.out, &frame::encode(&labels, &tensors))?;
+    let label = |(name, dtype): (String, DType)| (format!("{name}.type"), dtype.name().to_owned());
+    let labels = said.types.into_iter().map(label).collect();
+    goldgate_harness::report::document::replace(&args.out, &frame::encode(&labels, &said.results))?;
+    let tensors = said.results;
     let shapes: Map<String, Value> =
         tensors.iter().map(|(n, t)| (n.clone(), t.meta.to_string().into())).collect();
     match args.json {

@@ -1,6 +1,5 @@
 //! What commands that load a model share: the options of `load`, and a subject that has loaded.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +7,10 @@ use goldgate_harness::line::Transport;
 use goldgate_harness::subject::pool::Slot;
 use goldgate_harness::subject::worker::Reply;
 use goldgate_harness::subject::{Launch, SubjectSpec};
-use goldgate_tensor::Tensor;
-use goldgate_wire::hello::Hello;
-use serde_json::{Map, Value, json};
+use goldgate_wire::answer::{Answer, Refused};
+use goldgate_wire::call::{self, LoadOptions};
+use goldgate_wire::{Call, Hello, Tensors};
+use serde_json::{Value, json};
 
 use crate::commands::{Exit, Failure, progress, say_json};
 
@@ -72,12 +72,26 @@ impl How {
 }
 
 impl Sizing {
-    /// As `load` takes it.
-    pub fn ask(&self) -> Value {
-        json!({
-            "activations": self.dtype, "kv": self.kv, "context": self.context,
-            "chunk": self.chunk, "plan": self.plan, "yarn": self.yarn,
-        })
+    /// As `load` takes it. What is no type goes as it is: the subject says so.
+    pub fn options(&self) -> LoadOptions {
+        let mut options = LoadOptions {
+            context: self.context,
+            chunk: self.chunk,
+            plan: self.plan.parse().ok(),
+            yarn: self.yarn.as_deref().and_then(|ramp| ramp.parse().ok()),
+            ..LoadOptions::default()
+        };
+        for (name, word, option) in [
+            ("activations", &self.dtype, &mut options.activations),
+            ("kv", &self.kv, &mut options.kv),
+        ] {
+            let Some(word) = word else { continue };
+            *option = word.parse().ok();
+            if option.is_none() {
+                options.more.insert(name.to_owned(), word.as_str().into());
+            }
+        }
+        options
     }
 
     /// Whether anything was named.
@@ -87,10 +101,8 @@ impl Sizing {
     }
 
     /// The same with positions for `count` tokens, where no number was named.
-    pub fn at_least(&self, count: u64) -> Value {
-        let mut ask = self.ask();
-        ask["context"] = self.context.unwrap_or(count).into();
-        ask
+    pub fn at_least(&self, count: u64) -> LoadOptions {
+        LoadOptions { context: Some(self.context.unwrap_or(count)), ..self.options() }
     }
 }
 
@@ -98,38 +110,38 @@ impl Sizing {
 pub struct Loaded {
     slot: Slot,
     _scratch: tempfile::TempDir,
-    /// The model's handle.
-    pub handle: u64,
-    /// The `ok` of `load`.
+    /// What the subject said of it.
+    pub model: call::Loaded,
+    /// The same as it came: the `ok` of `load`.
     pub facts: Value,
 }
 
-/// What a question came to.
-pub enum Said {
-    /// `ok`, and its tensors.
-    Ok(Value, BTreeMap<String, Tensor>),
-    /// How the command ends: what was refused has been told.
-    End(Exit),
-}
+/// Either what was wanted, or how the command ends: what was refused has been told.
+pub type Asked<T> = Result<Result<T, Exit>, Failure>;
 
 /// Longest that loading and generating may take.
 const LIMIT: Duration = Duration::from_secs(3600);
 
 impl ModelArgs {
+    /// How the model is loaded, as far as the command line says.
+    pub fn options(&self) -> LoadOptions {
+        self.how.sizing.options()
+    }
+
     /// Starts the subject and loads the model; a refusal is told here.
     ///
     /// # Errors
     /// A subject that is not there.
-    pub fn load(&self, more: &Value, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
-        self.how.load(&self.model, &self.on, more, json_out)
+    pub fn load(&self, options: LoadOptions, json_out: bool) -> Asked<Loaded> {
+        self.how.load(&self.model, &self.on, options, json_out)
     }
 
     /// The same for another file: a subject of its own.
     ///
     /// # Errors
     /// A subject that is not there.
-    pub fn load_other(&self, path: &Path, json_out: bool) -> Result<Result<Loaded, Exit>, Failure> {
-        self.how.load(path, &self.on, &json!({}), json_out)
+    pub fn load_other(&self, path: &Path, json_out: bool) -> Asked<Loaded> {
+        self.how.load(path, &self.on, self.options(), json_out)
     }
 }
 
@@ -143,41 +155,35 @@ impl How {
         &self,
         path: &Path,
         on: &str,
-        more: &Value,
+        options: LoadOptions,
         json_out: bool,
-    ) -> Result<Result<Loaded, Exit>, Failure> {
+    ) -> Asked<Loaded> {
         let spec = SubjectSpec::parse(on).map_err(|e| Failure::Usage(e.to_string()))?;
         let scratch = tempfile::tempdir()?;
         let folder = scratch.path().to_path_buf();
         let launch = Launch::new(std::env::current_exe()?, spec, folder);
         let mut slot = Slot::open(launch).map_err(|absent| Failure::Absent(absent.message))?;
-        let mut ask = Map::new();
-        let given = json!({
-            "call": "load", "path": absolute(path), "budget_bytes": self.vram_budget,
-            "graph": self.graph == "on",
-        });
-        let all = [&given, &self.sizing.ask(), more];
-        for (key, value) in all.into_iter().filter_map(Value::as_object).flatten() {
-            if !value.is_null() {
-                ask.insert(key.clone(), value.clone());
-            }
-        }
-        let ask = Value::Object(ask);
+        let options = LoadOptions {
+            budget_bytes: self.vram_budget,
+            graph: Some(self.graph == "on"),
+            ..options
+        };
+        let yarn = options.yarn;
+        let (question, none) = call::Load { path: absolute(path), options }.question();
         let (said, _) = progress::shown("loading", |events| {
             slot.tell(events);
-            ask_slot(&mut slot, &ask, &BTreeMap::new(), json_out)
+            put(&mut slot, question, none, json_out)
         })?;
-        match said {
-            Said::End(exit) => Ok(Err(exit)),
-            Said::Ok(facts, _) => {
-                // A subject that does not know the option would compute something else.
-                if self.sizing.yarn.as_deref().is_some_and(|yarn| facts["yarn"] != yarn) {
-                    return Err(Failure::Absent("not offered: yarn".to_owned()));
-                }
-                let handle = facts["model"].as_u64().unwrap_or_default();
-                Ok(Ok(Loaded { slot, _scratch: scratch, handle, facts }))
-            }
+        let (facts, tensors) = match said {
+            Ok(said) => said,
+            Err(exit) => return Ok(Err(exit)),
+        };
+        let model = read::<call::Load>(facts.clone(), tensors)?;
+        // A subject that does not know the option would compute something else.
+        if yarn.is_some() && model.yarn != yarn {
+            return Err(Failure::Absent("not offered: yarn".to_owned()));
         }
+        Ok(Ok(Loaded { slot, _scratch: scratch, model, facts }))
     }
 }
 
@@ -190,31 +196,26 @@ impl Loaded {
     ///
     /// # Errors
     /// A subject that is gone.
-    pub fn ask(
-        &mut self,
-        ask: &Value,
-        tensors: &BTreeMap<String, Tensor>,
-        json_out: bool,
-    ) -> Result<Said, Failure> {
-        Ok(ask_slot(&mut self.slot, ask, tensors, json_out)?.0)
+    pub fn ask<C: Call>(&mut self, call: &C, json_out: bool) -> Asked<C::Answer> {
+        Ok(self.timed(call, json_out)?.map(|(answer, _)| answer))
     }
 
     /// The same, and how long it took.
     ///
     /// # Errors
     /// A subject that is gone.
-    pub fn timed(
-        &mut self,
-        ask: &Value,
-        tensors: &BTreeMap<String, Tensor>,
-        json_out: bool,
-    ) -> Result<(Said, Duration), Failure> {
-        ask_slot(&mut self.slot, ask, tensors, json_out)
+    pub fn timed<C: Call>(&mut self, call: &C, json_out: bool) -> Asked<(C::Answer, Duration)> {
+        let (question, tensors) = call.question();
+        let (said, time) = put(&mut self.slot, question, tensors, json_out)?;
+        match said {
+            Ok((body, tensors)) => Ok(Ok((read::<C>(body, tensors)?, time))),
+            Err(exit) => Ok(Err(exit)),
+        }
     }
 
     /// Whether the subject offers a call.
-    pub fn offers(&self, call: &str) -> bool {
-        self.slot.hello().offers(call)
+    pub fn offers<C: Call>(&self) -> bool {
+        self.slot.hello().offers(C::NAME)
     }
 
     /// What the subject said of itself.
@@ -233,35 +234,36 @@ impl Loaded {
     }
 }
 
-fn ask_slot(
-    slot: &mut Slot,
-    ask: &Value,
-    tensors: &BTreeMap<String, Tensor>,
-    json_out: bool,
-) -> Result<(Said, Duration), Failure> {
-    let heard = slot.call(ask, tensors, LIMIT).map_err(|absent| Failure::Absent(absent.message))?;
-    let (key, body, tensors) = match heard.reply {
-        Reply::Answer { key, body, tensors } => (key, body, tensors),
+/// An `ok` by the type of its call.
+fn read<C: Call>(body: Value, tensors: Tensors) -> Result<C::Answer, Failure> {
+    C::read_answer(body, tensors).map_err(|bad| Failure::Absent(format!("{}: {bad}", C::NAME)))
+}
+
+/// An answer as it came, and how long it took.
+type Put = (Result<(Value, Tensors), Exit>, Duration);
+
+/// Puts a question; a refusal is told here.
+fn put(slot: &mut Slot, question: Value, tensors: Tensors, json_out: bool) -> Result<Put, Failure> {
+    let heard = slot.call(question, tensors, LIMIT);
+    let heard = heard.map_err(|absent| Failure::Absent(absent.message))?;
+    let said = match heard.reply {
+        Reply::Answer(said) => said,
         other => return Err(Failure::Absent(format!("{other:?}\n{}", heard.stderr))),
     };
-    let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-    match key {
-        "ok" => Ok((Said::Ok(body, tensors), heard.time)),
-        "refused" => {
-            let line = match body["code"].is_string() {
-                true => word("message"),
-                false => {
-                    let (kind, field) = (word("kind"), word("operand"));
-                    format!("error[{kind}] field={field} found={:?}", word("message"))
-                }
-            };
-            match json_out {
-                true => say_json(&json!({ "refused": body }))?,
-                false => eprintln!("{line}"),
+    // Shown as it came.
+    let shown = json!({ said.key: said.body });
+    match said.answer().map_err(Failure::Absent)? {
+        Answer::Ok(body, tensors) => Ok((Ok((body, tensors)), heard.time)),
+        Answer::Refused(refused) => {
+            let Refused { kind, operand, message, file, .. } = *refused;
+            match (json_out, file) {
+                (true, _) => say_json(&shown)?,
+                (false, Some(_)) => eprintln!("{message}"),
+                (false, None) => eprintln!("error[{kind}] field={operand} found={message:?}"),
             }
-            Ok((Said::End(Exit::BadInput), heard.time))
+            Ok((Err(Exit::BadInput), heard.time))
         }
-        "unsupported" => Err(Failure::Absent(format!("not offered: {}", word("what")))),
-        _ => Err(Failure::Absent(word("message"))),
+        Answer::Unsupported(what) => Err(Failure::Absent(format!("not offered: {what}"))),
+        Answer::Failed(failed) => Err(Failure::Absent(failed.message)),
     }
 }

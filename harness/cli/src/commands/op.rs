@@ -7,7 +7,7 @@ use std::time::Duration;
 use goldgate_harness::kinds::op;
 use goldgate_harness::kinds::op::question::OpQuestion;
 use goldgate_harness::line::caller::Kept;
-use goldgate_harness::line::{Caller, Refused, Reply, Verdict};
+use goldgate_harness::line::{Caller, Reply, Verdict};
 use goldgate_harness::subject::pool::Slot;
 use goldgate_harness::subject::{Launch, SubjectSpec};
 use goldgate_harness::yaml::Problem;
@@ -57,12 +57,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     slot.finish();
     match reply {
         Ok(Reply::Ok(answered)) => {
-            write(&args.out, &answered.tensors)?;
+            write(&args.out, &answered.results)?;
             let shape = |(n, t): (&String, &Tensor)| (n.clone(), t.meta.to_string().into());
-            let shapes: Map<String, Value> = answered.tensors.iter().map(shape).collect();
+            let shapes: Map<String, Value> = answered.results.iter().map(shape).collect();
             match args.json {
                 true => {
-                    let observed = answered.body.get("observed").cloned().unwrap_or(json!({}));
+                    let observed = answered.observed.json();
                     say_json(&json!({"results": shapes, "observed": observed}))?;
                 }
                 false => {
@@ -73,7 +73,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::Yes)
         }
-        Ok(Reply::Refused(Refused { kind, operand, message }, _)) => {
+        Ok(Reply::Refused(refused)) => {
+            let (kind, operand, message) = (refused.word(), refused.field(), &refused.message);
             let file = args.input.display().to_string();
             let found = format!("{operand}: {message}");
             let problem =

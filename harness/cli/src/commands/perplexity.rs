@@ -1,18 +1,18 @@
 //! `goldgate perplexity`
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_engine::weights::Malformed;
-use goldgate_harness::subject::text;
 use goldgate_harness::yaml::Problem;
 use goldgate_tensor::{Code, Tensor};
+use goldgate_wire::call::{Close, Extend, Open, Tokenize, Vocabulary, Want};
+use goldgate_wire::words::{Logits, Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::commands::model::{Loaded, ModelArgs, Said};
+use crate::commands::model::{Asked, Loaded, ModelArgs};
 use crate::commands::{Exit, Failure, bad_input, say, say_json};
 
 mod figures;
@@ -45,9 +45,6 @@ pub struct Args {
 /// Rows of whole logits that are asked for at once.
 const ROWS: usize = 32;
 
-/// Either what was wanted, or how the command ends: what was refused has been told.
-type Asked<T> = Result<Result<T, Exit>, Failure>;
-
 /// What was wanted of a question, or the end of the command.
 macro_rules! wanted {
     ($asked:expr) => {
@@ -65,7 +62,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn measured(args: &Args) -> Asked<()> {
     let bytes = std::fs::read(&args.file).map_err(|e| no_text(args, "IO", &e.to_string()))?;
-    let mut model = wanted!(args.model.load(&json!({}), args.json));
+    let mut model = wanted!(args.model.load(args.model.options(), args.json));
     let mut ids = wanted!(tokens(&mut model, &args.model.model, &bytes, args.json));
     let mut other = match &args.against {
         None => None,
@@ -129,14 +126,15 @@ fn refused(args: &Args, path: &Path, code: Code, found: &str, expected: &str) ->
 
 /// The ids of the text: the subject's, or, where it offers no tokenizer, ours of the same file.
 fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Asked<Vec<i32>> {
-    if loaded.offers("tokenize") {
+    if loaded.offers::<Tokenize>() {
         let path = std::path::absolute(path)?.display().to_string();
-        let ask = json!({"call": "tokenize", "path": path, "model": loaded.handle});
-        let text = BTreeMap::from([("text".to_owned(), text::bytes(bytes.to_vec()))]);
-        return match loaded.ask(&ask, &text, json_out)? {
-            Said::End(exit) => Ok(Err(exit)),
-            Said::Ok(_, tensors) => Ok(Ok(tensor(&tensors, "ids")?.to_i32())),
+        let ask = Tokenize {
+            vocabulary: Vocabulary::Path(path),
+            add_special: false,
+            parse_special: false,
+            text: bytes.to_vec(),
         };
+        return Ok(loaded.ask(&ask, json_out)?.map(|said| said.ids));
     }
     let tokenizer = Tokenizer::open(path).map_err(|e| Failure::Malformed(Box::new(e)))?;
     let ids = tokenizer.encode(bytes, false, false);
@@ -145,7 +143,7 @@ fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Ask
 }
 
 fn window(args: &Args, model: &Loaded) -> Result<usize, Failure> {
-    let context = model.facts["context"].as_u64().map(|n| n as usize);
+    let context = model.model.context.map(|n| n as usize);
     match (args.window, context) {
         (Some(window), context) if window < 2 || context.is_some_and(|c| window > c) => {
             let most = context.map_or_else(String::new, |c| format!(" to {c}, the context"));
@@ -166,49 +164,32 @@ fn bar(length: u64) -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn tensor<'t>(tensors: &'t BTreeMap<String, Tensor>, name: &str) -> Result<&'t Tensor, Failure> {
-    tensors.get(name).ok_or_else(|| Failure::Absent(format!("an answer without {name}")))
-}
-
 /// A fresh session.
-fn open(loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
-    let ask = json!({"call": "open", "model": loaded.handle});
-    Ok(match loaded.ask(&ask, &BTreeMap::new(), json_out)? {
-        Said::Ok(body, _) => Ok(body["session"].clone()),
-        Said::End(exit) => Err(exit),
-    })
-}
-
-fn close(loaded: &mut Loaded, session: &Value, json_out: bool) -> Asked<()> {
-    let ask = json!({"call": "close", "session": session});
-    Ok(match loaded.ask(&ask, &BTreeMap::new(), json_out)? {
-        Said::Ok(..) => Ok(()),
-        Said::End(exit) => Err(exit),
-    })
+fn open(loaded: &mut Loaded, json_out: bool) -> Asked<u64> {
+    let ask = Open { model: loaded.model.model };
+    Ok(loaded.ask(&ask, json_out)?.map(|opened| opened.session))
 }
 
 /// One tensor of what a session gives for ids.
 fn extend(
     loaded: &mut Loaded,
-    session: &Value,
+    session: u64,
     ids: &[i32],
-    (logits, name): (&str, &str),
+    (logits, name): (Logits, &str),
     json_out: bool,
 ) -> Asked<Tensor> {
-    let want = json!({ "logits": logits });
-    let ask = json!({"call": "extend", "session": session, "phase": "prefill", "want": want});
-    let ids = BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))]);
-    Ok(match loaded.ask(&ask, &ids, json_out)? {
-        Said::Ok(_, tensors) => Ok(tensor(&tensors, name)?.clone()),
-        Said::End(exit) => Err(exit),
-    })
+    let want = Want { logits, ..Want::default() };
+    let phase = Some(Phase::Prefill);
+    let said = wanted!(loaded.ask(&Extend { session, want, phase, ids: ids.to_vec() }, json_out));
+    let tensor = said.result(name).map_err(|bad| Failure::Absent(bad.to_string()))?;
+    Ok(Ok(tensor.clone()))
 }
 
 /// Log-probabilities of every id of a window but the first.
 fn foretold(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
     let session = wanted!(open(loaded, json_out));
-    let next = wanted!(extend(loaded, &session, ids, ("compact", "next_logprob"), json_out));
-    wanted!(close(loaded, &session, json_out));
+    let next = wanted!(extend(loaded, session, ids, (Logits::Compact, "next_logprob"), json_out));
+    wanted!(loaded.ask(&Close { session }, json_out));
     let mut next = next.to_f64();
     // Nothing follows the last one.
     next.truncate(ids.len() - 1);
@@ -226,9 +207,9 @@ fn both(
     let sessions = (wanted!(open(model, args.json)), wanted!(open(other, args.json)));
     let asked = &ids[..ids.len() - 1];
     for (piece, start) in asked.chunks(ROWS).zip((0..).step_by(ROWS)) {
-        let whole = ("all", "logits");
-        let own = wanted!(extend(model, &sessions.0, piece, whole, args.json));
-        let theirs = wanted!(extend(other, &sessions.1, piece, whole, args.json));
+        let whole = (Logits::All, "logits");
+        let own = wanted!(extend(model, sessions.0, piece, whole, args.json));
+        let theirs = wanted!(extend(other, sessions.1, piece, whole, args.json));
         let (rows, width) = (own.meta.shape[0], own.meta.shape[1]);
         if theirs.meta.shape != own.meta.shape {
             let found = format!("{} rows", theirs.meta.shape[1]);
@@ -242,8 +223,8 @@ fn both(
             compared.add(&of(&own), &of(&theirs), ids[start + row + 1] as usize);
         }
     }
-    wanted!(close(model, &sessions.0, args.json));
-    wanted!(close(other, &sessions.1, args.json));
+    wanted!(model.ask(&Close { session: sessions.0 }, args.json));
+    wanted!(other.ask(&Close { session: sessions.1 }, args.json));
     Ok(Ok(()))
 }
 

@@ -1,54 +1,62 @@
 //! Judging what a subject says of a file: the right refusal at the right place, within its budget.
 
 use goldgate_tensor::Code;
-use serde_json::{Value, json};
+use goldgate_wire::Observed;
+use goldgate_wire::answer::{FilePlace, Refused};
+use goldgate_wire::call::Inspected;
+use serde_json::{Map, json};
 
 use crate::kinds::container::case::Awaits;
-use crate::line::{FailKind, Verdict};
+use crate::line::{FailKind, Reply, Verdict};
+
+/// What a subject said of a file.
+pub type Said = Reply<Inspected>;
 
 /// The most processor time for a file of at most a MiB, in µs.
 const TIME_US: u64 = 50_000;
 /// The most memory held meanwhile, bytes.
 const PEAK: u64 = 16 << 20;
 
+/// What a subject observed while it read a file.
+pub fn observed(said: &Said) -> Observed {
+    match said {
+        Reply::Ok(inspected) => inspected.observed.clone(),
+        Reply::Refused(refused) => refused.observed.clone().unwrap_or_default(),
+    }
+}
+
 /// A verdict on one answer, and what else is to be said of it.
 ///
-/// `key` is the kind of answer (`ok`, `refused` …), `length` the bytes of all files. A foreign
-/// subject may name code and place in its own way; ours must name all, and say what it took.
-pub fn judge(
-    awaits: &Awaits,
-    (key, body): (&str, &Value),
-    length: u64,
-    ours: bool,
-) -> (Verdict, Vec<String>) {
+/// `length` are the bytes of all files. A foreign subject may name code and place in its own way;
+/// ours must name all, and say what it took.
+pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict, Vec<String>) {
     let fail = |kind, message: String| (Verdict::Fail { kind, message }, Vec::new());
     let mut notes = Vec::new();
-    match (awaits, key) {
-        (Awaits::Refused { code, .. }, "ok") => {
+    match (awaits, said) {
+        (Awaits::Refused { code, .. }, Reply::Ok(_)) => {
             return fail(FailKind::NotRefused, format!("opened; must be refused as {code}"));
         }
-        (Awaits::Refused { code, offset, field }, "refused") => {
-            if let Err(why) = place(body, *code, *offset, field.as_deref()) {
+        (Awaits::Refused { code, offset, field }, Reply::Refused(refused)) => {
+            if let Err(why) = place(refused, *code, *offset, field.as_deref()) {
                 if ours {
                     return fail(FailKind::WrongRefusal, why);
                 }
                 notes.push(why);
             }
         }
-        (Awaits::Opened { .. }, "refused") => {
-            let said = body["message"].as_str().unwrap_or_default();
-            return fail(FailKind::WrongRefusal, format!("refused a good file: {said}"));
+        (Awaits::Opened { .. }, Reply::Refused(refused)) => {
+            let message = format!("refused a good file: {}", refused.message);
+            return fail(FailKind::WrongRefusal, message);
         }
-        (Awaits::Opened { warns: Some(text) }, "ok") if ours => {
-            let list = body["warnings"].as_array().map(Vec::as_slice).unwrap_or_default();
-            if !list.iter().any(|w| w.as_str().is_some_and(|w| w.contains(text))) {
+        (Awaits::Opened { warns: Some(text) }, Reply::Ok(inspected)) if ours => {
+            let list = inspected.warnings();
+            if !list.iter().any(|warning| warning.contains(text)) {
                 return fail(FailKind::NotRefused, format!("no warning of {text:?}: {list:?}"));
             }
         }
-        (Awaits::Opened { .. }, "ok") => {}
-        (_, other) => return fail(FailKind::Internal, format!("{other}: {body}")),
+        (Awaits::Opened { .. }, Reply::Ok(_)) => {}
     }
-    match budget(&body["observed"], length) {
+    match budget(&observed(said), length) {
         Ok(()) => (Verdict::Pass, notes),
         Err((true, why)) if !ours => {
             notes.push(why);
@@ -59,34 +67,42 @@ pub fn judge(
 }
 
 /// Kind, code, byte and field of a refusal.
-fn place(body: &Value, code: Code, offset: Option<u64>, field: Option<&str>) -> Result<(), String> {
-    let said = body["message"].as_str().unwrap_or_default();
-    let (kind, found) = (body["kind"].as_str(), body["code"].as_str());
-    if kind != Some("Malformed") || found != Some(code.as_str()) {
-        let found = found.or(kind).unwrap_or("nothing");
-        return Err(format!("refused as {found}, must be {code} ({said})"));
-    }
-    if offset.is_some() && body["offset"].as_u64() != offset {
-        let offset = offset.unwrap_or_default();
-        return Err(format!("refused at {}, must be at {offset} ({said})", body["offset"]));
+fn place(
+    refused: &Refused,
+    code: Code,
+    offset: Option<u64>,
+    field: Option<&str>,
+) -> Result<(), String> {
+    let said = &refused.message;
+    let at = match &refused.file {
+        Some(at) if refused.kind == "Malformed" && at.code == code.as_str() => at,
+        _ => {
+            let found = Some(refused.word()).filter(|word| !word.is_empty()).unwrap_or("nothing");
+            return Err(format!("refused as {found}, must be {code} ({said})"));
+        }
+    };
+    if let Some(offset) = offset.filter(|offset| at.offset != Some(*offset)) {
+        let found = at.offset.map_or_else(|| "no byte".to_owned(), |byte| byte.to_string());
+        return Err(format!("refused at {found}, must be at {offset} ({said})"));
     }
     match field {
-        Some(field) if body["field"].as_str() != Some(field) => {
-            Err(format!("refused {}, must be {field} ({said})", body["field"]))
+        Some(field) if at.field != field => {
+            Err(format!("refused {:?}, must be {field} ({said})", at.field))
         }
         _ => Ok(()),
     }
 }
 
 /// What it took, as far as it was observed: whether a figure is missing, and what is wrong.
-fn budget(observed: &Value, length: u64) -> Result<(), (bool, String)> {
+fn budget(observed: &Observed, length: u64) -> Result<(), (bool, String)> {
     let request = length.saturating_mul(2).max(64 << 10);
-    let mut limits = vec![("largest_request", request), ("peak_bytes", PEAK.max(request))];
-    if length <= 1 << 20 {
-        limits.push(("cpu_us", TIME_US));
-    }
-    for (name, most) in limits {
-        match observed[name].as_u64() {
+    let time = (length <= 1 << 20).then_some(("cpu_us", observed.cpu_us, TIME_US));
+    let limits = [
+        ("largest_request", observed.largest_request, request),
+        ("peak_bytes", observed.peak_bytes, PEAK.max(request)),
+    ];
+    for (name, found, most) in limits.into_iter().chain(time) {
+        match found {
             None => return Err((true, format!("{name} is not observed"))),
             Some(found) if found > most => {
                 return Err((false, format!("{name} is {found}, at most {most} are allowed")));
@@ -102,61 +118,99 @@ fn budget(observed: &Value, length: u64) -> Result<(), (bool, String)> {
 /// # Errors
 /// What it let through, or did not let through.
 pub fn self_check(awaits: &Awaits) -> Result<(), String> {
-    let passes = |key: &str, body: &Value| judge(awaits, (key, body), 100, true).0 == Verdict::Pass;
-    let (key, perfect) = perfect(awaits);
-    if !passes(key, &perfect) {
+    let passes = |said: &Said| judge(awaits, said, 100, true).0 == Verdict::Pass;
+    let perfect = perfect(awaits);
+    if !passes(&perfect) {
         return Err("what is awaited does not pass".to_owned());
     }
-    let with = |name: &str, value: Value| {
-        let mut body = perfect.clone();
-        body[name] = value;
-        body
+    let observing = |largest_request, cpu_us| Observed {
+        largest_request,
+        peak_bytes: largest_request,
+        cpu_us,
+        ..Observed::default()
     };
-    let large = json!({"largest_request": 65_537, "peak_bytes": 65_537, "cpu_us": 0});
-    let slow = json!({"largest_request": 0, "peak_bytes": 0, "cpu_us": 50_001});
-    let mut faults = vec![
-        ("a request above the budget", key, with("observed", large)),
-        ("an answer that took too long", key, with("observed", slow)),
-        ("an answer that says nothing of its budget", key, with("observed", json!({}))),
-        ("a crash", "failed", json!({"class": "internal"})),
-    ];
-    match awaits {
-        Awaits::Refused { code, offset, field } => {
-            let other = Code::ALL.iter().find(|c| *c != code).copied().unwrap_or(*code);
-            faults.push(("another code", "refused", with("code", other.as_str().into())));
-            faults.push(("another kind", "refused", with("kind", "NotSupported".into())));
-            faults.push(("a file that opens", "ok", with("code", Value::Null)));
-            if let Some(offset) = offset {
-                faults.push(("another byte", "refused", with("offset", (offset + 1).into())));
-            }
-            if field.is_some() {
-                faults.push(("another field", "refused", with("field", "another".into())));
-            }
+    let with = |observed| match perfect.clone() {
+        Reply::Ok(inspected) => Reply::Ok(Inspected { observed, ..inspected }),
+        Reply::Refused(refused) => {
+            Reply::Refused(Box::new(Refused { observed: Some(observed), ..*refused }))
         }
-        Awaits::Opened { warns } => {
-            faults.push(("a refusal", "refused", with("kind", "Malformed".into())));
-            if warns.is_some() {
-                faults.push(("no warning", "ok", with("warnings", json!([]))));
+    };
+    let mut faults = vec![
+        ("a request above the budget", with(observing(Some(65_537), Some(0)))),
+        ("an answer that took too long", with(observing(Some(0), Some(50_001)))),
+        ("an answer that says nothing of its budget", with(Observed::default())),
+    ];
+    match &perfect {
+        Reply::Refused(refused) => faults.extend(misplaced(refused)),
+        Reply::Ok(inspected) => {
+            let kind = "Malformed".to_owned();
+            let observed = Some(inspected.observed.clone());
+            let refused = Refused { kind, observed, ..Refused::default() };
+            faults.push(("a refusal", Reply::Refused(Box::new(refused))));
+            if !inspected.warnings().is_empty() {
+                let quiet = Inspected { facts: Map::new(), ..inspected.clone() };
+                faults.push(("no warning", Reply::Ok(quiet)));
             }
         }
     }
-    match faults.iter().find(|(_, key, body)| passes(key, body)) {
+    match faults.iter().find(|(_, said)| passes(said)) {
         Some((what, ..)) => Err(format!("{what} passes")),
         None => Ok(()),
     }
 }
 
+/// The awaited refusal with one thing wrong, as far as it is awaited.
+fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
+    let Some(at) = &perfect.file else { return Vec::new() };
+    let elsewhere =
+        |file: FilePlace| Reply::Refused(Box::new(Refused { file: Some(file), ..perfect.clone() }));
+    let other = Code::ALL.iter().map(|code| code.as_str()).find(|code| *code != at.code);
+    let code = other.unwrap_or_default().to_owned();
+    let kind = Refused { kind: "NotSupported".to_owned(), ..perfect.clone() };
+    let observed = perfect.observed.clone().unwrap_or_default();
+    let mut faults = vec![
+        ("another code", elsewhere(FilePlace { code, ..at.clone() })),
+        ("another kind", Reply::Refused(Box::new(kind))),
+        ("a file that opens", Reply::Ok(Inspected { observed, ..Inspected::default() })),
+    ];
+    if let Some(offset) = at.offset {
+        let place = FilePlace { offset: Some(offset + 1), ..at.clone() };
+        faults.push(("another byte", elsewhere(place)));
+    }
+    if !at.field.is_empty() {
+        let place = FilePlace { field: "another".to_owned(), ..at.clone() };
+        faults.push(("another field", elsewhere(place)));
+    }
+    faults
+}
+
 /// The answer that is awaited.
-fn perfect(awaits: &Awaits) -> (&'static str, Value) {
-    let observed = json!({"largest_request": 65_536, "peak_bytes": 65_536, "cpu_us": 50_000});
+fn perfect(awaits: &Awaits) -> Said {
+    let observed = Observed {
+        largest_request: Some(65_536),
+        peak_bytes: Some(65_536),
+        cpu_us: Some(50_000),
+        ..Observed::default()
+    };
     match awaits {
-        Awaits::Refused { code, offset, field } => (
-            "refused",
-            json!({"kind": "Malformed", "code": code.as_str(), "offset": offset, "field": field,
-                   "observed": observed}),
-        ),
+        Awaits::Refused { code, offset, field } => {
+            let place = FilePlace {
+                code: code.as_str().to_owned(),
+                offset: *offset,
+                field: field.clone().unwrap_or_default(),
+                ..FilePlace::default()
+            };
+            Reply::Refused(Box::new(Refused {
+                kind: "Malformed".to_owned(),
+                file: Some(place),
+                observed: Some(observed),
+                ..Refused::default()
+            }))
+        }
         Awaits::Opened { warns } => {
-            ("ok", json!({"warnings": warns.iter().collect::<Vec<_>>(), "observed": observed}))
+            let warnings = json!(warns.iter().collect::<Vec<_>>());
+            let facts = Map::from_iter([("warnings".to_owned(), warnings)]);
+            Reply::Ok(Inspected { facts, observed, need: None })
         }
     }
 }
@@ -180,13 +234,14 @@ mod tests {
     #[test]
     fn a_foreign_subject_must_refuse_and_may_do_so_in_its_own_words() {
         let awaits = Awaits::Refused { code: Code::Count, offset: Some(16), field: None };
-        let body = json!({"kind": "ValueError"});
-        let (verdict, notes) = judge(&awaits, ("refused", &body), 10, false);
+        let refused =
+            |body| Reply::Refused(Box::new(Refused::read(&body).expect("a refusal that is one")));
+        let (verdict, notes) = judge(&awaits, &refused(json!({"kind": "ValueError"})), 10, false);
         assert_eq!((verdict, notes.len()), (Verdict::Pass, 2));
-        let (verdict, _) = judge(&awaits, ("ok", &json!({})), 10, false);
+        let (verdict, _) = judge(&awaits, &Reply::Ok(Inspected::default()), 10, false);
         assert!(matches!(verdict, Verdict::Fail { kind: FailKind::NotRefused, .. }));
         let large = json!({"kind": "X", "observed": {"largest_request": 70_000}});
-        let (verdict, _) = judge(&awaits, ("refused", &large), 10, false);
+        let (verdict, _) = judge(&awaits, &refused(large), 10, false);
         assert!(matches!(verdict, Verdict::Fail { kind: FailKind::Load, .. }));
     }
 }

@@ -11,14 +11,14 @@ pub use case::ContainerCase;
 use std::time::Duration;
 
 use goldgate_wire::Observed;
-use serde_json::{Value, json};
+use goldgate_wire::call::Inspect;
 
 use crate::kinds::container::bytes::Base;
 use crate::kinds::container::case::{make, variants, write};
 use crate::kinds::container::edit::Edit;
-use crate::kinds::container::judge::{judge, self_check};
+use crate::kinds::container::judge::{Said, judge, observed, self_check};
 use crate::kinds::{Goldens, Kind, Withheld};
-use crate::line::{Caller, Head, Judgement, On, Reply, Sort, Stopped, Verdict, Whom};
+use crate::line::{Caller, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
 /// How long one file may take by the wall clock, before the subject is ended.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -34,14 +34,14 @@ pub struct Files {
     edits: Vec<Edit>,
 }
 
-/// What a subject said of each file: `ok` or `refused`, the value, and the bytes of the file.
-pub type Said = Vec<(&'static str, Value, u64)>;
+/// What a subject said of each file, and the bytes of the file.
+pub type Answers = Vec<(Said, u64)>;
 
 impl Kind for Container {
     type Case = ContainerCase;
     type Question = Files;
     type Golden = ();
-    type Got = Said;
+    type Got = Answers;
 
     fn head(&self, case: &ContainerCase) -> Head {
         Head {
@@ -78,37 +78,33 @@ impl Kind for Container {
         Ok(Files { base: case.base.clone(), edits: case.edits.clone() })
     }
 
-    fn ask(&self, files: &Files, to: &mut Caller<'_>) -> Result<Said, Stopped> {
+    fn ask(&self, files: &Files, to: &mut Caller<'_>) -> Result<Answers, Stopped> {
         to.set_limit(LIMIT);
-        to.need("inspect")?;
-        let mut said = Said::new();
+        to.need::<Inspect>()?;
+        let mut said = Answers::new();
         for index in 0..variants(&files.edits) {
             let folder = tempfile::tempdir_in(to.scratch());
             let folder = folder.map_err(|e| to.broken(format!("no scratch folder: {e}")))?;
             let made = make(&files.base, &files.edits, index).map_err(|why| to.broken(why))?;
             let written = write(&made, folder.path());
             let (path, length) = written.map_err(|e| to.broken(format!("no file: {e}")))?;
-            let question = json!({"call": "inspect", "path": path.to_string_lossy()});
-            said.push(match to.ask(&question, &Default::default())? {
-                Reply::Ok(answered) => ("ok", answered.body, length),
-                Reply::Refused(_, body) => ("refused", body, length),
-            });
+            let path = path.to_string_lossy().into_owned();
+            said.push((to.ask(&Inspect { path, ..Inspect::default() })?, length));
         }
         Ok(said)
     }
 
-    fn judge(&self, case: &ContainerCase, (): &(), got: &Said, whom: &Whom) -> Judgement {
+    fn judge(&self, case: &ContainerCase, (): &(), got: &Answers, whom: &Whom) -> Judgement {
         let mut judgement = Judgement::of(Verdict::Pass);
         judgement.compared = got.len() as u64;
-        for (index, (key, body, length)) in got.iter().enumerate() {
-            let figure = |name: &str| body["observed"].get(name).and_then(Value::as_u64);
-            let seen = &mut judgement.observed;
+        for (index, (said, length)) in got.iter().enumerate() {
+            let (more, seen) = (observed(said), &mut judgement.observed);
             *seen = Observed {
-                largest_request: seen.largest_request.max(figure("largest_request")),
-                peak_bytes: seen.peak_bytes.max(figure("peak_bytes")),
+                largest_request: seen.largest_request.max(more.largest_request),
+                peak_bytes: seen.peak_bytes.max(more.peak_bytes),
                 ..Observed::default()
             };
-            let (verdict, notes) = judge(&case.awaits, (key, body), *length, whom.is_ours());
+            let (verdict, notes) = judge(&case.awaits, said, *length, whom.is_ours());
             judgement.notes.extend(notes);
             if judgement.passed() {
                 judgement.verdict = verdict;

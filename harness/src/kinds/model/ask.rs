@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goldgate_tensor::{DType, Tensor};
-use serde_json::{Value, json};
+use goldgate_tensor::DType;
+use goldgate_wire::call::{
+    self, Close, Extend, Extended, Fork, Loaded, Open, Tokenize, Vocabulary, Want,
+};
+use goldgate_wire::words::{Logits, Phase, TraceMode};
+use goldgate_wire::{Call, Observed, globs};
 
 use crate::kinds::model::ask::beside::Beside;
 use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
 use crate::kinds::model::golden::Rows;
-use crate::line::caller::Tensors;
-use crate::line::{Answered, Caller, Stopped};
-use crate::subject::text::bytes;
-use crate::subject::want::matches;
+use crate::line::{Caller, Stopped};
 
 /// What a subject answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +103,7 @@ pub struct Question {
     /// The file or folder.
     pub path: PathBuf,
     /// The question `load`.
-    pub load: Value,
+    pub load: call::Load,
     /// The text of the prompt, which the subject is also asked to encode.
     pub text: Option<String>,
     /// The ids of the prompt or of the whole text; empty where the subject's own are taken.
@@ -153,8 +154,8 @@ pub enum Put {
 struct Asking<'a, 'c> {
     to: &'a mut Caller<'c>,
     question: &'a Question,
-    /// The answer to `load`.
-    facts: Value,
+    /// The answer to `load`; nothing where it was refused.
+    loaded: Loaded,
     route: Route,
 }
 
@@ -164,7 +165,7 @@ struct Asking<'a, 'c> {
 /// The trial is over before its answers are all there.
 pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
     to.set_limit(question.limit);
-    let mut asking = Asking { to, question, facts: Value::Null, route: Route::default() };
+    let mut asking = Asking { to, question, loaded: Loaded::default(), route: Route::default() };
     let answer = asking.answer();
     let route = std::mem::take(&mut asking.route);
     if answer.is_err() {
@@ -176,9 +177,9 @@ pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> 
 
 impl Asking<'_, '_> {
     fn answer(&mut self) -> Result<Answer, Stopped> {
-        for call in ["load", "open", "extend"] {
-            self.to.need(call)?;
-        }
+        self.to.need::<call::Load>()?;
+        self.to.need::<Open>()?;
+        self.to.need::<Extend>()?;
         let question = self.question;
         let content = match &question.put {
             Put::Load(load) => return self.load(load, question.load.clone()),
@@ -192,7 +193,7 @@ impl Asking<'_, '_> {
                 self.goes_beside(generation)?;
                 let mut load = question.load.clone();
                 if generation.beside > 0 {
-                    load["sequences"] = (generation.beside + 1).into();
+                    load.options.sequences = Some(generation.beside as u64 + 1);
                 }
                 self.hold(&load)?;
                 Content::Generation(self.generation(generation, forced, *decoded)?)
@@ -206,81 +207,67 @@ impl Asking<'_, '_> {
             Some(text) => self.tokenized(text)?,
             None => None,
         };
-        let activations = self.facts["activations"].as_str().and_then(|t| t.parse().ok());
-        let figures = figures(&self.facts);
-        Ok(Answer { activations, ids, content, figures, route: Route::default() })
+        let figures = figures(&self.loaded);
+        let route = Route::default();
+        Ok(Answer { activations: self.loaded.activations, ids, content, figures, route })
     }
 
     /// Loads what a question asks for, unless it is there already.
-    fn hold(&mut self, load: &Value) -> Result<(), Stopped> {
-        self.facts = self.to.model(load)?;
+    fn hold(&mut self, load: &call::Load) -> Result<(), Stopped> {
+        self.loaded = self.to.model(load)?;
         Ok(())
     }
 
-    fn handle(&self) -> Value {
-        self.facts["model"].clone()
+    /// A new session of the loaded model.
+    fn open(&mut self) -> Result<u64, Stopped> {
+        Ok(self.to.call(&Open { model: self.loaded.model })?.session)
     }
 
-    /// A call that must be answered.
-    fn call(&mut self, ask: &Value, tensors: &Tensors) -> Result<Answered, Stopped> {
-        let answered = self.to.call(ask, tensors)?;
-        if ask["call"] == "extend" || ask["call"] == "generate" {
-            self.route.note(&answered.body["observed"]["route"]);
-        }
-        Ok(answered)
-    }
-
-    fn open(&mut self) -> Result<Value, Stopped> {
-        let ask = json!({"call": "open", "model": self.handle()});
-        Ok(self.call(&ask, &Tensors::new())?.body["session"].clone())
-    }
-
-    fn close(&mut self, session: &Value) -> Result<(), Stopped> {
-        self.call(&json!({"call": "close", "session": session}), &Tensors::new()).map(drop)
+    fn close(&mut self, session: u64) -> Result<(), Stopped> {
+        self.to.call(&Close { session })
     }
 
     fn extend(
         &mut self,
-        session: &Value,
+        session: u64,
         ids: &[i32],
-        want: &Value,
-        phase: Option<&str>,
-    ) -> Result<Answered, Stopped> {
-        let mut ask = json!({"call": "extend", "session": session, "want": want});
-        if let Some(phase) = phase {
-            ask["phase"] = phase.into();
-        }
-        self.call(&ask, &of_ids(ids))
+        want: Want,
+        phase: Option<Phase>,
+    ) -> Result<Extended, Stopped> {
+        let said = self.to.call(&Extend { session, want, phase, ids: ids.to_vec() })?;
+        self.route.note(&said.observed);
+        Ok(said)
     }
 
-    fn stage(&mut self, globs: &[String], with_logits: bool) -> Result<Content, Stopped> {
+    /// What a session of its own gives for all ids at once.
+    fn at_once(&mut self, ids: &[i32], want: Want) -> Result<Extended, Stopped> {
+        let session = self.open()?;
+        let said = self.extend(session, ids, want, Some(Phase::Prefill))?;
+        self.close(session)?;
+        Ok(said)
+    }
+
+    fn stage(&mut self, slots: &[String], with_logits: bool) -> Result<Content, Stopped> {
         let question = self.question;
         let mut load = question.load.clone();
-        load["trace"] = json!(globs);
-        load["trace_mode"] = "unfused".into();
+        load.options.trace = slots.to_vec();
+        load.options.trace_mode = Some(TraceMode::Unfused);
         self.hold(&load)?;
-        let logits = if with_logits { "all" } else { "none" };
-        let want = json!({"trace": globs, "logits": logits});
-        let session = self.open()?;
-        let slots = self.extend(&session, &question.ids, &want, Some("prefill"))?.tensors;
-        self.close(&session)?;
-        let slots: BTreeMap<String, Rows> =
-            slots.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor))).collect();
+        let logits = if with_logits { Logits::All } else { Logits::None };
+        let want = Want { trace: slots.to_vec(), logits, rows: None };
+        let said = self.at_once(&question.ids, want.clone())?;
+        let rows = said.results.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor)));
+        let rows: BTreeMap<String, Rows> = rows.collect();
         if !question.steps {
-            return Ok(Content::Stage { slots, local: BTreeMap::new() });
+            return Ok(Content::Stage { slots: rows, local: BTreeMap::new() });
         }
         // The same in the fused run, each step against its own definition on its own operands.
-        load["trace_mode"] = "local".into();
+        load.options.trace_mode = Some(TraceMode::Local);
         self.hold(&load)?;
-        let session = self.open()?;
-        let said = self.extend(&session, &question.ids, &want, Some("prefill"))?.tensors;
-        self.close(&session)?;
-        let local = said.iter().filter_map(|(name, tensor)| {
-            let slot = name.strip_suffix(".local")?;
-            let named = matches(globs, slot);
-            named.then(|| (slot.to_owned(), tensor.to_f64().first().copied().unwrap_or(f64::NAN)))
-        });
-        Ok(Content::Stage { slots, local: local.collect() })
+        let said = self.at_once(&question.ids, want)?;
+        let local = said.local().filter(|(slot, _)| globs::any(slots, slot));
+        let local = local.map(|(slot, load)| (slot.to_owned(), load)).collect();
+        Ok(Content::Stage { slots: rows, local })
     }
 
     /// Logits of some rows, the tokens cut into calls in one way.
@@ -292,7 +279,7 @@ impl Asking<'_, '_> {
             Way::Prefix(n) => vec![n.min(ids.len()), ids.len()],
             Way::OneByOne => (1..=ids.len()).collect(),
         };
-        let phase = if way == Way::OneByOne { "decode" } else { "prefill" };
+        let phase = if way == Way::OneByOne { Phase::Decode } else { Phase::Prefill };
         let mut session = self.open()?;
         let mut rows = Rows::default();
         let mut from = 0;
@@ -300,25 +287,24 @@ impl Asking<'_, '_> {
             if to == from {
                 continue;
             }
-            let here: Vec<usize> =
-                stored.iter().filter(|r| (from..to).contains(*r)).map(|r| r - from).collect();
-            let logits = if here.is_empty() { "none" } else { "all" };
-            let want = json!({"logits": logits, "rows": here});
-            let mut said = self.extend(&session, &ids[from..to], &want, Some(phase))?;
-            if !here.is_empty() {
-                let more = Rows::of(&said.take("logits")?);
+            let here = stored.iter().filter(|r| (from..to).contains(*r));
+            let here: Vec<u64> = here.map(|r| (r - from) as u64).collect();
+            let logits = if here.is_empty() { Logits::None } else { Logits::All };
+            let want = Want { logits, rows: Some(here), ..Want::default() };
+            let said = self.extend(session, &ids[from..to], want, Some(phase))?;
+            if logits == Logits::All {
+                let more = Rows::of(said.result("logits")?);
                 rows.width = more.width;
                 rows.numbers.extend(more.numbers);
             }
             if matches!(way, Way::Prefix(_)) && to < ids.len() {
-                let ask = json!({"call": "fork", "session": session, "keep": to});
-                let fork = self.call(&ask, &Tensors::new())?.body["session"].clone();
-                self.close(&session)?;
+                let fork = self.to.call(&Fork { session, keep: to as u64 })?.session;
+                self.close(session)?;
                 session = fork;
             }
             from = to;
         }
-        self.close(&session)?;
+        self.close(session)?;
         Ok(rows)
     }
 
@@ -326,11 +312,8 @@ impl Asking<'_, '_> {
     fn windows(&mut self, window: usize) -> Result<Vec<f64>, Stopped> {
         let mut logprobs = Vec::with_capacity(self.question.ids.len());
         for ids in self.question.ids.chunks(window) {
-            let session = self.open()?;
-            let want = json!({"logits": "compact"});
-            let mut said = self.extend(&session, ids, &want, Some("prefill"))?;
-            self.close(&session)?;
-            let next = said.take("next_logprob")?.to_f64();
+            let want = Want { logits: Logits::Compact, ..Want::default() };
+            let next = self.at_once(ids, want)?.result("next_logprob")?.to_f64();
             logprobs.push(0.0);
             logprobs.extend(&next[..(ids.len() - 1).min(next.len())]);
         }
@@ -339,28 +322,31 @@ impl Asking<'_, '_> {
 
     /// The ids of a text, where the subject offers it.
     fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
-        if !self.to.hello().offers("tokenize") {
+        if !self.to.hello().offers(Tokenize::NAME) {
             return Ok(None);
         }
-        let ask = json!({
-            "call": "tokenize", "path": self.question.path.display().to_string(),
-            "add_special": false, "parse_special": false,
-        });
-        let text = Tensors::from([("text".to_owned(), bytes(text.as_bytes().to_vec()))]);
-        let said = self.call(&ask, &text)?;
-        Ok(said.tensors.get("ids").map(Tensor::to_i32))
+        let said = self.to.call(&Tokenize {
+            vocabulary: self.vocabulary(),
+            add_special: false,
+            parse_special: false,
+            text: text.as_bytes().to_vec(),
+        })?;
+        Ok(Some(said.ids))
+    }
+
+    /// That of the case's own file.
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Path(self.question.path.display().to_string())
     }
 }
 
 impl Route {
     /// Notes what one answer said.
-    fn note(&mut self, said: &Value) {
-        match said.as_array() {
+    fn note(&mut self, observed: &Observed) {
+        match &observed.route {
             None => self.silent += 1,
             Some(list) if list.is_empty() => self.empty += 1,
-            Some(list) => {
-                self.entries.extend(list.iter().filter_map(Value::as_str).map(String::from))
-            }
+            Some(list) => self.entries.extend(list.iter().cloned()),
         }
     }
 }
@@ -374,14 +360,14 @@ pub fn prompt(ask: &Ask) -> Option<&Prompt> {
     }
 }
 
-fn of_ids(ids: &[i32]) -> Tensors {
-    Tensors::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))])
-}
-
 /// What `load` says in numbers.
-fn figures(facts: &Value) -> BTreeMap<String, f64> {
-    ["bytes_weights", "bytes_arena", "bytes_session", "bytes_driver", "load_ms"]
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), facts[*key].as_f64()?)))
-        .collect()
+fn figures(loaded: &Loaded) -> BTreeMap<String, f64> {
+    let bytes = |n: Option<u64>| n.map(|n| n as f64);
+    let all = [
+        ("bytes_weights", bytes(loaded.bytes_weights)),
+        ("bytes_arena", bytes(loaded.bytes_arena)),
+        ("bytes_driver", bytes(loaded.bytes_driver)),
+        ("load_ms", loaded.load_ms),
+    ];
+    all.into_iter().filter_map(|(key, x)| Some((key.to_owned(), x?))).collect()
 }

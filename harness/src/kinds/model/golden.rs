@@ -91,6 +91,17 @@ pub struct Question {
     pub hash: String,
 }
 
+/// What every question to the oracle of models begins with. This call is the oracle's own: no
+/// subject has it, so it is none of the wire's.
+#[derive(serde::Serialize)]
+struct GoldenCall<'a> {
+    call: &'static str,
+    kind: &'static str,
+    /// The faults whose answers are wanted too.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    wrong: &'a [String],
+}
+
 /// The question whose answer is the golden of a case; `wrong` names the faults of its mutants.
 ///
 /// # Errors
@@ -103,10 +114,7 @@ pub fn question(
     models: &[PathBuf],
 ) -> Result<Question, String> {
     let mut tensors = BTreeMap::new();
-    let mut ask = json!({"call": "golden", "kind": case.kind()});
-    if !wrong.is_empty() {
-        ask["wrong"] = json!(wrong);
-    }
+    let mut ask = json!(GoldenCall { call: "golden", kind: case.kind(), wrong });
     let mut put = |ask: &mut Value, prompt: &Prompt| match prompt {
         Prompt::Text(text) => ask["text"] = text.as_str().into(),
         Prompt::Ids(ids) => {

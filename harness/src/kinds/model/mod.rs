@@ -19,7 +19,7 @@ pub use hub::Hub;
 use std::sync::Arc;
 
 use goldgate_wire::Observed;
-use serde_json::json;
+use goldgate_wire::call::{Load, LoadOptions};
 
 use crate::kinds::model::ask::{Answer, Put, Question, prompt};
 use crate::kinds::model::case::{Ask, At, Prompt};
@@ -90,20 +90,21 @@ impl Kind for Model {
                 At::Golden(_) => Withheld::Broken(BrokenKind::FileMissing, why),
                 At::Hub(_) => Withheld::NotRun(NotRun::NoModel, why),
             })?;
-        let mut load = json!({
-            "call": "load", "path": path.display().to_string(), "context": case.context,
-        });
-        if let Some(dtype) = case.activations {
-            load["activations"] = dtype.name().into();
-        }
-        if let At::Hub(Hub { sha256: Some(sha256), .. }) = &case.form.at {
-            load["sha256"] = sha256.as_str().into();
-        }
+        let options = LoadOptions {
+            context: Some(case.context as u64),
+            activations: case.activations,
+            sha256: match &case.form.at {
+                At::Hub(Hub { sha256, .. }) => sha256.clone(),
+                At::Golden(_) => None,
+            },
+            ..LoadOptions::default()
+        };
+        let mut load = Load { path: path.display().to_string(), options };
         if let Ask::Load(crate::kinds::model::case::Load { path: Some(path), .. }) = &case.ask {
             // A file that is not there has no canonical name.
             let path = std::path::absolute(from.folder().join(path)).unwrap_or_default();
-            load["path"] = path.display().to_string().into();
-            load.as_object_mut().map(|map| map.remove("sha256"));
+            load.path = path.display().to_string();
+            load.options.sha256 = None;
         }
         let text = match prompt(&case.ask) {
             Some(Prompt::Text(text)) => Some(text.clone()),
@@ -181,7 +182,7 @@ impl Kind for Model {
         let file = folder.path().join("edited.gguf");
         edited_file(&from.folder().join(path), &file, edit)?;
         let mut question = self.question(case, golden, from).map_err(Withheld::message)?;
-        question.load["path"] = file.display().to_string().into();
+        question.load.path = file.display().to_string();
         // Slots are compared with goldens alone: a step still keeps its own definition.
         (question.path, question.steps) = (file, false);
         question.folder = Some(Arc::new(folder));

@@ -25,6 +25,7 @@ use std::time::Duration;
 use goldgate_engine::ops::{self, Inputs, Values};
 use goldgate_tensor::{DType, Tensor};
 use goldgate_wire::Observed;
+use goldgate_wire::call::OpAnswer;
 
 use crate::fill::{Input, fill};
 use crate::kinds::mutant::Mutant;
@@ -188,19 +189,12 @@ impl Kind for Op {
             return Err(to.too_big(format!("needs {need} MiB, the device has {have}")));
         }
         let outcome = match put(&question.op, to)? {
-            Reply::Refused(refused, _) => Outcome::Refused {
-                kind: refused.kind,
-                operand: refused.operand,
+            Reply::Refused(refused) => Outcome::Refused {
+                kind: refused.word().to_owned(),
+                operand: refused.field().to_owned(),
                 message: refused.message,
             },
-            Reply::Ok(answered) => {
-                let observed = match answered.body.get("observed") {
-                    None => Observed::default(),
-                    Some(said) => Observed::read(said)
-                        .map_err(|what| to.malformed(FailKind::Protocol, what))?,
-                };
-                Outcome::Answered { results: answered.tensors, observed }
-            }
+            Reply::Ok(OpAnswer { results, observed }) => Outcome::Answered { results, observed },
         };
         let differs = match &outcome {
             Outcome::Answered { results, .. } => same_bits::ask(question, results, to)?,
@@ -299,7 +293,7 @@ impl Kind for Op {
 }
 
 /// Puts one question about an op, unless hello says that it is not offered.
-pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply, Stopped> {
+pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply<OpAnswer>, Stopped> {
     if let Some(what) = to.hello().lacks(question) {
         return Err(to.unsupported(&format!("does not offer {what}")));
     }
@@ -308,8 +302,7 @@ pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply, Stopped>
         return Err(to.too_big(too_big("the answer", answer, room)));
     }
     let promised = to.hello().promises(question);
-    let limit = to.limit();
-    to.ask_promised(&question.json(limit), &question.tensors, promised)
+    to.ask_promised(&question.call(to.limit()), promised)
 }
 
 fn ours(message: String) -> Withheld {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use goldgate_engine::ops;
 use goldgate_tensor::shape::Meta;
 use goldgate_tensor::{DType, Refusal, Tensor};
+use goldgate_wire::Call;
+use goldgate_wire::call::Op;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -55,13 +57,17 @@ pub fn question(case: &Case, wrong: &[String]) -> Asked {
         }
         golden["keeps"] = tolerance.keeps.keys().cloned().collect();
     }
-    let json = json!({
-        "call": "op",
-        "op": case.ask.op,
-        "dtype": dtype.name(),
-        "attr": case.ask.attributes,
-        "golden": golden,
-    });
+    // Memory that results share and limits are the subjects' own: they are no part of a golden.
+    let op = Op {
+        op: case.ask.op.clone(),
+        dtype,
+        attributes: case.ask.attributes.clone(),
+        tensors: BTreeMap::new(),
+        alias: BTreeMap::new(),
+        timeout_s: None,
+    };
+    let (mut json, _) = op.question();
+    json["golden"] = golden;
     let canonical = canonical(&json!({"question": json, "inputs": inputs}));
     let hash = hex(&Sha256::digest(canonical.to_string().as_bytes()));
     Asked { json, tensors, inputs, hash }

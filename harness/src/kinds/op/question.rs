@@ -6,7 +6,6 @@ use std::time::Duration;
 use goldgate_engine::ops::{self, Question};
 use goldgate_tensor::shape::Meta;
 use goldgate_tensor::{DType, Refusal, Tensor};
-use goldgate_wire::Call;
 use goldgate_wire::call::Op;
 use goldgate_wire::hello::OpNeeds;
 use serde_json::{Map, Value};
@@ -51,19 +50,6 @@ impl OpQuestion {
     pub fn call(&self, limit: Duration) -> Op {
         let OpQuestion { op, dtype, attributes, tensors, alias } = self.clone();
         Op { op, dtype, attributes, tensors, alias, timeout_s: Some(limit.as_secs_f64()) }
-    }
-
-    /// The JSON of the question, without its id.
-    pub fn json(&self, limit: Duration) -> Value {
-        let OpQuestion { op, dtype, attributes, alias, .. } = self;
-        let bare = OpQuestion {
-            op: op.clone(),
-            dtype: *dtype,
-            attributes: attributes.clone(),
-            tensors: BTreeMap::new(),
-            alias: alias.clone(),
-        };
-        bare.call(limit).question().0
     }
 
     /// Bytes of all results of a correct answer; 0 where it is a refusal.

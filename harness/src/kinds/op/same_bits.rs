@@ -75,10 +75,10 @@ pub fn ask(
 /// The results of a question that was answered before.
 fn answer(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Results, Stopped> {
     match op::put(question, to)? {
-        Reply::Ok(answered) => Ok(answered.tensors),
-        Reply::Refused(refused, _) => {
+        Reply::Ok(answered) => Ok(answered.results),
+        Reply::Refused(refused) => {
             let message = format!("refused when asked in another way: {}", refused.message);
-            Err(to.malformed(FailKind::WrongRefusal, message))
+            Err(to.wrong_refusal(message))
         }
     }
 }

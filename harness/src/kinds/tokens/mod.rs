@@ -12,18 +12,15 @@ pub use case::TokenCase;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goldgate_tensor::Tensor;
-use serde_json::json;
+use goldgate_wire::call::{BadField, Detokenize, Detokenized, Tokenize, Vocabulary};
 
 use crate::kinds::mutant::Mutant;
 use crate::kinds::tokens::edit as mutants;
 use crate::kinds::tokens::judge::{Answer, judge, self_check};
 use crate::kinds::{Goldens, Kind, Plant, Twist, Withheld};
-use crate::line::caller::Tensors;
 use crate::line::{
     BrokenKind, Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom,
 };
-use crate::subject::text::bytes;
 
 /// How long one text may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -118,26 +115,31 @@ impl Kind for Tokenizer {
 
     fn ask(&self, question: &Texts, to: &mut Caller<'_>) -> Result<Vec<Answer>, Stopped> {
         to.set_limit(LIMIT);
-        let path = question.path.display().to_string();
+        let vocabulary = Vocabulary::Path(question.path.display().to_string());
         let mut answers = Vec::with_capacity(question.texts.len());
         for (text, ids) in question.texts.iter().zip(&question.ids) {
-            let ask = json!({
-                "call": "tokenize", "path": path, "add_special": question.add_special,
-                "parse_special": question.parse_special,
-            });
-            let text = Tensors::from([("text".to_owned(), bytes(text.clone()))]);
-            let encoded = numbers(&to.call(&ask, &text)?.take("ids")?);
-            let ids = Tensors::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], ids))]);
-            let mut ask = json!({"call": "detokenize", "path": path, "skip_special": false});
-            let text = to.call(&ask, &ids)?.take("text")?.bytes;
+            let encoded = to.call(&Tokenize {
+                vocabulary: vocabulary.clone(),
+                add_special: question.add_special,
+                parse_special: question.parse_special,
+                text: text.clone(),
+            })?;
+            let whole = Detokenize {
+                vocabulary: vocabulary.clone(),
+                skip_special: false,
+                stream: false,
+                ids: ids.clone(),
+            };
+            let Detokenized { text, .. } = to.call(&whole)?;
             let stream = match question.token_by_token {
-                true => one_by_one(&ask, &ids["ids"], to)?,
+                true => one_by_one(&whole, to)?,
                 false => {
-                    ask["stream"] = true.into();
-                    let mut parts = to.call(&ask, &ids)?;
-                    (parts.take("text")?.bytes, numbers(&parts.take("ends")?))
+                    let parts = to.call(&Detokenize { stream: true, ..whole })?;
+                    let ends = parts.ends.ok_or_else(|| BadField::no_tensor("ends"))?;
+                    (parts.text, numbers(&ends))
                 }
             };
+            let encoded = numbers(&encoded.ids);
             answers.push(Answer { ids: encoded, text, stream });
         }
         Ok(answers)
@@ -181,21 +183,16 @@ impl Kind for Tokenizer {
 }
 
 /// A stream of tokens that are decoded each by itself, U+FFFD for what is no text alone.
-fn one_by_one(
-    ask: &serde_json::Value,
-    ids: &Tensor,
-    to: &mut Caller<'_>,
-) -> Result<(Vec<u8>, Vec<i64>), Stopped> {
+fn one_by_one(whole: &Detokenize, to: &mut Caller<'_>) -> Result<(Vec<u8>, Vec<i64>), Stopped> {
     let (mut text, mut ends) = (Vec::new(), Vec::new());
-    for id in ids.to_i32() {
-        let one = Tensors::from([("ids".to_owned(), Tensor::from_i32(&[1], &[id]))]);
-        let piece = to.call(ask, &one)?.take("text")?.bytes;
+    for id in &whole.ids {
+        let piece = to.call(&Detokenize { ids: vec![*id], ..whole.clone() })?.text;
         text.extend(String::from_utf8_lossy(&piece).into_owned().into_bytes());
         ends.push(i64::try_from(text.len()).unwrap_or(i64::MAX));
     }
     Ok((text, ends))
 }
 
-fn numbers(tensor: &Tensor) -> Vec<i64> {
-    tensor.to_f64().into_iter().map(|x| x as i64).collect()
+fn numbers(list: &[i32]) -> Vec<i64> {
+    list.iter().map(|x| i64::from(*x)).collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::call::{BadQuestion, Call, LoadOptions, Tensors};
+use crate::call::{BadField, BadQuestion, Call, LoadOptions, Tensors};
 use crate::fields::{Body, Fields};
 use crate::observed::Observed;
 
@@ -46,10 +46,10 @@ impl Call for Check {
         (body.json(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<Checked, String> {
+    fn read_answer(body: Value, _: Tensors) -> Result<Checked, BadField> {
         let fields = Fields(&body);
         let why = fields.may_text("why")?;
-        Ok(match fields.flag("holds")? {
+        Ok(match fields.truth("holds")? {
             true => Checked { fails: None },
             false => Checked { fails: Some(why.unwrap_or_else(|| "it says nothing".to_owned())) },
         })
@@ -92,7 +92,7 @@ impl Call for Memory {
         (body.json(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<MemoryAnswer, String> {
+    fn read_answer(body: Value, _: Tensors) -> Result<MemoryAnswer, BadField> {
         let fields = Fields(&body);
         Ok(MemoryAnswer {
             device_used: fields.may_number("device_used")?,
@@ -160,9 +160,11 @@ impl Call for Inspect {
         (body.json(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<Inspected, String> {
-        let observed = Observed::of(&body)?;
-        let Value::Object(mut facts) = body else { return Err("is no object".to_owned()) };
+    fn read_answer(body: Value, _: Tensors) -> Result<Inspected, BadField> {
+        let observed = Observed::of(&body).map_err(BadField::Mistyped)?;
+        let Value::Object(mut facts) = body else {
+            return Err(BadField::Mistyped("the answer is no object".to_owned()));
+        };
         facts.remove("observed");
         Ok(Inspected { need: facts.remove("need"), facts, observed })
     }

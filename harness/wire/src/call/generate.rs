@@ -3,7 +3,7 @@
 use goldgate_tensor::DType;
 use serde_json::Value;
 
-use crate::call::{BadQuestion, Call, Tensors};
+use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, i32s, may_result, operand, result, u8s};
 use crate::observed::Observed;
 use crate::words::Stop;
@@ -58,7 +58,7 @@ impl Sampling {
         body.may("seed", self.seed);
     }
 
-    fn read(fields: Fields<'_>) -> Result<Sampling, String> {
+    fn read(fields: Fields<'_>) -> Result<Sampling, BadField> {
         Ok(Sampling {
             temperature: fields.may_real("temperature")?,
             top_k: fields.may_number("top_k")?,
@@ -96,8 +96,8 @@ impl Generated {
     ///
     /// # Errors
     /// Lengths that are missing or not those of the ids of so many texts.
-    pub fn texts(&self, count: usize) -> Result<Vec<Vec<i32>>, String> {
-        let lengths = self.lengths.as_ref().ok_or("no lengths in the answer")?;
+    pub fn texts(&self, count: usize) -> Result<Vec<Vec<i32>>, BadField> {
+        let lengths = self.lengths.as_ref().ok_or_else(|| BadField::no_tensor("lengths"))?;
         let mut rest = &self.ids[..];
         let mut texts = Vec::with_capacity(lengths.len());
         for length in lengths {
@@ -108,7 +108,8 @@ impl Generated {
         }
         if texts.len() != count || lengths.len() != count || !rest.is_empty() {
             let found = lengths.len();
-            return Err(format!("{found} lengths that are not those of the ids of {count}"));
+            let message = format!("{found} lengths that are not those of the ids of {count}");
+            return Err(BadField::Count(message));
         }
         Ok(texts)
     }
@@ -178,7 +179,7 @@ impl Call for Generate {
         (body.json(), tensors)
     }
 
-    fn read_answer(body: Value, mut tensors: Tensors) -> Result<Generated, String> {
+    fn read_answer(body: Value, mut tensors: Tensors) -> Result<Generated, BadField> {
         let fields = Fields(&body);
         let wants = "eos, stop, length or context";
         let word = |v: &Value| v.as_str().and_then(|word| word.parse().ok());
@@ -190,7 +191,7 @@ impl Call for Generate {
             stops: fields.may_list("stops", wants, word)?,
             first_token_ms: fields.may_real("first_token_ms")?,
             total_ms: fields.may_real("total_ms")?,
-            observed: Observed::of(&body)?,
+            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
         })
     }
 }

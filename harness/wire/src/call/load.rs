@@ -3,7 +3,7 @@
 use goldgate_tensor::DType;
 use serde_json::{Map, Value};
 
-use crate::call::{BadQuestion, Call, Tensors};
+use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, nothing};
 use crate::words::{Fusion, TraceMode, YarnRamp};
 
@@ -176,7 +176,7 @@ impl Call for Load {
         (body.json(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<Loaded, String> {
+    fn read_answer(body: Value, _: Tensors) -> Result<Loaded, BadField> {
         let fields = Fields(&body);
         let config = fields.may("config", "an object", |v| v.as_object().cloned())?;
         Ok(Loaded {
@@ -228,7 +228,7 @@ impl Call for Unload {
         (nothing(), Tensors::new())
     }
 
-    fn read_answer(_: Value, _: Tensors) -> Result<(), String> {
+    fn read_answer(_: Value, _: Tensors) -> Result<(), BadField> {
         Ok(())
     }
 }

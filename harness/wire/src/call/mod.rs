@@ -28,6 +28,7 @@ mod text;
 use goldgate_tensor::Refusal;
 use serde_json::Value;
 
+pub use crate::fields::BadField;
 pub use crate::frame::Tensors;
 
 pub use bench::{BenchCopy, BenchModel, BenchOp, Limits, OpTimes, StepPart, StepTimes};
@@ -83,9 +84,8 @@ pub trait Call: Sized {
     /// The harness's side: reads the value of `ok` and its tensors.
     ///
     /// # Errors
-    /// What is wrong with it, in words that follow the name of the call: a field or a tensor that
-    /// is missing or of another type.
-    fn read_answer(body: Value, tensors: Tensors) -> Result<Self::Answer, String>;
+    /// The field or tensor that is missing or of another type.
+    fn read_answer(body: Value, tensors: Tensors) -> Result<Self::Answer, BadField>;
 }
 
 /// Why a question cannot be read.
@@ -97,6 +97,12 @@ pub enum BadQuestion {
     /// An operand or attribute that must be `refused`.
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+impl From<BadField> for BadQuestion {
+    fn from(bad: BadField) -> BadQuestion {
+        BadQuestion::Field(bad.to_string())
+    }
 }
 
 impl From<String> for BadQuestion {

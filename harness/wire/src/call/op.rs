@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goldgate_tensor::{DType, Refusal, RefusalKind};
 use serde_json::{Map, Value};
 
-use crate::call::{BadQuestion, Call, Tensors};
+use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields};
 use crate::observed::Observed;
 
@@ -91,7 +91,10 @@ impl Call for Op {
         (body.json(), answer.results)
     }
 
-    fn read_answer(body: Value, tensors: Tensors) -> Result<OpAnswer, String> {
-        Ok(OpAnswer { results: tensors, observed: Observed::of(&body)? })
+    fn read_answer(body: Value, tensors: Tensors) -> Result<OpAnswer, BadField> {
+        Ok(OpAnswer {
+            results: tensors,
+            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goldgate_tensor::{DType, Tensor};
 use serde_json::Value;
 
-use crate::call::{BadQuestion, Call, Tensors};
+use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, i32s, nothing, operand};
 use crate::observed::Observed;
 use crate::words::{Logits, Phase};
@@ -48,7 +48,7 @@ impl Call for Open {
         (body.json(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<OpenAnswer, String> {
+    fn read_answer(body: Value, _: Tensors) -> Result<OpenAnswer, BadField> {
         let fields = Fields(&body);
         let bytes_session = fields.may_number("bytes_session")?;
         Ok(OpenAnswer { session: fields.number("session")?, bytes_session })
@@ -124,8 +124,8 @@ impl Extended {
     ///
     /// # Errors
     /// A tensor that is missing.
-    pub fn result(&self, name: &str) -> Result<&Tensor, String> {
-        self.results.get(name).ok_or_else(|| format!("no {name} in the answer"))
+    pub fn result(&self, name: &str) -> Result<&Tensor, BadField> {
+        self.results.get(name).ok_or_else(|| BadField::no_tensor(name))
     }
 
     /// The load of each slot's step against the step's own definition, where it was traced so.
@@ -172,7 +172,7 @@ impl Call for Extend {
         (body.json(), answer.results)
     }
 
-    fn read_answer(body: Value, tensors: Tensors) -> Result<Extended, String> {
+    fn read_answer(body: Value, tensors: Tensors) -> Result<Extended, BadField> {
         let fields = Fields(&body);
         let types = fields.may("types", "an object of stored types", |v| {
             let pair = |(k, v): (&String, &Value)| Some((k.clone(), v.as_str()?.parse().ok()?));
@@ -182,7 +182,7 @@ impl Call for Extend {
             results: tensors,
             types: types.unwrap_or_default(),
             length: fields.may_number("length")?,
-            observed: Observed::of(&body)?,
+            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
         })
     }
 }
@@ -226,7 +226,7 @@ impl Call for Fork {
         (body.json(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<Forked, String> {
+    fn read_answer(body: Value, _: Tensors) -> Result<Forked, BadField> {
         Ok(Forked { session: Fields(&body).number("session")? })
     }
 }
@@ -257,7 +257,7 @@ impl Call for Close {
         (nothing(), Tensors::new())
     }
 
-    fn read_answer(_: Value, _: Tensors) -> Result<(), String> {
+    fn read_answer(_: Value, _: Tensors) -> Result<(), BadField> {
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::call::{BadQuestion, Call, Tensors};
+use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, nothing};
 use crate::hello;
 
@@ -48,8 +48,8 @@ impl Call for Hello {
         (answer.json().clone(), Tensors::new())
     }
 
-    fn read_answer(body: Value, _: Tensors) -> Result<hello::Hello, String> {
-        hello::Hello::read(&body)
+    fn read_answer(body: Value, _: Tensors) -> Result<hello::Hello, BadField> {
+        hello::Hello::read(&body).map_err(BadField::Mistyped)
     }
 }
 
@@ -74,7 +74,7 @@ impl Call for Ping {
         (nothing(), Tensors::new())
     }
 
-    fn read_answer(_: Value, _: Tensors) -> Result<(), String> {
+    fn read_answer(_: Value, _: Tensors) -> Result<(), BadField> {
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use goldgate_tensor::DType;
 use serde_json::Value;
 
-use crate::call::{BadQuestion, Call, Tensors};
+use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, i32s, may_result, nothing, operand, result, u8s};
 
 /// Whose vocabulary is meant.
@@ -23,7 +23,7 @@ impl Vocabulary {
         }
     }
 
-    fn read(fields: Fields<'_>) -> Result<Vocabulary, String> {
+    fn read(fields: Fields<'_>) -> Result<Vocabulary, BadField> {
         match fields.may_text("path")? {
             Some(path) => Ok(Vocabulary::Path(path)),
             None => Ok(Vocabulary::Model(fields.number("model")?)),
@@ -78,7 +78,7 @@ impl Call for Tokenize {
         (nothing(), Tensors::from([("ids".to_owned(), i32s(&answer.ids))]))
     }
 
-    fn read_answer(_: Value, mut tensors: Tensors) -> Result<Tokenized, String> {
+    fn read_answer(_: Value, mut tensors: Tensors) -> Result<Tokenized, BadField> {
         Ok(Tokenized { ids: result(&mut tensors, "ids", DType::I32)?.to_i32() })
     }
 }
@@ -134,7 +134,7 @@ impl Call for Detokenize {
         (nothing(), tensors)
     }
 
-    fn read_answer(_: Value, mut tensors: Tensors) -> Result<Detokenized, String> {
+    fn read_answer(_: Value, mut tensors: Tensors) -> Result<Detokenized, BadField> {
         let text = result(&mut tensors, "text", DType::U8)?.bytes;
         let ends = may_result(&mut tensors, "ends", DType::I32)?.map(|ends| ends.to_i32());
         Ok(Detokenized { text, ends })

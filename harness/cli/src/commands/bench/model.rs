@@ -1,7 +1,6 @@
 //! `goldgate bench --model`: how fast a subject runs a model, by what any subject can be asked, and
 //! where ours tells it, each part of a decode step.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,10 +8,14 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use goldgate_engine::batch::MOST;
 use goldgate_engine::exec::bench::median;
-use goldgate_tensor::Tensor;
+use goldgate_wire::Call;
+use goldgate_wire::call::{
+    BenchCopy, BenchModel, BenchOp, Close, Extend, Generate, LoadOptions, Open, Sampling, Want,
+};
+use goldgate_wire::words::Phase;
 use serde_json::{Value, json};
 
-use crate::commands::model::{How, Loaded, Said};
+use crate::commands::model::{Asked, How, Loaded};
 use crate::commands::{Exit, Failure, say, say_json};
 
 /// What is measured of a model.
@@ -48,20 +51,15 @@ impl Speed {
 /// Bytes that are copied and read to find out what the card can do.
 const LIMITS: u64 = 1 << 30;
 
-/// Why a measurement ended early, or what it gave.
-type Measured<T> = Result<Result<T, Exit>, Failure>;
-
 pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit, Failure> {
     let usage = |message: String| Err(Failure::Usage(message));
     if speed.prefill == 0 || speed.decode < 2 || speed.repeat == 0 {
         return usage("--prefill and --repeat want 1 at least, --decode 2".to_owned());
     }
     let positions = speed.depth.max(1) + speed.prefill.max(speed.decode) + 1;
-    let mut sizing = speed.how.sizing.at_least(positions);
-    if speed.batch > 1 {
-        sizing["sequences"] = speed.batch.into();
-    }
-    let mut loaded = match speed.how.load(path, on, &sizing, json_out)? {
+    let sequences = (speed.batch > 1).then_some(speed.batch);
+    let options = LoadOptions { sequences, ..speed.how.sizing.at_least(positions) };
+    let mut loaded = match speed.how.load(path, on, options, json_out)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
@@ -96,7 +94,7 @@ macro_rules! answered {
     };
 }
 
-fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Measured<Value> {
+fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
     let prompts = answered!(prefill(speed, loaded, json_out));
     let (after, behind) = (speed.depth + speed.prefill, speed.depth.max(1));
     let first = answered!(generated(speed, loaded, (after, 1), 1, json_out));
@@ -117,67 +115,62 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Measured<Value
                    "tokens_s_a_sequence": rate(1, step_ms)},
     });
     let hello = loaded.hello();
-    let (limits, parts) = (hello.offers("bench"), hello.times_models());
-    let none = BTreeMap::new();
+    let (limits, parts) = (hello.offers(BenchOp::NAME), hello.times_models());
     if limits {
-        let ask = json!({"call": "bench", "copy": LIMITS});
-        facts["limits"] = answered!(ok(loaded.ask(&ask, &none, json_out))).0;
+        let limits = answered!(loaded.ask(&BenchCopy { bytes: LIMITS }, json_out));
+        facts["limits"] = BenchCopy::write_answer(limits).0;
     }
     if parts {
-        let mut ask = json!({"call": "bench", "model": loaded.handle, "depth": speed.depth});
-        if speed.batch > 1 {
-            ask["sequences"] = speed.batch.into();
-        }
-        facts["step"] = answered!(ok(loaded.ask(&ask, &none, json_out))).0;
+        let ask = BenchModel {
+            model: loaded.model.model,
+            depth: speed.depth,
+            sequences: (speed.batch > 1).then_some(speed.batch),
+        };
+        let step = answered!(loaded.ask(&ask, json_out));
+        facts["step"] = BenchModel::write_answer(step).0;
         bound(&mut facts, step_ms);
     }
     Ok(Ok(facts))
-}
-
-fn ok(said: Result<Said, Failure>) -> Measured<(Value, BTreeMap<String, Tensor>)> {
-    Ok(match said? {
-        Said::Ok(body, tensors) => Ok((body, tensors)),
-        Said::End(exit) => Err(exit),
-    })
 }
 
 fn middle(figures: &[f64]) -> f64 {
     median(&mut figures.to_vec())
 }
 
-/// Prompts of `count` such tokens each, side by side; one alone is no batch.
-fn prompts(count: u64, sequences: u64) -> BTreeMap<String, Tensor> {
-    let mut asked = ids(count * sequences);
-    if sequences > 1 {
-        let lengths = vec![count as i32; sequences as usize];
-        asked.insert("lengths".to_owned(), Tensor::from_i32(&[lengths.len()], &lengths));
+/// The question with prompts of `count` tokens each, side by side; one alone is no batch.
+fn prompted(ask: Generate, count: u64, sequences: u64) -> Generate {
+    match sequences {
+        1 => Generate { ids: ids(count), ..ask },
+        _ => {
+            let all = ids(count * sequences);
+            let each: Vec<Vec<i32>> = all.chunks(count as usize).map(<[i32]>::to_vec).collect();
+            ask.several(&each)
+        }
     }
-    asked
 }
 
 /// Some tokens that every vocabulary has.
-fn ids(count: u64) -> BTreeMap<String, Tensor> {
-    let ids: Vec<i32> = (0..count).map(|i| (i * 7919 % 251) as i32).collect();
-    BTreeMap::from([("ids".to_owned(), Tensor::from_i32(&[ids.len()], &ids))])
+fn ids(count: u64) -> Vec<i32> {
+    (0..count).map(|i| (i * 7919 % 251) as i32).collect()
 }
 
 /// Milliseconds that prompts take in sessions of their own, behind `depth` tokens, by our clock. No
 /// logits are wanted: the head is part of the first token.
-fn prefill(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Measured<Vec<f64>> {
-    let none = BTreeMap::new();
+fn prefill(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Vec<f64>> {
     let mut ms = Vec::new();
     for run in 0..=speed.repeat {
-        let open = json!({"call": "open", "model": loaded.handle});
-        let session = answered!(ok(loaded.ask(&open, &none, json_out))).0["session"].clone();
-        let ask = json!({"call": "extend", "session": session, "phase": "prefill",
-                         "want": {"logits": "none"}});
+        let session = answered!(loaded.ask(&Open { model: loaded.model.model }, json_out)).session;
+        let ask = |count| Extend {
+            session,
+            want: Want::default(),
+            phase: Some(Phase::Prefill),
+            ids: ids(count),
+        };
         if speed.depth > 0 {
-            answered!(ok(loaded.ask(&ask, &ids(speed.depth), json_out)));
+            answered!(loaded.ask(&ask(speed.depth), json_out));
         }
-        let (said, time) = loaded.timed(&ask, &ids(speed.prefill), json_out)?;
-        answered!(ok(Ok(said)));
-        let close = json!({"call": "close", "session": session});
-        answered!(ok(loaded.ask(&close, &none, json_out)));
+        let (_, time) = answered!(loaded.timed(&ask(speed.prefill), json_out));
+        answered!(loaded.ask(&Close { session }, json_out));
         if run > 0 {
             ms.push(millis(time));
         }
@@ -203,14 +196,21 @@ fn generated(
     (prompt, sequences): (u64, u64),
     tokens: u64,
     json_out: bool,
-) -> Measured<Generated> {
-    let ask = json!({"call": "generate", "model": loaded.handle, "max_tokens": tokens,
-                     "temperature": 0, "ignore_eos": true, "stop_ids": []});
+) -> Asked<Generated> {
+    let ask = Generate {
+        model: loaded.model.model,
+        max_tokens: Some(tokens),
+        ignore_eos: Some(true),
+        sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
+        stop_ids: Some(Vec::new()),
+        ..Generate::default()
+    };
+    let ask = prompted(ask, prompt, sequences);
     let mut generated = Generated { first_ms: Vec::new(), token_ms: Vec::new() };
     for run in 0..=speed.repeat {
         let (events, heard) = mpsc::channel();
         loaded.tell(events);
-        let (body, _) = answered!(ok(loaded.ask(&ask, &prompts(prompt, sequences), json_out)));
+        let said = answered!(loaded.ask(&ask, json_out));
         if run == 0 {
             continue;
         }
@@ -219,12 +219,12 @@ fn generated(
         // Steps begin when the last of the prompts has been read.
         let firsts = heard.iter().filter(|e| e["index"] == 0).filter_map(|e| e["ms"].as_f64());
         let first = match sequences {
-            1 => body["first_token_ms"].as_f64().or(times.first().copied()),
+            1 => said.first_token_ms.or(times.first().copied()),
             _ => firsts.reduce(f64::max),
         };
         // A subject without events still says when it was done.
         let last = times.last().copied().filter(|_| times.len() > 1);
-        let last = last.or(body["total_ms"].as_f64());
+        let last = last.or(said.total_ms);
         let (Some(first), Some(last)) = (first, last) else {
             return Err(Failure::Absent("the subject tells no times of tokens".to_owned()));
         };
@@ -364,9 +364,8 @@ mod tests {
         assert_eq!(facts["bound"]["tokens_s"], 32000.0);
         assert_eq!(facts["bound"]["share"], 0.5);
         assert!(text(&facts).contains("8 sequences side by side, each as above: 16000.0 tokens"));
-        let asked = prompts(3, 2);
-        assert_eq!(asked["ids"].meta.shape, [6]);
-        assert_eq!(asked["lengths"].to_i32(), [3, 3]);
-        assert!(!prompts(3, 1).contains_key("lengths"));
+        let asked = prompted(Generate::default(), 3, 2);
+        assert_eq!((asked.ids.len(), asked.lengths), (6, Some(vec![3, 3])));
+        assert_eq!(prompted(Generate::default(), 3, 1).lengths, None);
     }
 }

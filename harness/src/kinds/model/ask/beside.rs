@@ -1,11 +1,10 @@
 //! The prompt of a case among others: a sequence of a batch has the ids that it has alone.
 
-use goldgate_tensor::Tensor;
-use serde_json::{Value, json};
+use goldgate_wire::call::{Generate, Sampling};
 
-use crate::kinds::model::ask::{Asking, of_ids};
+use crate::kinds::model::ask::Asking;
 use crate::kinds::model::case::Generation;
-use crate::line::{Answered, FailKind, Stopped};
+use crate::line::Stopped;
 
 /// What one sequence said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,53 +45,31 @@ impl Asking<'_, '_> {
         Err(self.to.unsupported(&message))
     }
 
-    /// Every sequence of the batch by `ask`, which generates the one of `ids`, and each alone.
+    /// Every sequence of the batch by `ask`, which generates the case's own, and each alone.
     pub(super) fn beside(
         &mut self,
         g: &Generation,
-        ids: &[i32],
-        ask: &Value,
+        ask: &Generate,
     ) -> Result<Vec<Beside>, Stopped> {
         if g.beside == 0 {
             return Ok(Vec::new());
         }
-        let prompts = prompts(ids, g.beside);
+        let prompts = prompts(&ask.ids, g.beside);
         // Its own seed is the case's, and the others have others.
-        let own = ask["seed"].as_u64().unwrap_or(0);
+        let own = ask.sampling.seed.unwrap_or(0);
         let seeds: Vec<u64> = (0..prompts.len() as u64)
             .map(|i| (own + i).saturating_sub(place(g.beside) as u64))
             .collect();
-        let mut batch = ask.clone();
-        batch["seeds"] = json!(seeds);
-        let lengths: Vec<i32> = prompts.iter().map(|p| p.len() as i32).collect();
-        let mut asked = of_ids(&prompts.concat());
-        asked.insert("lengths".to_owned(), Tensor::from_i32(&[lengths.len()], &lengths));
-        let said = self.call(&batch, &asked)?;
-        let together = parts(said, prompts.len())?;
-        let together = together.map_err(|message| self.to.malformed(FailKind::Shape, message))?;
+        let batch = Generate { seeds: Some(seeds.clone()), ..ask.clone() }.several(&prompts);
+        let together = self.generate(&batch)?.texts(prompts.len())?;
         let mut all = Vec::with_capacity(prompts.len());
-        for ((prompt, seed), together) in prompts.iter().zip(seeds).zip(together) {
-            let mut alone = ask.clone();
-            alone["seed"] = seed.into();
-            let alone = self.call(&alone, &of_ids(prompt))?.take("ids")?.to_i32();
+        for ((ids, seed), together) in prompts.into_iter().zip(seeds).zip(together) {
+            let sampling = Sampling { seed: Some(seed), ..ask.sampling };
+            let alone = self.generate(&Generate { sampling, ids, ..ask.clone() })?.ids;
             all.push(Beside { alone, together });
         }
         Ok(all)
     }
-}
-
-/// The ids of each sequence of an answer, or what is wrong with its lengths.
-fn parts(mut said: Answered, count: usize) -> Result<Result<Vec<Vec<i32>>, String>, Stopped> {
-    let (ids, lengths) = (said.take("ids")?.to_i32(), said.take("lengths")?.to_i32());
-    let mut rest = ids.into_iter();
-    let each: Vec<Vec<i32>> =
-        lengths.iter().map(|n| rest.by_ref().take(*n as usize).collect()).collect();
-    let whole = each.iter().zip(&lengths).all(|(ids, n)| i32::try_from(ids.len()) == Ok(*n));
-    if each.len() != count || !whole || rest.next().is_some() {
-        let message = format!("{} lengths that are not those of the ids of {count}", each.len());
-        return Ok(Err(message));
-    }
-    Ok(Ok(each))
 }
 
 #[cfg(test)]
@@ -110,20 +87,5 @@ mod tests {
         }
         assert_eq!((place(3), place(7)), (2, 4));
         assert!(prompts(&[5], 7).iter().all(|p| !p.is_empty() && p.iter().all(|id| *id == 5)));
-    }
-
-    #[test]
-    fn an_answer_is_taken_apart_by_its_lengths() {
-        let answer = |ids: &[i32], lengths: &[i32]| {
-            let list = |x: &[i32]| Tensor::from_i32(&[x.len()], x);
-            let tensors = [("ids".to_owned(), list(ids)), ("lengths".to_owned(), list(lengths))];
-            Answered { body: serde_json::Value::Null, tensors: tensors.into() }
-        };
-        let parts = |answer, count| parts(answer, count).expect("both lists are there");
-        let each = parts(answer(&[1, 2, 3], &[2, 0, 1]), 3).expect("whole");
-        assert_eq!(each, [vec![1, 2], vec![], vec![3]]);
-        for (ids, lengths) in [(&[1, 2][..], &[2, 1][..]), (&[1, 2], &[1]), (&[1, 2], &[1, 0])] {
-            assert!(parts(answer(ids, lengths), 2).is_err(), "{ids:?} {lengths:?}");
-        }
     }
 }

@@ -1,8 +1,11 @@
 //! Text that goes on: written freely, and its logits along the golden's text.
 
-use serde_json::json;
+use goldgate_wire::Call;
+use goldgate_wire::call::{Detokenize, Generate, Generated, Sampling, Want};
+use goldgate_wire::words::{Logits, Stop};
+use serde_json::Value;
 
-use crate::kinds::model::ask::{Asking, Written, of_ids};
+use crate::kinds::model::ask::{Asking, Written};
 use crate::kinds::model::case::Generation;
 use crate::kinds::model::golden::Rows;
 use crate::line::Stopped;
@@ -18,58 +21,82 @@ impl Asking<'_, '_> {
             (Some(text), true) => self.tokenized(text)?.unwrap_or_default(),
             _ => self.question.ids.clone(),
         };
-        let mut ask = json!({
-            "call": "generate", "model": self.handle(), "max_tokens": g.max_tokens,
-            "ignore_eos": true, "temperature": 0.0,
-        });
-        for (key, value) in &g.sampling {
-            ask[key] = value.clone();
-        }
-        if g.has_stops() {
-            (ask["stop"], ask["stop_ids"]) = (json!(g.stop), json!(g.stop_ids));
-        }
+        let stops = g.has_stops();
+        let stop_ids = g.stop_ids.iter().map(|id| id.cast_unsigned());
+        let ask = Generate {
+            model: self.loaded.model,
+            max_tokens: Some(g.max_tokens as u64),
+            ignore_eos: Some(true),
+            sampling: sampling(g),
+            stop: stops.then(|| g.stop.clone()),
+            stop_ids: stops.then(|| stop_ids.collect()),
+            ids,
+            ..Generate::default()
+        };
         let draws_alike = self.to.hello().json()["ops"]["sample"].is_object();
         let own_draws = g.is_drawn() && !draws_alike;
         let mut written = Written { own_draws, ..Written::default() };
         for run in 0..g.repeat {
-            let mut said = self.call(&ask, &of_ids(&ids))?;
-            written.runs.push(said.take("ids")?.to_i32());
+            let said = self.generate(&ask)?;
+            written.runs.push(said.ids);
             if run == 0 {
-                written.told = said.tensors.get("text").map(|text| text.bytes.clone());
-                written.stop = said.body["stop"].as_str().map(str::to_owned);
+                written.told = said.text;
+                written.stop = said.stop.map(Stop::name).map(str::to_owned);
             }
             if run == 0 || run + 1 == g.repeat {
                 written.used.extend(self.used()?);
             }
         }
-        written.beside = self.beside(g, &ids, &ask)?;
+        written.beside = self.beside(g, &ask)?;
         let first = written.runs.first().cloned().unwrap_or_default();
-        if decoded && self.to.hello().offers("detokenize") {
+        if decoded && self.to.hello().offers(Detokenize::NAME) {
             let text = self.text(&first, false)?;
             written.bare = Some(self.text(&first, true)?).filter(|bare| *bare != text);
             written.text = Some(text);
         }
         if !forced.is_empty() {
-            written.forced = self.along(ids, forced)?;
+            written.forced = Some(self.along(ask.ids, forced)?);
         }
         Ok(written)
     }
 
+    /// One text, or several.
+    pub(super) fn generate(&mut self, ask: &Generate) -> Result<Generated, Stopped> {
+        let said = self.to.call(ask)?;
+        self.route.note(&said.observed);
+        Ok(said)
+    }
+
     /// The bytes of ids, with control tokens or without.
     fn text(&mut self, ids: &[i32], bare: bool) -> Result<Vec<u8>, Stopped> {
-        let path = self.question.path.display().to_string();
-        let ask = json!({"call": "detokenize", "path": path, "skip_special": bare});
-        Ok(self.call(&ask, &of_ids(ids))?.take("text")?.bytes)
+        let ask = Detokenize {
+            vocabulary: self.vocabulary(),
+            skip_special: bare,
+            stream: false,
+            ids: ids.to_vec(),
+        };
+        Ok(self.to.call(&ask)?.text)
     }
 
     /// Logits of the last row of `ids`, and of every row of a text behind it but its last.
-    fn along(&mut self, mut ids: Vec<i32>, text: &[i32]) -> Result<Option<Rows>, Stopped> {
+    fn along(&mut self, mut ids: Vec<i32>, text: &[i32]) -> Result<Rows, Stopped> {
         ids.extend(&text[..text.len() - 1]);
-        let rows: Vec<usize> = (ids.len() - text.len()..ids.len()).collect();
-        let session = self.open()?;
-        let want = json!({"logits": "all", "rows": rows});
-        let said = self.extend(&session, &ids, &want, Some("prefill"))?;
-        self.close(&session)?;
-        Ok(said.tensors.get("logits").map(Rows::of))
+        let rows = (ids.len() - text.len()..ids.len()).map(|row| row as u64).collect();
+        let want = Want { logits: Logits::All, rows: Some(rows), ..Want::default() };
+        Ok(Rows::of(self.at_once(&ids, want)?.result("logits")?))
+    }
+}
+
+/// The case's settings; what it does not name is the identity, and the largest logit is taken.
+fn sampling(g: &Generation) -> Sampling {
+    let real = |key: &str| g.sampling.get(key).and_then(Value::as_f64);
+    let number = |key: &str| g.sampling.get(key).and_then(Value::as_u64);
+    Sampling {
+        temperature: Some(real("temperature").unwrap_or(0.0)),
+        top_k: number("top_k"),
+        top_p: real("top_p"),
+        min_p: real("min_p"),
+        repetition_penalty: real("repetition_penalty"),
+        seed: number("seed"),
     }
 }

@@ -1,35 +1,33 @@
 //! A model is loaded, or refused: in which time, in which memory, and as was foretold.
 
-use serde_json::{Value, json};
+use goldgate_wire::Call;
+use goldgate_wire::call::{self, Inspect, Loaded, Memory, Open, Want};
+use goldgate_wire::words::Logits;
 
 use crate::kinds::model::ask::{Answer, Asking, Content, Route, figures};
 use crate::kinds::model::case::Load;
-use crate::line::caller::Tensors;
 use crate::line::{Reply, Stopped};
 
 impl Asking<'_, '_> {
-    pub(super) fn load(&mut self, load: &Load, mut ask: Value) -> Result<Answer, Stopped> {
+    pub(super) fn load(&mut self, load: &Load, mut ask: call::Load) -> Result<Answer, Stopped> {
         self.to.drop_model()?;
-        for (key, value) in &load.with {
-            ask[key] = value.clone();
-        }
+        ask.options.more.clone_from(&load.with);
         let mut used = Vec::new();
         let rounds = if load.memory { 2 } else { 1 };
-        let (mut facts, mut refused, mut foretold) = (Value::Null, None, None);
+        let (mut told, mut refused, mut foretold) = (None, None, None);
         for _ in 0..rounds {
-            match self.to.ask(&ask, &Tensors::new())? {
-                Reply::Refused(said, _) => {
-                    refused = Some((said.kind, said.operand, said.message));
+            match self.to.ask(&ask)? {
+                Reply::Refused(said) => {
+                    let (word, field) = (said.word().to_owned(), said.field().to_owned());
+                    refused = Some((word, field, said.message));
                 }
-                Reply::Ok(answered) => {
-                    let mut body = answered.body;
-                    self.facts = body.clone();
-                    self.to.hold(&ask, &body);
+                Reply::Ok(loaded) => {
+                    self.to.hold(&ask, &loaded);
+                    self.loaded = loaded.clone();
                     if load.foretold && foretold.is_none() {
-                        foretold = self.foretold(&ask, &body)?;
+                        foretold = self.foretold(&ask, &loaded)?;
                     }
-                    body["bytes_session"] = self.one_token()?;
-                    facts = body;
+                    told = Some((loaded, self.one_token()?));
                     self.to.drop_model()?;
                 }
             }
@@ -40,49 +38,61 @@ impl Asking<'_, '_> {
             self.hold(&self.question.load)?;
             self.one_token()?;
         }
+        let (loaded, session) = told.unwrap_or_default();
+        let mut figures = figures(&loaded);
+        figures.extend(session.map(|bytes| ("bytes_session".to_owned(), bytes as f64)));
         Ok(Answer {
-            activations: facts["activations"].as_str().and_then(|t| t.parse().ok()),
+            activations: loaded.activations,
             ids: None,
             content: Content::Load { refused, used, foretold },
-            figures: figures(&facts),
+            figures,
             route: Route::default(),
         })
     }
 
     /// The bytes that `inspect` says `load` takes: of the same file under the settings that are in
     /// force, where the subject says them.
-    fn foretold(&mut self, ask: &Value, facts: &Value) -> Result<Option<f64>, Stopped> {
-        if !self.to.hello().offers("inspect") {
+    fn foretold(&mut self, ask: &call::Load, loaded: &Loaded) -> Result<Option<f64>, Stopped> {
+        if !self.to.hello().offers(Inspect::NAME) {
             return Ok(None);
         }
-        let mut ask = ask.clone();
-        ask["call"] = "inspect".into();
-        for key in ["activations", "kv", "chunk", "plan", "context"] {
-            if !facts[key].is_null() {
-                ask[key] = facts[key].clone();
+        let call::Load { path, mut options } = ask.clone();
+        for (name, is_said) in [
+            ("activations", loaded.activations.is_some()),
+            ("kv", loaded.kv.is_some()),
+            ("chunk", loaded.chunk.is_some()),
+            ("plan", loaded.plan.is_some()),
+            ("context", loaded.context.is_some()),
+        ] {
+            if is_said {
+                options.more.remove(name);
             }
         }
-        Ok(self.call(&ask, &Tensors::new())?.body["need"]["bytes_arena"].as_f64())
+        options.activations = loaded.activations.or(options.activations);
+        options.kv = loaded.kv.or(options.kv);
+        options.chunk = loaded.chunk.or(options.chunk);
+        options.plan = loaded.plan.or(options.plan);
+        options.context = loaded.context.or(options.context);
+        let need = self.to.call(&Inspect { path, options })?.need_bytes();
+        Ok(need.map(|bytes| bytes as f64))
     }
 
     /// A loaded model gives logits of one token; the bytes that its session took, where they are
     /// said.
-    fn one_token(&mut self) -> Result<Value, Stopped> {
-        let ask = json!({"call": "open", "model": self.handle()});
-        let opened = self.call(&ask, &Tensors::new())?.body;
-        let session = &opened["session"];
-        let mut said = self.extend(session, &[0], &json!({"logits": "last"}), None)?;
-        self.close(session)?;
-        said.take("logits")?;
-        Ok(opened["bytes_session"].clone())
+    fn one_token(&mut self) -> Result<Option<u64>, Stopped> {
+        let opened = self.to.call(&Open { model: self.loaded.model })?;
+        let want = Want { logits: Logits::Last, ..Want::default() };
+        let said = self.extend(opened.session, &[0], want, None)?;
+        self.close(opened.session)?;
+        said.result("logits")?;
+        Ok(opened.bytes_session)
     }
 
     /// Bytes that the driver counts, where the subject can say.
     pub(super) fn used(&mut self) -> Result<Option<f64>, Stopped> {
-        if !self.to.hello().offers("memory") {
+        if !self.to.hello().offers(Memory::NAME) {
             return Ok(None);
         }
-        let said = self.call(&json!({"call": "memory"}), &Tensors::new())?;
-        Ok(said.body["device_used"].as_f64())
+        Ok(self.to.call(&Memory)?.device_used.map(|bytes| bytes as f64))
     }
 }
