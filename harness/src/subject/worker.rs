@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goldgate_wire::answer::Said;
-use goldgate_wire::frame::{Frame, FrameError, read_frame, write_frame};
+use goldgate_wire::frame::{Frame, FrameError, read_frame, too_big, write_frame};
 use goldgate_wire::hello::{FIRST_FRAME, MAX_FRAME};
 use goldgate_wire::{Call, Hello, Tensors, attach, call};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -397,11 +397,6 @@ impl Drop for Worker {
             let _ = self.child.wait();
         }
     }
-}
-
-/// Why a message does not go: its size, and what a frame takes.
-pub fn too_big(what: &str, length: u64, room: u64) -> String {
-    format!("{what} has {length} bytes, a frame takes {room}, and the subject no attachments")
 }
 
 /// Passes on what comes: hello under the first limit, the rest under the one that it agreed on.

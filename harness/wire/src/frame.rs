@@ -225,6 +225,11 @@ fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
     (word, vec![rows.iter().product(), last / meta.dtype.elements() * meta.dtype.bytes()])
 }
 
+/// Why a message does not go: its size, and what a frame takes.
+pub fn too_big(what: &str, length: u64, room: u64) -> String {
+    format!("{what} has {length} bytes, a frame takes {room}, and the subject no attachments")
+}
+
 /// Metadata and tensors of a buffer.
 pub type Buffer = (BTreeMap<String, String>, Tensors);
 

@@ -26,6 +26,7 @@ use goldgate_engine::ops::{self, Inputs, Values};
 use goldgate_tensor::{DType, Tensor};
 use goldgate_wire::Observed;
 use goldgate_wire::call::OpAnswer;
+use goldgate_wire::frame::too_big;
 
 use crate::fill::{Input, fill};
 use crate::kinds::mutant::Mutant;
@@ -44,7 +45,6 @@ use crate::kinds::{Answers, Goldens, Kind, Plant, Withheld, fate};
 use crate::line::{
     BrokenKind, Caller, FailKind, Fate, Head, Judgement, On, Reply, Sort, Stopped, Verdict, Whom,
 };
-use crate::subject::worker::too_big;
 
 /// The kind.
 #[derive(Clone, Copy, Debug)]
