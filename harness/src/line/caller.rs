@@ -408,3 +408,81 @@ fn failed(Failed { class, message, .. }: Failed) -> Stopped {
     };
     fail(kind, format!("{class}: {message}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use goldgate_wire::call::{BenchCopy, Check, Open};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Gives the same answer to every question, and counts them.
+    struct Says {
+        hello: Hello,
+        said: Said,
+        asked: u32,
+    }
+
+    impl Transport for Says {
+        fn hello(&self) -> &Hello {
+            &self.hello
+        }
+
+        fn exchange(&mut self, _: Value, _: Tensors, _: Duration) -> Heard {
+            self.asked += 1;
+            let exchange = Exchange::Answered(self.said.clone());
+            Heard { exchange, time: Duration::ZERO, stderr: String::new() }
+        }
+
+        fn process(&self) -> u32 {
+            1
+        }
+    }
+
+    fn says(key: &'static str, body: Value) -> Says {
+        let said = Said { key, body, tensors: Tensors::new() };
+        Says { hello: Hello::default(), said, asked: 0 }
+    }
+
+    #[test]
+    fn what_is_missing_is_shape_and_what_is_mistyped_is_protocol() {
+        for (key, body, want) in [
+            ("ok", json!({}), FailKind::Shape),
+            ("ok", json!({"session": null}), FailKind::Shape),
+            ("ok", json!({"session": "s"}), FailKind::Protocol),
+            ("refused", json!({"kind": "K", "observed": 3}), FailKind::Protocol),
+            ("refused", json!({"kind": "K"}), FailKind::WrongRefusal),
+            ("failed", json!({"class": "oom"}), FailKind::Oom),
+        ] {
+            let (mut to, mut kept) = (says(key, body.clone()), Kept::default());
+            let mut caller = Caller::new(&mut to, &mut kept, Path::new(""), None);
+            let stopped = caller.call(&Open { model: 1 }).expect_err("no session");
+            let verdict = stopped.verdict();
+            assert!(
+                matches!(verdict, Verdict::Fail { kind, .. } if kind == want),
+                "{body}: {verdict:?}"
+            );
+        }
+        let (mut to, mut kept) = (says("ok", json!({"holds": true, "more": 1})), Kept::default());
+        let mut caller = Caller::new(&mut to, &mut kept, Path::new(""), None);
+        let check = Check { stem: String::new(), case: String::new() };
+        assert_eq!(caller.call(&check).expect("it holds").fails, None);
+    }
+
+    #[test]
+    fn what_holds_for_the_run_is_asked_once() {
+        for (key, body, want) in [
+            ("ok", json!({"read_gb_s": 2.0}), Some(Some(2.0))),
+            ("unsupported", json!({"what": "bench"}), None),
+            ("refused", json!({"kind": "K"}), None),
+        ] {
+            let (mut to, mut kept) = (says(key, body), Kept::default());
+            for _ in 0..2 {
+                let mut caller = Caller::new(&mut to, &mut kept, Path::new(""), None);
+                let limits = caller.once(&BenchCopy { bytes: 8 }).expect("asked");
+                assert_eq!(limits.map(|limits| limits.read_gb_s), want);
+            }
+            assert_eq!(to.asked, 1, "{key}");
+        }
+    }
+}
