@@ -166,8 +166,8 @@ pub fn hash(tensor: &Tensor) -> String {
         for chunk in tensor.bytes.chunks(CHUNK * meta.dtype.bytes()) {
             let count = chunk.len() / meta.dtype.bytes();
             let part = Tensor { meta: Meta::new(meta.dtype, &[count]), bytes: chunk.to_vec() };
-            let bytes: Vec<u8> = part.to_f64().iter().flat_map(|x| x.to_le_bytes()).collect();
-            hash.update(&bytes);
+            let wide = Tensor::from_f64(DType::F64, &[count], &part.to_f64());
+            hash.update(&wide.bytes);
         }
     } else {
         hash.update(&tensor.bytes);
