@@ -1,4 +1,5 @@
-//! Numbers that JSON cannot say: NaN, the infinities and the negative zero travel as words.
+//! Numbers that JSON cannot express: NaN, the infinities and negative zero are written as words, so
+//! that a report loses none of them.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,6 +13,7 @@ enum Said {
 
 fn say(x: f64) -> Said {
     match x {
+        // JSON readers may drop the sign of a zero, and judging tells the two zeros apart.
         x if x == 0.0 && x.is_sign_negative() => Said::Word("-0".to_owned()),
         x if x.is_finite() => Said::Number(x),
         x if x.is_nan() => Said::Word("NaN".to_owned()),
@@ -22,6 +24,7 @@ fn say(x: f64) -> Said {
 
 fn read<E: Error>(said: Said) -> Result<f64, E> {
     match said {
+        // Each number has one written form, so that a report reads back to the same text.
         Said::Number(x) if x == 0.0 && x.is_sign_negative() => {
             Err(E::custom("a zero with a sign is written \"-0\""))
         }

@@ -1,4 +1,4 @@
-//! Two reports side by side: what got worse, what moved, what is gone.
+//! Compares two reports: what got worse, what moved, what is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,71 +8,71 @@ use crate::line::Row;
 use crate::report::Report;
 use crate::report::text::{line, number, status};
 
-/// The part by which a load must move to be told, and the least that it must move by.
+/// By what fraction a load must move to be listed, and the least absolute change.
 pub const LOAD_MOVED: (f64, f64) = (0.1, 0.01);
 
-/// The part by which a measured figure must move to be told.
+/// By what fraction a measured figure must move to be listed.
 pub const SPEED_MOVED: f64 = 0.05;
 
-/// Two reports side by side.
+/// The differences between two reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Diff {
-    /// Commits, hashes, devices that differ.
+    /// Commits, hashes and devices that differ.
     pub origin: Vec<Changed>,
-    /// Gates and requirements that are weighed otherwise: `G1.02 on cpu`.
+    /// Gates and requirements whose state differs, such as `G1.02 on cpu`.
     pub gates: Vec<Changed>,
-    /// Rows under another status.
+    /// Rows whose status differs.
     pub verdicts: Vec<Changed>,
     /// Cases whose load moved.
     pub loads: Vec<Moved>,
     /// Benches whose figures moved.
     pub speeds: Vec<Moved>,
-    /// Cases judged by another rule.
+    /// Cases that are judged by a different rule.
     pub rules: Vec<Changed>,
-    /// Faults that were noticed and no longer are, or the other way round.
+    /// Faults that were detected and no longer are, or vice versa.
     pub faults: Vec<Changed>,
-    /// Planned before, not now.
+    /// Trials planned before, but not now.
     pub gone: Vec<String>,
-    /// Planned now, not before.
+    /// Trials planned now, but not before.
     pub new: Vec<String>,
 }
 
-/// Something that was called otherwise.
+/// A value that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Changed {
-    /// What.
+    /// What it is the value of.
     pub name: String,
-    /// Before.
+    /// The value before.
     pub was: String,
-    /// Now.
+    /// The value now.
     pub is: String,
-    /// Whether that is bad news.
+    /// Whether the change is for the worse.
     pub worse: bool,
 }
 
 /// A number that moved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Moved {
-    /// Which: the row, for benches with the figure's name.
+    /// The row, and for benches the figure.
     pub name: String,
-    /// Before.
+    /// The value before.
     pub was: f64,
-    /// Now.
+    /// The value now.
     pub is: f64,
 }
 
-/// The answers of two reports, bit by bit.
+/// How the answers of two reports compare, bit by bit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Bits {
     /// How many rows have the same bits.
     pub same: usize,
-    /// Rows with other bits.
+    /// Rows with different bits.
     pub other: Vec<String>,
-    /// Rows that only one of the reports has bits of.
+    /// Rows whose bits only one of the reports has.
     pub one_sided: Vec<String>,
 }
 
-/// Compares the bits of the rows of two reports, whatever was judged of them.
+/// Compares the bits of the rows of two reports, independently of their verdicts.
 pub fn bits(old: &Report, new: &Report) -> Bits {
     let hashes = |report: &Report| -> BTreeMap<String, String> {
         let rows = report.rows.iter();
@@ -91,19 +91,19 @@ pub fn bits(old: &Report, new: &Report) -> Bits {
 }
 
 impl Diff {
-    /// Whether something got worse: a row that passed and no longer does, a gate that was met, a
-    /// fault that survives now, a case that is gone.
+    /// Whether something got worse: a row no longer passes, a gate is no longer met, a fault now
+    /// survives, or a case is gone.
     pub fn worse(&self) -> bool {
         let lists = [&self.gates, &self.verdicts, &self.faults];
         !self.gone.is_empty() || lists.iter().any(|list| list.iter().any(|c| c.worse))
     }
 
-    /// Whether nothing differs but where the reports come from.
+    /// Whether nothing differs apart from where the reports come from.
     pub fn nothing(&self) -> bool {
         *self == Diff { origin: self.origin.clone(), ..Diff::default() }
     }
 
-    /// The diff in lines for people, at most `most` of each sort.
+    /// The differences as lines of text, at most `most` of each sort.
     pub fn lines(&self, most: usize) -> Vec<String> {
         let mut out = Vec::new();
         let sorts = [
@@ -129,7 +129,7 @@ impl Diff {
         out
     }
 
-    /// One line: how many of each sort.
+    /// One line that counts the changes of each sort.
     pub fn count_line(&self) -> String {
         let counts = [
             (self.verdicts.len(), "verdicts changed"),
@@ -162,7 +162,7 @@ fn section(
     }
 }
 
-/// What moved from `old` to `new`.
+/// The differences from `old` to `new`.
 pub fn diff(old: &Report, new: &Report) -> Diff {
     let names = |report: &Report| report.planned.iter().cloned().collect::<BTreeSet<String>>();
     let (was, is) = (names(old), names(new));
@@ -180,6 +180,7 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
             compare(before, row, &mut diff);
         }
     }
+    // A page shows only the first lines, so the worst come first.
     diff.verdicts.sort_by_key(|c| !c.worse);
     diff.loads.sort_by(|a, b| (b.is / b.was).total_cmp(&(a.is / a.was)));
     diff
@@ -188,10 +189,13 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
 fn compare(before: &Row, row: &Row, diff: &mut Diff) {
     let (was, is) = (status(&before.verdict), status(&row.verdict));
     if was != is {
+        // A row that already failed may fail in another way without being worse, but a broken one
+        // says nothing any more.
         let (name, worse) = (row.name.clone(), was == "PASS" || is == "BROKEN");
         diff.verdicts.push(Changed { name, was: was.into(), is: is.into(), worse });
     }
     if let (Some(was), Some(is)) = (before.load, row.load) {
+        // Small loads vary by large fractions, so the change must be large in absolute terms too.
         let (part, least) = LOAD_MOVED;
         if moved(was, is, part) && (was - is).abs() >= least {
             diff.loads.push(Moved { name: row.name.clone(), was, is });
@@ -207,6 +211,7 @@ fn compare(before: &Row, row: &Row, diff: &mut Diff) {
 }
 
 fn moved(was: f64, is: f64, part: f64) -> bool {
+    // Nothing exceeds a fraction of infinity, so figures that became infinite are compared apart.
     (was - is).abs() > part * was.abs().max(is.abs()) || was.is_finite() != is.is_finite()
 }
 

@@ -1,4 +1,4 @@
-//! Goldens from the golden folder, as a run reads them.
+//! Goldens as a run reads them from the golden folder.
 
 use std::path::{Path, PathBuf};
 
@@ -16,14 +16,14 @@ use crate::spec::Specs;
 use crate::store::Store;
 use crate::yaml::Problem;
 
-/// The golden folder beside the specs that ask for it.
+/// The golden folder, together with the specs whose cases need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored<'a> {
-    /// The specs: a golden's question names the wrong formulas of its case's mutants.
+    /// The specs: the question of a golden names the wrong formulas that its case's mutants use.
     pub specs: &'a Specs,
     /// The folder.
     pub store: &'a Store,
-    /// Folders of checkpoints that are not shipped.
+    /// Folders with checkpoints that are not shipped.
     pub models: &'a [PathBuf],
 }
 
@@ -36,6 +36,8 @@ impl Goldens for Stored<'_> {
     fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
         let not_run = |kind, said| Err(Withheld::NotRun(kind, said));
         if let Err(why) = case.form.find(&self.store.root, self.models) {
+            // A shipped file that is missing is our fault; a checkpoint that is missing is merely
+            // not here.
             return Err(match case.form.at {
                 At::Golden(_) => Withheld::Broken(BrokenKind::FileMissing, why),
                 At::Hub(_) => Withheld::NotRun(NotRun::NoModel, why),
@@ -46,6 +48,8 @@ impl Goldens for Stored<'_> {
             let said = "golden pending: goldgate golden make";
             return not_run(NotRun::NoGolden, said.to_owned());
         }
+        // A form shares the golden of the form whose numbers it holds, so that form's question
+        // counts.
         let case = asker_of(self.specs, case);
         let wrong = wrong_of_model(self.specs, case);
         let (manifest, root) = (&self.store.manifest, &self.store.root);
