@@ -1,5 +1,5 @@
-//! Checks of the harness itself: goldens, manifests and rows are tampered with, in a scratch
-//! folder, and it must be noticed. Each is a trial `gate1::tamper::<name>::self::harness`.
+//! Checks of the harness itself: goldens and manifests are tampered with in a scratch folder, and
+//! the harness must detect it. Each check is a trial `gate1::tamper::<name>::self::harness`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ const fn tamper(
     HarnessCheck { gate: 1, stem: "tamper", case, why, run }
 }
 
-/// Every check of the harness, alphabetical.
+/// All checks of the harness, in alphabetical order.
 pub const ALL: &[HarnessCheck] = &[
     tamper("golden_bit_flipped", "one bit of a golden flipped, at every 61st byte", bit_flipped),
     tamper("golden_constant", "a golden whose elements are all the same", || {
@@ -138,6 +138,7 @@ impl Scratch {
         ]);
         let mut scratch = Scratch { folder: tempfile::tempdir()?, case, asked, label, tensors };
         scratch.write()?;
+        // Without a good start a check would pass because of some other mistake.
         match scratch.verdict() {
             Ok(()) => Ok(scratch),
             Err(said) => Err(Unnoticed::Good(said)),
@@ -171,7 +172,7 @@ impl Scratch {
         fs::write(self.folder.path().join(NAME), text)
     }
 
-    /// What is said of the folder as it is now.
+    /// The code that the current folder is refused with, if it is refused.
     fn verdict(&self) -> Result<(), String> {
         let store = Store::open(self.folder.path())
             .map_err(|problems| problems.first().map_or("", |p| p.code).to_owned())?;
@@ -202,6 +203,7 @@ fn said(
 fn bit_flipped() -> Result<(), Unnoticed> {
     let scratch = Scratch::new()?;
     let good = fs::read(scratch.file())?;
+    // A prime step, so that the flipped bits fall on every part of the file in time.
     for at in (0..good.len()).step_by(61) {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);

@@ -1,4 +1,4 @@
-//! Every trial that there is: what a run asks, and what gates weigh.
+//! All trials: what a run asks, and what gates weigh.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::kinds::{Kind, Of, Trial, bench, check, container, model, op, tokens};
 use crate::line::Head;
 use crate::spec::Specs;
 
-/// Every trial of the specs, and every check, in the order in which a subject is asked: ops,
-/// checks, files, texts, models that are loaded alike side by side, and benches last.
+/// Every trial of the specs and every check, in the order in which a subject is asked: ops, checks,
+/// files, texts, models (adjacent if they load the same file in the same way), and benches last.
 pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
     fn of<K: Kind>(kind: K, case: K::Case) -> Arc<dyn Trial>
     where
@@ -32,7 +32,7 @@ pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
     all
 }
 
-/// What gates, records and locks know of every trial, sorted by name.
+/// The heads of all trials, sorted by name, as gates, records and locks use them.
 pub fn heads(specs: &Specs) -> Vec<Head> {
     let mut heads: Vec<Head> = all(specs).iter().map(|trial| trial.head().clone()).collect();
     heads.sort_by(|a, b| a.name.cmp(&b.name));

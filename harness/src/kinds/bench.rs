@@ -1,4 +1,5 @@
-//! The kind *bench*: the time of one question, beside the limits of the card that answers it.
+//! The kind *bench*: times one question, and reports the time alongside the limits of the card that
+//! answered.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,25 +13,25 @@ use crate::kinds::op::spec::Against;
 use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
-/// How long a bench may take.
+/// The time limit of a bench.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Replays of a bench; the row has their median.
+/// How often a bench is replayed; the row has the median.
 const REPLAYS: u64 = 5;
 
-/// The bytes that are copied to measure the card's own bandwidth.
+/// How many bytes are copied to measure the card's own bandwidth.
 const COPIED: u64 = 1 << 30;
 
-/// The kind.
+/// The kind *bench*.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed;
 
 /// What a subject measured.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// Of each replay, and what the question cannot do without.
+    /// The time of each replay, and the bytes and operations that the question cannot do without.
     op: OpTimes,
-    /// The limits of the card, measured once a run.
+    /// The limits of the card, measured once per run.
     limits: Limits,
     against: Against,
 }
@@ -75,6 +76,7 @@ impl Kind for Timed {
             against: bench.against,
         };
         let passes = |us: &[f64]| self.judge(bench, &(), &times(us), &Whom::Cuda).passed();
+        // Times have no golden, so the judge is tested only on what no subject may report.
         if !passes(&[1.0, 2.0]) {
             return Err("two times do not pass".to_owned());
         }
@@ -104,6 +106,7 @@ impl Kind for Timed {
     ) -> Result<Times, Stopped> {
         to.set_limit(LIMIT);
         to.need::<BenchOp>()?;
+        // The limits hold for the card, not for the question, so they are measured once.
         let limits = to.once(&BenchCopy { bytes: COPIED })?.unwrap_or_default();
         let op = to.call(&BenchOp {
             op: question.call(to.limit()),
@@ -123,9 +126,10 @@ impl Kind for Timed {
     }
 }
 
-/// Median, rates, and the share of the limit that the same run measured on the same card.
+/// Median, rates, and the fraction of the limit that the same run measured on the same card.
 fn figures(got: &Times) -> BTreeMap<String, f64> {
     let mut us = got.op.us.clone();
+    // The median, because a single slow replay says nothing about the kernel.
     us.sort_by(f64::total_cmp);
     let median = us[us.len() / 2];
     let mut figures = BTreeMap::from([("median_us".to_owned(), median)]);

@@ -1,4 +1,4 @@
-//! The kinds of trials: each says what its cases are, what is asked, and how answers are judged.
+//! The kinds of trials: each defines its cases, its questions, and how answers are judged.
 
 pub mod bench;
 pub mod check;

@@ -1,4 +1,4 @@
-//! Gates as they were written: requirements and the evidence for each (`specs/gates.yaml`).
+//! The gates as written in `specs/gates.yaml`: requirements, and the evidence for each.
 
 use std::collections::BTreeMap;
 
@@ -221,6 +221,8 @@ fn founding(r: &Reader<'_>, node: &Node, path: &str) -> Option<Founding> {
     let requirement = f.may("requirement", Reader::text);
     let dropped = f.may("dropped", Reader::text);
     f.done();
+    // Silence about an item of the founding documents must be told apart from a decision against
+    // it.
     if requirement.is_some() == dropped.is_some() {
         r.note(node, "MISSING_FIELD", path, "`requirement`, or else `dropped` with the reason");
     }
@@ -303,7 +305,7 @@ fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
         }
         _ => document(&mut f),
     };
-    // Keys that nobody asked for are noted where one that is needed is missing, too.
+    // Called before a missing key ends the function, so that unknown keys are noted in any case.
     f.done();
     Some(At::new(node, read?))
 }
@@ -328,7 +330,7 @@ fn document(f: &mut Fields<'_, '_>) -> Option<Evidence> {
     Some(Evidence::Document(DocumentEvidence { path: path?, heading, names_every, runs }))
 }
 
-/// A path from the repository's root that stays below it.
+/// A path that stays below the repository's root.
 fn document_path(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let text = r.text(node, path)?;
     let part = |p: &str| !p.is_empty() && p != "." && p != ".." && !p.starts_with('~');
@@ -392,10 +394,10 @@ fn limit_value(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
     r.number_in(node, path, (0.0, false, 1e15))
 }
 
-/// Units that a figure's name may end in.
+/// The units that a figure's name may end in.
 pub const UNITS: [&str; 8] = ["us", "ms", "s", "gb_s", "tflops", "bytes", "share", "tokens_s"];
 
-/// The figure of a limit's name, and whether the limit is a lower one.
+/// The figure that a limit's name refers to, and whether the limit is a lower bound.
 pub fn figure(name: &str) -> Option<(&str, bool)> {
     let below = name.strip_suffix("_below").map(|f| (f, false));
     let (figure, lower) = below.or_else(|| name.strip_suffix("_at_least").map(|f| (f, true)))?;
@@ -414,5 +416,5 @@ fn limit_name(r: &Reader<'_>, node: &Node, path: &str, name: &str) -> Option<()>
     }
 }
 
-/// Who may be named by `required` and `on`.
+/// The subjects that `required` and `on` may name.
 pub const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];

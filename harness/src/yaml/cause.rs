@@ -1,13 +1,14 @@
-//! One cause, one error: what follows from another error of the same file is left out, and what is
-//! wrong in the same way in many places is one error with a count.
+//! Reduces errors to their causes: an error that follows from another one in the same file is left
+//! out, and the same mistake in many places is one error with a count, so that the list shows what
+//! to repair.
 
 use crate::yaml::Problem;
 
-/// Codes that say of a whole that something in it is missing or does not fit. Where a part of that
-/// whole has an error of its own, this follows from it.
+/// Codes which state that something in a whole is missing or does not fit. If a part of that whole
+/// has an error of its own, such an error follows from it.
 const OF_A_WHOLE: &[&str] = &["MISSING_FIELD", "GATE_EMPTY", "EDIT", "RANGE"];
 
-/// The problems of one file in the order of its lines, each cause once.
+/// The problems of one file in the order of its lines, with each cause listed once.
 pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|p| (p.place.line, p.place.column));
     let follows: Vec<bool> =
@@ -25,12 +26,12 @@ pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
     kept
 }
 
-/// Whether `problem` is what `cause` leads to.
+/// Whether `problem` follows from `cause`.
 fn follows(problem: &Problem, cause: &Problem) -> bool {
     if !OF_A_WHOLE.contains(&problem.code) || std::ptr::eq(problem, cause) {
         return false;
     }
-    // A key that is misspelt is unknown, and then the right one is missing.
+    // A misspelt key is an unknown key, and at the same time the right one is missing.
     let misspelt = cause.code == "UNKNOWN_FIELD"
         && problem.code == "MISSING_FIELD"
         && parent(&cause.field) == parent(&problem.field);
@@ -58,7 +59,7 @@ fn last(field: &str) -> &str {
     part.split('[').next().unwrap_or_default()
 }
 
-/// Notes on the first of several equal problems where the others are.
+/// Adds the place of an equal problem to the first one.
 pub fn add(first: &mut Problem, other: &Problem) {
     let place = (other.place.line, other.place.column);
     if place != (first.place.line, first.place.column) && !first.again.contains(&place) {

@@ -1,4 +1,5 @@
-//! Judging what a subject says of a file: the right refusal at the right place, within its budget.
+//! Judges what a subject reports about a file: the right refusal at the right place, within the
+//! budget.
 
 use goldgate_tensor::Code;
 use goldgate_wire::Observed;
@@ -9,15 +10,15 @@ use serde_json::{Map, json};
 use crate::kinds::container::case::Awaits;
 use crate::line::{FailKind, Reply, Verdict};
 
-/// What a subject said of a file.
+/// What a subject reported about a file.
 pub type Said = Reply<Inspected>;
 
-/// The most processor time for a file of at most a MiB, in µs.
+/// The most processor time in µs for a file of at most 1 MiB.
 const TIME_US: u64 = 50_000;
-/// The most memory held meanwhile, bytes.
+/// The most memory in bytes that may be held meanwhile.
 const PEAK: u64 = 16 << 20;
 
-/// What a subject observed while it read a file.
+/// What a subject observed about itself while it read a file.
 pub fn observed(said: &Said) -> Observed {
     match said {
         Reply::Ok(inspected) => inspected.observed.clone(),
@@ -25,10 +26,10 @@ pub fn observed(said: &Said) -> Observed {
     }
 }
 
-/// A verdict on one answer, and what else is to be said of it.
+/// The verdict on one answer, with remarks.
 ///
-/// `length` are the bytes of all files. A foreign subject may name code and place in its own way;
-/// ours must name all, and say what it took.
+/// `length` is the size of all files in bytes. A foreign subject may name code and place in its own
+/// way; our own must name all of them and report what it used.
 pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict, Vec<String>) {
     let fail = |kind, message: String| (Verdict::Fail { kind, message }, Vec::new());
     let mut notes = Vec::new();
@@ -66,7 +67,7 @@ pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict,
     }
 }
 
-/// Kind, code, byte and field of a refusal.
+/// Compares kind, code, byte and field of a refusal.
 fn place(
     refused: &Refused,
     code: Code,
@@ -93,9 +94,12 @@ fn place(
     }
 }
 
-/// What it took, as far as it was observed: whether a figure is missing, and what is wrong.
+/// Compares the observed usage with the budget. The error tells whether a figure is merely missing,
+/// and what is wrong.
 fn budget(observed: &Observed, length: u64) -> Result<(), (bool, String)> {
+    // A larger request can only come from trusting a length that the file states.
     let request = length.saturating_mul(2).max(64 << 10);
+    // The time limit holds for files of at most 1 MiB, because time grows with the size.
     let time = (length <= 1 << 20).then_some(("cpu_us", observed.cpu_us, TIME_US));
     let limits = [
         ("largest_request", observed.largest_request, request),
@@ -113,10 +117,10 @@ fn budget(observed: &Observed, length: u64) -> Result<(), (bool, String)> {
     Ok(())
 }
 
-/// Puts the judge on trial on what this case awaits.
+/// Tests the judge on the outcome that this case expects.
 ///
 /// # Errors
-/// What it let through, or did not let through.
+/// A fault that it accepted, or a right answer that it refused.
 pub fn self_check(awaits: &Awaits) -> Result<(), String> {
     let passes = |said: &Said| judge(awaits, said, 100, true).0 == Verdict::Pass;
     let perfect = perfect(awaits);
@@ -135,6 +139,7 @@ pub fn self_check(awaits: &Awaits) -> Result<(), String> {
             Reply::Refused(Box::new(Refused { observed: Some(observed), ..*refused }))
         }
     };
+    // Just above each limit, so that a judge with a looser one is noticed.
     let mut faults = vec![
         ("a request above the budget", with(observing(Some(65_537), Some(0)))),
         ("an answer that took too long", with(observing(Some(0), Some(50_001)))),
@@ -159,7 +164,7 @@ pub fn self_check(awaits: &Awaits) -> Result<(), String> {
     }
 }
 
-/// The awaited refusal with one thing wrong, as far as it is awaited.
+/// The expected refusal with one part wrong each, as far as that part is expected.
 fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
     let Some(at) = &perfect.file else { return Vec::new() };
     let elsewhere =
@@ -184,8 +189,9 @@ fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
     faults
 }
 
-/// The answer that is awaited.
+/// The expected answer.
 fn perfect(awaits: &Awaits) -> Said {
+    // Exactly at each limit, so that a judge with a stricter one is noticed.
     let observed = Observed {
         largest_request: Some(65_536),
         peak_bytes: Some(65_536),

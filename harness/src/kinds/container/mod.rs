@@ -20,10 +20,10 @@ use crate::kinds::container::judge::{Said, judge, observed, self_check};
 use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Caller, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
-/// How long one file may take by the wall clock, before the subject is ended.
+/// The wall time that one file may take before the subject is stopped.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The kind.
+/// The kind *container*.
 #[derive(Clone, Copy, Debug)]
 pub struct Container;
 
@@ -34,7 +34,7 @@ pub struct Files {
     edits: Vec<Edit>,
 }
 
-/// What a subject said of each file, and the bytes of the file.
+/// What a subject reported about each file, and the size of the file.
 pub type Answers = Vec<(Said, u64)>;
 
 impl Kind for Container {
@@ -60,7 +60,8 @@ impl Kind for Container {
             golden: None,
             definition: false,
             slow: false,
-            // A file is opened without a device: a card has nothing to add to the CPU.
+            // Files are opened without a device, so a card would only repeat the answers of the
+            // CPU.
             on: On::AllBut("cuda"),
             group: None,
         }
@@ -83,6 +84,7 @@ impl Kind for Container {
         to.need::<Inspect>()?;
         let mut said = Answers::new();
         for index in 0..variants(&files.edits) {
+            // A folder per file, so that files of an earlier variant cannot be opened by mistake.
             let folder = tempfile::tempdir_in(to.scratch());
             let folder = folder.map_err(|e| to.broken(format!("no scratch folder: {e}")))?;
             let made = make(&files.base, &files.edits, index).map_err(|why| to.broken(why))?;
@@ -107,6 +109,7 @@ impl Kind for Container {
             let (verdict, notes) = judge(&case.awaits, said, *length, whom.is_ours());
             judgement.notes.extend(notes);
             if judgement.passed() {
+                // The first failure decides the row, but all files are still observed.
                 judgement.verdict = verdict;
                 if let Verdict::Fail { message, .. } = &mut judgement.verdict
                     && got.len() > 1

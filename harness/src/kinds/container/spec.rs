@@ -16,10 +16,10 @@ use crate::yaml::tree::{Kind, Node};
 
 mod value;
 
-/// The most files that one case may be.
+/// The most files that one case may stand for.
 const MAX_VARIANTS: usize = 512;
 
-/// The largest file that an edit may make, bytes.
+/// The largest file in bytes that edits may make.
 const MAX_BYTES: usize = 16 << 20;
 
 /// The file of one theme: what the files are before the edits, and the cases.
@@ -159,7 +159,7 @@ pub struct EditForm {
 }
 
 /// Reads a whole file, and makes every file that it describes once, so that an edit that does not
-/// fit is found here.
+/// fit is reported here and not during a run.
 pub fn container_file(r: &Reader<'_>, node: &Node) -> Option<ContainerFile> {
     let mut f = r.fields(node, "")?;
     let format = f.need("format", version);
@@ -228,7 +228,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
     }
 }
 
-/// Other JSON files: plain names, and any values.
+/// Further JSON files: plain names with arbitrary values.
 fn beside(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)>> {
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "JSON values under names of files");
@@ -239,7 +239,7 @@ fn beside(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)
     entries.iter().map(each).collect()
 }
 
-/// The name of a file in a folder of its own.
+/// The name of a file in a folder of its own, which must not lead out of that folder.
 fn plain_name(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let name = r.text(node, path)?;
     match name.starts_with('.') || name.contains(['/', '\\']) {
@@ -371,7 +371,7 @@ fn edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<Edit> {
     }
 }
 
-/// Any quoted text, the empty one too.
+/// Any quoted text, including the empty one.
 fn any_text(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     match node.text() {
         Some(text) => Some(text.to_owned()),
@@ -391,14 +391,14 @@ fn pointer(r: &Reader<'_>, f: &mut Fields<'_, '_>, node: &Node, path: &str) -> O
     }
 }
 
-/// A field or a place, and what it is overwritten with.
+/// A field or an offset, and the values that overwrite it.
 fn field(f: &mut Fields<'_, '_>) -> Option<Change> {
     let name = f.may("field", Reader::text);
     let at = f.may("at", |r, n, p| r.int(n, p, 0, 1 << 24));
     let mut values = Vec::new();
     for (id, word) in value::METADATA {
         let read = |r: &Reader<'_>, n: &Node, p: &str| match (&n.kind, *word) {
-            // A string in place of a string's bytes: its length is a field of its own.
+            // A string overwrites the bytes of a string only: its length is a field of its own.
             (_, "string") => any_text(r, n, p).map(|text| vec![text.into_bytes()]),
             (Kind::List(_), _) => r.list(n, p, |r, n, p| value::metadata(r, n, p, *id)),
             _ => Some(vec![value::metadata(r, n, p, *id)?]),

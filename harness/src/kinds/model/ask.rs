@@ -1,4 +1,4 @@
-//! Asks about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
+//! Asks about a model: loads it, opens sessions, feeds tokens, and collects the answers.
 
 pub mod beside;
 mod generation;
@@ -20,84 +20,85 @@ use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
 use crate::kinds::model::golden::Rows;
 use crate::line::{Caller, Stopped};
 
-/// What a subject answered.
+/// The answers of a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// What it does to activations, as its answer to `load` says.
+    /// The type of its activations, as its answer to `load` reports it.
     pub activations: Option<DType>,
-    /// The ids that it makes of the prompt's text, where it was asked.
+    /// The ids that it made of the prompt's text, if it was asked.
     pub ids: Option<Vec<i32>>,
-    /// What was asked for.
+    /// The answer to the question itself.
     pub content: Content,
-    /// What `load` said of time and memory: unit in the name.
+    /// Time and memory as `load` reported them; each name contains the unit.
     pub figures: BTreeMap<String, f64>,
-    /// What it said of the kernels behind its answers.
+    /// What it reported about the kernels behind its answers.
     pub route: Route,
 }
 
-/// What answers to `extend` and `generate` said of the kernels that ran.
+/// What answers to `extend` and `generate` reported about the kernels that ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Every entry that was named.
+    /// All kernel entries that were named.
     pub entries: BTreeSet<String>,
-    /// Answers with an empty list.
+    /// How many answers had an empty list.
     pub empty: u32,
-    /// Answers without a list.
+    /// How many answers had no list.
     pub silent: u32,
 }
 
-/// A text that goes on, as a subject wrote it.
+/// Generated text, as a subject produced it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
-    /// The ids that were handed out, a list a run.
+    /// The ids that were handed out, one list per run.
     pub runs: Vec<Vec<i32>>,
-    /// What the first run's ids are turned back into; none where a text may be cut inside a token.
+    /// The text of the first run's ids; none where a text may be cut inside a token.
     pub text: Option<Vec<u8>>,
-    /// The same without control tokens, where there are some.
+    /// The same without control tokens, if there are any.
     pub bare: Option<Vec<u8>>,
-    /// The text that the first run handed out itself: without control tokens.
+    /// The text that the first run itself reported, which is without control tokens.
     pub told: Option<Vec<u8>>,
     /// Why the first run ended.
     pub stop: Option<String>,
     /// Logits of every position along the golden's text.
     pub forced: Option<Rows>,
-    /// Bytes that the driver counted after the first run and after the last.
+    /// Bytes in use according to the driver, after the first run and after the last.
     pub used: Vec<f64>,
-    /// Whether tokens were drawn by another generator than the golden's.
+    /// Whether tokens were drawn by a generator other than the golden's.
     pub own_draws: bool,
-    /// Every sequence of a batch, where one was asked for.
+    /// All sequences of a batch, if one was requested.
     pub beside: Vec<Beside>,
 }
 
-/// What was asked for, a kind each.
+/// The answer to the question itself, by kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// What came of loading.
+    /// The result of loading.
     Load {
         /// The refusal: kind or code, operand or field, message.
         refused: Option<(String, String, String)>,
-        /// Bytes that the driver counted after each of two rounds of loading and unloading.
+        /// Bytes in use according to the driver, after each of two rounds of loading and unloading.
         used: Vec<f64>,
-        /// Bytes that `inspect` foretold.
+        /// The bytes that `inspect` predicted.
         foretold: Option<f64>,
     },
     /// Slots, and the load of each step against its own definition.
     Stage {
         /// Slot → its rows.
         slots: BTreeMap<String, Rows>,
-        /// Slot → load, where the subject tells it.
+        /// Slot → load, where the subject reports it.
         local: BTreeMap<String, f64>,
     },
-    /// Logits of the awaited rows, in each way.
+    /// Logits of the expected rows, for each way of cutting the prompt.
     Logits(Vec<(Way, Rows)>),
-    /// Text that goes on.
+    /// Generated text.
     Generation(Written),
-    /// Log-probability of each token of a text; 0 where a window begins.
+    /// Log-probability of each token of a text; 0 at the start of a window.
     Perplexity(Vec<f64>),
 }
 
-/// A question about a model. It holds no answer, but for what its golden must say: the ids to feed,
-/// which rows were stored, and along which text the model is led.
+/// A question about a model. It contains nothing of the right answer, apart from what asking needs
+/// of the golden: the ids to feed, which rows were stored, and the text along which the model is
+/// led.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The file or folder.
@@ -106,55 +107,55 @@ pub struct Question {
     pub load: call::Load,
     /// The text of the prompt, which the subject is also asked to encode.
     pub text: Option<String>,
-    /// The ids of the prompt or of the whole text; empty where the subject's own are taken.
+    /// The ids of the prompt or of the whole text; empty if the subject's own ids are used.
     pub ids: Vec<i32>,
-    /// What is asked of the loaded model.
+    /// What to ask of the loaded model.
     pub put: Put,
-    /// Longest that one call may take.
+    /// The time limit of one call.
     pub limit: Duration,
-    /// Whether each step is also held to its own definition, where slots are asked.
+    /// Whether each step is also compared with its own definition, where slots are asked.
     pub steps: bool,
-    /// What holds an edited file on disk, where the question is about one.
+    /// Keeps the folder of an edited file alive, where the question is about one.
     pub folder: Option<std::sync::Arc<tempfile::TempDir>>,
 }
 
-/// What is asked of a loaded model, a kind each.
+/// What to ask of a loaded model, by kind.
 #[derive(Clone, Debug)]
 pub enum Put {
     /// Whether it loads.
     Load(Load),
-    /// Slots by globs, and the logits where the golden has them.
+    /// Slots by globs, and the logits if the golden has them.
     Stage {
         /// Globs of slots.
         slots: Vec<String>,
-        /// Whether logits are among them.
+        /// Whether to ask for logits as well.
         logits: bool,
     },
-    /// Logits of some rows, in each way.
+    /// Logits of some rows, for each way of cutting the prompt.
     Logits {
-        /// Indices of the rows.
+        /// The indices of the rows.
         rows: Vec<usize>,
-        /// How the tokens are cut into calls.
+        /// The ways in which the tokens are cut into calls.
         ways: Vec<Way>,
     },
-    /// Text that goes on.
+    /// Generated text.
     Generation {
-        /// What is asked.
+        /// The settings.
         generation: Generation,
-        /// The text along which logits are asked (teacher forcing), asked after the free runs.
+        /// The text along which logits are asked (teacher forcing), after the free runs.
         forced: Vec<i32>,
-        /// Whether the ids are turned back into a text that is compared.
+        /// Whether the ids are turned back into text, for comparison.
         decoded: bool,
     },
-    /// The probability of a text, in windows of so many tokens.
+    /// The probability of a text, in windows of this many tokens.
     Perplexity(usize),
 }
 
-/// One trial's calls about a model.
+/// The calls of one trial about a model.
 struct Asking<'a, 'c> {
     to: &'a mut Caller<'c>,
     question: &'a Question,
-    /// The answer to `load`; nothing where it was refused.
+    /// The answer to `load`; the default if it was refused.
     loaded: Loaded,
     route: Route,
 }
@@ -162,14 +163,14 @@ struct Asking<'a, 'c> {
 /// Asks one question.
 ///
 /// # Errors
-/// The trial is over before its answers are all there.
+/// The trial ended before all its answers arrived.
 pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
     to.set_limit(question.limit);
     let mut asking = Asking { to, question, loaded: Loaded::default(), route: Route::default() };
     let answer = asking.answer();
     let route = std::mem::take(&mut asking.route);
     if answer.is_err() {
-        // Who did not answer may be another process now, without a model.
+        // After an error another process may be answering, and it has no model.
         to.forget_model();
     }
     answer.map(|answer| Answer { route, ..answer })
@@ -190,6 +191,8 @@ impl Asking<'_, '_> {
                 Content::Logits(each.collect::<Result<_, Stopped>>()?)
             }
             Put::Generation { generation, forced, decoded } => {
+                // Checked before loading, so that a subject without batches need not load for
+                // nothing.
                 self.goes_beside(generation)?;
                 let mut load = question.load.clone();
                 if generation.beside > 0 {
@@ -212,13 +215,13 @@ impl Asking<'_, '_> {
         Ok(Answer { activations: self.loaded.activations, ids, content, figures, route })
     }
 
-    /// Loads what a question asks for, unless it is there already.
+    /// Loads the model of a question, unless it is already loaded.
     fn hold(&mut self, load: &call::Load) -> Result<(), Stopped> {
         self.loaded = self.to.model(load)?;
         Ok(())
     }
 
-    /// A new session of the loaded model.
+    /// Opens a session of the loaded model.
     fn open(&mut self) -> Result<u64, Stopped> {
         Ok(self.to.call(&Open { model: self.loaded.model })?.session)
     }
@@ -239,7 +242,7 @@ impl Asking<'_, '_> {
         Ok(said)
     }
 
-    /// What a session of its own gives for all ids at once.
+    /// The answer of a fresh session that is fed all ids at once.
     fn at_once(&mut self, ids: &[i32], want: Want) -> Result<Extended, Stopped> {
         let session = self.open()?;
         let said = self.extend(session, ids, want, Some(Phase::Prefill))?;
@@ -261,7 +264,8 @@ impl Asking<'_, '_> {
         if !question.steps {
             return Ok(Content::Stage { slots: rows, local: BTreeMap::new() });
         }
-        // The same in the fused run, each step against its own definition on its own operands.
+        // Once more with fusion: there each step is compared with its own definition on its own
+        // operands.
         load.options.trace_mode = Some(TraceMode::Local);
         self.hold(&load)?;
         let said = self.at_once(&question.ids, want)?;
@@ -270,7 +274,7 @@ impl Asking<'_, '_> {
         Ok(Content::Stage { slots: rows, local })
     }
 
-    /// Logits of some rows, the tokens cut into calls in one way.
+    /// Logits of some rows, with the tokens cut into calls in one way.
     fn way(&mut self, way: Way, stored: &[usize]) -> Result<Rows, Stopped> {
         let ids = &self.question.ids;
         let cuts: Vec<usize> = match way {
@@ -297,6 +301,7 @@ impl Asking<'_, '_> {
                 rows.width = more.width;
                 rows.numbers.extend(more.numbers);
             }
+            // The fork takes over, so that its cached prefix is what the remaining tokens build on.
             if matches!(way, Way::Prefix(_)) && to < ids.len() {
                 let fork = self.to.call(&Fork { session, keep: to as u64 })?.session;
                 self.close(session)?;
@@ -308,7 +313,7 @@ impl Asking<'_, '_> {
         Ok(rows)
     }
 
-    /// Log-probability of each token, every window from an empty session.
+    /// Log-probability of each token, with every window starting from an empty session.
     fn windows(&mut self, window: usize) -> Result<Vec<f64>, Stopped> {
         let mut logprobs = Vec::with_capacity(self.question.ids.len());
         for ids in self.question.ids.chunks(window) {
@@ -320,7 +325,7 @@ impl Asking<'_, '_> {
         Ok(logprobs)
     }
 
-    /// The ids of a text, where the subject offers it.
+    /// The ids of a text, if the subject offers to encode.
     fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
         if !self.to.hello().offers(Tokenize::NAME) {
             return Ok(None);
@@ -334,14 +339,14 @@ impl Asking<'_, '_> {
         Ok(Some(said.ids))
     }
 
-    /// That of the case's own file.
+    /// The vocabulary of the case's own file.
     fn vocabulary(&self) -> Vocabulary {
         Vocabulary::Path(self.question.path.display().to_string())
     }
 }
 
 impl Route {
-    /// Notes what one answer said.
+    /// Adds what one answer reported.
     fn note(&mut self, observed: &Observed) {
         match &observed.route {
             None => self.silent += 1,
@@ -360,7 +365,7 @@ pub fn prompt(ask: &Ask) -> Option<&Prompt> {
     }
 }
 
-/// What `load` says in numbers.
+/// The numbers that `load` reports.
 fn figures(loaded: &Loaded) -> BTreeMap<String, f64> {
     let bytes = |n: Option<u64>| n.map(|n| n as f64);
     let all = [

@@ -1,5 +1,5 @@
-//! Planted faults: one tensor or one number of a model's file is edited, and the case must notice;
-//! a case of slots must also say where.
+//! Planted faults: edits one tensor or one number in a model's file. The case must detect the
+//! fault, and a case of slots must also locate it.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use goldgate_tensor::shape::Meta;
 
 use crate::kinds::mutant::model::ModelEdit;
 
-/// Writes the GGUF file at `original` to `file`, edited.
+/// Writes an edited copy of the GGUF file at `original` to `file`.
 ///
 /// # Errors
-/// What cannot be edited so, in words.
+/// Why the edit is impossible, in words.
 pub fn edited_file(original: &Path, file: &Path, edit: &ModelEdit) -> Result<(), String> {
     let gguf = Gguf::open(original).map_err(|_| "an edit wants the GGUF form".to_owned())?;
     let mut bytes = fs::read(original).map_err(|e| e.to_string())?;
@@ -53,13 +53,14 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
             }
         }
     }
+    // An edit without effect would plant no fault, and its survival would mean nothing.
     match before == *bytes {
         true => Err("the edit changes nothing".to_owned()),
         false => Ok(()),
     }
 }
 
-/// Edits of one tensor; whole rows move as bytes, elements only where they are floats.
+/// Edits one tensor. Whole rows are moved as bytes; elements are changed only in float tensors.
 fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String> {
     let rows = info.shape.first().copied().unwrap_or(1);
     let row = bytes.len() / rows.max(1);
@@ -76,6 +77,7 @@ fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(),
         let mut numbers = tensor.to_f64();
         if edit.transpose {
             let [n, m] = info.shape[..] else { return Err("no matrix".to_owned()) };
+            // The shape stays, so only a square matrix can be transposed in place.
             if n != m {
                 return Err(format!("{n} by {m} is not square"));
             }
@@ -88,7 +90,7 @@ fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(),
     Ok(())
 }
 
-/// Rows of each head from its two halves to neighbouring pairs.
+/// Rearranges the rows of each head from two halves into neighbouring pairs.
 fn pairs(bytes: &mut [u8], row: usize, heads: usize) -> Result<(), String> {
     let before = bytes.to_vec();
     let head = bytes.len() / row / heads.max(1);

@@ -1,4 +1,4 @@
-//! The judge on trial, on the golden alone: what is right must pass, planted faults must not.
+//! Tests the judge on the golden alone: the right answer must pass, and planted faults must not.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::generation::MANY;
 use crate::kinds::model::judge::judge;
 
-/// The answer of a perfect subject: the golden itself, in float32.
+/// The answer of a perfect subject: the golden itself, rounded to float32.
 pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
     let single = |rows: &Rows| Rows {
         width: rows.width,
@@ -65,7 +65,7 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
     }
 }
 
-/// Sequences of a batch that all say something else, the case's own in its place.
+/// Sequences of a batch that all differ from each other, with the case's own in its place.
 fn beside(g: &Generation, own: &[i32]) -> Vec<Beside> {
     let other = |i: usize| own.iter().map(|id| id + 1 + i as i32).collect::<Vec<_>>();
     let mut all: Vec<Vec<i32>> = (0..g.beside).map(other).collect();
@@ -75,10 +75,10 @@ fn beside(g: &Generation, own: &[i32]) -> Vec<Beside> {
     all.into_iter().map(|ids| Beside { alone: ids.clone(), together: ids }).collect()
 }
 
-/// Bytes that a perfect subject foretells, and takes.
+/// The bytes that a perfect subject predicts and takes.
 const FORETOLD: f64 = 4096.0;
 
-/// Logits of which the golden's ids are the first.
+/// Logits whose largest elements are the golden's ids.
 fn along(golden: &ModelGolden) -> Rows {
     let width = golden.chosen.iter().max().map_or(1, |id| *id as usize + 1);
     let mut numbers = vec![0.0; width * golden.chosen.len()];
@@ -88,10 +88,10 @@ fn along(golden: &ModelGolden) -> Rows {
     Rows { width, numbers }
 }
 
-/// A fault on an answer; false where it would change nothing that is looked at.
+/// Plants a fault in an answer. Returns false if that would change nothing that is judged.
 type Fault = fn(&ModelCase, &ModelGolden, &mut Answer) -> bool;
 
-/// Every fault, with its name. Which ones can be planted depends on the kind.
+/// All faults by name. Which of them can be planted depends on the kind of case.
 const FAULTS: &[(&str, Fault)] = &[
     ("a number that is none", |_, _, a| {
         rows(a).is_some_and(|r| put(r, |_| f64::NAN)) || chances(a, |p| *p = f64::NAN)
@@ -105,7 +105,7 @@ const FAULTS: &[(&str, Fault)] = &[
         let Some(last) = r.numbers.len().checked_sub(width) else { return false };
         let row = &mut r.numbers[last..];
         let length = if stage { crate::kinds::model::class::rms(row) } else { std };
-        // The same step up and down, so that no sum hides it.
+        // The step alternates in sign, so that no sum hides it.
         let step = 2.0 * class.rel_rms * length;
         row.iter_mut().enumerate().for_each(|(i, x)| *x += if i % 2 == 0 { step } else { -step });
         step > 0.0
@@ -300,12 +300,12 @@ fn decided(golden: &ModelGolden, a: &Answer, at: usize) -> bool {
     margin.is_some_and(|(margin, std)| Class::of(a.activations).decides(*margin, *std))
 }
 
-/// Whether a text is asked for often enough to show what each leaves behind.
+/// Whether a text is generated often enough to reveal a leak.
 fn repeats(case: &ModelCase) -> bool {
     matches!(&case.ask, Ask::Generation(g) if g.repeat >= MANY)
 }
 
-/// The rows that a fault is planted in.
+/// The rows that faults are planted in.
 fn rows(a: &mut Answer) -> Option<&mut Rows> {
     match &mut a.content {
         Content::Stage { slots, .. } => slots.values_mut().last(),
@@ -325,10 +325,10 @@ fn chances(a: &mut Answer, change: impl Fn(&mut f64)) -> bool {
     }
 }
 
-/// The judge on trial: how many planted faults it found, of how many.
+/// Tests the judge. Returns how many planted faults it detected, and of how many.
 ///
 /// # Errors
-/// A right answer that it refuses, or a wrong one that it lets pass.
+/// It refused a right answer, or accepted a wrong one.
 pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), String> {
     let right = perfect(case, golden);
     let told = judge(case, golden, &right);
@@ -356,7 +356,7 @@ pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), 
     }
 }
 
-/// The answer that a fault of the reference gives, where the golden has it.
+/// The answer under a fault of the reference, if the golden has it.
 ///
 /// # Errors
 /// What the golden lacks.
@@ -391,7 +391,7 @@ pub fn wrong(case: &ModelCase, golden: &ModelGolden, fault: &str) -> Result<Answ
                 written.runs.iter_mut().for_each(|run| *run = ids(&rows));
                 (written.text, written.forced) = (None, None);
             }
-            // A greedy text of a wrong model has its ids alone.
+            // For greedy texts the golden has only the ids of a faulty model.
             if told == "greedy" {
                 written.told = None;
             } else if let (Some(text), Some(stop)) = (take("text"), take("stop")) {

@@ -1,4 +1,4 @@
-//! Mutants: planted faults and the case that must notice each (`specs/mutants/<op>.yaml`).
+//! Mutants: planted faults, and the case that must detect each (`specs/mutants/<op>.yaml`).
 
 pub mod model;
 pub mod tokens;
@@ -93,9 +93,9 @@ pub struct AskEdit {
 /// How an operand is rolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Roll {
-    /// Each row in the place of the next one, the last in that of the first.
+    /// Each row takes the place of the next, and the last that of the first.
     ByRows,
-    /// Each row by that many elements.
+    /// The elements of each row move by this many places.
     Elements(i64),
 }
 
@@ -149,6 +149,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
     f.done();
     let ways = [ask.is_some(), wrong.is_some(), kernel.is_some()];
     let planted = ways.iter().filter(|x| **x).count();
+    // With two changes at once it would be unclear which of them a case detects.
     if planted > 1 || planted == 0 && equivalent.is_none() {
         r.note(node, "MISSING_FIELD", path, "exactly one of `ask`, `wrong`, `kernel`");
     }
@@ -218,7 +219,7 @@ fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {
     Some(KernelEdit { file, replace: replace?, by: by? })
 }
 
-/// A line of kernel text: any quoted text, the empty one too.
+/// A line of kernel source: any quoted text, including the empty one.
 fn code(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     match node.text() {
         Some(text) => Some(text.to_owned()),

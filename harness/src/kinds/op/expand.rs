@@ -1,4 +1,4 @@
-//! What was written becomes cases: each over its dtypes and weight types, and nothing else.
+//! Expands what was written into cases: each over its dtypes and weight types, and nothing else.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,15 +22,15 @@ pub const MAX_CASE_BYTES: u128 = 6 << 30;
 /// The most bytes that one case may move over all its repetitions.
 pub const MAX_REPEATED_BYTES: u128 = 64 << 30;
 
-/// The limit of a case that names none.
+/// The time limit of a case that sets none.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A question that is timed, and what its time is compared with.
+/// A question that is timed, with the limit that its time is compared with.
 #[derive(Clone, Debug)]
 pub struct Bench {
-    /// The question; what it awaits is the definition.
+    /// The question; its expected answer is the definition.
     pub case: Case,
-    /// The limit.
+    /// The limit that the time is compared with.
     pub against: Against,
 }
 
@@ -43,7 +43,7 @@ pub struct Expanded {
     pub benches: Vec<Bench>,
 }
 
-/// Expands a file by the signature of its op, noting every error of meaning.
+/// Expands a file by the signature of its op, and notes every error of meaning.
 pub fn expand(r: &Reader<'_>, file: &OpFile, signature: &'static Signature) -> Expanded {
     let mut expanded = Expanded::default();
     let scope = Scope { r, file, signature };
@@ -76,7 +76,7 @@ fn place<T>(r: &Reader<'_>, at: &At<T>) -> Place {
     Place { file: r.source.file.clone(), line: at.line, column: at.column }
 }
 
-/// Shape, fill and type of an operand as a case has them.
+/// Shape, fill and type of an operand in a case.
 type WrittenInput<'w> = (&'w At<Vec<Axis>>, &'w At<Fill>, Option<TypeWord>);
 
 /// One variant of a case.
@@ -306,7 +306,7 @@ impl Scope<'_, '_> {
         Some(numbers)
     }
 
-    /// YM-36: what a case would cost, before anything is allocated.
+    /// YM-36: checks what a case would cost before anything is allocated.
     fn cost(&self, spec: &CaseSpec, inputs: &[Input]) {
         let bytes = |i: &Input| i.meta.bytes().unwrap_or(0) as u128;
         let total: u128 = inputs.iter().map(bytes).sum();
@@ -402,8 +402,8 @@ fn alias(spec: &CaseSpec) -> BTreeMap<String, String> {
     spec.alias.iter().map(|(y, x)| (y.value.clone(), x.value.clone())).collect()
 }
 
-/// Exact where every input is of whole numbers, powers or written numbers; the oracle has the last
-/// word when the golden is made.
+/// The family by the fills: exact if every input consists of whole numbers, powers or written
+/// numbers. The oracle has the last word when it makes the golden.
 fn family(operands: &[Input]) -> Family {
     let exact = |i: &Input| {
         let constants = matches!(i.fill, Fill::Constant(_) | Fill::Ids(..));
@@ -416,7 +416,8 @@ fn family(operands: &[Input]) -> Family {
     if operands.iter().all(exact) { Family::Exact } else { Family::Rough }
 }
 
-/// The file's attributes under the case's; null removes one; real ones become f32 values.
+/// The attributes of the file, overridden by those of the case; null removes one, and real ones
+/// become f32 values.
 pub fn merge(
     signature: &Signature,
     file: &Map<String, Value>,
@@ -437,7 +438,8 @@ pub fn merge(
     merged
 }
 
-/// Every number that is real becomes the nearest f32, so that everybody gets the same question.
+/// Rounds every real number to the nearest f32, so that every subject and the oracle get the same
+/// question.
 fn round_reals(value: &mut Value, real: bool) {
     match value {
         Value::Number(n) if n.is_f64() || real => {

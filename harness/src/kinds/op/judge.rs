@@ -1,6 +1,6 @@
-//! Judging: what an outcome is called, and by which rule it failed first.
+//! Judges outcomes: the verdict, and the first rule that failed.
 //!
-//! The order: shape and count, non-finite, poison, guards, inputs and route where they are
+//! The order of the rules: shape and count, non-finite, poison, guards, inputs and route as far as
 //! observed, bits, load, gain. The first that fails is named.
 
 use goldgate_engine::ops::{self, Question};
@@ -17,11 +17,11 @@ use crate::line::{FailKind, NotRun, Verdict, Whom};
 /// A verdict on an op's answer, with the numbers behind it.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// What the row is called.
+    /// The verdict of the row.
     pub verdict: Verdict,
-    /// The result that decided it, where anything was measured.
+    /// The distance of the result that decided, if anything was measured.
     pub distance: Option<Distance>,
-    /// Refused as X, undecided elements, not observed.
+    /// Remarks: refused as X, undecided elements, not observed.
     pub notes: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Compared {
 }
 
 /// The stored type of each result: by the op's signature, or for an op that our engine does not
-/// have the question's dtype and i32 for ids.
+/// have, i32 for ids and the question's dtype otherwise.
 pub fn result_type(ask: &OpAsk, name: &str, golden: &GoldenResult) -> DType {
     let by_signature = ops::find(&ask.op).and_then(|op| {
         let metas = ask.operands.iter().map(|i| (i.name.clone(), i.meta.clone())).collect();
@@ -51,7 +51,7 @@ pub fn result_type(ask: &OpAsk, name: &str, golden: &GoldenResult) -> DType {
     })
 }
 
-/// The rulers of a case's golden; none for a refusal.
+/// The rulers for a case's golden; none for a refusal.
 pub fn rulers(case: &Case, golden: &Golden) -> Vec<Ruler> {
     let Expect::Answer { tolerance, .. } = &case.expect else { return Vec::new() };
     let ruler = |(name, result): (&String, &GoldenResult)| {
@@ -223,7 +223,8 @@ fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     (on_device && empty || missing).then(|| (FailKind::Route, no_route.into(), None))
 }
 
-/// The result with the largest load over 1: of ids and exact results (`bits`), or of the others.
+/// The result with the largest load above 1, among ids and exact results (`bits`) or among the
+/// others.
 fn over(measured: &[Measured<'_>], bits: bool) -> Option<Failure> {
     let judged_by_bits = |r: &Ruler| r.exact || r.meta.dtype == DType::I32;
     let mut found: Option<usize> = None;
@@ -288,7 +289,7 @@ fn notes(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Vec<Str
     notes
 }
 
-/// `y[2, 13]`.
+/// An element as messages name it, such as `y[2, 13]`.
 pub fn place(ruler: &Ruler, at: usize) -> String {
     format!("{}{:?}", ruler.name, unravel(at, &ruler.meta.shape))
 }

@@ -1,8 +1,8 @@
-//! The judge on trial: before a row is judged, its golden shows what the judge can see.
+//! Tests the judge before a row is judged: the row's golden shows what the judge can detect.
 //!
-//! The rounded golden must pass; a NaN, an element moved beyond its allowance, a last row of
-//! zeros, another id, a missing result must not. Then twelve faults on the answer are planted and
-//! the noticed ones counted: every row says how much its golden can show.
+//! The rounded golden must pass. A NaN, an element moved beyond its allowance, a last row of zeros,
+//! a different id and a missing result must not. Then twelve faults are planted in the answer and
+//! those that are detected are counted, so that every row states how much its golden can reveal.
 
 use std::collections::BTreeMap;
 
@@ -15,40 +15,41 @@ use crate::kinds::op::judge::judge;
 use crate::kinds::op::outcome::Outcome;
 use crate::line::{Verdict, Whom};
 
-/// The smallest step beside a number that a sum in `f64` surely keeps, as a share of it.
+/// The smallest step next to a number that is certain to survive a sum in `f64`, as a fraction of
+/// it.
 const VISIBLE: f64 = 1.0 / (1u64 << 45) as f64;
 
-/// A fault on the answer, the same for every op.
+/// A fault in the answer; the same faults are used for every op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Everything 1 % too large.
+    /// All elements are 1 % too large.
     Gain,
-    /// One element, half an ulp and twice its allowance (ids: one) off.
+    /// One element is off by half an ulp and twice its allowance (ids: by one).
     OneElement,
-    /// The last row zero.
+    /// The last row is zero.
     LastRow,
-    /// The last column zero: a tail left out.
+    /// The last column is zero, as if a tail were left out.
     LastColumn,
-    /// The last element NaN.
+    /// The last element is NaN.
     NotANumber,
-    /// The other sign.
+    /// All signs are inverted.
     Sign,
-    /// First and last row exchanged.
+    /// First and last row are swapped.
     RowsSwapped,
-    /// Every row the first one.
+    /// Every row is the first one.
     RowsRepeated,
-    /// Rows and columns exchanged, in the same shape.
+    /// Rows and columns are swapped, under the same shape.
     Transposed,
-    /// Every element that of its left neighbour.
+    /// Every element is that of its left neighbour.
     Shifted,
-    /// Zeros.
+    /// All elements are zero.
     Zeros,
-    /// Rounded to bf16 on the way.
+    /// All elements are rounded to bf16 in between.
     RoundedToBf16,
 }
 
 impl Fault {
-    /// Every fault.
+    /// All faults.
     pub const ALL: [Fault; 12] = [
         Fault::Gain,
         Fault::OneElement,
@@ -88,14 +89,14 @@ impl Fault {
         }
     }
 
-    /// Whether the fault can be said in the result's type at all.
+    /// Whether the result's type can express the fault at all.
     fn fits(self, ruler: &Ruler) -> bool {
         let real_only = [Fault::Gain, Fault::NotANumber, Fault::Sign, Fault::RoundedToBf16];
         ruler.meta.dtype != DType::I32 || !real_only.contains(&self)
     }
 }
 
-/// The element that [`Fault::OneElement`] moves: the last finite one that is asked.
+/// The element that [`Fault::OneElement`] moves: the last finite one that is compared.
 fn moved(ruler: &Ruler) -> Option<usize> {
     (0..ruler.len()).rev().find(|&i| ruler.asks(i) && ruler.want[i].is_finite())
 }
@@ -104,7 +105,8 @@ fn last_asked(ruler: &Ruler) -> Option<usize> {
     (0..ruler.len()).rev().find(|&i| ruler.asks(i))
 }
 
-/// Element `i` moved by half an ulp and `times` its allowance, or to the next value without one.
+/// Element `i` moved by half an ulp and `times` its allowance, or to the next value if there is
+/// none.
 fn beyond(ruler: &Ruler, i: usize, times: f64) -> f64 {
     let (r, half, allow) = (ruler.golden[i], ruler.half[i], ruler.allow[i]);
     if ruler.meta.dtype == DType::I32 {
@@ -116,21 +118,22 @@ fn beyond(ruler: &Ruler, i: usize, times: f64) -> f64 {
     r + half + (times * allow).max((r.abs() + half) * VISIBLE)
 }
 
-/// Whether an answer passes by load and gain; stops at the first element that does not.
+/// Whether an answer passes by load and gain. Stops at the first element that fails.
 fn passes(ruler: &Ruler, answer: impl Fn(usize) -> f64) -> bool {
     (0..ruler.len()).filter(|&i| ruler.asks(i)).all(|i| ruler.load(i, answer(i)) <= 1.0)
         && ruler.gain(answer).is_none_or(|gain| gain.holds())
 }
 
-/// Plants every fault in every result: how many were asked, and how many noticed. A fault that
-/// changes no compared element of this golden is not asked.
+/// Plants every fault in every result. Returns how many were planted, and how many of them were
+/// detected. A fault that changes no compared element of this golden is not planted.
 pub fn faults(rulers: &[Ruler]) -> (u32, u32) {
     let (mut asked, mut noticed) = (0, 0);
     for ruler in rulers.iter().filter(|r| last_asked(r).is_some()) {
         let at = moved(ruler);
         let last = last_asked(ruler);
         for fault in Fault::ALL.into_iter().filter(|f| f.fits(ruler)) {
-            // Faults of one element are looked at there alone, the others until one differs.
+            // Faults of a single element are checked only there, the others until one element
+            // differs.
             let seen = match fault {
                 Fault::OneElement => at.map(|i| exceeds(ruler.load(i, fault.plant(ruler, i)), 1.0)),
                 Fault::NotANumber => last
@@ -151,10 +154,10 @@ fn differs(ruler: &Ruler, fault: Fault) -> bool {
     (0..ruler.len()).any(|i| ruler.asks(i) && !same(fault.plant(ruler, i), ruler.want[i]))
 }
 
-/// Puts the judge on trial on this row's golden.
+/// Tests the judge on this row's golden.
 ///
 /// # Errors
-/// What the judge let through, or did not let through.
+/// A fault that it accepted, or a right answer that it refused.
 pub fn self_check(expect: &Expect, rulers: &[Ruler]) -> Result<(), String> {
     match expect {
         Expect::Refusal { kind, operand } => check_refusal(expect, *kind, operand),
@@ -180,6 +183,7 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
         if passes(ruler, with(beyond(ruler, at, 2.0))) {
             return Err(format!("{name} passes with an element moved beyond its allowance"));
         }
+        // The other direction: a judge that is too strict would fail correct subjects.
         let half = 0.5 * ruler.allow[at];
         let visible = (ruler.golden[at].abs() + ruler.half[at]) * VISIBLE;
         if !ruler.exact && half > visible {
@@ -197,7 +201,7 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
     Ok(())
 }
 
-/// A missing result, and a refusal in place of the answer.
+/// Tests the judge on a missing result, and on a refusal in place of the answer.
 fn check_set(expect: &Expect, rulers: &[Ruler]) -> Result<(), String> {
     let missing = Outcome::Answered { results: BTreeMap::new(), observed: Observed::default() };
     if judge(expect, rulers, &missing, &Whom::Cpu).verdict == Verdict::Pass {

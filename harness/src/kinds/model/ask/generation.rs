@@ -1,4 +1,4 @@
-//! Text that goes on: written freely, and its logits along the golden's text.
+//! Generated text: the free runs, and the logits along the golden's text.
 
 use goldgate_wire::Call;
 use goldgate_wire::call::{Detokenize, Generate, Generated, Sampling, Want};
@@ -43,6 +43,7 @@ impl Asking<'_, '_> {
                 written.told = said.text;
                 written.stop = said.stop.map(Stop::name).map(str::to_owned);
             }
+            // The first and the last run suffice to see whether memory grows.
             if run == 0 || run + 1 == g.repeat {
                 written.used.extend(self.used()?);
             }
@@ -60,14 +61,14 @@ impl Asking<'_, '_> {
         Ok(written)
     }
 
-    /// One text, or several.
+    /// Generates one text or several.
     pub(super) fn generate(&mut self, ask: &Generate) -> Result<Generated, Stopped> {
         let said = self.to.call(ask)?;
         self.route.note(&said.observed);
         Ok(said)
     }
 
-    /// The bytes of ids, with control tokens or without.
+    /// The bytes of ids, with or without control tokens.
     fn text(&mut self, ids: &[i32], bare: bool) -> Result<Vec<u8>, Stopped> {
         let ask = Detokenize {
             vocabulary: self.vocabulary(),
@@ -78,7 +79,7 @@ impl Asking<'_, '_> {
         Ok(self.to.call(&ask)?.text)
     }
 
-    /// Logits of the last row of `ids`, and of every row of a text behind it but its last.
+    /// Logits of the last row of `ids`, and of all rows of the following text except its last.
     fn along(&mut self, mut ids: Vec<i32>, text: &[i32]) -> Result<Rows, Stopped> {
         ids.extend(&text[..text.len() - 1]);
         let rows = (ids.len() - text.len()..ids.len()).map(|row| row as u64).collect();
@@ -87,7 +88,8 @@ impl Asking<'_, '_> {
     }
 }
 
-/// The case's settings; what it does not name is the identity, and the largest logit is taken.
+/// The settings of the case. Settings that it does not name are neutral, and the largest logit is
+/// chosen.
 fn sampling(g: &Generation) -> Sampling {
     let real = |key: &str| g.sampling.get(key).and_then(Value::as_f64);
     let number = |key: &str| g.sampling.get(key).and_then(Value::as_u64);

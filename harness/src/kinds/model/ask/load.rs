@@ -1,4 +1,4 @@
-//! A model is loaded, or refused: in which time, in which memory, and as was foretold.
+//! Loads a model, or has it refused: in which time, with how much memory, and whether as predicted.
 
 use goldgate_wire::Call;
 use goldgate_wire::call::{self, Inspect, Loaded, Memory, Open, Want};
@@ -10,6 +10,7 @@ use crate::line::{Reply, Stopped};
 
 impl Asking<'_, '_> {
     pub(super) fn load(&mut self, load: &Load, mut ask: call::Load) -> Result<Answer, Stopped> {
+        // A model that is still loaded would count as memory of this one.
         self.to.drop_model()?;
         ask.options.more.clone_from(&load.with);
         let mut used = Vec::new();
@@ -34,7 +35,8 @@ impl Asking<'_, '_> {
             used.extend(self.used()?.filter(|_| load.memory));
         }
         if refused.is_some() && load.path.is_none() {
-            // Who refused must still answer the case's question without what was wrong with it.
+            // After its refusal the subject must still answer the case's question, without what was
+            // wrong with it.
             self.hold(&self.question.load)?;
             self.one_token()?;
         }
@@ -50,8 +52,8 @@ impl Asking<'_, '_> {
         })
     }
 
-    /// The bytes that `inspect` says `load` takes: of the same file under the settings that are in
-    /// force, where the subject says them.
+    /// The bytes that `inspect` predicts for `load`: for the same file under the settings that are
+    /// in force, as far as the subject reports them.
     fn foretold(&mut self, ask: &call::Load, loaded: &Loaded) -> Result<Option<f64>, Stopped> {
         if !self.to.hello().offers(Inspect::NAME) {
             return Ok(None);
@@ -77,8 +79,8 @@ impl Asking<'_, '_> {
         Ok(need.map(|bytes| bytes as f64))
     }
 
-    /// A loaded model gives logits of one token; the bytes that its session took, where they are
-    /// said.
+    /// Checks that a loaded model gives logits for one token. Returns the bytes that its session
+    /// took, if they are reported.
     fn one_token(&mut self) -> Result<Option<u64>, Stopped> {
         let opened = self.to.call(&Open { model: self.loaded.model })?;
         let want = Want { logits: Logits::Last, ..Want::default() };
@@ -88,7 +90,7 @@ impl Asking<'_, '_> {
         Ok(opened.bytes_session)
     }
 
-    /// Bytes that the driver counts, where the subject can say.
+    /// Bytes in use according to the driver, if the subject can tell.
     pub(super) fn used(&mut self) -> Result<Option<f64>, Stopped> {
         if !self.to.hello().offers(Memory::NAME) {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Text that goes on: the same ids wherever the golden's margin decides, the same in every run,
-//! ended where and as the rules say, text that is text.
+//! Generated text: the ids must be the same wherever the golden's margin decides, in every run, and
+//! end where and why the rules say; and the text must be valid text.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,12 @@ use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::Findings;
 use crate::line::FailKind;
 
-/// From how many runs on the driver's count after the last is held to that after the first: what
-/// one run leaves behind, so many show, and fewer would rather show what else runs on the card.
+/// The least number of runs from which the driver's count after the last is compared with that
+/// after the first. So many runs reveal what a single one leaks; fewer would rather reveal what
+/// else runs on the card.
 pub const MANY: u32 = 100;
 
-/// How far below the reference's own mean log-probability a text may be, in nats.
+/// How far a text's mean log-probability may lie below that of the reference, in nats.
 pub const COHERENT: f64 = 0.05;
 
 pub(super) fn judge(
@@ -33,6 +34,7 @@ pub(super) fn judge(
         let message = format!("{} tokens, {} were asked for", first.len(), g.max_tokens);
         return j.fail(FailKind::Shape, message);
     }
+    // Another generator draws other tokens, so the golden's ids mean nothing for it.
     if answer.own_draws {
         let message = "drawn by a generator of its own: judged by its repetition alone";
         j.notes.push(message.to_owned());
@@ -63,7 +65,8 @@ pub(super) fn judge(
     texts(j, golden, g, (awaited, answer));
 }
 
-/// As often as was asked, always the same, and nothing left behind.
+/// Checks that there are as many runs as requested, all with the same ids, and that no memory
+/// leaks.
 fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
     j.compared += answer.runs.iter().map(|run| run.len() as u64).sum::<u64>();
     let distinct: BTreeSet<&Vec<i32>> = answer.runs.iter().collect();
@@ -86,7 +89,8 @@ fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
     }
 }
 
-/// In a batch each sequence has the ids that it has alone, and the case's own is one of them.
+/// Checks that each sequence of a batch has the ids that it has alone, and that the case's own is
+/// one of them.
 pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
     if g.beside == 0 {
         return;
@@ -110,8 +114,8 @@ pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
     }
 }
 
-/// Running free: ids agree up to the first difference, and that one is at an undecided position.
-/// How many decided positions that compares.
+/// Judges a free run: ids must agree up to the first difference, and that must be at an undecided
+/// position. Returns how many decided positions were compared.
 fn free(
     j: &mut Findings,
     golden: &ModelGolden,
@@ -151,12 +155,13 @@ fn free(
         Err(None) if decides.get(at) == Some(&true) => {
             j.fail(FailKind::Shape, format!("{at} tokens, and {told} are decided"));
         }
+        // After a legal difference the two texts go different ways, so the rest is not compared.
         Err(None) => j.notes.push(format!("token {at} differs, and no margin decides it")),
     }
     decides[..at].iter().filter(|d| **d).count()
 }
 
-/// The reason, of a text whose ids are the golden's.
+/// Checks the reason why a text ended, if its ids are the golden's.
 fn ended(j: &mut Findings, golden: &ModelGolden, g: &Generation, stop: Option<&str>) {
     match stop {
         Some(stop) if stop == golden.stop => j.compared += 1,
@@ -168,7 +173,7 @@ fn ended(j: &mut Findings, golden: &ModelGolden, g: &Generation, stop: Option<&s
     }
 }
 
-/// Along the golden's text: the first token of each decided position.
+/// Checks the first token at each decided position along the golden's text.
 fn forced(j: &mut Findings, golden: &ModelGolden, rows: &Rows, decides: &[bool]) {
     if rows.count() != golden.chosen.len() {
         let message = format!("{} rows along {} tokens", rows.count(), golden.chosen.len());
@@ -187,8 +192,9 @@ fn forced(j: &mut Findings, golden: &ModelGolden, rows: &Rows, decides: &[bool])
     }
 }
 
-/// No less likely under the reference than its own text by more than [`COHERENT`]. Who draws may
-/// draw what is unlikely, and a text that is ended has no other beside it: they have no branches.
+/// Checks that the text is not less likely under the reference than the reference's own by more
+/// than [`COHERENT`]. This applies to greedy texts without an end only: draws may be unlikely, and
+/// only such texts have branches in the golden.
 fn coherent(j: &mut Findings, golden: &ModelGolden, ids: &[i32]) {
     if golden.branches.is_empty() {
         return;
@@ -207,8 +213,8 @@ fn coherent(j: &mut Findings, golden: &ModelGolden, ids: &[i32]) {
     }
 }
 
-/// What the ids become and what was handed out are the golden's bytes; text without broken letters
-/// and control characters.
+/// Checks that the text is the golden's bytes, both as reported and as decoded from the ids, and
+/// that it has no broken or control characters.
 fn texts(
     j: &mut Findings,
     golden: &ModelGolden,
@@ -227,7 +233,7 @@ fn texts(
             let (got, want) = (String::from_utf8_lossy(bytes), String::from_utf8_lossy(want));
             j.fail(FailKind::Bits, format!("the same ids are handed out as {got:?}, not {want:?}"));
         }
-        // The last letter may be cut where the tokens end.
+        // The last character may be cut where the tokens end.
         let cut = match std::str::from_utf8(bytes) {
             Err(e) => e.error_len().is_some(),
             Ok(_) => false,

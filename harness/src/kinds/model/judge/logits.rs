@@ -1,5 +1,5 @@
-//! Logits of rows, in one way or several: as far from the golden as the class allows, and the same
-//! bits however a prompt is cut.
+//! Logits of rows, for one way of cutting the prompt or several: within the limits of the class,
+//! and with the same bits however the prompt is cut.
 
 use crate::kinds::model::case::Way;
 use crate::kinds::model::class::{Class, argmax, log_softmax, mean_and_p99, rel_rms};
@@ -31,7 +31,8 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
             message.insert_str(0, &format!("{}: ", way.name()));
         }
     }
-    // One token at a time is another phase, with other kernels; the rest must be the same bits.
+    // One token at a time is the decode phase, which has other kernels; all other ways must give
+    // the same bits.
     let mut prefill = ways.iter().filter(|(way, _)| *way != Way::OneByOne);
     let Some((first, bits)) = prefill.next() else { return };
     for (way, rows) in prefill {
@@ -49,7 +50,7 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
     }
 }
 
-/// Holds rows of logits to the golden's.
+/// Compares rows of logits with the golden's.
 pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows: &Rows) {
     let mut changes = Vec::new();
     let mut worst = (0.0, 0);
