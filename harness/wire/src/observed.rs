@@ -25,7 +25,7 @@ pub struct Observed {
     /// The largest single allocation on the host, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub largest_request: Option<u64>,
-    /// Processor time that a file took, µs.
+    /// The processor time for a file, in µs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_us: Option<u64>,
 }

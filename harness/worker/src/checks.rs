@@ -1,5 +1,5 @@
-//! The checks that a subject of ours answers as a whole: one layer as a Program, questions after a
-//! refusal, questions side by side.
+//! The checks by which our own subject tests itself as a whole: a layer as one Program, questions
+//! after a refusal, questions on two streams.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +20,18 @@ use sha2::{Digest, Sha256};
 
 use crate::device::{Device, NoAnswer};
 
-/// A block whose widths are unequal and no powers of two.
+/// A block with different widths, none of them a power of two, so that confused dimensions show.
 const CONFIG: Config = Config { hidden: 192, heads: 3, ffn: 320, context: 96, eps: 1e-5 };
 
-/// Tokens of the prompt: more than one split of keys, and no multiple of anything.
+/// The number of prompt tokens: more than one split of keys, and a multiple of no tile size.
 const TOKENS: usize = 67;
 
-/// Sequences of a batch.
+/// The number of sequences in a batch.
 const BATCH: usize = 8;
 
-/// The worst difference that the output of a whole layer may show against its definitions, as a
-/// share of the largest number. Each step is held to its derived bound by itself; this one only
-/// sees that they are put together, so it is a class: some ten sums of 24 bits, a few roundings.
+/// How far the output of a whole layer may deviate from its definitions, as a fraction of the
+/// largest number. Every step has its own derived bound; this check only tests their composition,
+/// so the limit is a class: about ten sums of 24 bits and a few roundings.
 fn limit(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 4e-3,
@@ -40,8 +40,8 @@ fn limit(dtype: DType) -> f64 {
     }
 }
 
-/// Numbers of mean 0 and deviation `size`, the same on every machine: each is the sum of twelve
-/// words of a stream of its own per name, as inputs of cases are made.
+/// Numbers of mean 0 and deviation `size`, the same on every machine. Each is the sum of twelve
+/// words from a stream per name, computed as the inputs of cases are.
 fn tensor(name: &str, dtype: DType, shape: &[usize], size: f64) -> Tensor {
     let digest = Sha256::digest(format!("goldgate-fill-1\nlayer\ngpt2\n{name}\n"));
     let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| digest[at + i]));
@@ -57,7 +57,7 @@ fn tensor(name: &str, dtype: DType, shape: &[usize], size: f64) -> Tensor {
     Tensor::from_f64(dtype, shape, &numbers)
 }
 
-/// A layer with its weights and a prompt.
+/// A layer with weights and a prompt.
 struct Layer {
     dtype: DType,
     program: Program,
@@ -86,7 +86,7 @@ impl Layer {
         CpuModel::load(program, self.dtype, &self.weights, &mut |_| ())
     }
 
-    /// The output by the definitions, step by step, plain.
+    /// The output by the definitions, step by step and without fusion.
     fn defined(&self, x: &Tensor) -> Result<Tensor, String> {
         let model = self.model(&self.program);
         out(CpuSession::open(&model)
@@ -100,7 +100,7 @@ impl Layer {
         let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs() / size);
         let worst = worst.fold(0.0, |m: f64, x| if x.is_nan() { f64::INFINITY } else { m.max(x) });
         let limit = limit(self.dtype);
-        // Written so that NaN fails.
+        // Written such that NaN fails.
         if worst <= limit {
             return Ok(());
         }
@@ -118,14 +118,14 @@ fn rows(x: &Tensor, from: usize, count: usize) -> Tensor {
     Tensor::new(x.meta.dtype, &shape, x.bytes[from * row..(from + count) * row].to_vec())
 }
 
-/// A call of rows of one sequence from `position` on.
+/// A call with rows of one sequence from `position` on.
 fn call(x: &Tensor, position: usize) -> CallInputs {
     let n = x.meta.shape[0];
     let positions: Vec<i32> = (position..position + n).map(|p| p as i32).collect();
     CallInputs::from([("x", x.clone()), ("positions", Tensor::from_i32(&[n], &positions))])
 }
 
-/// A call of rows of several sequences: sequence and position of each.
+/// A call with rows of several sequences, given sequence and position of each row.
 fn mixed(x: &Tensor, rows: &[(i32, i32)]) -> CallInputs {
     let of = |pick: fn(&(i32, i32)) -> i32| {
         Tensor::from_i32(&[rows.len()], &rows.iter().map(pick).collect::<Vec<_>>())
@@ -138,7 +138,7 @@ fn out(mut slots: Slots) -> Result<Tensor, String> {
     slots.remove("out").ok_or_else(|| "no slot out".to_owned())
 }
 
-/// The prompt with another last token.
+/// The prompt with a different last token.
 fn other_end(x: &Tensor) -> Tensor {
     let mut y = x.clone();
     let row = x.bytes.len() / x.meta.shape[0];
@@ -192,7 +192,8 @@ pub fn on_cpu(case: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Prompt tokens of a sequence of the batch: lengths differ, one crosses a split of keys.
+/// The prompt length of a sequence in the batch. All lengths differ, and one crosses a split of
+/// keys.
 fn length(sequence: usize) -> usize {
     9 * sequence + 2
 }
@@ -211,7 +212,7 @@ fn prompt_of(layer: &Layer, sequence: usize) -> CallInputs {
     mixed(&rows(&layer.x, 0, of.len()), &of)
 }
 
-/// Rows of eight sequences in one call agree with each sequence by itself.
+/// Checks that rows of eight sequences in one call agree with each sequence alone.
 fn batch_on_cpu(several: &Layer, single: &Layer) -> Result<(), String> {
     let prefill = several.model(&several.program);
     let decode = several.model(&fuse(&several.program, Phase::Decode, &[]));
@@ -232,7 +233,7 @@ fn batch_on_cpu(several: &Layer, single: &Layer) -> Result<(), String> {
     Ok(())
 }
 
-/// A layer's session on a card.
+/// The session of a layer on a card.
 struct Run<'c> {
     card: &'c mut Card,
     model: CudaModel,
@@ -257,7 +258,7 @@ impl<'c> Run<'c> {
         out(slots.map_err(|e| e.to_string())?)
     }
 
-    /// Each step, on the operands that it really had, within its own derived bound.
+    /// Checks each step, on the operands that it actually had, against its own derived bound.
     fn steps_hold(&mut self, phase: Phase, inputs: &CallInputs) -> Result<(), String> {
         let Run { card, model, session } = self;
         let (program, dtype) = (model.program_of(phase).clone(), model.dtype());
@@ -328,7 +329,7 @@ pub fn on_card(card: &mut Card, case: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A row of a decode step has the bits that it has alone, among eight, and at another place.
+/// Checks that a row of a decode step has the same bits alone, among eight, and at another place.
 fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
     for s in 0..BATCH {
         run.call(Phase::Prefill, &prompt_of(layer, s))?;
@@ -348,7 +349,7 @@ fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A prompt in chunks has the bits of the whole.
+/// Checks that a prompt in chunks has the bits of the whole.
 fn in_chunks(run: &mut Run<'_>, x: &Tensor, size: usize, whole: &Tensor) -> Result<(), String> {
     let mut bytes = Vec::new();
     for at in (0..TOKENS).step_by(size) {
@@ -361,7 +362,7 @@ fn in_chunks(run: &mut Run<'_>, x: &Tensor, size: usize, whole: &Tensor) -> Resu
     }
 }
 
-/// A gather of rows: a question that only its data can spoil.
+/// A gather of rows: a question that only its data can make invalid.
 fn gather(ids: &[i32]) -> Op {
     let table = tensor("table", DType::F16, &[37, 64], 1.0);
     let tensors = [("ids", Tensor::from_i32(&[ids.len()], ids)), ("table", table)];
@@ -375,7 +376,7 @@ fn gather(ids: &[i32]) -> Op {
     }
 }
 
-/// The checks of errors, on any subject of ours.
+/// The checks of errors, for any subject of ours.
 ///
 /// # Errors
 /// What does not hold.
@@ -399,8 +400,8 @@ pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
     }
 }
 
-/// Two questions on two streams, many times over, have the bits that each has alone; `open` opens
-/// the subject once more for each of them.
+/// Checks that two questions on two streams, repeated many times, have the bits that each has
+/// alone. `open` opens the subject anew for each stream.
 ///
 /// # Errors
 /// What does not hold.

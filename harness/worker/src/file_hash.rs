@@ -1,4 +1,5 @@
-//! The hash that a question expects of a file, compared in a thread of its own during the load.
+//! The hash that a question expects of a file. It is compared in a separate thread while the
+//! weights load, because reading a large file twice in sequence would double the time.
 
 use std::thread;
 
@@ -8,11 +9,10 @@ use goldgate_engine::weights::{Checkpoint, Malformed};
 
 use crate::device::{NoAnswer, Trouble};
 
-/// The one file of a checkpoint, with the hash that a question expects of it; none where it
-/// expects none.
+/// The single file of a checkpoint with the hash that a question expects; none if it expects none.
 ///
 /// # Errors
-/// A checkpoint of several files, of which no single hash is known.
+/// The checkpoint has several files, so it has no single hash.
 pub fn expected<'c>(
     sha256: Option<&'c str>,
     checkpoint: &'c Checkpoint,
@@ -27,10 +27,10 @@ pub fn expected<'c>(
     }
 }
 
-/// The hash that the thread found, where there was one.
+/// The hash that the thread computed, if there was one.
 ///
 /// # Errors
-/// A file of another hash.
+/// The file has a different hash.
 pub fn compared(
     outcome: Option<thread::Result<Result<String, Malformed>>>,
 ) -> Result<Option<String>, NoAnswer> {

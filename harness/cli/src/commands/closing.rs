@@ -1,5 +1,5 @@
-//! The last lines of a run: what did not run and why, what became of the mutants, where the report
-//! is, and how long it took.
+//! The last lines of a run: what did not run and why, the outcomes of the mutants, the place of the
+//! report, and the time taken.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use goldgate_harness::line::{Fate, Planted, Row, Verdict};
 use goldgate_harness::session::Told;
 
-/// Lines that say what a green line does not: nothing is left out in silence.
+/// Lines that state what a passing line cannot, so that nothing is left out silently.
 pub fn lines(told: &Told, report: Option<&Path>, took: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(stopped(told));
@@ -21,7 +21,7 @@ pub fn lines(told: &Told, report: Option<&Path>, took: Duration) -> Vec<String> 
     lines
 }
 
-/// `NOT RUN 30: no_model 30`, and one reason of each sort in words.
+/// `NOT RUN 30: no_model 30`, with one example of the reason per kind.
 fn not_run(rows: &[Row]) -> Vec<String> {
     let mut reasons: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for row in rows {
@@ -66,7 +66,7 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
     vec![line]
 }
 
-/// How much of a run that was stopped was asked, and how much of that had failed.
+/// How much of a stopped run was not asked, and how many rows had failed.
 fn stopped(told: &Told) -> Option<String> {
     told.report.incomplete.as_ref()?;
     let rows = &told.report.rows;

@@ -16,7 +16,7 @@ pub struct Args {
     json: bool,
 }
 
-/// One thing that is there or missing, and how to get it.
+/// A requirement of the program that is present or missing, and how to get it.
 struct Finding {
     what: &'static str,
     there: bool,

@@ -63,14 +63,14 @@ pub struct Args {
     json: bool,
 }
 
-/// Most texts that may end a generation.
+/// The most texts that may end a generation.
 const STOPS: usize = 4;
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     bad_input(told(args), args.json)
 }
 
-/// What goes into the model, and what ends it.
+/// The input of the model, and what ends the text.
 struct Prompt {
     ids: Vec<u32>,
     ends: Vec<u32>,
@@ -82,6 +82,8 @@ fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure>
     let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--prompt: {e}"));
     match (&args.prompt, &args.ids, tokenizer) {
         (Some(prompt), _, Some(tokenizer)) if args.chat => {
+            // Encoded by the template, so that control tokens in the message itself stay plain
+            // text.
             let template = template(args, tokenizer)?;
             let laid_out = || Ok((template.ids(tokenizer, prompt)?, template.end_id(tokenizer)?));
             let (ids, end) = laid_out().map_err(|e: NoChat| match e {
@@ -186,8 +188,8 @@ fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Asked<Gen
     loaded.ask(&ask, args.json)
 }
 
-/// Reads tokens as they come, and prints text where it streams: the text, cut at the first stop,
-/// and whether there was one.
+/// Reads tokens as they arrive, and prints text if it streams. Returns the text cut at the first
+/// stop, and whether there was one.
 fn read(
     events: mpsc::Receiver<Value>,
     tokenizer: Option<&Tokenizer>,
@@ -200,12 +202,12 @@ fn read(
     let show = |bytes: &[u8], from: usize, to: usize| {
         if stream && from < to {
             let mut out = std::io::stdout();
-            // A reader that has gone is no reason to stop.
+            // A closed stdout is no reason to stop.
             let _ = out.write_all(&bytes[from..to]).and_then(|()| out.flush());
         }
         to.max(from)
     };
-    // Text that may still become a stop is kept back.
+    // Text that may still become part of a stop is held back.
     let longest = stops.iter().map(String::len).max().unwrap_or(1) - 1;
     for event in events {
         let Some(token) = event["token"].as_u64() else { continue };

@@ -1,4 +1,5 @@
-//! A bar on stderr for work that tells how far it is: on a terminal, once it has taken a second.
+//! A progress bar on stderr for work that reports its progress: on a terminal, after the first
+//! second.
 
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,24 +8,25 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-/// How long nothing is shown.
+/// How long nothing is shown, because short work needs no bar.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Does `work`, and shows the events `progress` that come through the channel handed to it, whose
-/// `done` and `total` are bytes.
+/// Does `work` while showing the `progress` events that arrive on the channel passed to it; `done`
+/// and `total` are bytes.
 pub fn shown<T>(what: &'static str, work: impl FnOnce(Sender<Value>) -> T) -> T {
     let (events, heard) = channel();
     let end = events.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| watch(what, heard));
         let outcome = work(events);
-        // The subject keeps its end of the channel until it is told of another.
+        // The subject keeps its end of the channel, so the channel alone does not tell when the
+        // work ends.
         let _ = end.send(Value::Null);
         outcome
     })
 }
 
-/// Reads events until the one that is null.
+/// Reads events until one that is null.
 fn watch(what: &'static str, events: Receiver<Value>) {
     let began = Instant::now();
     let mut bar: Option<ProgressBar> = None;
@@ -45,7 +47,7 @@ fn watch(what: &'static str, events: Receiver<Value>) {
     }
 }
 
-/// Bytes so far and in all.
+/// The bytes done and the bytes in total.
 fn told(event: &Value) -> Option<(u64, u64)> {
     let whole = event["event"] == "progress";
     whole.then(|| Some((event["done"].as_u64()?, event["total"].as_u64()?))).flatten()

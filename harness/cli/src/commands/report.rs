@@ -155,7 +155,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// A row in full: its page, or what there is to say without one.
+/// A row in full: its page, or the available facts if it has none.
 fn told(row: &Row) -> String {
     if let Some(page) = &row.page {
         return lines(page);
@@ -297,7 +297,7 @@ fn hold(args: &Verify) -> Result<Exit, Failure> {
     Ok(if findings.is_empty() { Exit::Yes } else { Exit::No })
 }
 
-/// The beginning of the day that many days before now.
+/// The beginning of the day that lies this many days in the past.
 fn days_ago(days: u32) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |d| d.as_secs());

@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let counter = Counter::new(session.plan.names().len(), args.json);
     let mut shown = BTreeMap::new();
     let told = session.run(Arc::clone(&stop), &mut |row| {
-        // A row that comes again, after its reruns, is shown again only under another status.
+        // A row that comes again after reruns is shown again only if its status changed.
         let before = shown.insert(row.name.clone(), status(row));
         let page = row.page.as_deref().filter(|_| !args.json && before != Some(status(row)));
         counter.row(row, before.is_none(), page);
@@ -136,8 +136,8 @@ fn request(args: &Args) -> Result<Request, Failure> {
     })
 }
 
-/// The first SIGINT or SIGTERM stops the run, questions that are open among them; a second ends
-/// the process at once. The signal that came, for the exit code.
+/// Installs handlers: the first SIGINT or SIGTERM stops the run, including open questions; a second
+/// one ends the process at once. Returns the signal received, for the exit code.
 fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     let came = Arc::new(Mutex::new(None));
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
@@ -161,7 +161,7 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     came
 }
 
-/// A line on a terminal that says how far the run is.
+/// A progress line on a terminal.
 struct Counter {
     bar: ProgressBar,
     failed: AtomicUsize,
@@ -171,7 +171,7 @@ impl Counter {
     fn new(rows: usize, quiet: bool) -> Counter {
         let bar = match quiet {
             true => ProgressBar::hidden(),
-            // Where stderr is no terminal, nothing is drawn.
+            // If stderr is not a terminal, nothing is drawn.
             false => ProgressBar::new(rows as u64),
         };
         if let Ok(style) = ProgressStyle::with_template("{elapsed} {pos} of {len} rows, {msg}") {
@@ -182,8 +182,9 @@ impl Counter {
         Counter { bar, failed: AtomicUsize::new(0) }
     }
 
-    /// Counts a row that is new, and shows the page of one that failed.
+    /// Counts a new row, and shows the page of a failed one.
     fn row(&self, row: &Row, new: bool, page: Option<&str>) {
+        // A row that comes again was already counted.
         let red = usize::from(new && row.is_red());
         let failed = self.failed.fetch_add(red, Ordering::SeqCst) + red;
         if new {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::commands::list::golden;
 use crate::commands::{Exit, Failure, say, say_json};
 
-/// Written values that a page shows.
+/// How many of the written values a page shows.
 const SHOWN: usize = 8;
 
 /// Example: goldgate show gate1::layernorm::ragged::f16
@@ -67,16 +67,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// Every trial without its subject.
+/// The names of all trials, without subjects.
 fn names(specs: &Specs) -> Vec<String> {
     let plan = trials::heads(specs).into_iter().filter(|p| p.sort != Sort::Check);
     plan.map(|planned| planned.name).collect()
 }
 
-/// The trial that neighbouring parts of a name select, with or without a subject at the end.
+/// The trial that adjacent parts of a name select, with or without a subject at the end.
 fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
     let parts: Vec<&str> = written.split("::").collect();
-    // Of a name with three parts and more the last may be a subject.
+    // In a name of three or more parts the last one may be a subject.
     let short = if parts.len() > 2 { parts.len() - 1 } else { parts.len() };
     for parts in [&parts[..], &parts[..short]] {
         let has = |name: &&String| {
@@ -104,7 +104,7 @@ fn no_trial(written: &str, names: &[String]) -> Failure {
     Failure::Usage(format!("{written:?} is no trial{}", guess(written, known)))
 }
 
-/// The first file of a case, byte for byte, and what is awaited of it.
+/// Shows the first file of a case byte by byte, and what is expected of it.
 fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
     let files = case.make(0).map_err(Failure::Usage)?;
     let bytes: Vec<(&str, Vec<u8>)> = files.bytes();
@@ -137,7 +137,7 @@ fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// How many lines of sixteen bytes a file is shown by.
+/// How many lines of sixteen bytes are shown of a file.
 const SHOWN_LINES: usize = 24;
 
 fn printable(byte: u8) -> char {
@@ -166,7 +166,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
                 },
                 "sha256": fill::hash(&tensor),
             });
-            // Block types are shown by their bytes alone: decoding them is the engine's business.
+            // Block types are shown as bytes only: decoding them is up to the engine.
             if !input.meta.dtype.is_block() {
                 facts["statistics"] = statistics(&tensor.to_f64());
             }
@@ -225,7 +225,7 @@ fn statistics(x: &[f64]) -> Value {
     })
 }
 
-/// A fill as a spec writes it.
+/// A fill in the form that specs use.
 fn words(fill: &Fill) -> String {
     let n = |x: &f64| number(*x);
     match fill {
@@ -282,7 +282,7 @@ fn yaml(value: &Value) -> String {
         Value::Array(list) => {
             format!("[{}]", list.iter().map(yaml).collect::<Vec<_>>().join(", "))
         }
-        // Attributes have been rounded to f32: its digits are those that were written.
+        // Attributes were rounded to f32, so f32 digits reproduce what was written.
         Value::Number(x) if x.is_f64() => match x.as_f64().unwrap_or(f64::NAN) {
             x if f64::from(x as f32) == x => format!("{:?}", x as f32),
             x => number(x),
@@ -292,7 +292,7 @@ fn yaml(value: &Value) -> String {
     }
 }
 
-/// A witness: its name, version and date.
+/// A witness with its version and date.
 fn said(witness: &Value) -> String {
     let [name, version, date] = ["name", "version", "date"].map(|key| yaml(&witness[key]));
     format!("{name}, {version}, {date}")

@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// Writes beside the file and renames, so that no half of one is ever taken for a model.
+/// Writes through a temporary file and rename, so that half a file is never taken for a model.
 fn write(synth: &Synth, path: &Path, events: &Sender<Value>) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -88,7 +88,7 @@ fn write(synth: &Synth, path: &Path, events: &Sender<Value>) -> io::Result<()> {
         let mut told = |done: u64| {
             if last.elapsed() >= Duration::from_millis(100) {
                 last = Instant::now();
-                // Nobody looks: then nobody is told.
+                // Without a receiver the progress is not shown.
                 let _ =
                     events.send(json!({"event": "progress", "done": done, "total": synth.bytes()}));
             }

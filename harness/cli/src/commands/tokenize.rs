@@ -86,7 +86,7 @@ fn decode(args: &Args, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Exit, Failu
         Err(fault) => return Ok(bad(args, "IDS", &fault.to_string(), "ids of the vocabulary")),
     };
     if !args.json {
-        // Byte for byte, without a newline of ours.
+        // Byte for byte, without a newline added.
         io::stdout().lock().write_all(&bytes)?;
         return Ok(Exit::Yes);
     }
@@ -106,11 +106,11 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// One line on stderr, or the same as JSON.
+/// Reports a problem as one line on stderr, or as JSON.
 fn bad(args: &Args, code: &'static str, found: &str, expected: &str) -> Exit {
     let problem = Problem::of_file(code, &args.model.display().to_string(), found, expected);
     match args.json {
-        // A stdout that is closed hears nothing; the exit code says it all.
+        // If stdout is closed, the exit code still tells.
         true => drop(say_json(&problem.to_json())),
         false => eprintln!("{problem}"),
     }

@@ -1,4 +1,4 @@
-//! Every case that asks for an answer asks a question that its op takes.
+//! Checks that every case that expects an answer asks a question that its op accepts.
 
 use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
 use goldgate_harness::kinds::op::golden::written;
@@ -9,7 +9,7 @@ use goldgate_harness::yaml::Problem;
 use goldgate_harness::yaml::cause::add;
 use goldgate_harness::yaml::place::{Step, first};
 
-/// Questions that are refused, and written numbers that do not fit; each cause once in a file.
+/// Questions that are refused, and written numbers that do not fit, with each cause once per file.
 pub fn problems(specs: &Specs) -> Vec<Problem> {
     let ops = specs.ops.iter().filter(|op| !specs.broken.has(&op.file.op.value));
     ops.flat_map(of_op).collect()

@@ -1,4 +1,4 @@
-//! The one place that asks the network, and only because somebody said so.
+//! The only place that uses the network, and only on explicit request.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Outcome, by_hand, hash, held};
 use crate::commands::{Failure, progress};
 
-/// Downloads one form; a file whose bytes are not those that were promised is not kept.
+/// Downloads one form. A file with unexpected bytes is not kept.
 pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failure> {
     let Hub { repo: name, revision, .. } = hub;
     let absent = |what: &str, error: &ApiError| {
@@ -48,7 +48,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     }
 }
 
-/// The library's client, set up with our cache and the variables of its environment.
+/// The library's client, set up with our cache and the library's environment variables.
 fn api(into: Option<&Path>) -> Result<ApiBuilder, Failure> {
     let own = cache().or_else(|| Some(hf_hub::Cache::new(into?.to_owned())));
     let none = || Failure::Usage("there is no home for a cache; name one with --into".into());
@@ -66,11 +66,11 @@ fn api(into: Option<&Path>) -> Result<ApiBuilder, Failure> {
     Ok(builder)
 }
 
-/// Why a file did not come.
+/// Why a file could not be fetched.
 enum Missing {
-    /// The hub, or the way to it.
+    /// The hub or the connection failed.
     Hub(ApiError),
-    /// It came, and is another.
+    /// A file arrived, but with the wrong content.
     Other(Failure),
 }
 
@@ -83,8 +83,8 @@ impl Missing {
     }
 }
 
-/// Fetches one file, which must be as long as the hub says, and of the hash that it is stored under
-/// where that is one.
+/// Fetches one file. It must have the length that the hub reports, and the hash that it is stored
+/// under if that is a SHA-256.
 fn one(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
     let facts = api.metadata(&repo.url(file)).map_err(Missing::Hub)?;
     let path = progress::shown("fetching", |events| {
@@ -109,15 +109,16 @@ fn one(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
     Ok(path)
 }
 
-/// Removes what came and is wrong, both the name and the bytes: nobody shall find it.
+/// Removes a wrong file, both its name and its bytes, so that nothing loads it later.
 fn forget(path: &Path) {
+    // The name in the cache is a link, so the bytes are removed through it first.
     if let Ok(bytes) = path.canonicalize() {
         let _ = fs::remove_file(bytes);
     }
     let _ = fs::remove_file(path);
 }
 
-/// Bytes as they come, for the bar.
+/// Counts arriving bytes for the progress bar.
 struct Told {
     events: Sender<Value>,
     done: u64,
@@ -127,7 +128,7 @@ struct Told {
 impl Told {
     fn tell(&self) {
         let event = json!({"event": "progress", "done": self.done, "total": self.total});
-        // The receiver may be gone; the download goes on without it.
+        // The receiver may be gone; the download continues without it.
         let _ = self.events.send(event);
     }
 }

@@ -1,11 +1,11 @@
-//! Figures over the log-probabilities of the tokens of a text.
+//! Figures computed from the log-probabilities of the tokens of a text.
 
 use serde_json::{Value, json};
 
-/// What one model makes of a text.
+/// How well one model predicts a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
-    /// Tokens that were foretold.
+    /// How many tokens were predicted.
     pub count: usize,
     /// Their mean negative log-probability, in nats.
     pub mean: f64,
@@ -14,7 +14,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of log-probabilities.
+    /// The figures of log-probabilities.
     pub fn of(log_probabilities: &[f64]) -> Figures {
         let count = log_probabilities.len();
         let mean = -log_probabilities.iter().sum::<f64>() / count as f64;
@@ -23,12 +23,13 @@ impl Figures {
         Figures { count, mean, error: (variance / count as f64).sqrt() }
     }
 
-    /// What a uniform choice of so many tokens would foretell as well.
+    /// The number of tokens among which a uniform choice would predict as well.
     pub fn perplexity(&self) -> f64 {
         self.mean.exp()
     }
 
-    /// As JSON; the error of the perplexity is that of the mean, to first order.
+    /// The figures as JSON. The error of the perplexity follows from that of the mean, to first
+    /// order.
     pub fn json(&self) -> Value {
         json!({
             "foretold": self.count, "mean_nll": self.mean, "mean_nll_error": self.error,
@@ -36,7 +37,7 @@ impl Figures {
         })
     }
 
-    /// Two lines for people, what follows the names first.
+    /// Two lines for people; `whose` is appended to the names.
     pub fn lines(&self, whose: &str) -> [String; 2] {
         let (perplexity, mean, error) = (self.perplexity(), self.mean, self.error);
         let name = |name: &str| format!("{name}{whose}");
@@ -47,10 +48,10 @@ impl Figures {
     }
 }
 
-/// One model held to another, token by token.
+/// One model compared with another, token by token.
 #[derive(Clone, Debug, Default)]
 pub struct Compared {
-    /// Log-probabilities of the tokens that followed.
+    /// The log-probabilities of the tokens that followed.
     pub own: Vec<f64>,
     theirs: Vec<f64>,
     divergences: Vec<f64>,
@@ -58,10 +59,11 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// One place: log-probabilities of all tokens by both, and the token that followed.
+    /// Adds one position: the log-probabilities of all tokens by both models, and the token that
+    /// followed.
     pub fn add(&mut self, own: &[f64], theirs: &[f64], next: usize) {
         let part = |(own, theirs): (&f64, &f64)| match theirs.exp() {
-            // Nothing of what cannot be is missed.
+            // A token with probability zero contributes nothing, where the formula would give NaN.
             0.0 => 0.0,
             mass => mass * (theirs - own),
         };
@@ -75,7 +77,7 @@ impl Compared {
         self.own.iter().zip(&self.theirs).map(|(own, theirs)| (own - theirs).abs()).collect()
     }
 
-    /// As JSON.
+    /// The comparison as JSON.
     pub fn json(&self) -> Value {
         let changes = self.changes();
         json!({
@@ -86,7 +88,7 @@ impl Compared {
         })
     }
 
-    /// Lines for people.
+    /// The comparison as lines for people.
     pub fn lines(&self) -> Vec<String> {
         let changes = self.changes();
         let pair = |name: &str, list: &[f64]| {
@@ -122,7 +124,7 @@ fn mean(list: &[f64]) -> f64 {
     list.iter().sum::<f64>() / list.len() as f64
 }
 
-/// The value that 99 of a hundred do not exceed.
+/// The value that 99 % do not exceed.
 fn p99(list: &[f64]) -> f64 {
     let mut sorted = list.to_vec();
     sorted.sort_by(f64::total_cmp);
