@@ -28,58 +28,60 @@ const fn tamper(
 pub const ALL: &[HarnessCheck] = &[
     tamper("golden_bit_flipped", "one bit of a golden flipped, at every 61st byte", bit_flipped),
     tamper("golden_constant", "a golden whose elements are all the same", || {
-        said("GOLDEN_WEAK", |g| g.put("y", DType::F64, &[3.5; 6]))
+        refused_as("GOLDEN_WEAK", |g| g.put("y", DType::F64, &[3.5; 6]))
     }),
     tamper("golden_cut", "a golden without its last byte", || {
-        said("GOLDEN_SIZE", |g| {
+        refused_as("GOLDEN_SIZE", |g| {
             let bytes = fs::read(g.file())?;
             fs::write(g.file(), &bytes[..bytes.len() - 1])
         })
     }),
     tamper("golden_gone", "a golden that the manifest lists and nobody has", || {
-        said("GOLDEN_MISSING", |g| fs::remove_file(g.file()))
+        refused_as("GOLDEN_MISSING", |g| fs::remove_file(g.file()))
     }),
     tamper("golden_in_f32", "a golden in the precision that it judges", || {
-        said("GOLDEN_PRECISION", |g| g.put("y", DType::F32, &Y))
+        refused_as("GOLDEN_PRECISION", |g| g.put("y", DType::F32, &Y))
     }),
     tamper("golden_nan", "a NaN in a golden of finite inputs", || {
-        said("GOLDEN_NONFINITE", |g| g.put("y", DType::F64, &[f64::NAN, 1.0, 2.0, 3.0, 4.0, 5.0]))
+        refused_as("GOLDEN_NONFINITE", |g| {
+            g.put("y", DType::F64, &[f64::NAN, 1.0, 2.0, 3.0, 4.0, 5.0])
+        })
     }),
     tamper("golden_of_other_case", "a golden under another case's name", || {
-        said("GOLDEN_CASE", |g| g.relabel(|label| label.case = "ops/layernorm/two".into()))
+        refused_as("GOLDEN_CASE", |g| g.relabel(|label| label.case = "ops/layernorm/two".into()))
     }),
     tamper("golden_of_other_inputs", "a golden made for other inputs", || {
-        said("INPUTS_HASH", |g| {
+        refused_as("INPUTS_HASH", |g| {
             g.relabel(|label| {
                 label.inputs.insert("x".into(), "00".repeat(32));
             })
         })
     }),
     tamper("golden_of_other_question", "a golden made for another question", || {
-        said("GOLDEN_QUESTION", |g| g.relabel(|label| label.question = "00".repeat(32)))
+        refused_as("GOLDEN_QUESTION", |g| g.relabel(|label| label.question = "00".repeat(32)))
     }),
     tamper("golden_of_the_engine", "a golden made by what it judges", || {
-        said("PROVENANCE_SELF", |g| {
+        refused_as("PROVENANCE_SELF", |g| {
             g.relabel(|label| label.witnesses[0].name = "goldgate-engine".into())
         })
     }),
     tamper("golden_without_witness", "a golden that nobody has computed", || {
-        said("PROVENANCE", |g| g.relabel(|label| label.witnesses.clear()))
+        refused_as("PROVENANCE", |g| g.relabel(|label| label.witnesses.clear()))
     }),
     tamper("manifest_line_twice", "one golden in two lines of the manifest", || {
-        said("MANIFEST_DUP", |g| {
+        refused_as("MANIFEST_DUP", |g| {
             let line = format!("\"{PATH}\": {{\"bytes\": 1, \"sha256\": \"00\"}}");
             g.manifest(format!("{{\"format\": 1, \"files\": {{{line}, {line}}}}}"))
         })
     }),
     tamper("manifest_short_hash", "a hash of 63 digits", || {
-        said("MANIFEST_FORM", |g| {
+        refused_as("MANIFEST_FORM", |g| {
             let text = fs::read_to_string(g.folder.path().join(NAME))?;
             g.manifest(text.replacen("\"sha256\": \"", "\"sha256\": \"x", 1))
         })
     }),
     tamper("manifest_without_line", "a golden that the manifest does not list", || {
-        said("GOLDEN_MISSING", |g| g.manifest("{\"format\": 1, \"files\": {}}".into()))
+        refused_as("GOLDEN_MISSING", |g| g.manifest("{\"format\": 1, \"files\": {}}".into()))
     }),
 ];
 
@@ -141,7 +143,7 @@ impl Scratch {
         // Without a good start a check would pass because of some other mistake.
         match scratch.verdict() {
             Ok(()) => Ok(scratch),
-            Err(said) => Err(Unnoticed::Good(said)),
+            Err(code) => Err(Unnoticed::Good(code)),
         }
     }
 
@@ -184,14 +186,14 @@ impl Scratch {
 
     fn must_say(&self, expected: &'static str) -> Result<(), Unnoticed> {
         match self.verdict() {
-            Err(said) if said == expected => Ok(()),
-            Err(said) => Err(Unnoticed::Said { said, expected }),
-            Ok(()) => Err(Unnoticed::Said { said: "nothing".into(), expected }),
+            Err(code) if code == expected => Ok(()),
+            Err(code) => Err(Unnoticed::OtherCode { reported: code, expected }),
+            Ok(()) => Err(Unnoticed::OtherCode { reported: "nothing".into(), expected }),
         }
     }
 }
 
-fn said(
+fn refused_as(
     expected: &'static str,
     tamper: impl FnOnce(&mut Scratch) -> std::io::Result<()>,
 ) -> Result<(), Unnoticed> {

@@ -95,8 +95,8 @@ impl Kind for OfSubject {
 
     fn self_check(&self, check: &SubjectCheck, (): &()) -> Result<(u32, u32), String> {
         let passes = |fails: Option<&str>| {
-            let said = Checked { fails: fails.map(str::to_owned) };
-            self.judge(check, &(), &said, &Whom::Cpu).passed()
+            let checked = Checked { fails: fails.map(str::to_owned) };
+            self.judge(check, &(), &checked, &Whom::Cpu).passed()
         };
         match (passes(None), passes(Some("it does not hold")), passes(Some(""))) {
             (true, false, false) => Ok((0, 0)),
@@ -145,10 +145,10 @@ pub struct HarnessCheck {
 #[derive(Debug, thiserror::Error)]
 pub enum Unnoticed {
     /// It reported a different code.
-    #[error("said {said}, expected {expected}")]
-    Said {
+    #[error("said {reported}, expected {expected}")]
+    OtherCode {
         /// The code; `nothing` if there was no complaint.
-        said: String,
+        reported: String,
         /// The code that was expected.
         expected: &'static str,
     },

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use goldgate_wire::answer::{Answer, Failed, Refused, Said};
+use goldgate_wire::answer::{Answer, Failed, RawAnswer, Refused};
 use goldgate_wire::call::{BadField, Load, Loaded, Unload};
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
@@ -34,7 +34,7 @@ use crate::line::{BrokenKind, FailKind, NotRun, Verdict};
 #[derive(Debug)]
 pub enum Exchange {
     /// One of `ok refused unsupported failed`.
-    Answered(Said),
+    Answered(RawAnswer),
     /// The process ended, or closed its stdout.
     Crashed(String),
     /// Past its limit, or silent for three heartbeats.
@@ -133,7 +133,7 @@ impl Log {
 
     /// Adds one answer to the hash. Of an `ok` mostly the tensors are hashed, because times and
     /// memory differ from run to run.
-    fn hash(&mut self, call: &str, Said { key, body, tensors }: &Said) {
+    fn hash(&mut self, call: &str, RawAnswer { key, body, tensors }: &RawAnswer) {
         // These answers hold only measurements or nothing, so they would make equal runs look
         // different.
         if ["bench", "memory", "unload", "close"].contains(&call) {
@@ -273,13 +273,13 @@ impl<'c> Caller<'c> {
         let Heard { exchange, time, stderr } = self.to.exchange(question, tensors, self.limit);
         self.log.time += time;
         self.log.stderr = stderr;
-        let said = match exchange {
-            Exchange::Answered(said) => said,
+        let answer = match exchange {
+            Exchange::Answered(answer) => answer,
             silent => return Err(silence(silent, name, self.limit)),
         };
         // Hashed before parsing, so that an answer that cannot be read has bits to compare as well.
-        self.log.hash(name, &said);
-        match said.answer().map_err(BadField::Mistyped)? {
+        self.log.hash(name, &answer);
+        match answer.answer().map_err(BadField::Mistyped)? {
             Answer::Ok(body, tensors) => Ok(Reply::Ok((body, tensors))),
             Answer::Refused(refused) => Ok(Reply::Refused(refused)),
             Answer::Unsupported(what) if promised => {
@@ -438,7 +438,7 @@ mod tests {
     /// Gives the same answer to every question, and counts them.
     struct Says {
         hello: Hello,
-        said: Said,
+        answer: RawAnswer,
         asked: u32,
     }
 
@@ -449,7 +449,7 @@ mod tests {
 
         fn exchange(&mut self, _: Value, _: Tensors, _: Duration) -> Heard {
             self.asked += 1;
-            let exchange = Exchange::Answered(self.said.clone());
+            let exchange = Exchange::Answered(self.answer.clone());
             Heard { exchange, time: Duration::ZERO, stderr: String::new() }
         }
 
@@ -459,8 +459,8 @@ mod tests {
     }
 
     fn says(key: &'static str, body: Value) -> Says {
-        let said = Said { key, body, tensors: Tensors::new() };
-        Says { hello: Hello::default(), said, asked: 0 }
+        let answer = RawAnswer { key, body, tensors: Tensors::new() };
+        Says { hello: Hello::default(), answer, asked: 0 }
     }
 
     #[test]

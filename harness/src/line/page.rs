@@ -64,13 +64,13 @@ fn field(text: &mut String, name: &str, value: &str) {
 }
 
 fn headline(verdict: &Verdict) -> Option<(&'static str, String)> {
-    let said = |kind: &str, message: &str| format!("{kind}: {message}");
+    let labelled = |kind: &str, message: &str| format!("{kind}: {message}");
     match verdict {
         Verdict::Pass | Verdict::NotRun { .. } => None,
-        Verdict::Fail { kind, message } => Some(("FAIL", said(kind.word(), message))),
-        Verdict::Flaky { kind, message } => Some(("FLAKY", said(kind.word(), message))),
-        Verdict::Known { kind, message, .. } => Some(("KNOWN", said(kind.word(), message))),
+        Verdict::Fail { kind, message } => Some(("FAIL", labelled(kind.word(), message))),
+        Verdict::Flaky { kind, message } => Some(("FLAKY", labelled(kind.word(), message))),
+        Verdict::Known { kind, message, .. } => Some(("KNOWN", labelled(kind.word(), message))),
         Verdict::Unexpected { message } => Some(("UNEXPECTED", message.clone())),
-        Verdict::Broken { kind, message } => Some(("BROKEN", said(kind.word(), message))),
+        Verdict::Broken { kind, message } => Some(("BROKEN", labelled(kind.word(), message))),
     }
 }

@@ -11,7 +11,7 @@ use goldgate_engine::ops;
 use crate::kinds::mutant::{KernelEdit, Mutant};
 use crate::line::caller::Kept;
 use crate::line::{Caller, Fate, Planted, Whom};
-use crate::mutants::{Planting, fate_of, listed, told, trials_of};
+use crate::mutants::{Planting, fate_of, listed, outcome_of, trials_of};
 use crate::subject::{Launch, Slot, SubjectSpec};
 
 /// Plants the selected `kernel` mutants on a card, with one worker each.
@@ -33,7 +33,7 @@ pub fn plant(
             }
             (None, Ok(folder)) => one(planting, card, (op, mutant), &folder),
         };
-        planted.push(told(op, mutant, &card.label, fate));
+        planted.push(outcome_of(op, mutant, &card.label, fate));
     }
     planted
 }

@@ -90,7 +90,7 @@ pub fn plant(
     let lost = || Fate::NotRun { why: "nobody planted it".to_owned() };
     let pairs = mutants.into_iter().zip(fates);
     pairs
-        .map(|((op, mutant), fate)| told(op, mutant, "harness", fate.unwrap_or_else(lost)))
+        .map(|((op, mutant), fate)| outcome_of(op, mutant, "harness", fate.unwrap_or_else(lost)))
         .collect()
 }
 
@@ -142,7 +142,7 @@ impl OnCpu<'_> {
     }
 }
 
-pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {
+pub(crate) fn outcome_of(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {
     Planted {
         op: op.to_owned(),
         id: mutant.id.value.clone(),

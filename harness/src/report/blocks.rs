@@ -69,10 +69,10 @@ fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
 
 /// The command that reruns a row.
 pub fn again(row: &Row) -> String {
-    let said = row.page.iter().flat_map(|page| page.lines());
-    let said = said.filter_map(|text| text.trim_start().strip_prefix("again"));
+    let commands = row.page.iter().flat_map(|page| page.lines());
+    let commands = commands.filter_map(|text| text.trim_start().strip_prefix("again"));
     // The page knows the options of the run, such as the command of a foreign subject.
-    if let Some(command) = said.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
+    if let Some(command) = commands.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
         return line(command);
     }
     let on = match row.subject.as_str() {

@@ -114,14 +114,14 @@ impl Diff {
             ("rules changed", &self.rules),
         ];
         for (title, list) in sorts {
-            let said =
+            let shown =
                 |c: &Changed| format!("{}: {} → {}", line(&c.name), line(&c.was), line(&c.is));
-            section(&mut out, title, list.len(), most, list.iter().map(said));
+            section(&mut out, title, list.len(), most, list.iter().map(shown));
         }
         for (title, list) in [("load moved", &self.loads), ("speed moved", &self.speeds)] {
-            let said =
+            let shown =
                 |m: &Moved| format!("{}: {} → {}", line(&m.name), number(m.was), number(m.is));
-            section(&mut out, title, list.len(), most, list.iter().map(said));
+            section(&mut out, title, list.len(), most, list.iter().map(shown));
         }
         for (title, list) in [("gone", &self.gone), ("new", &self.new)] {
             section(&mut out, title, list.len(), most, list.iter().map(|name| line(name)));
@@ -150,13 +150,13 @@ fn section(
     title: &str,
     len: usize,
     most: usize,
-    said: impl Iterator<Item = String>,
+    shown: impl Iterator<Item = String>,
 ) {
     if len == 0 {
         return;
     }
     out.push(format!("{title}: {len}"));
-    out.extend(said.take(most).map(|s| format!("  {s}")));
+    out.extend(shown.take(most).map(|s| format!("  {s}")));
     if len > most {
         out.push(format!("  and {} more", len - most));
     }
@@ -246,9 +246,9 @@ fn word(state: crate::gate::State) -> String {
 }
 
 fn faults(report: &Report) -> Words {
-    let said = |killed: bool| if killed { "noticed" } else { "survived" }.to_owned();
+    let shown = |killed: bool| if killed { "noticed" } else { "survived" }.to_owned();
     let faults = report.faults.iter();
-    faults.map(|f| (format!("{}::{} on {}", f.op, f.id, f.subject), said(f.killed))).collect()
+    faults.map(|f| (format!("{}::{} on {}", f.op, f.id, f.subject), shown(f.killed))).collect()
 }
 
 fn rules(report: &Report) -> Words {
@@ -331,7 +331,7 @@ mod tests {
         let diff = diff(&old, &new);
         assert!(diff.worse());
         let text = diff.lines(9).join("\n");
-        for said in [
+        for shown in [
             "commit: 0123456789abcdef0123456789abcdef01234567 → other",
             "gate1::gelu::wide::f16::cpu: PASS → FAIL",
             "gate1::layernorm::ragged::f16::cpu: FAIL → PASS",
@@ -342,7 +342,7 @@ mod tests {
             "gone: 1\n  gate1::layernorm::ragged::f16::cuda",
             "new: 1\n  gate1::z::z::f16::cpu",
         ] {
-            assert!(text.contains(said), "{said} in\n{text}");
+            assert!(text.contains(shown), "{shown} in\n{text}");
         }
         // 0.93 to 0.935 is no news.
         assert_eq!(diff.loads.len(), 1);

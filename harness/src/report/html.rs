@@ -82,7 +82,7 @@ pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
         incomplete: report.incomplete.as_deref().map(line),
         // An INVALID report has no gates to show: none of its rows can be believed.
         gates: match report.invalid.is_empty() {
-            true => report.gates.iter().map(|gate| told(report, gate)).collect(),
+            true => report.gates.iter().map(|gate| gate_section(report, gate)).collect(),
             false => Vec::new(),
         },
         against: against(report, last),
@@ -94,7 +94,7 @@ pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
     page.render()
 }
 
-fn told(report: &Report, gate: &GateSummary) -> Gate {
+fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
     let mut requirements = Vec::new();
     for r in &gate.requirements {
         for (i, (subject, m)) in r.on.iter().enumerate() {

@@ -85,7 +85,7 @@ fn status(row: &Row) -> TestCaseStatus {
         Verdict::Broken { .. } => TestCaseStatus::non_success(NonSuccessKind::Error),
         Verdict::Known { .. } | Verdict::NotRun { .. } => TestCaseStatus::skipped(),
     };
-    let said = match &row.verdict {
+    let text = match &row.verdict {
         Verdict::Flaky { .. } => format!("flaky, passed alone in a fresh process: {message}"),
         Verdict::Known { reason, expires, .. } => {
             format!("known until {expires}: {reason}; {message}")
@@ -93,7 +93,7 @@ fn status(row: &Row) -> TestCaseStatus {
         _ => message.to_owned(),
     };
     let word = crate::report::text::status(&row.verdict);
-    status.set_type(format!("{word} {kind}")).set_message(line(&said));
+    status.set_type(format!("{word} {kind}")).set_message(line(&text));
     if let Some(page) = &row.page {
         status.set_description(lines(page));
     }

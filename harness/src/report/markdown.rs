@@ -204,14 +204,14 @@ fn scope(report: &Report, gate: &GateSummary) -> String {
 }
 
 fn requirement(r: &RequirementSummary) -> Vec<Line> {
-    let said = match &r.means {
+    let shown = match &r.means {
         Some(means) => format!("{} <br>*{}*", markdown(&r.asked), markdown(means)),
         None => markdown(&r.asked),
     };
     let field = if r.field { " (field)" } else { "" };
     let one = |(i, (subject, m)): (usize, (&String, &Measured))| Line {
         id: if i == 0 { format!("{}{field}", markdown(&r.id)) } else { String::new() },
-        asked: if i == 0 { said.clone() } else { String::new() },
+        asked: if i == 0 { shown.clone() } else { String::new() },
         on: markdown(subject),
         state: m.state.word(),
         passed: format!("{} of {}", m.passed, m.planned),
@@ -269,7 +269,7 @@ fn listed(blocks: &[Block]) -> Vec<BlockLine> {
 fn known(report: &Report, gate: &GateSummary) -> Vec<String> {
     // The clock of the run, not of the reader: the same report always gives the same page.
     let today = report.provenance.ended.get(..10).and_then(Day::parse);
-    let said = |row: &Row| {
+    let shown = |row: &Row| {
         let Verdict::Known { kind, reason, expires, .. } = &row.verdict else { return None };
         let days = Day::parse(expires).zip(today).map(|(end, now)| end.number() - now.number());
         let days = days.map_or_else(|| "unknown".to_owned(), |d| d.to_string());
@@ -277,7 +277,7 @@ fn known(report: &Report, gate: &GateSummary) -> Vec<String> {
         let end = markdown(expires);
         Some(format!("{name} {}: {reason}; ends {end}, days left: {days}", kind.word()))
     };
-    let mut all: Vec<String> = of_gate(report, gate).filter_map(said).collect();
+    let mut all: Vec<String> = of_gate(report, gate).filter_map(shown).collect();
     let more = all.len().saturating_sub(MOST);
     all.truncate(MOST);
     all.extend((more > 0).then(|| format!("and {more} more")));

@@ -52,7 +52,7 @@ pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
             }
         }
         planned.extend(report.planned.iter().cloned());
-        beside(report, &mut merged);
+        merge_metadata(report, &mut merged);
     }
     for missing in (1..=whole.of).filter(|index| !seen.contains(index)) {
         add(&mut merged.incomplete, format!("shard {missing} of {} is missing", whole.of));
@@ -104,14 +104,14 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         }
     }
     let (a, b) = (&first.selection, &report.selection);
-    let said = |s: &Selection| (s.filters.clone(), s.gates.clone(), s.left_out.clone(), s.models);
-    if said(a) != said(b) {
+    let scope = |s: &Selection| (s.filters.clone(), s.gates.clone(), s.left_out.clone(), s.models);
+    if scope(a) != scope(b) {
         invalid.push(format!("{name}: another selection"));
     }
 }
 
 /// Merges what a report has apart from its rows.
-fn beside(report: &Report, merged: &mut Report) {
+fn merge_metadata(report: &Report, merged: &mut Report) {
     let p = &report.provenance;
     let into = &mut merged.provenance;
     if p.began < into.began {

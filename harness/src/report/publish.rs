@@ -83,7 +83,7 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
         let reasons = report.invalid.iter().map(|reason| format!("INVALID: {}", line(reason)));
         return reasons.collect();
     }
-    let said = |gate: &crate::report::summary::GateSummary| {
+    let gate_line = |gate: &crate::report::summary::GateSummary| {
         let subjects = gate.subjects.iter().map(|(subject, state)| {
             let why = if report.absent.contains_key(subject) { " (no device)" } else { "" };
             format!("{} {}{why}", line(subject), state.word())
@@ -91,7 +91,7 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
         let subjects = subjects.collect::<Vec<_>>().join(" · ");
         format!("Gate {}: {subjects} → {}", gate.gate, gate.state.word())
     };
-    report.gates.iter().map(said).collect()
+    report.gates.iter().map(gate_line).collect()
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
         .filter(|verdict| asked(verdict.gate))
         .filter_map(|verdict| {
             let spec = specs.gates.gates.iter().find(|g| g.gate.value == verdict.gate)?;
-            Some(Told { specs, plan, report }.gate(spec, verdict))
+            Some(Summarizer { specs, plan, report }.gate(spec, verdict))
         })
         .collect();
     report.gates = gates;
@@ -133,19 +133,19 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
 fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
     let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for case in specs.cases() {
-        rules.entry(crate::kinds::op::page::awaited(case)).or_default().push(case.full_name());
+        rules.entry(crate::kinds::op::page::expectation(case)).or_default().push(case.full_name());
     }
     rules.values_mut().for_each(|names| names.sort());
     rules
 }
 
-struct Told<'a> {
+struct Summarizer<'a> {
     specs: &'a Specs,
     plan: &'a [Head],
     report: &'a Report,
 }
 
-impl Told<'_> {
+impl Summarizer<'_> {
     fn gate(&self, spec: &GateSpec, verdict: &GateVerdict) -> GateSummary {
         let pairs = spec.requirements.iter().zip(&verdict.requirements);
         let requirements = pairs.map(|(spec, verdict)| RequirementSummary {
@@ -167,7 +167,7 @@ impl Told<'_> {
     }
 
     fn measured(&self, spec: &Requirement, subject: &str, verdict: &SubjectVerdict) -> Measured {
-        let mut told = Measured {
+        let mut measured = Measured {
             state: verdict.state,
             planned: verdict.planned,
             passed: verdict.passed,
@@ -180,19 +180,19 @@ impl Told<'_> {
                 Evidence::Cases(e) => {
                     let loads = self.rows(&e.select, Sort::Case, subject);
                     let loads = loads.filter_map(|name| self.report.row(&name)?.load);
-                    told.load = told.load.into_iter().chain(loads).reduce(worse);
+                    measured.load = measured.load.into_iter().chain(loads).reduce(worse);
                 }
                 Evidence::Faults(e) => {
                     let named = e.kill.iter().flat_map(|kill| self.faults(spec, kill, subject));
                     faults.extend(named);
                 }
-                Evidence::Bench(e) => self.figures(e, subject, &mut told.figures),
+                Evidence::Bench(e) => self.figures(e, subject, &mut measured.figures),
                 Evidence::Document(_) | Evidence::Checks(_) => {}
             }
         }
-        told.listed = faults.len();
-        told.killed = faults.iter().filter(|fault| self.killed(fault)).count();
-        told
+        measured.listed = faults.len();
+        measured.killed = faults.iter().filter(|fault| self.killed(fault)).count();
+        measured
     }
 
     /// The names of the trials of one sort that patterns select on a subject.
@@ -233,14 +233,14 @@ impl Told<'_> {
         same.peek().is_some() && same.all(|f| f.killed)
     }
 
-    fn figures(&self, evidence: &BenchEvidence, subject: &str, told: &mut Vec<Figure>) {
+    fn figures(&self, evidence: &BenchEvidence, subject: &str, measured: &mut Vec<Figure>) {
         for trial in self.rows(&evidence.select, Sort::Bench, subject) {
             let row = self.report.row(&trial);
             for (name, &limit) in &evidence.limits {
                 let Some((figure, at_least)) = figure(name) else { continue };
                 let value = row.and_then(|row| row.figures.get(figure).copied());
                 let (trial, figure) = (trial.clone(), figure.to_owned());
-                told.push(Figure { trial, figure, value, limit, at_least });
+                measured.push(Figure { trial, figure, value, limit, at_least });
             }
         }
     }

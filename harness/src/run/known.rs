@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    fn told(verdict: Verdict, load: Option<f64>) -> Row {
+    fn row_with(verdict: Verdict, load: Option<f64>) -> Row {
         let name = "gate1::a::b::f16::cuda".to_owned();
         Row { verdict, load, ..Unmatched { name }.row() }
     }
@@ -154,15 +154,15 @@ mod tests {
         let (any, other) = ([entry(name, "*")], [entry(name, "B")]);
         let (before, after) = ("2026-12-19", "2026-12-20");
         for (entries, today, row, want) in [
-            (&any, before, told(failure(), Some(2.0)), "known"),
-            (&any, before, told(failure(), Some(9.0)), "fail"),
-            (&any, before, told(Verdict::Pass, None), "unexpected"),
-            (&any, before, told(unrun(), None), "not run"),
-            (&any, after, told(failure(), Some(2.0)), "unexpected"),
-            (&any, after, told(Verdict::Pass, None), "unexpected"),
-            (&any, after, told(unrun(), None), "unexpected"),
-            (&other, after, told(failure(), Some(2.0)), "fail"),
-            (&other, after, told(unrun(), None), "unexpected"),
+            (&any, before, row_with(failure(), Some(2.0)), "known"),
+            (&any, before, row_with(failure(), Some(9.0)), "fail"),
+            (&any, before, row_with(Verdict::Pass, None), "unexpected"),
+            (&any, before, row_with(unrun(), None), "not run"),
+            (&any, after, row_with(failure(), Some(2.0)), "unexpected"),
+            (&any, after, row_with(Verdict::Pass, None), "unexpected"),
+            (&any, after, row_with(unrun(), None), "unexpected"),
+            (&other, after, row_with(failure(), Some(2.0)), "fail"),
+            (&other, after, row_with(unrun(), None), "unexpected"),
         ] {
             assert_eq!(status(entries, today, row.clone()), want, "{today} {:?}", row.verdict);
         }

@@ -67,32 +67,32 @@ fn repeated(
             heard.push(item);
         }
     };
-    let mut said: Vec<Row> = Vec::new();
+    let mut reruns: Vec<Row> = Vec::new();
     for _ in 0..TIMES {
         let Ok(mut lane) = Lane::open(context, entry.subject, &tell) else { break };
-        said.push(lane.row(entry, || guarded(|| prepared(context, entry))));
+        reruns.push(lane.row(entry, || guarded(|| prepared(context, entry))));
         lane.finish();
     }
     let stopped =
         Verdict::NotRun { kind: NotRun::Stopped, message: "the run was stopped".to_owned() };
     // An interrupted rerun proves nothing, so the row stays as it is.
-    if said.iter().any(|again| again.verdict == stopped) {
+    if reruns.iter().any(|again| again.verdict == stopped) {
         return None;
     }
-    let passed = said.iter().filter(|again| again.verdict == Verdict::Pass).count();
+    let passed = reruns.iter().filter(|again| again.verdict == Verdict::Pass).count();
     if passed > 0 {
         if let Verdict::Fail { kind, message } = row.verdict {
-            let message = format!("{message}; asked {} times again, passed {passed}", said.len());
+            let message = format!("{message}; asked {} times again, passed {passed}", reruns.len());
             row.page = row.page.map(|page| renamed(&page, "FLAKY"));
             row.verdict = Verdict::Flaky { kind, message };
         }
         return Some(row);
     }
-    if said.len() < TIMES || row.bits.is_none() {
+    if reruns.len() < TIMES || row.bits.is_none() {
         return None;
     }
     // Equal bits point to a wrong computation, different bits to a race or to uninitialised memory.
-    let same = said.iter().all(|again| again.bits == row.bits);
+    let same = reruns.iter().all(|again| again.bits == row.bits);
     let note = if same { "the same bits three times" } else { "other bits each time" };
     row.notes.push(note.to_owned());
     Some(row)

@@ -34,7 +34,7 @@ impl Goldens for Stored<'_> {
     }
 
     fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
-        let not_run = |kind, said| Err(Withheld::NotRun(kind, said));
+        let not_run = |kind, message| Err(Withheld::NotRun(kind, message));
         if let Err(why) = case.form.find(&self.store.root, self.models) {
             // A shipped file that is missing is our fault; a checkpoint that is missing is merely
             // not here.
@@ -45,8 +45,8 @@ impl Goldens for Stored<'_> {
         }
         let Some(path) = &case.golden else { return Ok(ModelGolden::default()) };
         if !self.store.has(path) {
-            let said = "golden pending: goldgate golden make";
-            return not_run(NotRun::NoGolden, said.to_owned());
+            let message = "golden pending: goldgate golden make";
+            return not_run(NotRun::NoGolden, message.to_owned());
         }
         // A form shares the golden of the form whose numbers it holds, so that form's question
         // counts.
@@ -54,7 +54,7 @@ impl Goldens for Stored<'_> {
         let wrong = wrong_of_model(self.specs, case);
         let (manifest, root) = (&self.store.manifest, &self.store.root);
         let asked = models::question(case, &wrong, manifest, root, self.models);
-        let asked = asked.map_err(|said| Withheld::NotRun(NotRun::NoModel, said))?;
+        let asked = asked.map_err(|message| Withheld::NotRun(NotRun::NoModel, message))?;
         model::golden::of_case(self.store, case, path, &asked).map_err(|problem| withheld(&problem))
     }
 
@@ -70,8 +70,8 @@ impl Goldens for Stored<'_> {
 fn withheld(problem: &Problem) -> Withheld {
     let kind = match problem.code {
         "GOLDEN_MISSING" => {
-            let said = "golden pending: goldgate golden make";
-            return Withheld::NotRun(NotRun::NoGolden, said.to_owned());
+            let message = "golden pending: goldgate golden make";
+            return Withheld::NotRun(NotRun::NoGolden, message.to_owned());
         }
         "GOLDEN_WEAK" => BrokenKind::GoldenWeak,
         code if code.starts_with("INPUT") || code == "QUESTION" => BrokenKind::InputsHash,

@@ -33,7 +33,7 @@ pub enum Untrue {
         what: String,
     },
     /// A command printed something else than the page shows.
-    #[error("{path}:{line}: `{command}` printed\n{printed}\ninstead of\n{said}")]
+    #[error("{path}:{line}: `{command}` printed\n{printed}\ninstead of\n{expected}")]
     Printed {
         /// The page.
         path: String,
@@ -44,7 +44,7 @@ pub enum Untrue {
         /// The actual output.
         printed: String,
         /// The output that the page shows.
-        said: String,
+        expected: String,
     },
 }
 
@@ -56,7 +56,7 @@ pub struct Shown {
     /// The command, as a shell reads it.
     pub command: String,
     /// The lines that it prints according to the page.
-    pub said: Vec<String>,
+    pub expected: Vec<String>,
 }
 
 /// The fenced blocks of a page in one language: the number of the first line inside, and the lines.
@@ -90,10 +90,10 @@ pub fn commands(text: &str) -> Vec<Shown> {
         for (i, line) in lines.into_iter().enumerate() {
             if let Some(command) = line.strip_prefix("$ ") {
                 let command = command.to_owned();
-                shown.push(Shown { line: first + i, command, said: Vec::new() });
+                shown.push(Shown { line: first + i, command, expected: Vec::new() });
                 inside = true;
             } else if let Some(last) = shown.last_mut().filter(|_| inside) {
-                last.said.push(line.to_owned());
+                last.expected.push(line.to_owned());
             }
         }
     }
@@ -149,11 +149,13 @@ pub fn skipped(page: &[Shown], lacks: impl Fn(&str) -> Option<String>) -> Vec<Op
 
 /// Whether printed lines match the expected ones: a line `…` stands for any lines, and `…` inside a
 /// line for any text.
-pub fn agrees(said: &[String], printed: &[&str]) -> bool {
+pub fn agrees(expected: &[String], printed: &[&str]) -> bool {
     let blank = |line: &str| line.trim().is_empty();
-    let Some((first, rest)) = said.split_first() else { return printed.iter().all(|l| blank(l)) };
+    let Some((first, rest)) = expected.split_first() else {
+        return printed.iter().all(|l| blank(l));
+    };
     // Blank lines at the end are invisible on a page, so they never decide.
-    if said.iter().all(|l| blank(l)) && printed.iter().all(|l| blank(l)) {
+    if expected.iter().all(|l| blank(l)) && printed.iter().all(|l| blank(l)) {
         return true;
     }
     if first.trim() == ANY {
@@ -165,8 +167,8 @@ pub fn agrees(said: &[String], printed: &[&str]) -> bool {
     }
 }
 
-fn line_agrees(said: &str, line: &str) -> bool {
-    let mut parts = said.trim_end().split(ANY);
+fn line_agrees(expected: &str, line: &str) -> bool {
+    let mut parts = expected.trim_end().split(ANY);
     let line = line.trim_end();
     let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let parts: Vec<&str> = parts.collect();
@@ -197,12 +199,12 @@ pub fn run(root: &Path, path: &str, program: &Path) -> Result<usize, Untrue> {
         ran += 1;
         let printed = output(root, &shown.command, program);
         let lines: Vec<&str> = printed.lines().collect();
-        if !agrees(&shown.said, &lines) {
+        if !agrees(&shown.expected, &lines) {
             return Err(Untrue::Printed {
                 path: path.to_owned(),
                 line: shown.line,
                 command: shown.command,
-                said: shown.said.join("\n"),
+                expected: shown.expected.join("\n"),
                 printed,
             });
         }
@@ -274,7 +276,7 @@ pub fn all(
     gates: &GatesFile,
     root: &Path,
     program: &Path,
-    told: &mut dyn FnMut(&Untrue),
+    report: &mut dyn FnMut(&Untrue),
 ) -> BTreeMap<String, bool> {
     let mut found = BTreeMap::new();
     let requirements = gates.gates.iter().flat_map(|gate| &gate.requirements);
@@ -282,7 +284,7 @@ pub fn all(
         let Evidence::Document(asked) = &evidence.value else { continue };
         let holds = check(root, asked, program);
         if let Err(untrue) = &holds {
-            told(untrue);
+            report(untrue);
         }
         *found.entry(asked.path.clone()).or_insert(true) &= holds.is_ok();
     }
@@ -312,7 +314,7 @@ mod tests {
         let text = "x\n```console\n$ goldgate check\n30 ops\n$ ls\n```\n```yaml\nformat: 1\n```\n";
         let shown = commands(text);
         assert_eq!(shown.len(), 2);
-        assert_eq!((shown[0].line, shown[0].said.as_slice()), (3, &["30 ops".to_owned()][..]));
+        assert_eq!((shown[0].line, shown[0].expected.as_slice()), (3, &["30 ops".to_owned()][..]));
         assert_eq!(specs(text), ["format: 1\n"]);
     }
 

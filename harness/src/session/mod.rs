@@ -86,7 +86,7 @@ pub struct Session {
 
 /// Everything that a run found out.
 #[derive(Debug)]
-pub struct Told {
+pub struct RunOutcome {
     /// The report.
     pub report: Report,
     /// The outcomes of the mutants.
@@ -171,7 +171,11 @@ impl Session {
     ///
     /// # Errors
     /// The report cannot be written.
-    pub fn run(&self, stop: Arc<AtomicBool>, sink: &mut dyn FnMut(&Row)) -> Result<Told, Failure> {
+    pub fn run(
+        &self,
+        stop: Arc<AtomicBool>,
+        sink: &mut dyn FnMut(&Row),
+    ) -> Result<RunOutcome, Failure> {
         let today = today();
         let models = self.request.folders.models_dirs()?;
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
@@ -198,7 +202,7 @@ impl Session {
             let last = last.as_ref().map(|(name, record)| (name.as_str(), record));
             publish(folder, &mut report, last)?;
         }
-        Ok(Told { report, mutants, weighed })
+        Ok(RunOutcome { report, mutants, weighed })
     }
 
     /// Runs a plan of benches alone: it yields rows, but no gates and no report files.
@@ -312,30 +316,30 @@ impl Session {
     }
 
     /// The events of a run, from which the exit code follows.
-    pub fn happened(&self, told: &Told, signal: Option<Signal>) -> Happened {
-        let rows = &told.report.rows;
+    pub fn happened(&self, outcome: &RunOutcome, signal: Option<Signal>) -> Happened {
+        let rows = &outcome.report.rows;
         let unrun = |row: &Row| matches!(row.verdict, Verdict::NotRun { .. });
         let survived = |mutant: &Planted| matches!(mutant.fate, Fate::Survived { .. });
         Happened {
-            invalid: !told.weighed.invalid.is_empty(),
-            absent: !self.missing(&told.report).is_empty(),
+            invalid: !outcome.weighed.invalid.is_empty(),
+            absent: !self.missing(&outcome.report).is_empty(),
             signal,
             red: rows.iter().any(Row::is_red),
-            survived: told.mutants.iter().any(survived),
+            survived: outcome.mutants.iter().any(survived),
             silent: !rows.is_empty() && rows.iter().all(unrun),
-            unmet: self.unmet(told),
+            unmet: self.unmet(outcome),
         }
     }
 
     /// Whether a requested gate is not MET on a subject that was asked. An absent subject counts
     /// only if the user named it; a foreign subject has no gates, so none is met on it.
-    fn unmet(&self, told: &Told) -> bool {
+    fn unmet(&self, outcome: &RunOutcome) -> bool {
         let named = self.named();
         let counts = |s: &&SubjectSpec| {
-            named.contains(&s.label) || !told.report.absent.contains_key(&s.label)
+            named.contains(&s.label) || !outcome.report.absent.contains_key(&s.label)
         };
         let asked: Vec<&SubjectSpec> = self.plan.subjects.iter().filter(counts).collect();
-        let gates = told.weighed.gates.iter();
+        let gates = outcome.weighed.gates.iter();
         gates.filter(|gate| self.request.gates.contains(&gate.gate)).any(|gate| {
             let met = |label: &str| {
                 let state = gate.subjects.get(label);

@@ -57,11 +57,11 @@ impl Manifest {
             vec![Problem::of_file("MANIFEST_FORM", NAME, found, expected)]
         };
         let value = json::read(text).map_err(|e| {
-            let said = e.to_string();
-            if said.contains("stands twice") {
-                vec![Problem::of_file("MANIFEST_DUP", NAME, said, "each file once")]
+            let message = e.to_string();
+            if message.contains("stands twice") {
+                vec![Problem::of_file("MANIFEST_DUP", NAME, message, "each file once")]
             } else {
-                form(said, "a JSON object")
+                form(message, "a JSON object")
             }
         })?;
         if value["format"] != 1 {

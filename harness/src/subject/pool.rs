@@ -3,7 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use goldgate_wire::answer::{Failed, Said};
+use goldgate_wire::answer::{Failed, RawAnswer};
 use goldgate_wire::call::Ping;
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
@@ -139,7 +139,7 @@ impl Slot {
             }
             let stderr = worker.stderr();
             let sticky = match &reply {
-                Reply::Answer(Said { key: "failed", body, .. }) => Failed::read(body).sticky,
+                Reply::Answer(RawAnswer { key: "failed", body, .. }) => Failed::read(body).sticky,
                 Reply::Answer(_) | Reply::TooBig(_) | Reply::Unsent(_) => false,
                 _ => true,
             };
@@ -173,14 +173,14 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let program = launch.program.display();
     let mut worker = Worker::start(launch)
         .map_err(|e| Absent::because(format!("could not start {program}: {e}")))?;
-    let said = worker.hello(&launch.scratch);
+    let reply_to_hello = worker.hello(&launch.scratch);
     let stderr = worker.stderr();
     // The last line usually names the cause, where the exit status alone does not.
     let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    let stopped = matches!(said, Err(Reply::Stopped));
-    let why = match said {
+    let stopped = matches!(reply_to_hello, Err(Reply::Stopped));
+    let why = match reply_to_hello {
         Ok(hello) => return Ok((worker, hello)),
-        Err(Reply::Answer(Said { key, body, .. })) => match body["message"].as_str() {
+        Err(Reply::Answer(RawAnswer { key, body, .. })) => match body["message"].as_str() {
             Some(message) => message.to_owned(),
             None => format!("hello was answered by {key}: {body}"),
         },
@@ -238,7 +238,7 @@ impl Transport for Slot {
             }
         };
         let exchange = match reply {
-            Reply::Answer(said) => Exchange::Answered(said),
+            Reply::Answer(reply_to_hello) => Exchange::Answered(reply_to_hello),
             Reply::Crashed(how) | Reply::Gone(how) => Exchange::Crashed(how),
             Reply::TimedOut => Exchange::TimedOut,
             Reply::Protocol(what) | Reply::Stale(what) => Exchange::Protocol(what),

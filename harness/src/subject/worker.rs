@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goldgate_wire::answer::Said;
+use goldgate_wire::answer::RawAnswer;
 use goldgate_wire::frame::{Frame, FrameError, read_frame, too_big, write_frame};
 use goldgate_wire::hello::{FIRST_FRAME, MAX_FRAME};
 use goldgate_wire::{Call, Hello, Tensors, attach, call};
@@ -48,7 +48,7 @@ enum Heard {
 #[derive(Debug)]
 pub enum Reply {
     /// An answer.
-    Answer(Said),
+    Answer(RawAnswer),
     /// The process ended, or closed its stdout.
     Crashed(String),
     /// Past its limit, or silent for three heartbeats.
@@ -170,7 +170,7 @@ impl Worker {
         };
         let (question, none) = ask.question();
         match self.ask(question, none, HELLO_LIMIT) {
-            Reply::Answer(Said { key: "ok", body, tensors }) => {
+            Reply::Answer(RawAnswer { key: "ok", body, tensors }) => {
                 let hello = call::Hello::read_answer(body, tensors);
                 let hello = hello.map_err(|bad| Reply::Protocol(bad.to_string()))?;
                 // If the listener is gone, it has already reported why.
@@ -269,9 +269,9 @@ impl Worker {
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Heard::Frame(frame)) => {
                     self.pass_on(&frame);
-                    match self.joined(frame).and_then(|f| Said::read(id, f)) {
+                    match self.joined(frame).and_then(|f| RawAnswer::read(id, f)) {
                         Ok(None) => alive = Instant::now(),
-                        Ok(Some(said)) => return Reply::Answer(said),
+                        Ok(Some(answer)) => return Reply::Answer(answer),
                         Err(what) => return Reply::Protocol(what),
                     }
                 }

@@ -21,7 +21,7 @@ pub enum Answer {
 
 /// An answer as received, before its contents are read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Said {
+pub struct RawAnswer {
     /// The kind: `ok`, `refused`, `unsupported` or `failed`.
     pub key: &'static str,
     /// The value under that key, an object.
@@ -94,16 +94,16 @@ impl Answer {
     /// # Errors
     /// What is wrong with it: a different id, none or several of the four keys, or no object.
     pub fn read(id: u64, frame: Frame) -> Result<Option<Answer>, String> {
-        Said::read(id, frame)?.map(Said::answer).transpose()
+        RawAnswer::read(id, frame)?.map(RawAnswer::answer).transpose()
     }
 }
 
-impl Said {
+impl RawAnswer {
     /// Reads the message that answers question `id`; `None` for an event.
     ///
     /// # Errors
     /// What is wrong with it: a different id, none or several of the four keys, or no object.
-    pub fn read(id: u64, frame: Frame) -> Result<Option<Said>, String> {
+    pub fn read(id: u64, frame: Frame) -> Result<Option<RawAnswer>, String> {
         let Frame { json: Value::Object(mut json), tensors } = frame else {
             return Err("a message that is no object".to_owned());
         };
@@ -123,7 +123,7 @@ impl Said {
         if !body.is_object() {
             return Err(format!("`{key}` is {body}, wants an object"));
         }
-        Ok(Some(Said { key, body, tensors }))
+        Ok(Some(RawAnswer { key, body, tensors }))
     }
 
     /// Interprets the answer.
@@ -131,7 +131,7 @@ impl Said {
     /// # Errors
     /// Observations have the wrong type.
     pub fn answer(self) -> Result<Answer, String> {
-        let Said { key, body, tensors } = self;
+        let RawAnswer { key, body, tensors } = self;
         Ok(match key {
             "ok" => Answer::Ok(body, tensors),
             "refused" => Answer::Refused(Box::new(Refused::read(&body)?)),

@@ -1,5 +1,4 @@
-//! The hash that a question expects of a file. It is compared in a separate thread while the
-//! weights load, because reading a large file twice in sequence would double the time.
+//! The hash that a question expects of a file, compared in a separate thread while the weights load.
 
 use std::thread;
 

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use goldgate_harness::line::{Fate, Planted, Row, Verdict};
-use goldgate_harness::session::Told;
+use goldgate_harness::session::RunOutcome;
 
 /// Lines that state what a passing line cannot, so that nothing is left out silently.
-pub fn lines(told: &Told, report: Option<&Path>, took: Duration) -> Vec<String> {
+pub fn lines(outcome: &RunOutcome, report: Option<&Path>, took: Duration) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.extend(stopped(told));
-    lines.extend(not_run(&told.report.rows));
-    lines.extend(mutants(&told.mutants));
+    lines.extend(stopped(outcome));
+    lines.extend(not_run(&outcome.report.rows));
+    lines.extend(mutants(&outcome.mutants));
     if let Some(folder) = report {
         lines.push(format!("report       {}", folder.display()));
     }
@@ -35,8 +35,8 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     }
     let each = reasons.iter().map(|(word, (count, _))| format!("{word} {count}"));
     let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
-    let said = reasons.iter().filter(|(word, _)| **word != "stopped");
-    lines.extend(said.map(|(word, (_, message))| format!("  {word}: {message}")));
+    let examples = reasons.iter().filter(|(word, _)| **word != "stopped");
+    lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {message}")));
     lines
 }
 
@@ -67,9 +67,9 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
 }
 
 /// How much of a stopped run was not asked, and how many rows had failed.
-fn stopped(told: &Told) -> Option<String> {
-    told.report.incomplete.as_ref()?;
-    let rows = &told.report.rows;
+fn stopped(outcome: &RunOutcome) -> Option<String> {
+    outcome.report.incomplete.as_ref()?;
+    let rows = &outcome.report.rows;
     let unasked = rows.iter().filter(|row| matches!(row.verdict, Verdict::NotRun { .. })).count();
     let failed = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail { .. })).count();
     Some(format!("STOPPED      {unasked} of {} not asked, {failed} had failed", rows.len()))

@@ -56,7 +56,7 @@ fn fetch(args: &Args) -> Result<Exit, Failure> {
         Some(folder) => vec![std::path::absolute(folder)?],
         None => args.folders.models_dirs()?,
     };
-    let mut told = Vec::new();
+    let mut facts = Vec::new();
     for (name, hub) in forms {
         let outcome = match places.iter().find_map(|folder| hub.find(folder)) {
             Some(path) => here(hub, path)?,
@@ -66,14 +66,14 @@ fn fetch(args: &Args) -> Result<Exit, Failure> {
         if !args.json {
             say(&format!("{word:<8} {name}  {}", outcome.path.display()))?;
         }
-        told.push(json!({
+        facts.push(json!({
             "form": name, "repo": hub.repo, "revision": hub.revision, "file": hub.file,
             "path": outcome.path.display().to_string(), "fetched": outcome.fetched,
             "sha256": outcome.sha256,
         }));
     }
     if args.json {
-        say_json(&Value::Array(told))?;
+        say_json(&Value::Array(facts))?;
     }
     Ok(Exit::Yes)
 }

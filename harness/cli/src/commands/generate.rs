@@ -67,7 +67,7 @@ pub struct Args {
 const STOPS: usize = 4;
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    bad_input(told(args), args.json)
+    bad_input(run_generate(args), args.json)
 }
 
 /// The input of the model, and what ends the text.
@@ -105,7 +105,7 @@ fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure>
     }
 }
 
-fn told(args: &Args) -> Result<Exit, Failure> {
+fn run_generate(args: &Args) -> Result<Exit, Failure> {
     if args.stop.len() > STOPS || args.stop.iter().any(String::is_empty) {
         let message = format!("--stop: {} texts, at most {STOPS}, none empty", args.stop.len());
         return Err(Failure::Usage(message));
@@ -123,14 +123,14 @@ fn told(args: &Args) -> Result<Exit, Failure> {
     };
     let (events, heard) = mpsc::channel();
     loaded.tell(events);
-    let (said, (load_ms, facts), (text, stopped)) = std::thread::scope(|scope| {
+    let (outcome, (load_ms, facts), (text, stopped)) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
-        let said = ask(&mut loaded, args, &ids, &ends);
+        let outcome = ask(&mut loaded, args, &ids, &ends);
         let facts = (loaded.model.load_ms, loaded.facts.clone());
         loaded.finish();
-        (said, facts, reader.join().unwrap_or_default())
+        (outcome, facts, reader.join().unwrap_or_default())
     });
-    let Generated { ids, stop, first_token_ms, total_ms, .. } = match said? {
+    let Generated { ids, stop, first_token_ms, total_ms, .. } = match outcome? {
         Ok(generated) => generated,
         Err(exit) => return Ok(exit),
     };

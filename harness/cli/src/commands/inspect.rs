@@ -41,7 +41,7 @@ fn open(args: &Args) -> Result<Exit, Failure> {
     let (need, refused) = match needed {
         Ok(need) => (need, None),
         Err(why) => {
-            let (kind, field, message) = said(why);
+            let (kind, field, message) = refusal_parts(why);
             let line = format!("error[{kind}] field={field} found={message:?}");
             (json!({"refused": {"kind": kind, "operand": field, "message": message}}), Some(line))
         }
@@ -65,7 +65,7 @@ fn open(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// Kind, field and message of what `load` would answer.
-fn said(why: NoAnswer) -> (&'static str, String, String) {
+fn refusal_parts(why: NoAnswer) -> (&'static str, String, String) {
     match why {
         NoAnswer::Refused(r) => (r.kind.name(), r.operand, r.message),
         NoAnswer::File(m) => ("Malformed", m.field.clone(), m.to_string()),

@@ -2,7 +2,7 @@
 
 use goldgate_harness::gate::coverage::{Coverage, coverage};
 use goldgate_harness::kinds::Kind;
-use goldgate_harness::kinds::container::case::{Awaits, ContainerCase};
+use goldgate_harness::kinds::container::case::{ContainerCase, FileExpectation};
 use goldgate_harness::kinds::model::Model;
 use goldgate_harness::kinds::model::case::ModelCase;
 use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
@@ -108,9 +108,9 @@ fn row(case: &Case, kind: &str, store: &Store) -> Value {
 }
 
 fn of_files(case: &ContainerCase) -> Value {
-    let golden = match &case.awaits {
-        Awaits::Refused { .. } => "refusal",
-        Awaits::Opened { .. } => "opened",
+    let golden = match &case.expected {
+        FileExpectation::Refused { .. } => "refusal",
+        FileExpectation::Opened { .. } => "opened",
     };
     json!({
         "name": case.full_name(),

@@ -171,12 +171,12 @@ impl How {
         };
         let yarn = options.yarn;
         let (question, none) = call::Load { path: absolute(path), options }.question();
-        let (said, _) = progress::shown("loading", |events| {
+        let (answer, _) = progress::shown("loading", |events| {
             slot.tell(events);
             put(&mut slot, question, none, json_out)
         })?;
-        let (facts, tensors) = match said {
-            Ok(said) => said,
+        let (facts, tensors) = match answer {
+            Ok(answer) => answer,
             Err(exit) => return Ok(Err(exit)),
         };
         let model = read::<call::Load>(facts.clone(), tensors)?;
@@ -207,8 +207,8 @@ impl Loaded {
     /// The subject is gone.
     pub fn timed<C: Call>(&mut self, call: &C, json_out: bool) -> Asked<(C::Answer, Duration)> {
         let (question, tensors) = call.question();
-        let (said, time) = put(&mut self.slot, question, tensors, json_out)?;
-        match said {
+        let (answer, time) = put(&mut self.slot, question, tensors, json_out)?;
+        match answer {
             Ok((body, tensors)) => Ok(Ok((read::<C>(body, tensors)?, time))),
             Err(exit) => Ok(Err(exit)),
         }
@@ -247,13 +247,13 @@ type Put = (Result<(Value, Tensors), Exit>, Duration);
 fn put(slot: &mut Slot, question: Value, tensors: Tensors, json_out: bool) -> Result<Put, Failure> {
     let heard = slot.call(question, tensors, LIMIT);
     let heard = heard.map_err(|absent| Failure::Absent(absent.message))?;
-    let said = match heard.reply {
-        Reply::Answer(said) => said,
+    let answer = match heard.reply {
+        Reply::Answer(answer) => answer,
         other => return Err(Failure::Absent(format!("{other:?}\n{}", heard.stderr))),
     };
     // Printed exactly as received.
-    let shown = json!({ said.key: said.body });
-    match said.answer().map_err(Failure::Absent)? {
+    let shown = json!({ answer.key: answer.body });
+    match answer.answer().map_err(Failure::Absent)? {
         Answer::Ok(body, tensors) => Ok((Ok((body, tensors)), heard.time)),
         Answer::Refused(refused) => {
             let Refused { kind, operand, message, file, .. } = *refused;

@@ -87,7 +87,7 @@ fn measured(args: &Args) -> Asked<()> {
     let (mut own, mut compared) = (Vec::new(), Compared::default());
     for ids in &windows {
         match &mut other {
-            None => own.extend(wanted!(foretold(&mut model, ids, args.json))),
+            None => own.extend(wanted!(predicted(&mut model, ids, args.json))),
             Some(other) => wanted!(both(&mut model, other, ids, &mut compared, args)),
         }
         bar.inc(ids.len() as u64);
@@ -136,7 +136,7 @@ fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Ask
             parse_special: false,
             text: bytes.to_vec(),
         };
-        return Ok(loaded.ask(&ask, json_out)?.map(|said| said.ids));
+        return Ok(loaded.ask(&ask, json_out)?.map(|answer| answer.ids));
     }
     let tokenizer = Tokenizer::open(path).map_err(|e| Failure::Malformed(Box::new(e)))?;
     let ids = tokenizer.encode(bytes, false, false);
@@ -182,13 +182,13 @@ fn extend(
 ) -> Asked<Tensor> {
     let want = Want { logits, ..Want::default() };
     let phase = Some(Phase::Prefill);
-    let said = wanted!(loaded.ask(&Extend { session, want, phase, ids: ids.to_vec() }, json_out));
-    let tensor = said.result(name).map_err(|bad| Failure::Absent(bad.to_string()))?;
+    let answer = wanted!(loaded.ask(&Extend { session, want, phase, ids: ids.to_vec() }, json_out));
+    let tensor = answer.result(name).map_err(|bad| Failure::Absent(bad.to_string()))?;
     Ok(Ok(tensor.clone()))
 }
 
 /// The log-probabilities of all ids of a window except the first.
-fn foretold(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
+fn predicted(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
     let session = wanted!(open(loaded, json_out));
     let next = wanted!(extend(loaded, session, ids, (Logits::Compact, "next_logprob"), json_out));
     wanted!(loaded.ask(&Close { session }, json_out));
@@ -238,17 +238,17 @@ fn tell(
     facts: &Value,
 ) -> Result<(), Failure> {
     if args.json {
-        let mut told = json!({"load": facts});
+        let mut output = json!({"load": facts});
         for (key, value) in
             [counts, &figures.json()].into_iter().filter_map(Value::as_object).flatten()
         {
-            told[key] = value.clone();
+            output[key] = value.clone();
         }
         if let Some((compared, facts)) = compared {
-            told["against"] = compared.json();
-            told["against"]["load"] = facts.clone();
+            output["against"] = compared.json();
+            output["against"]["load"] = facts.clone();
         }
-        return Ok(say_json(&told)?);
+        return Ok(say_json(&output)?);
     }
     let (tokens, windows) = (&counts["tokens"], &counts["windows"]);
     say(&format!("tokens              {tokens}, {} foretold", figures.count))?;

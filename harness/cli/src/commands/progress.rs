@@ -31,7 +31,7 @@ fn watch(what: &'static str, events: Receiver<Value>) {
     let began = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     for event in events.iter().take_while(|event| !event.is_null()) {
-        let Some((done, total)) = told(&event) else { continue };
+        let Some((done, total)) = done_and_total(&event) else { continue };
         if bar.is_none() && stderr().is_terminal() && began.elapsed() >= QUIET {
             let new = ProgressBar::new(total).with_message(what);
             let form = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}";
@@ -48,7 +48,7 @@ fn watch(what: &'static str, events: Receiver<Value>) {
 }
 
 /// The bytes done and the bytes in total.
-fn told(event: &Value) -> Option<(u64, u64)> {
+fn done_and_total(event: &Value) -> Option<(u64, u64)> {
     let whole = event["event"] == "progress";
     whole.then(|| Some((event["done"].as_u64()?, event["total"].as_u64()?))).flatten()
 }
@@ -61,9 +61,12 @@ mod tests {
 
     #[test]
     fn only_progress_moves_the_bar_and_the_watch_ends_with_the_work() {
-        assert_eq!(told(&json!({"event": "progress", "done": 3, "total": 9})), Some((3, 9)));
-        assert_eq!(told(&json!({"event": "token", "done": 3, "total": 9})), None);
-        assert_eq!(told(&json!({"event": "progress", "done": 3})), None);
+        assert_eq!(
+            done_and_total(&json!({"event": "progress", "done": 3, "total": 9})),
+            Some((3, 9))
+        );
+        assert_eq!(done_and_total(&json!({"event": "token", "done": 3, "total": 9})), None);
+        assert_eq!(done_and_total(&json!({"event": "progress", "done": 3})), None);
         let mut kept = None;
         let outcome = shown("loading", |events| {
             kept = Some(events.clone());

@@ -140,7 +140,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
         return Ok(Exit::Yes);
     }
     for row in rows.iter().take(MOST) {
-        say(&told(row))?;
+        say(&row_text(row))?;
     }
     if rows.len() > MOST {
         say(&format!("and {} more rows\n", rows.len() - MOST))?;
@@ -156,7 +156,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
 }
 
 /// A row in full: its page, or the available facts if it has none.
-fn told(row: &Row) -> String {
+fn row_text(row: &Row) -> String {
     if let Some(page) = &row.page {
         return lines(page);
     }

@@ -8,7 +8,7 @@ use goldgate_harness::kinds::container::case::ContainerCase;
 use goldgate_harness::kinds::op::case::{Case, Expect};
 use goldgate_harness::kinds::op::golden::{self, is_pending};
 use goldgate_harness::kinds::op::oracle as ask;
-use goldgate_harness::kinds::op::page::{awaited, number};
+use goldgate_harness::kinds::op::page::{expectation, number};
 use goldgate_harness::line::{Sort, hex};
 use goldgate_harness::session::folders::Folders;
 use goldgate_harness::spec::Specs;
@@ -109,7 +109,7 @@ fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
     let files = case.make(0).map_err(Failure::Usage)?;
     let bytes: Vec<(&str, Vec<u8>)> = files.bytes();
     let written = format!("{}:{}:{}", case.place.file, case.place.line, case.place.column);
-    let awaited = format!("{:?}", case.awaits);
+    let expectation = format!("{:?}", case.expected);
     if as_json {
         let files: Vec<Value> = bytes
             .iter()
@@ -117,7 +117,7 @@ fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
             .collect();
         say_json(&json!({
             "name": case.full_name(), "why": case.why, "source": case.source, "file": written,
-            "variants": case.variants(), "files": files, "awaited": awaited,
+            "variants": case.variants(), "files": files, "awaited": expectation,
         }))?;
         return Ok(Exit::Yes);
     }
@@ -133,7 +133,7 @@ fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
             say(&format!("           {:6}  {:47}  {text}", line * 16, spaced(chunk)))?;
         }
     }
-    say(&format!("  awaited  {awaited}"))?;
+    say(&format!("  awaited  {expectation}"))?;
     Ok(Exit::Yes)
 }
 
@@ -177,7 +177,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
         Expect::Refusal { kind, operand } => json!({"refusal": kind.name(), "operand": operand}),
         Expect::Answer { tolerance, .. } => json!({
             "golden": golden(case, store),
-            "tolerance": awaited(case),
+            "tolerance": expectation(case),
             "because": tolerance.because,
         }),
     };
@@ -293,7 +293,7 @@ fn yaml(value: &Value) -> String {
 }
 
 /// A witness with its version and date.
-fn said(witness: &Value) -> String {
+fn witness_line(witness: &Value) -> String {
     let [name, version, date] = ["name", "version", "date"].map(|key| yaml(&witness[key]));
     format!("{name}, {version}, {date}")
 }
@@ -322,7 +322,7 @@ fn page(case: &Case, facts: &Value) -> String {
         }
         field("", &format!("sha256 {}", text(operand, "sha256")));
     }
-    field("awaited", &awaited(case));
+    field("awaited", &expectation(case));
     if let Some(because) = facts["awaited"]["because"].as_str() {
         field("because", because);
     }
@@ -332,7 +332,7 @@ fn page(case: &Case, facts: &Value) -> String {
     for (key, value) in facts["provenance"].as_object().into_iter().flatten() {
         let each = value.as_array().filter(|l| l.iter().any(Value::is_object));
         match each {
-            Some(list) => list.iter().for_each(|v| field("", &format!("by {}", said(v)))),
+            Some(list) => list.iter().for_each(|v| field("", &format!("by {}", witness_line(v)))),
             None => field("", &format!("{key}: {}", yaml(value))),
         }
     }

@@ -85,7 +85,7 @@ fn write(synth: &Synth, path: &Path, events: &Sender<Value>) -> io::Result<()> {
     let part = PathBuf::from(part);
     let outcome = File::create(&part).and_then(|file| {
         let mut last = Instant::now();
-        let mut told = |done: u64| {
+        let mut report = |done: u64| {
             if last.elapsed() >= Duration::from_millis(100) {
                 last = Instant::now();
                 // Without a receiver the progress is not shown.
@@ -93,7 +93,7 @@ fn write(synth: &Synth, path: &Path, events: &Sender<Value>) -> io::Result<()> {
                     events.send(json!({"event": "progress", "done": done, "total": synth.bytes()}));
             }
         };
-        synth.write(&mut BufWriter::with_capacity(1 << 20, file), &mut told)
+        synth.write(&mut BufWriter::with_capacity(1 << 20, file), &mut report)
     });
     let outcome = outcome.and_then(|()| std::fs::rename(&part, path));
     if outcome.is_err() {

@@ -90,11 +90,11 @@ fn decode(args: &Args, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Exit, Failu
         io::stdout().lock().write_all(&bytes)?;
         return Ok(Exit::Yes);
     }
-    let mut told = json!({"text": String::from_utf8_lossy(&bytes)});
+    let mut facts = json!({"text": String::from_utf8_lossy(&bytes)});
     if std::str::from_utf8(&bytes).is_err() {
-        told["bytes"] = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
+        facts["bytes"] = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
     }
-    say_json(&told)?;
+    say_json(&facts)?;
     Ok(Exit::Yes)
 }
 
@@ -118,7 +118,7 @@ fn bad(args: &Args, code: &'static str, found: &str, expected: &str) -> Exit {
 }
 
 fn malformed_json(m: &goldgate_engine::weights::Malformed) -> serde_json::Value {
-    let mut told = json!({
+    let mut facts = json!({
         "code": m.code.as_str(),
         "file": m.file.display().to_string(),
         "offset": m.offset,
@@ -127,9 +127,9 @@ fn malformed_json(m: &goldgate_engine::weights::Malformed) -> serde_json::Value 
         "expected": m.expected,
     });
     if let Some(place) = &m.json {
-        told["line"] = place.line.into();
-        told["column"] = place.column.into();
-        told["pointer"] = place.pointer.as_str().into();
+        facts["line"] = place.line.into();
+        facts["column"] = place.column.into();
+        facts["pointer"] = place.pointer.as_str().into();
     }
-    told
+    facts
 }

@@ -20,8 +20,8 @@ fn of_op(op: &OpSpec) -> Vec<Problem> {
     let timed = op.benches.iter().map(|b| &b.case);
     for problem in op.cases.iter().chain(timed).filter_map(|case| of_case(op, case)) {
         let same = |p: &&mut Problem| {
-            let said = (&p.found, &p.expected) == (&problem.found, &problem.expected);
-            said || (p.code, &p.place) == (problem.code, &problem.place)
+            let same_words = (&p.found, &p.expected) == (&problem.found, &problem.expected);
+            same_words || (p.code, &p.place) == (problem.code, &problem.place)
         };
         match kept.iter_mut().find(same) {
             Some(first) => add(first, &problem),

@@ -38,7 +38,7 @@ pub enum Base {
         json: Value,
     },
     /// Another base, with further JSON files in its folder.
-    Beside {
+    WithFiles {
         /// The base that the question is about.
         base: Box<Base>,
         /// Name and value of each further file.
@@ -182,7 +182,7 @@ impl Files {
                 let content = File::Json(Text::Value(json.clone()), None);
                 Ok(Files { files: vec![(file.clone(), content)], folder: false })
             }
-            Base::Beside { base, others } => {
+            Base::WithFiles { base, others } => {
                 let mut files = Files::of(base)?;
                 for (name, json) in others {
                     if files.files.iter().any(|(own, _)| own == name) {

@@ -30,12 +30,12 @@ pub struct ContainerCase {
     /// The edits, in order.
     pub edits: Vec<Edit>,
     /// What is expected for every file.
-    pub awaits: Awaits,
+    pub expected: FileExpectation,
 }
 
 /// The expected outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Awaits {
+pub enum FileExpectation {
     /// A refusal; parts that are not given may be anything.
     Refused {
         /// The code.
@@ -61,9 +61,9 @@ impl ContainerCase {
     /// The family of the case: refusals prove only refusing, while a file that opens is a full
     /// answer.
     pub fn family(&self) -> Family {
-        match self.awaits {
-            Awaits::Refused { .. } => Family::Refused,
-            Awaits::Opened { .. } => Family::Exact,
+        match self.expected {
+            FileExpectation::Refused { .. } => Family::Refused,
+            FileExpectation::Opened { .. } => Family::Exact,
         }
     }
 

@@ -7,11 +7,11 @@ use goldgate_wire::answer::{FilePlace, Refused};
 use goldgate_wire::call::Inspected;
 use serde_json::{Map, json};
 
-use crate::kinds::container::case::Awaits;
+use crate::kinds::container::case::FileExpectation;
 use crate::line::{FailKind, Reply, Verdict};
 
 /// What a subject reported about a file.
-pub type Said = Reply<Inspected>;
+pub type InspectReply = Reply<Inspected>;
 
 /// The most processor time in µs for a file of at most 1 MiB.
 const TIME_US: u64 = 50_000;
@@ -19,8 +19,8 @@ const TIME_US: u64 = 50_000;
 const PEAK: u64 = 16 << 20;
 
 /// What a subject observed about itself while it read a file.
-pub fn observed(said: &Said) -> Observed {
-    match said {
+pub fn observed(reply: &InspectReply) -> Observed {
+    match reply {
         Reply::Ok(inspected) => inspected.observed.clone(),
         Reply::Refused(refused) => refused.observed.clone().unwrap_or_default(),
     }
@@ -30,14 +30,19 @@ pub fn observed(said: &Said) -> Observed {
 ///
 /// `length` is the size of all files in bytes. A foreign subject may name code and place in its own
 /// way; our own must name all of them and report what it used.
-pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict, Vec<String>) {
+pub fn judge(
+    expected: &FileExpectation,
+    reply: &InspectReply,
+    length: u64,
+    ours: bool,
+) -> (Verdict, Vec<String>) {
     let fail = |kind, message: String| (Verdict::Fail { kind, message }, Vec::new());
     let mut notes = Vec::new();
-    match (awaits, said) {
-        (Awaits::Refused { code, .. }, Reply::Ok(_)) => {
+    match (expected, reply) {
+        (FileExpectation::Refused { code, .. }, Reply::Ok(_)) => {
             return fail(FailKind::NotRefused, format!("opened; must be refused as {code}"));
         }
-        (Awaits::Refused { code, offset, field }, Reply::Refused(refused)) => {
+        (FileExpectation::Refused { code, offset, field }, Reply::Refused(refused)) => {
             if let Err(why) = place(refused, *code, *offset, field.as_deref()) {
                 if ours {
                     return fail(FailKind::WrongRefusal, why);
@@ -45,19 +50,19 @@ pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict,
                 notes.push(why);
             }
         }
-        (Awaits::Opened { .. }, Reply::Refused(refused)) => {
+        (FileExpectation::Opened { .. }, Reply::Refused(refused)) => {
             let message = format!("refused a good file: {}", refused.message);
             return fail(FailKind::WrongRefusal, message);
         }
-        (Awaits::Opened { warns: Some(text) }, Reply::Ok(inspected)) if ours => {
+        (FileExpectation::Opened { warns: Some(text) }, Reply::Ok(inspected)) if ours => {
             let list = inspected.warnings();
             if !list.iter().any(|warning| warning.contains(text)) {
                 return fail(FailKind::NotRefused, format!("no warning of {text:?}: {list:?}"));
             }
         }
-        (Awaits::Opened { .. }, Reply::Ok(_)) => {}
+        (FileExpectation::Opened { .. }, Reply::Ok(_)) => {}
     }
-    match budget(&observed(said), length) {
+    match budget(&observed(reply), length) {
         Ok(()) => (Verdict::Pass, notes),
         Err((true, why)) if !ours => {
             notes.push(why);
@@ -74,21 +79,21 @@ fn place(
     offset: Option<u64>,
     field: Option<&str>,
 ) -> Result<(), String> {
-    let said = &refused.message;
+    let message = &refused.message;
     let at = match &refused.file {
         Some(at) if refused.kind == "Malformed" && at.code == code.as_str() => at,
         _ => {
             let found = Some(refused.word()).filter(|word| !word.is_empty()).unwrap_or("nothing");
-            return Err(format!("refused as {found}, must be {code} ({said})"));
+            return Err(format!("refused as {found}, must be {code} ({message})"));
         }
     };
     if let Some(offset) = offset.filter(|offset| at.offset != Some(*offset)) {
         let found = at.offset.map_or_else(|| "no byte".to_owned(), |byte| byte.to_string());
-        return Err(format!("refused at {found}, must be at {offset} ({said})"));
+        return Err(format!("refused at {found}, must be at {offset} ({message})"));
     }
     match field {
         Some(field) if at.field != field => {
-            Err(format!("refused {:?}, must be {field} ({said})", at.field))
+            Err(format!("refused {:?}, must be {field} ({message})", at.field))
         }
         _ => Ok(()),
     }
@@ -121,9 +126,9 @@ fn budget(observed: &Observed, length: u64) -> Result<(), (bool, String)> {
 ///
 /// # Errors
 /// A fault that it accepted, or a right answer that it refused.
-pub fn self_check(awaits: &Awaits) -> Result<(), String> {
-    let passes = |said: &Said| judge(awaits, said, 100, true).0 == Verdict::Pass;
-    let perfect = perfect(awaits);
+pub fn self_check(expected: &FileExpectation) -> Result<(), String> {
+    let passes = |reply: &InspectReply| judge(expected, reply, 100, true).0 == Verdict::Pass;
+    let perfect = perfect(expected);
     if !passes(&perfect) {
         return Err("what is awaited does not pass".to_owned());
     }
@@ -158,14 +163,14 @@ pub fn self_check(awaits: &Awaits) -> Result<(), String> {
             }
         }
     }
-    match faults.iter().find(|(_, said)| passes(said)) {
+    match faults.iter().find(|(_, reply)| passes(reply)) {
         Some((what, ..)) => Err(format!("{what} passes")),
         None => Ok(()),
     }
 }
 
 /// The expected refusal with one part wrong each, as far as that part is expected.
-fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
+fn misplaced(perfect: &Refused) -> Vec<(&'static str, InspectReply)> {
     let Some(at) = &perfect.file else { return Vec::new() };
     let elsewhere =
         |file: FilePlace| Reply::Refused(Box::new(Refused { file: Some(file), ..perfect.clone() }));
@@ -190,7 +195,7 @@ fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
 }
 
 /// The expected answer.
-fn perfect(awaits: &Awaits) -> Said {
+fn perfect(expected: &FileExpectation) -> InspectReply {
     // Exactly at each limit, so that a judge with a stricter one is noticed.
     let observed = Observed {
         largest_request: Some(65_536),
@@ -198,8 +203,8 @@ fn perfect(awaits: &Awaits) -> Said {
         cpu_us: Some(50_000),
         ..Observed::default()
     };
-    match awaits {
-        Awaits::Refused { code, offset, field } => {
+    match expected {
+        FileExpectation::Refused { code, offset, field } => {
             let place = FilePlace {
                 code: code.as_str().to_owned(),
                 offset: *offset,
@@ -213,7 +218,7 @@ fn perfect(awaits: &Awaits) -> Said {
                 ..Refused::default()
             }))
         }
-        Awaits::Opened { warns } => {
+        FileExpectation::Opened { warns } => {
             let warnings = json!(warns.iter().collect::<Vec<_>>());
             let facts = Map::from_iter([("warnings".to_owned(), warnings)]);
             Reply::Ok(Inspected { facts, observed, need: None })
@@ -228,26 +233,27 @@ mod tests {
     #[test]
     fn the_judge_stands_its_own_trial() {
         let field = Some("kv_count".to_owned());
-        let refused = Awaits::Refused { code: Code::Count, offset: Some(16), field };
+        let refused = FileExpectation::Refused { code: Code::Count, offset: Some(16), field };
         assert_eq!(self_check(&refused), Ok(()));
-        let loose = Awaits::Refused { code: Code::Truncated, offset: None, field: None };
+        let loose = FileExpectation::Refused { code: Code::Truncated, offset: None, field: None };
         assert_eq!(self_check(&loose), Ok(()));
         for warns in [None, Some("alignment".to_owned())] {
-            assert_eq!(self_check(&Awaits::Opened { warns }), Ok(()));
+            assert_eq!(self_check(&FileExpectation::Opened { warns }), Ok(()));
         }
     }
 
     #[test]
     fn a_foreign_subject_must_refuse_and_may_do_so_in_its_own_words() {
-        let awaits = Awaits::Refused { code: Code::Count, offset: Some(16), field: None };
+        let expected =
+            FileExpectation::Refused { code: Code::Count, offset: Some(16), field: None };
         let refused =
             |body| Reply::Refused(Box::new(Refused::read(&body).expect("a refusal that is one")));
-        let (verdict, notes) = judge(&awaits, &refused(json!({"kind": "ValueError"})), 10, false);
+        let (verdict, notes) = judge(&expected, &refused(json!({"kind": "ValueError"})), 10, false);
         assert_eq!((verdict, notes.len()), (Verdict::Pass, 2));
-        let (verdict, _) = judge(&awaits, &Reply::Ok(Inspected::default()), 10, false);
+        let (verdict, _) = judge(&expected, &Reply::Ok(Inspected::default()), 10, false);
         assert!(matches!(verdict, Verdict::Fail { kind: FailKind::NotRefused, .. }));
         let large = json!({"kind": "X", "observed": {"largest_request": 70_000}});
-        let (verdict, _) = judge(&awaits, &refused(large), 10, false);
+        let (verdict, _) = judge(&expected, &refused(large), 10, false);
         assert!(matches!(verdict, Verdict::Fail { kind: FailKind::Load, .. }));
     }
 }

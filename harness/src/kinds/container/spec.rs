@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::fill::read::fill;
 use crate::kinds::container::bytes::{Base, Entry, Tensor, types};
-use crate::kinds::container::case::{Awaits, ContainerCase};
+use crate::kinds::container::case::{ContainerCase, FileExpectation};
 use crate::kinds::container::edit::{Change, Edit};
 use crate::line::Place;
 use crate::yaml::fields::{gate, version};
@@ -201,7 +201,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
     let shards = f.may("shards", |r, n, p| r.int(n, p, 1, 9));
     let json = f.may("json", value::json);
     let file = f.may("file", plain_name);
-    let others = f.may("beside", beside);
+    let others = f.may("beside", other_files);
     f.done();
     let tensors = tensors.unwrap_or_default();
     let base = match (metadata, config, json, file) {
@@ -216,7 +216,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
         }
     };
     let base = match others {
-        Some(others) => Base::Beside { base: Box::new(base), others },
+        Some(others) => Base::WithFiles { base: Box::new(base), others },
         None => base,
     };
     match crate::kinds::container::bytes::Files::of(&base).map(|files| files.bytes().len()) {
@@ -229,7 +229,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
 }
 
 /// Further JSON files: plain names with arbitrary values.
-fn beside(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)>> {
+fn other_files(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)>> {
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "JSON values under names of files");
     };
@@ -291,9 +291,9 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
     let warns = f.may("warns", Reader::text);
     f.done();
     let name = name?;
-    let awaits = match (refuses, accepts, warns) {
+    let expected = match (refuses, accepts, warns) {
         (Some(refused), None, None) => refused,
-        (None, Some(true), warns) => Awaits::Opened { warns },
+        (None, Some(true), warns) => FileExpectation::Opened { warns },
         _ => {
             let expected = "`refuses`, or `accepts: true` with or without `warns`";
             return r.fail(node, "MISSING_FIELD", path, expected);
@@ -309,7 +309,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
         place,
         base: head.base.clone(),
         edits,
-        awaits,
+        expected,
     };
     if let Err(why) = makes(&case) {
         r.note_value(&name, "EDIT", path, &why, "edits that fit the base");
@@ -333,14 +333,14 @@ fn makes(case: &ContainerCase) -> Result<(), String> {
     Ok(())
 }
 
-fn refuses(r: &Reader<'_>, node: &Node, path: &str) -> Option<Awaits> {
+fn refuses(r: &Reader<'_>, node: &Node, path: &str) -> Option<FileExpectation> {
     let words: Vec<(&str, Code)> = Code::ALL.iter().map(|c| (c.as_str(), *c)).collect();
     let mut f = r.fields(node, path)?;
     let code = f.need("code", |r, n, p| r.word(n, p, &words));
     let offset = f.may("offset", |r, n, p| r.int(n, p, 0, 1 << 53).map(|x| x as u64));
     let field = f.may("field", Reader::text);
     f.done();
-    Some(Awaits::Refused { code: code?, offset, field })
+    Some(FileExpectation::Refused { code: code?, offset, field })
 }
 
 fn edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<Edit> {

@@ -1,6 +1,6 @@
 //! Asks about a model: loads it, opens sessions, feeds tokens, and collects the answers.
 
-pub mod beside;
+pub mod alongside;
 mod generation;
 mod load;
 
@@ -15,7 +15,7 @@ use goldgate_wire::call::{
 use goldgate_wire::words::{Logits, Phase, TraceMode};
 use goldgate_wire::{Call, Observed, globs};
 
-use crate::kinds::model::ask::beside::Beside;
+use crate::kinds::model::ask::alongside::Alongside;
 use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
 use crate::kinds::model::golden::Rows;
 use crate::line::{Caller, Stopped};
@@ -56,7 +56,7 @@ pub struct Written {
     /// The same without control tokens, if there are any.
     pub bare: Option<Vec<u8>>,
     /// The text that the first run itself reported, which is without control tokens.
-    pub told: Option<Vec<u8>>,
+    pub reported: Option<Vec<u8>>,
     /// Why the first run ended.
     pub stop: Option<String>,
     /// Logits of every position along the golden's text.
@@ -66,7 +66,7 @@ pub struct Written {
     /// Whether tokens were drawn by a generator other than the golden's.
     pub own_draws: bool,
     /// All sequences of a batch, if one was requested.
-    pub beside: Vec<Beside>,
+    pub alongside: Vec<Alongside>,
 }
 
 /// The answer to the question itself, by kind.
@@ -79,7 +79,7 @@ pub enum Content {
         /// Bytes in use according to the driver, after each of two rounds of loading and unloading.
         used: Vec<f64>,
         /// The bytes that `inspect` predicted.
-        foretold: Option<f64>,
+        predicted: Option<f64>,
     },
     /// Slots, and the load of each step against its own definition.
     Stage {
@@ -193,7 +193,7 @@ impl Asking<'_, '_> {
             Put::Generation { generation, forced, decoded } => {
                 // Checked before loading, so that a subject without batches need not load for
                 // nothing.
-                self.goes_beside(generation)?;
+                self.require_sequences(generation)?;
                 let mut load = question.load.clone();
                 if generation.beside > 0 {
                     load.options.sequences = Some(generation.beside as u64 + 1);
@@ -237,17 +237,17 @@ impl Asking<'_, '_> {
         want: Want,
         phase: Option<Phase>,
     ) -> Result<Extended, Stopped> {
-        let said = self.to.call(&Extend { session, want, phase, ids: ids.to_vec() })?;
-        self.route.note(&said.observed);
-        Ok(said)
+        let answered = self.to.call(&Extend { session, want, phase, ids: ids.to_vec() })?;
+        self.route.note(&answered.observed);
+        Ok(answered)
     }
 
     /// The answer of a fresh session that is fed all ids at once.
     fn at_once(&mut self, ids: &[i32], want: Want) -> Result<Extended, Stopped> {
         let session = self.open()?;
-        let said = self.extend(session, ids, want, Some(Phase::Prefill))?;
+        let answered = self.extend(session, ids, want, Some(Phase::Prefill))?;
         self.close(session)?;
-        Ok(said)
+        Ok(answered)
     }
 
     fn stage(&mut self, slots: &[String], with_logits: bool) -> Result<Content, Stopped> {
@@ -258,8 +258,8 @@ impl Asking<'_, '_> {
         self.hold(&load)?;
         let logits = if with_logits { Logits::All } else { Logits::None };
         let want = Want { trace: slots.to_vec(), logits, rows: None };
-        let said = self.at_once(&question.ids, want.clone())?;
-        let rows = said.results.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor)));
+        let answered = self.at_once(&question.ids, want.clone())?;
+        let rows = answered.results.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor)));
         let rows: BTreeMap<String, Rows> = rows.collect();
         if !question.steps {
             return Ok(Content::Stage { slots: rows, local: BTreeMap::new() });
@@ -268,8 +268,8 @@ impl Asking<'_, '_> {
         // operands.
         load.options.trace_mode = Some(TraceMode::Local);
         self.hold(&load)?;
-        let said = self.at_once(&question.ids, want)?;
-        let local = said.local().filter(|(slot, _)| globs::any(slots, slot));
+        let answered = self.at_once(&question.ids, want)?;
+        let local = answered.local().filter(|(slot, _)| globs::any(slots, slot));
         let local = local.map(|(slot, load)| (slot.to_owned(), load)).collect();
         Ok(Content::Stage { slots: rows, local })
     }
@@ -295,9 +295,9 @@ impl Asking<'_, '_> {
             let here: Vec<u64> = here.map(|r| (r - from) as u64).collect();
             let logits = if here.is_empty() { Logits::None } else { Logits::All };
             let want = Want { logits, rows: Some(here), ..Want::default() };
-            let said = self.extend(session, &ids[from..to], want, Some(phase))?;
+            let answered = self.extend(session, &ids[from..to], want, Some(phase))?;
             if logits == Logits::All {
-                let more = Rows::of(said.result("logits")?);
+                let more = Rows::of(answered.result("logits")?);
                 rows.width = more.width;
                 rows.numbers.extend(more.numbers);
             }
@@ -330,13 +330,13 @@ impl Asking<'_, '_> {
         if !self.to.hello().offers(Tokenize::NAME) {
             return Ok(None);
         }
-        let said = self.to.call(&Tokenize {
+        let answered = self.to.call(&Tokenize {
             vocabulary: self.vocabulary(),
             add_special: false,
             parse_special: false,
             text: text.as_bytes().to_vec(),
         })?;
-        Ok(Some(said.ids))
+        Ok(Some(answered.ids))
     }
 
     /// The vocabulary of the case's own file.

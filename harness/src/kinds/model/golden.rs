@@ -63,7 +63,7 @@ pub struct ModelGolden {
     /// All chosen tokens (*generation*), including the one that ends the text.
     pub chosen: Vec<i32>,
     /// How many of them are handed out.
-    pub told: usize,
+    pub handed_out: usize,
     /// The bytes that are handed out.
     pub text: Vec<u8>,
     /// Why it ended: `eos`, `stop`, `length` or `context`.
@@ -281,12 +281,12 @@ fn text(golden: &mut ModelGolden, tensors: &BTreeMap<String, Tensor>) -> Result<
     golden.chosen = ids(tensors, if greedy { "greedy" } else { "chosen" })?;
     let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
     golden.text = bytes("text").unwrap_or_default();
-    golden.told = golden.chosen.len();
+    golden.handed_out = golden.chosen.len();
     golden.stop = "length".to_owned();
     if !greedy {
-        let told = ids(tensors, "told")?.first().and_then(|n| usize::try_from(*n).ok());
-        let told = told.filter(|n| *n <= golden.chosen.len());
-        golden.told = told.ok_or_else(|| bad("told", "more than was chosen"))?;
+        let handed_out = ids(tensors, "told")?.first().and_then(|n| usize::try_from(*n).ok());
+        let handed_out = handed_out.filter(|n| *n <= golden.chosen.len());
+        golden.handed_out = handed_out.ok_or_else(|| bad("told", "more than was chosen"))?;
         let stop = String::from_utf8(bytes("stop").unwrap_or_default());
         golden.stop = stop.map_err(|_| bad("stop", "no word"))?;
     }

@@ -13,7 +13,7 @@ use crate::kinds::model::golden::ModelGolden;
 use crate::line::{FailKind, NotRun, Verdict, Whom};
 
 /// The name of the comparison between `inspect` and `load`.
-const FORETOLD: &str = "foretold memory";
+const PREDICTED: &str = "foretold memory";
 
 /// The results of judging.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,8 +78,8 @@ impl Findings {
     }
 
     /// Our own engine must report what it takes and what it predicts; a foreign one need not.
-    pub fn told(&mut self, whom: &Whom) {
-        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&FORETOLD) {
+    pub fn require_prediction(&mut self, whom: &Whom) {
+        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&PREDICTED) {
             self.fail(FailKind::Shape, "neither foretold nor told what load takes".to_owned());
         }
     }
@@ -120,10 +120,10 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Finding
         }
     }
     match (&case.ask, &answer.content) {
-        (Ask::Load(load), Content::Load { refused, used, foretold: need }) => {
+        (Ask::Load(load), Content::Load { refused, used, predicted: need }) => {
             loaded(&mut j, load, refused.as_ref(), used);
             if load.foretold {
-                foretold(&mut j, *need);
+                predicted(&mut j, *need);
             }
         }
         (Ask::Stage { .. }, Content::Stage { slots, local }) => {
@@ -154,15 +154,15 @@ fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, Strin
         (None, Some((kind, operand, message))) => {
             j.fail(FailKind::WrongRefusal, format!("{kind} {operand}: {message}"));
         }
-        (Some(awaited), None) => {
-            let message = format!("it loads; awaited {} of {}", awaited.kind, awaited.operand);
+        (Some(expected), None) => {
+            let message = format!("it loads; awaited {} of {}", expected.kind, expected.operand);
             j.fail(FailKind::NotRefused, message);
         }
-        (Some(awaited), Some((kind, operand, message))) => {
-            if (&awaited.kind, &awaited.operand) != (kind, operand) {
+        (Some(expected), Some((kind, operand, message))) => {
+            if (&expected.kind, &expected.operand) != (kind, operand) {
                 let message = format!(
                     "refused as {kind} of {operand}, awaited {} of {}: {message}",
-                    awaited.kind, awaited.operand
+                    expected.kind, expected.operand
                 );
                 j.fail(FailKind::WrongRefusal, message);
             }
@@ -187,10 +187,10 @@ fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, Strin
 }
 
 /// Checks to the byte that `inspect` predicted what `load` reports and what was actually taken.
-fn foretold(j: &mut Findings, need: Option<f64>) {
+fn predicted(j: &mut Findings, need: Option<f64>) {
     let figure = |j: &Findings, name: &str| j.figures.get(name).copied();
     let (Some(need), Some(arena)) = (need, figure(j, "bytes_arena")) else {
-        return j.unseen.push(FORETOLD);
+        return j.unseen.push(PREDICTED);
     };
     j.compared += 1;
     j.figures.insert("bytes_foretold".to_owned(), need);
@@ -227,12 +227,12 @@ fn perplexity(
         return j.fail(FailKind::Nonfinite, format!("token {i}: {}", got[*i]));
     }
     let nll = |x: &[f64]| -predicted.iter().map(|i| x[*i]).sum::<f64>() / predicted.len() as f64;
-    let (is, awaited) = (nll(got).exp(), nll(want).exp());
+    let (is, expected) = (nll(got).exp(), nll(want).exp());
     j.figures.insert("perplexity".to_owned(), is);
-    j.figures.insert("perplexity_awaited".to_owned(), awaited);
-    j.lines.push(format!("perplexity {is:.6}, awaited {awaited:.6}"));
+    j.figures.insert("perplexity_awaited".to_owned(), expected);
+    j.lines.push(format!("perplexity {is:.6}, awaited {expected:.6}"));
     let (mean, p99) = mean_and_p99(predicted.iter().map(|i| (got[*i] - want[*i]).abs()).collect());
     j.hold("mean_dlogp", mean, class.mean);
     j.hold("p99_dlogp", p99, class.p99);
-    j.hold("perplexity_off", (is / awaited - 1.0).abs(), relative);
+    j.hold("perplexity_off", (is / expected - 1.0).abs(), relative);
 }

@@ -131,7 +131,7 @@ impl Kind for Model {
     ) -> Judgement {
         let mut found = judge(case, golden, answer);
         found.routed(whom, &answer.route);
-        found.told(whom);
+        found.require_prediction(whom);
         let entries: Vec<String> = answer.route.entries.iter().cloned().collect();
         let observed =
             Observed { route: (!entries.is_empty()).then_some(entries), ..Observed::default() };

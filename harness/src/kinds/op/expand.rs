@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::fill::{Fill, Grid, Input};
 use crate::kinds::op::case::{Case, Expect, OpAsk, SameBits};
-use crate::kinds::op::expect as awaited;
+use crate::kinds::op::expect as expectation;
 use crate::kinds::op::spec::{Against, Axis, BenchSpec, CaseSpec, InputSpec, OpFile, TypeWord};
 use crate::kinds::op::values::MAX_ELEMENTS;
 use crate::line::{Family, Place};
@@ -107,7 +107,7 @@ impl Scope<'_, '_> {
             return; // what seems missing may just be malformed
         }
         let before = self.r.count();
-        awaited::check(self, spec);
+        expectation::check(self, spec);
         if self.r.count() > before {
             return;
         }
@@ -124,10 +124,12 @@ impl Scope<'_, '_> {
 
     fn one(&self, spec: &CaseSpec, variant: Variant, operands: Vec<Input>) -> Case {
         let file = self.file;
-        let expect = awaited::expect(self, spec, variant.dtype, variant.weight);
+        let expect = expectation::expect(self, spec, variant.dtype, variant.weight);
         let family = match &expect {
             Expect::Refusal { .. } => Family::Refused,
-            Expect::Answer { .. } if spec.expect.is_some() && !awaited::is_exact(self, spec) => {
+            Expect::Answer { .. }
+                if spec.expect.is_some() && !expectation::is_exact(self, spec) =>
+            {
                 Family::Rough
             }
             Expect::Answer { .. } => family(&operands),

@@ -198,14 +198,14 @@ fn nonfinite(measured: &[Measured<'_>]) -> Option<Failure> {
 }
 
 fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
-    let said = |word: &Option<String>, fine: &str| word.clone().filter(|w| w != fine);
-    if let Some(left) = said(&observed.poison, "overwritten") {
+    let deviation = |word: &Option<String>, fine: &str| word.clone().filter(|w| w != fine);
+    if let Some(left) = deviation(&observed.poison, "overwritten") {
         return Some((FailKind::Poison, format!("not all was written: {left}"), None));
     }
-    if let Some(broken) = said(&observed.guards, "intact") {
+    if let Some(broken) = deviation(&observed.guards, "intact") {
         return Some((FailKind::Guard, format!("written outside a result: {broken}"), None));
     }
-    if let Some(changed) = said(&observed.inputs, "unchanged") {
+    if let Some(changed) = deviation(&observed.inputs, "unchanged") {
         return Some((
             FailKind::InputChanged,
             format!("an input is not what it was: {changed}"),

@@ -37,7 +37,7 @@ use crate::kinds::op::case::{
 use crate::kinds::op::distance::Ruler;
 use crate::kinds::op::golden::{Golden, GoldenResult, Numbers};
 use crate::kinds::op::judge::{judge, rulers};
-use crate::kinds::op::oracle::own_type;
+use crate::kinds::op::oracle::depends_on_type;
 use crate::kinds::op::outcome::Outcome;
 use crate::kinds::op::question::OpQuestion;
 use crate::kinds::op::same_bits::Differs;
@@ -323,7 +323,7 @@ pub fn by_definition(case: &Case) -> bool {
 
 /// Stem, case, and the stored types that a definition's answer depends on.
 pub fn definition_key(case: &Case) -> String {
-    let own = own_type(case);
+    let own = depends_on_type(case);
     let mut key = format!("{}::{}", case.stem, case.name);
     for input in &case.ask.operands {
         key.push_str(&match input.meta.dtype {

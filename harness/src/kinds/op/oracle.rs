@@ -34,15 +34,15 @@ pub struct Asked {
 /// On the common grid one golden serves every float type, so the oracle is asked once, in f32. If
 /// inputs or formula depend on the type, it is asked in that type.
 pub fn question(case: &Case, wrong: &[String]) -> Asked {
-    let own_type = own_type(case);
-    let dtype = if own_type { case.ask.dtype } else { DType::F32 };
+    let depends_on_type = depends_on_type(case);
+    let dtype = if depends_on_type { case.ask.dtype } else { DType::F32 };
     let tensors: BTreeMap<String, Tensor> = case
         .ask
         .operands
         .iter()
         .map(|input| {
             let stored = input.meta.dtype;
-            let asked = if stored.is_float() && !own_type { DType::F32 } else { stored };
+            let asked = if stored.is_float() && !depends_on_type { DType::F32 } else { stored };
             (input.name.clone(), fill::fill_as(input, asked))
         })
         .collect();
@@ -75,7 +75,7 @@ pub fn question(case: &Case, wrong: &[String]) -> Asked {
 }
 
 /// Whether the golden depends on the case's types; if not, all float types share one.
-pub fn own_type(case: &Case) -> bool {
+pub fn depends_on_type(case: &Case) -> bool {
     let rounds = ops::find(&case.ask.op).is_some_and(|op| op.signature().rounds_inside);
     rounds || case.ask.operands.iter().any(|input| input.grid == Grid::Full)
 }

@@ -13,7 +13,7 @@ type Line = (&'static str, String);
 /// What a case expects, and which programs computed it.
 pub fn expected(case: &Case, golden: Option<&Golden>) -> Vec<Line> {
     let Expect::Answer { tolerance, golden: source } = &case.expect else {
-        return vec![("expected", awaited(case))];
+        return vec![("expected", expectation(case))];
     };
     let mut lines = vec![("rule", rule(tolerance))];
     lines.extend(tolerance.because.iter().map(|because| ("because", because.clone())));
@@ -51,7 +51,7 @@ pub fn worst(distance: &Distance) -> Vec<Line> {
 }
 
 /// What a case expects, in words: a refusal, or the rule of its tolerance.
-pub fn awaited(case: &Case) -> String {
+pub fn expectation(case: &Case) -> String {
     match &case.expect {
         Expect::Refusal { kind, operand } => format!("a refusal: {kind} of {operand}"),
         Expect::Answer { tolerance, .. } => rule(tolerance),

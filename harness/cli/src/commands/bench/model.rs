@@ -213,7 +213,7 @@ fn generated(
     for run in 0..=speed.repeat {
         let (events, heard) = mpsc::channel();
         loaded.tell(events);
-        let said = answered!(loaded.ask(&ask, json_out));
+        let answer = answered!(loaded.ask(&ask, json_out));
         if run == 0 {
             continue;
         }
@@ -222,12 +222,12 @@ fn generated(
         // Decode steps begin when the last of the prompts has been read.
         let firsts = heard.iter().filter(|e| e["index"] == 0).filter_map(|e| e["ms"].as_f64());
         let first = match sequences {
-            1 => said.first_token_ms.or(times.first().copied()),
+            1 => answer.first_token_ms.or(times.first().copied()),
             _ => firsts.reduce(f64::max),
         };
         // A subject without events still reports its total time.
         let last = times.last().copied().filter(|_| times.len() > 1);
-        let last = last.or(said.total_ms);
+        let last = last.or(answer.total_ms);
         let (Some(first), Some(last)) = (first, last) else {
             return Err(Failure::Absent("the subject tells no times of tokens".to_owned()));
         };

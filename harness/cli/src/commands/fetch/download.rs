@@ -27,7 +27,8 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     let api = api(into)?.build().map_err(|e| absent("anything", &e))?;
     let repo = api.repo(hub.repository());
     if let Some(file) = &hub.file {
-        let path = one(&api, &repo, file).map_err(|e| e.told(|e| absent(file, e)))?;
+        let path =
+            fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
         let sha256 = match &hub.sha256 {
             Some(expected) => held(&path, expected).inspect_err(|_| forget(&path))?,
             None => hash(&path)?,
@@ -38,7 +39,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     let files = of_checkpoint(info.siblings.iter().map(|file| file.rfilename.as_str()));
     let mut path = PathBuf::new();
     for file in &files {
-        path = one(&api, &repo, file).map_err(|e| e.told(|e| absent(file, e)))?;
+        path = fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
     }
     match path.parent() {
         Some(folder) if path.ends_with("config.json") && files.len() > 1 => {
@@ -75,7 +76,7 @@ enum Missing {
 }
 
 impl Missing {
-    fn told(self, absent: impl FnOnce(&ApiError) -> Failure) -> Failure {
+    fn into_failure(self, absent: impl FnOnce(&ApiError) -> Failure) -> Failure {
         match self {
             Missing::Hub(error) => absent(&error),
             Missing::Other(failure) => failure,
@@ -85,10 +86,10 @@ impl Missing {
 
 /// Fetches one file. It must have the length that the hub reports, and the hash that it is stored
 /// under if that is a SHA-256.
-fn one(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
+fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
     let facts = api.metadata(&repo.url(file)).map_err(Missing::Hub)?;
     let path = progress::shown("fetching", |events| {
-        repo.download_with_progress(file, Told { events, done: 0, total: 0 })
+        repo.download_with_progress(file, DownloadProgress { events, done: 0, total: 0 })
     });
     let path = path.map_err(Missing::Hub)?;
     let other = |failure| {
@@ -119,13 +120,13 @@ fn forget(path: &Path) {
 }
 
 /// Counts arriving bytes for the progress bar.
-struct Told {
+struct DownloadProgress {
     events: Sender<Value>,
     done: u64,
     total: u64,
 }
 
-impl Told {
+impl DownloadProgress {
     fn tell(&self) {
         let event = json!({"event": "progress", "done": self.done, "total": self.total});
         // The receiver may be gone; the download continues without it.
@@ -133,7 +134,7 @@ impl Told {
     }
 }
 
-impl Progress for Told {
+impl Progress for DownloadProgress {
     fn init(&mut self, size: usize, _: &str) {
         (self.done, self.total) = (0, size as u64);
     }

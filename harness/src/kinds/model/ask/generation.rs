@@ -37,18 +37,18 @@ impl Asking<'_, '_> {
         let own_draws = g.is_drawn() && !draws_alike;
         let mut written = Written { own_draws, ..Written::default() };
         for run in 0..g.repeat {
-            let said = self.generate(&ask)?;
-            written.runs.push(said.ids);
+            let generated = self.generate(&ask)?;
+            written.runs.push(generated.ids);
             if run == 0 {
-                written.told = said.text;
-                written.stop = said.stop.map(Stop::name).map(str::to_owned);
+                written.reported = generated.text;
+                written.stop = generated.stop.map(Stop::name).map(str::to_owned);
             }
             // The first and the last run suffice to see whether memory grows.
             if run == 0 || run + 1 == g.repeat {
                 written.used.extend(self.used()?);
             }
         }
-        written.beside = self.beside(g, &ask)?;
+        written.alongside = self.alongside(g, &ask)?;
         let first = written.runs.first().cloned().unwrap_or_default();
         if decoded && self.to.hello().offers(Detokenize::NAME) {
             let text = self.text(&first, false)?;
@@ -63,9 +63,9 @@ impl Asking<'_, '_> {
 
     /// Generates one text or several.
     pub(super) fn generate(&mut self, ask: &Generate) -> Result<Generated, Stopped> {
-        let said = self.to.call(ask)?;
-        self.route.note(&said.observed);
-        Ok(said)
+        let generated = self.to.call(ask)?;
+        self.route.note(&generated.observed);
+        Ok(generated)
     }
 
     /// The bytes of ids, with or without control tokens.

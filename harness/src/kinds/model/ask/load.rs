@@ -15,20 +15,20 @@ impl Asking<'_, '_> {
         ask.options.more.clone_from(&load.with);
         let mut used = Vec::new();
         let rounds = if load.memory { 2 } else { 1 };
-        let (mut told, mut refused, mut foretold) = (None, None, None);
+        let (mut loaded_once, mut refused, mut predicted) = (None, None, None);
         for _ in 0..rounds {
             match self.to.ask(&ask)? {
-                Reply::Refused(said) => {
-                    let (word, field) = (said.word().to_owned(), said.field().to_owned());
-                    refused = Some((word, field, said.message));
+                Reply::Refused(answered) => {
+                    let (word, field) = (answered.word().to_owned(), answered.field().to_owned());
+                    refused = Some((word, field, answered.message));
                 }
                 Reply::Ok(loaded) => {
                     self.to.hold(&ask, &loaded);
                     self.loaded = loaded.clone();
-                    if load.foretold && foretold.is_none() {
-                        foretold = self.foretold(&ask, &loaded)?;
+                    if load.foretold && predicted.is_none() {
+                        predicted = self.predicted_bytes(&ask, &loaded)?;
                     }
-                    told = Some((loaded, self.one_token()?));
+                    loaded_once = Some((loaded, self.one_token()?));
                     self.to.drop_model()?;
                 }
             }
@@ -40,13 +40,13 @@ impl Asking<'_, '_> {
             self.hold(&self.question.load)?;
             self.one_token()?;
         }
-        let (loaded, session) = told.unwrap_or_default();
+        let (loaded, session) = loaded_once.unwrap_or_default();
         let mut figures = figures(&loaded);
         figures.extend(session.map(|bytes| ("bytes_session".to_owned(), bytes as f64)));
         Ok(Answer {
             activations: loaded.activations,
             ids: None,
-            content: Content::Load { refused, used, foretold },
+            content: Content::Load { refused, used, predicted },
             figures,
             route: Route::default(),
         })
@@ -54,7 +54,11 @@ impl Asking<'_, '_> {
 
     /// The bytes that `inspect` predicts for `load`: for the same file under the settings that are
     /// in force, as far as the subject reports them.
-    fn foretold(&mut self, ask: &call::Load, loaded: &Loaded) -> Result<Option<f64>, Stopped> {
+    fn predicted_bytes(
+        &mut self,
+        ask: &call::Load,
+        loaded: &Loaded,
+    ) -> Result<Option<f64>, Stopped> {
         if !self.to.hello().offers(Inspect::NAME) {
             return Ok(None);
         }
@@ -84,9 +88,9 @@ impl Asking<'_, '_> {
     fn one_token(&mut self) -> Result<Option<u64>, Stopped> {
         let opened = self.to.call(&Open { model: self.loaded.model })?;
         let want = Want { logits: Logits::Last, ..Want::default() };
-        let said = self.extend(opened.session, &[0], want, None)?;
+        let answered = self.extend(opened.session, &[0], want, None)?;
         self.close(opened.session)?;
-        said.result("logits")?;
+        answered.result("logits")?;
         Ok(opened.bytes_session)
     }
 

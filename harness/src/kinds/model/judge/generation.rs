@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::kinds::model::ask::Written;
-use crate::kinds::model::ask::beside::{Beside, place};
+use crate::kinds::model::ask::alongside::{Alongside, place};
 use crate::kinds::model::case::Generation;
 use crate::kinds::model::class::{Class, argmax};
 use crate::kinds::model::golden::{ModelGolden, Rows};
@@ -38,8 +38,11 @@ pub(super) fn judge(
     if answer.own_draws {
         let message = "drawn by a generator of its own: judged by its repetition alone";
         j.notes.push(message.to_owned());
-        if !g.has_stops() && first.len() != golden.told {
-            j.fail(FailKind::Shape, format!("{} tokens, awaited {}", first.len(), golden.told));
+        if !g.has_stops() && first.len() != golden.handed_out {
+            j.fail(
+                FailKind::Shape,
+                format!("{} tokens, awaited {}", first.len(), golden.handed_out),
+            );
         }
         return;
     }
@@ -57,12 +60,12 @@ pub(super) fn judge(
         j.inconclusive =
             Some(format!("{share:.2} of the positions are decided, {least} are asked"));
     }
-    let awaited = *first == golden.chosen[..golden.told];
-    if awaited {
+    let as_expected = *first == golden.chosen[..golden.handed_out];
+    if as_expected {
         ended(j, golden, g, answer.stop.as_deref());
     }
     coherent(j, golden, first);
-    texts(j, golden, g, (awaited, answer));
+    texts(j, golden, g, (as_expected, answer));
 }
 
 /// Checks that there are as many runs as requested, all with the same ids, and that no memory
@@ -95,14 +98,14 @@ pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
     if g.beside == 0 {
         return;
     }
-    let all = &answer.beside;
+    let all = &answer.alongside;
     let own = all.get(place(g.beside)).map(|sequence| &sequence.alone);
     if all.len() != g.beside + 1 || own != answer.runs.first() {
         let message = format!("{} sequences, the case's own and {} beside it", all.len(), g.beside);
         return j.fail(FailKind::Shape, message);
     }
     for (i, sequence) in all.iter().enumerate() {
-        let Beside { alone, together } = sequence;
+        let Alongside { alone, together } = sequence;
         j.compared += together.len() as u64;
         if alone != together {
             let at = alone.iter().zip(together).position(|(a, b)| a != b);
@@ -123,23 +126,23 @@ fn free(
     (ids, stop): (&[i32], Option<&str>),
     decides: &[bool],
 ) -> usize {
-    let (chosen, told) = (&golden.chosen, golden.told);
-    let at = ids.iter().zip(&chosen[..told]).take_while(|(a, b)| a == b).count();
+    let (chosen, handed_out) = (&golden.chosen, golden.handed_out);
+    let at = ids.iter().zip(&chosen[..handed_out]).take_while(|(a, b)| a == b).count();
     let ended_early = matches!(stop, Some("eos" | "stop")) && g.has_stops();
     let why = match (ids.get(at), chosen.get(at)) {
-        (None, _) if at == told => {
+        (None, _) if at == handed_out => {
             j.lines.push("every token is the golden's".to_owned());
             return decides.iter().filter(|d| **d).count();
         }
-        (None, _) => Err((!ended_early).then(|| format!("{at} tokens, awaited {told}"))),
-        (Some(_), None) => Err(Some(format!("{} tokens, awaited {told}", ids.len()))),
-        (Some(got), Some(want)) if at == told && got == want => {
+        (None, _) => Err((!ended_early).then(|| format!("{at} tokens, awaited {handed_out}"))),
+        (Some(_), None) => Err(Some(format!("{} tokens, awaited {handed_out}", ids.len()))),
+        (Some(got), Some(want)) if at == handed_out && got == want => {
             Ok(format!("token {at}, {got}, ends the text and is handed out"))
         }
         (Some(got), Some(want)) => {
             let (margin, std) = (golden.margin[at], golden.std[at]);
-            let other = ids.len() != told && !g.has_stops();
-            let wrong_length = || format!("{} tokens, awaited {told}", ids.len());
+            let other = ids.len() != handed_out && !g.has_stops();
+            let wrong_length = || format!("{} tokens, awaited {handed_out}", ids.len());
             match decides[at] {
                 true => Ok(format!(
                     "token {at} is {got}, awaited {want}: the margin of {margin:.3} at a \
@@ -153,7 +156,7 @@ fn free(
         Ok(bits) => j.fail(FailKind::Bits, bits),
         Err(Some(length)) => j.fail(FailKind::Shape, length),
         Err(None) if decides.get(at) == Some(&true) => {
-            j.fail(FailKind::Shape, format!("{at} tokens, and {told} are decided"));
+            j.fail(FailKind::Shape, format!("{at} tokens, and {handed_out} are decided"));
         }
         // After a legal difference the two texts go different ways, so the rest is not compared.
         Err(None) => j.notes.push(format!("token {at} differs, and no margin decides it")),
@@ -219,14 +222,14 @@ fn texts(
     j: &mut Findings,
     golden: &ModelGolden,
     g: &Generation,
-    (awaited, answer): (bool, &Written),
+    (as_expected, answer): (bool, &Written),
 ) {
-    if answer.told.is_none() && !g.stop.is_empty() {
+    if answer.reported.is_none() && !g.stop.is_empty() {
         return j.fail(FailKind::Shape, "no text in the answer".to_owned());
     }
-    let known = awaited && (!golden.text.is_empty() || !g.stop.is_empty());
+    let known = as_expected && (!golden.text.is_empty() || !g.stop.is_empty());
     let bare = answer.bare.as_ref().unwrap_or(&golden.text);
-    for (bytes, want) in [(&answer.text, &golden.text), (&answer.told, bare)] {
+    for (bytes, want) in [(&answer.text, &golden.text), (&answer.reported, bare)] {
         let Some(bytes) = bytes else { continue };
         j.compared += bytes.len() as u64;
         if known && bytes != want {

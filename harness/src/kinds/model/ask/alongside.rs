@@ -8,7 +8,7 @@ use crate::line::Stopped;
 
 /// The ids of one sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct Alongside {
     /// Generated alone.
     pub alone: Vec<i32>,
     /// Generated as part of a batch.
@@ -37,7 +37,7 @@ pub fn prompts(ids: &[i32], others: usize) -> Vec<Vec<i32>> {
 
 impl Asking<'_, '_> {
     /// Ends the trial if the subject does not offer that many sequences at once.
-    pub(super) fn goes_beside(&self, g: &Generation) -> Result<(), Stopped> {
+    pub(super) fn require_sequences(&self, g: &Generation) -> Result<(), Stopped> {
         let (offered, asked) = (self.to.hello().sequences(), g.beside as u64 + 1);
         if g.beside == 0 || offered >= asked {
             return Ok(());
@@ -48,11 +48,11 @@ impl Asking<'_, '_> {
 
     /// Generates every sequence of the batch together by `ask`, which generates the case's own, and
     /// then each of them alone.
-    pub(super) fn beside(
+    pub(super) fn alongside(
         &mut self,
         g: &Generation,
         ask: &Generate,
-    ) -> Result<Vec<Beside>, Stopped> {
+    ) -> Result<Vec<Alongside>, Stopped> {
         if g.beside == 0 {
             return Ok(Vec::new());
         }
@@ -68,7 +68,7 @@ impl Asking<'_, '_> {
         for ((ids, seed), together) in prompts.into_iter().zip(seeds).zip(together) {
             let sampling = Sampling { seed: Some(seed), ..ask.sampling };
             let alone = self.generate(&Generate { sampling, ids, ..ask.clone() })?.ids;
-            all.push(Beside { alone, together });
+            all.push(Alongside { alone, together });
         }
         Ok(all)
     }
