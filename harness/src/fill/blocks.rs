@@ -173,7 +173,7 @@ mod tests {
 
     fn filled(kind: &Fill, dtype: DType, blocks: usize) -> Vec<u8> {
         let mut data = vec![0; blocks * dtype.bytes()];
-        fill(kind, dtype, &Philox::of(["a", "b", "c"]), &mut data);
+        fill(kind, dtype, &Philox::for_tensor(["a", "b", "c"]), &mut data);
         data
     }
 

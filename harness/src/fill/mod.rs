@@ -51,7 +51,7 @@ pub fn fill(input: &Input) -> Tensor {
 /// If the meta does not describe a tensor. Expansion refuses such cases.
 pub fn fill_as(input: &Input, dtype: DType) -> Tensor {
     let [stem, case, name] = &input.key;
-    let stream = Philox::of([stem, case, name]);
+    let stream = Philox::for_tensor([stem, case, name]);
     let meta = Meta::new(dtype, &input.meta.shape);
     let bytes = meta.bytes().unwrap_or_else(|| panic!("{name} cannot be {meta}"));
     let mut data = vec![0u8; bytes];
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_fill_is_what_its_row_says() {
-        let stream = Philox::of(["layernorm", "one", "x"]);
+        let stream = Philox::for_tensor(["layernorm", "one", "x"]);
         let w = |i: u64| f64::from(stream.word(i));
         let u = values(Fill::Uniform(-1.0, 3.0), 9);
         assert_eq!(u[5], -1.0 + 4.0 * (w(5) / 4294967296.0));
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn chunks_do_not_show() {
         let long = values(Fill::Uniform(0.0, 1.0), CHUNK + 9);
-        let stream = Philox::of(["layernorm", "one", "x"]);
+        let stream = Philox::for_tensor(["layernorm", "one", "x"]);
         assert_eq!(long[CHUNK + 3], f64::from(stream.word(CHUNK as u64 + 3)) / 4294967296.0);
     }
 }

@@ -12,7 +12,7 @@ pub struct Philox {
 impl Philox {
     /// The stream of a tensor. The key is the first 8 bytes (two little-endian words) of SHA-256
     /// over `goldgate-fill-1`, stem, case and tensor, each followed by a newline.
-    pub fn of(parts: [&str; 3]) -> Philox {
+    pub fn for_tensor(parts: [&str; 3]) -> Philox {
         let mut hash = Sha256::new();
         for part in ["goldgate-fill-1"].into_iter().chain(parts) {
             hash.update(part.as_bytes());
@@ -76,9 +76,9 @@ mod tests {
 
     #[test]
     fn a_new_name_is_new_data() {
-        let a = Philox::of(["layernorm", "one", "x"]);
-        assert_ne!(a, Philox::of(["layernorm", "one", "gamma"]));
-        assert_ne!(a, Philox::of(["layernorm", "onex", ""]));
+        let a = Philox::for_tensor(["layernorm", "one", "x"]);
+        assert_ne!(a, Philox::for_tensor(["layernorm", "one", "gamma"]));
+        assert_ne!(a, Philox::for_tensor(["layernorm", "onex", ""]));
         assert_eq!(a.word(7), a.block(1)[3]);
     }
 }

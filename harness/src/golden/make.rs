@@ -264,7 +264,7 @@ pub fn make(
             made.kept += 1;
             continue;
         }
-        outcome = one(store, order, asked, options, (&mut oracle, made));
+        outcome = make_golden(store, order, asked, options, (&mut oracle, made));
         if outcome.is_err() {
             break;
         }
@@ -305,7 +305,7 @@ fn is_current(store: &Store, order: &Order<'_>, asked: &Asked) -> bool {
     })
 }
 
-fn one(
+fn make_golden(
     store: &mut Store,
     order: &Order<'_>,
     asked: Asked,

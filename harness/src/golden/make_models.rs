@@ -98,12 +98,12 @@ pub fn make(
             Some(running) => running,
             empty => empty.insert(Oracle::start(options.command)?),
         };
-        one(store, (path, case), &asked, options, (running, made))?;
+        make_golden(store, (path, case), &asked, options, (running, made))?;
     }
     Ok(())
 }
 
-fn one(
+fn make_golden(
     store: &mut Store,
     (path, case): (&str, &ModelCase),
     asked: &Question,

@@ -96,7 +96,7 @@ impl Kind for Timed {
         (): &(),
         _: &dyn Goldens,
     ) -> Result<(OpQuestion, Against), Withheld> {
-        Ok((OpQuestion::of(&bench.case, fill), bench.against))
+        Ok((OpQuestion::from_case(&bench.case, fill), bench.against))
     }
 
     fn ask(
@@ -122,7 +122,7 @@ impl Kind for Timed {
         if us.is_empty() || us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
             return Judgement::fail(FailKind::Shape, "a time is missing or no number");
         }
-        Judgement { figures: figures(got), ..Judgement::of(Verdict::Pass) }
+        Judgement { figures: figures(got), ..Judgement::unmeasured(Verdict::Pass) }
     }
 }
 

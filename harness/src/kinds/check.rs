@@ -73,7 +73,7 @@ impl Kind for Own {
 
     fn judge(&self, _: &HarnessCheck, (): &(), got: &Result<(), String>, _: &Whom) -> Judgement {
         match got {
-            Ok(()) => Judgement::of(Verdict::Pass),
+            Ok(()) => Judgement::unmeasured(Verdict::Pass),
             Err(why) => Judgement::fail(FailKind::Internal, why.clone()),
         }
     }
@@ -120,7 +120,7 @@ impl Kind for OfSubject {
 
     fn judge(&self, _: &SubjectCheck, (): &(), got: &Checked, _: &Whom) -> Judgement {
         match &got.fails {
-            None => Judgement::of(Verdict::Pass),
+            None => Judgement::unmeasured(Verdict::Pass),
             Some(why) => Judgement::fail(FailKind::Load, why.clone()),
         }
     }

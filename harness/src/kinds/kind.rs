@@ -263,17 +263,17 @@ pub trait Ready: Send {
 }
 
 /// A case together with its kind.
-pub struct Of<K: Kind> {
+pub struct CaseTrial<K: Kind> {
     kind: K,
     case: Arc<K::Case>,
     head: Head,
 }
 
-impl<K: Kind> Of<K> {
+impl<K: Kind> CaseTrial<K> {
     /// The trial of a case.
-    pub fn new(kind: K, case: Arc<K::Case>) -> Of<K> {
+    pub fn new(kind: K, case: Arc<K::Case>) -> CaseTrial<K> {
         let head = kind.head(&case);
-        Of { kind, case, head }
+        CaseTrial { kind, case, head }
     }
 
     fn planned(&self, from: &dyn Goldens) -> Result<Prepared<K>, Withheld> {
@@ -304,7 +304,7 @@ struct Prepared<K: Kind> {
     plant: Plant<K::Question, K::Got>,
 }
 
-impl<K: Kind> Trial for Of<K>
+impl<K: Kind> Trial for CaseTrial<K>
 where
     K::Got: Send,
 {
@@ -346,7 +346,7 @@ where
     }
 
     fn withheld(&self, why: Withheld) -> Judgement {
-        let mut judgement = Judgement::of(why.verdict());
+        let mut judgement = Judgement::unmeasured(why.verdict());
         judgement.detail = self.kind.detail(&self.case, None);
         judgement
     }
@@ -374,7 +374,7 @@ where
                     twist.iter().for_each(|twist| twist(&mut got));
                     self.kind.judge(&self.case, &self.golden, &got, whom)
                 }
-                Err(stopped) => Judgement::of(stopped.verdict()),
+                Err(stopped) => Judgement::unmeasured(stopped.verdict()),
             },
             Plant::Answered(got) => self.kind.judge(&self.case, &self.golden, got, whom),
         };

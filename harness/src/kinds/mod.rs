@@ -9,4 +9,6 @@ pub mod mutant;
 pub mod op;
 pub mod tokens;
 
-pub use kind::{Answers, Defined, Goldens, Kind, Of, Plant, Ready, Trial, Twist, Withheld, fate};
+pub use kind::{
+    Answers, CaseTrial, Defined, Goldens, Kind, Plant, Ready, Trial, Twist, Withheld, fate,
+};

@@ -50,7 +50,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// A verdict without measurements.
-    pub fn of(verdict: Verdict) -> Judgement {
+    pub fn unmeasured(verdict: Verdict) -> Judgement {
         Judgement {
             verdict,
             load: None,
@@ -66,7 +66,7 @@ impl Judgement {
 
     /// A failure without measurements.
     pub fn fail(kind: FailKind, message: impl Into<String>) -> Judgement {
-        Judgement::of(Verdict::Fail { kind, message: message.into() })
+        Judgement::unmeasured(Verdict::Fail { kind, message: message.into() })
     }
 
     /// Whether it passed.

@@ -45,7 +45,7 @@ pub fn row(
 
 /// The row of a trial that was not asked.
 pub fn unasked(head: &Head, label: &str, again: &str, verdict: Verdict) -> Row {
-    row(head, label, again, (0, 0), Judgement::of(verdict), &Log::default())
+    row(head, label, again, (0, 0), Judgement::unmeasured(verdict), &Log::default())
 }
 
 /// How many neighbours of the worst element are kept on each side.

@@ -31,7 +31,7 @@ pub fn plant(
             (None, Ok(_)) if planting.stop.load(Ordering::SeqCst) => {
                 Fate::NotRun { why: "the run was stopped".to_owned() }
             }
-            (None, Ok(folder)) => one(planting, card, (op, mutant), &folder),
+            (None, Ok(folder)) => plant_on_card(planting, card, (op, mutant), &folder),
         };
         planted.push(outcome_of(op, mutant, &card.label, fate));
     }
@@ -76,7 +76,7 @@ fn overlay(
     Ok(folder)
 }
 
-fn one(
+fn plant_on_card(
     planting: &Planting<'_>,
     card: &SubjectSpec,
     (op, mutant): (&str, &Mutant),

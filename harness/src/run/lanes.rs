@@ -232,7 +232,7 @@ impl<'a> Lane<'a> {
             }
         });
         let judgement = judged.unwrap_or_else(|message| {
-            Judgement::of(Verdict::Broken { kind: BrokenKind::Harness, message })
+            Judgement::unmeasured(Verdict::Broken { kind: BrokenKind::Harness, message })
         });
         let row = row(head, label, &entry.again, faults, judgement, &caller.finish());
         (self.context.known)(row, &device)

@@ -205,7 +205,7 @@ impl Refused {
             expected: word(body, "expected"),
             json: json(),
         });
-        let observed = fields.has("observed").then(|| Observed::of(body)).transpose()?;
+        let observed = fields.has("observed").then(|| Observed::from_answer(body)).transpose()?;
         Ok(Refused {
             kind: word(body, "kind"),
             operand: word(body, "operand"),

@@ -35,7 +35,7 @@ impl Observed {
     ///
     /// # Errors
     /// A field has the wrong type.
-    pub fn of(body: &Value) -> Result<Observed, String> {
+    pub fn from_answer(body: &Value) -> Result<Observed, String> {
         match &body["observed"] {
             Value::Null => Ok(Observed::default()),
             given => Observed::read(given),

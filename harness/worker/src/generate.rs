@@ -30,14 +30,14 @@ pub(crate) fn answer(
     // Entries recorded by earlier calls do not belong to this question.
     loaded.model.route();
     let mut generated = match &question.lengths {
-        None => one(place, loaded, question, tell)?,
-        Some(lengths) => several(place, loaded, question, lengths, tell)?,
+        None => answer_one(place, loaded, question, tell)?,
+        Some(lengths) => answer_several(place, loaded, question, lengths, tell)?,
     };
     generated.observed = Observed { route: loaded.model.route(), ..Observed::default() };
     Ok(generated)
 }
 
-fn one(
+fn answer_one(
     place: &mut Place<'_>,
     loaded: &Loaded,
     question: &Generate,
@@ -73,7 +73,7 @@ fn one(
     Ok(Generated { ids, text, stop, first_token_ms, total_ms, ..Generated::default() })
 }
 
-fn several(
+fn answer_several(
     place: &mut Place<'_>,
     loaded: &Loaded,
     question: &Generate,

@@ -37,7 +37,7 @@ pub(crate) fn load(
     let yarn = ramp(&mut config, options.yarn)?;
     warnings.join(tensors::check(&config, &checkpoint)?);
     let map = Weights::of(&config, &checkpoint);
-    let plan = Plan::of(usual(place, &map), options, &config, &map)?;
+    let plan = Plan::new(usual(place, &map), options, &config, &map)?;
     let sizes = need(&plan.program, &plan.settings, &card(place)).map_err(no_answer)?;
     let bytes = sizes.weights + sizes.session();
     // Before any weight is read: a refusal must come before anything is allocated.

@@ -45,7 +45,7 @@ impl Plan {
     ///
     /// # Errors
     /// The context exceeds the model's, there are too many sequences, or the model cannot run here.
-    pub fn of(
+    pub fn new(
         usual: DType,
         options: &LoadOptions,
         config: &Config,
@@ -133,14 +133,14 @@ pub fn usual(place: &Place<'_>, map: &Weights<'_>) -> DType {
 /// takes two arenas, one of `bytes_weights` and one of the rest.
 ///
 /// # Errors
-/// Those of [`Plan::of`].
+/// Those of [`Plan::new`].
 pub fn needed(
     card: &Card,
     options: &LoadOptions,
     config: &Config,
     map: &Weights<'_>,
 ) -> Result<Value, NoAnswer> {
-    let plan = Plan::of(map.activations(), options, config, map)?;
+    let plan = Plan::new(map.activations(), options, config, map)?;
     let bytes = need(&plan.program, &plan.settings, card).map_err(no_answer)?;
     let mut facts = plan.facts();
     // Grids depend on the card, and the scratch memory on the grids.

@@ -80,11 +80,11 @@ impl Models {
     fn unload(&mut self, question: &Unload) -> Result<(), NoAnswer> {
         let handle = question.model;
         self.sessions.retain(|_, (model, _)| *model != handle);
-        self.models.remove(&handle).map(drop).ok_or_else(|| none("model"))
+        self.models.remove(&handle).map(drop).ok_or_else(|| unknown_handle("model"))
     }
 
     fn loaded(&self, handle: u64) -> Result<&Loaded, NoAnswer> {
-        self.models.get(&handle).ok_or_else(|| none("model"))
+        self.models.get(&handle).ok_or_else(|| unknown_handle("model"))
     }
 
     fn open(&mut self, place: &mut Place<'_>, question: &Open) -> Result<OpenAnswer, NoAnswer> {
@@ -102,7 +102,7 @@ impl Models {
     }
 
     fn close(&mut self, question: &Close) -> Result<(), NoAnswer> {
-        self.sessions.remove(&question.session).map(drop).ok_or_else(|| none("session"))
+        self.sessions.remove(&question.session).map(drop).ok_or_else(|| unknown_handle("session"))
     }
 
     fn keep(&mut self, model: u64, session: Session) -> u64 {
@@ -112,8 +112,9 @@ impl Models {
     }
 
     fn session(&mut self, handle: u64) -> Result<(u64, &Loaded, &mut Session), NoAnswer> {
-        let (model, session) = self.sessions.get_mut(&handle).ok_or_else(|| none("session"))?;
-        let loaded = self.models.get(model).ok_or_else(|| none("model"))?;
+        let (model, session) =
+            self.sessions.get_mut(&handle).ok_or_else(|| unknown_handle("session"))?;
+        let loaded = self.models.get(model).ok_or_else(|| unknown_handle("model"))?;
         Ok((*model, loaded, session))
     }
 
@@ -206,6 +207,6 @@ fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> StepTimes {
     }
 }
 
-fn none(what: &str) -> NoAnswer {
+fn unknown_handle(what: &str) -> NoAnswer {
     NoAnswer::bad_request(format!("there is no such {what}"))
 }

@@ -25,7 +25,7 @@ impl Tokenizers {
     /// The file is refused, or the vocabulary has no path.
     pub fn tokenize(&mut self, question: &Tokenize) -> Result<Tokenized, NoAnswer> {
         let Tokenize { vocabulary, add_special, parse_special, text } = question;
-        let ids = self.of(vocabulary)?.encode(text, *add_special, *parse_special);
+        let ids = self.tokenizer_for(vocabulary)?.encode(text, *add_special, *parse_special);
         let ids = ids.map_err(|e| failed(e.to_string()))?;
         Ok(Tokenized { ids: ids.into_iter().map(|id| id as i32).collect() })
     }
@@ -36,12 +36,12 @@ impl Tokenizers {
     /// The file is refused, an id has no token, or the vocabulary has no path.
     pub fn detokenize(&mut self, question: &Detokenize) -> Result<Detokenized, NoAnswer> {
         let ids: Vec<u32> = question.ids.iter().map(|id| *id as u32).collect();
-        decode(self.of(&question.vocabulary)?, &ids, question).map_err(|e| {
+        decode(self.tokenizer_for(&question.vocabulary)?, &ids, question).map_err(|e| {
             NoAnswer::Refused(Refusal::new(RefusalKind::IdOutOfRange, "ids", e.to_string()))
         })
     }
 
-    fn of(&mut self, vocabulary: &Vocabulary) -> Result<&Tokenizer, NoAnswer> {
+    fn tokenizer_for(&mut self, vocabulary: &Vocabulary) -> Result<&Tokenizer, NoAnswer> {
         match vocabulary {
             Vocabulary::Path(path) => self.tokenizer(Path::new(path)),
             Vocabulary::Model(_) => {

@@ -103,7 +103,7 @@ fn asked<'c>(
 /// Checks the hash of a file that is already present, if the spec gives one.
 fn here(hub: &Hub, path: PathBuf) -> Result<Outcome, Failure> {
     let sha256 = match &hub.sha256 {
-        Some(expected) => Some(held(&path, expected)?),
+        Some(expected) => Some(checked_hash(&path, expected)?),
         None => None,
     };
     Ok(Outcome { path, fetched: false, sha256 })
@@ -129,7 +129,7 @@ fn by_hand(hub: &Hub) -> String {
 }
 
 /// The hash of a file, checked against the expected one.
-fn held(path: &Path, expected: &str) -> Result<String, Failure> {
+fn checked_hash(path: &Path, expected: &str) -> Result<String, Failure> {
     let found = hash(path)?;
     match found.eq_ignore_ascii_case(expected) {
         true => Ok(found),

@@ -97,11 +97,11 @@ fn measured(args: &Args) -> Asked<()> {
     model.finish();
     let counts = json!({"tokens": ids.len(), "windows": windows.len(), "window": window});
     match other {
-        None => tell(args, &counts, &Figures::of(&own), None, &facts)?,
+        None => tell(args, &counts, &Figures::from_log_probabilities(&own), None, &facts)?,
         Some(other) => {
             let other_facts = other.facts.clone();
             other.finish();
-            let figures = Figures::of(&compared.own);
+            let figures = Figures::from_log_probabilities(&compared.own);
             tell(args, &counts, &figures, Some((&compared, &other_facts)), &facts)?;
         }
     }

@@ -104,7 +104,7 @@ pub fn run(report: &Report) -> Result<Exit, Failure> {
         Report::Show(args) => show(args),
         Report::Diff(args) => compare(args),
         Report::Merge(args) => merge_all(args),
-        Report::Verify(args) => hold(args),
+        Report::Verify(args) => verify_report(args),
     }
 }
 
@@ -261,7 +261,7 @@ fn merge_all(args: &Merge) -> Result<Exit, Failure> {
     Ok(if good { Exit::Yes } else { Exit::No })
 }
 
-fn hold(args: &Verify) -> Result<Exit, Failure> {
+fn verify_report(args: &Verify) -> Result<Exit, Failure> {
     let report = read(&args.path)?;
     let file = |path: &PathBuf| match path.is_file() {
         true => Ok(file_hash(path)?),

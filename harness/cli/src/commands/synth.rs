@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             of_model.layers
         )));
     }
-    let synth = Synth::of(model, Config { layers, context, ..of_model }, mix, args.seed);
+    let synth = Synth::new(model, Config { layers, context, ..of_model }, mix, args.seed);
     let began = Instant::now();
     progress::shown("writing", |events| write(&synth, &args.out, &events))?;
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();

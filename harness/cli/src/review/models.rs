@@ -130,7 +130,7 @@ fn shape(store: &Store, path: &str) -> Option<Shape> {
     let trace = vec!["*".to_owned()];
     let trace_mode = Some(TraceMode::Unfused);
     let options = LoadOptions { trace, trace_mode, ..LoadOptions::default() };
-    let plan = Plan::of(DType::F32, &options, &config, &map).ok()?;
+    let plan = Plan::new(DType::F32, &options, &config, &map).ok()?;
     Some(Shape { vocabulary: config.vocabulary, slots: plan.settings.trace })
 }
 

@@ -58,7 +58,7 @@ pub struct Synth {
 
 impl Synth {
     /// The file of a model. `config` may have fewer layers or a different context than the model.
-    pub fn of(model: &'static Model, config: Config, mix: Mix, seed: u64) -> Synth {
+    pub fn new(model: &'static Model, config: Config, mix: Mix, seed: u64) -> Synth {
         let scaled = matches!(config.rope.and_then(|r| r.scaling), Some(Scaling::Llama3 { .. }));
         let mut tensors = Vec::new();
         for wanted in of_gguf(&config) {
@@ -116,8 +116,8 @@ impl Synth {
             let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
             return out.write_all(&bytes);
         }
-        let stream = Philox::of(["synth", &self.seed.to_string(), &tensor.name]);
-        let spread = weights::Spread::of(&tensor.name);
+        let stream = Philox::for_tensor(["synth", &self.seed.to_string(), &tensor.name]);
+        let spread = weights::Spread::for_tensor(&tensor.name);
         let (unit, bytes) = (weights::unit(tensor.dtype) as u64, tensor.bytes());
         // Whole units, so that every slab can be generated independently.
         let slab = SLAB as u64 / unit * unit;
@@ -137,7 +137,7 @@ impl Synth {
     fn header(&self) -> Vec<u8> {
         let mut keys = Keys::default();
         self.describe(&mut keys);
-        Vocabulary::of(self.model.words, self.config.vocabulary).describe(&mut keys);
+        Vocabulary::with_size(self.model.words, self.config.vocabulary).describe(&mut keys);
         let mut header = b"GGUF".to_vec();
         header.extend(3u32.to_le_bytes());
         header.extend((self.tensors.len() as u64).to_le_bytes());

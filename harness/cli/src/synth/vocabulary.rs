@@ -24,7 +24,7 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// A vocabulary of `size` tokens in the style of `words`.
-    pub fn of(words: Words, size: usize) -> Vocabulary {
+    pub fn with_size(words: Words, size: usize) -> Vocabulary {
         let (own, first): (&[&str], usize) = match words {
             Words::Gpt2 => (&["<|endoftext|>"], 50_256),
             Words::Llama3 => (&["<|begin_of_text|>", "<|end_of_text|>"], 128_000),

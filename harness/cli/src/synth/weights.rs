@@ -22,7 +22,7 @@ pub struct Spread {
 
 impl Spread {
     /// The interval for a tensor by its name: the weights of norms lie around one.
-    pub fn of(name: &str) -> Spread {
+    pub fn for_tensor(name: &str) -> Spread {
         let one = name.ends_with("norm.weight");
         let half_width = if one { 0.1 } else { DEVIATION * 3f64.sqrt() };
         Spread { middle: f64::from(u8::from(one)), half_width }
@@ -127,11 +127,11 @@ mod tests {
 
     #[test]
     fn every_type_has_the_deviation_and_no_mean() {
-        let stream = Philox::of(["synth", "0", "w"]);
+        let stream = Philox::for_tensor(["synth", "0", "w"]);
         for dtype in DType::WEIGHTS.into_iter().filter(|t| *t != DType::Mxfp4) {
             let elements = 1 << 17;
             let mut data = vec![0; elements / dtype.elements() * dtype.bytes()];
-            fill(dtype, Spread::of("w"), &stream, 0, &mut data);
+            fill(dtype, Spread::for_tensor("w"), &stream, 0, &mut data);
             let values = Tensor::new(dtype, &[elements], data).to_f64();
             let mean = values.iter().sum::<f64>() / elements as f64;
             let square = values.iter().map(|x| x * x).sum::<f64>() / elements as f64;
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn a_part_made_by_itself_is_the_same() {
-        let stream = Philox::of(["synth", "1", "w"]);
+        let stream = Philox::for_tensor(["synth", "1", "w"]);
         for dtype in [DType::F16, DType::Q4K] {
-            let (unit, spread) = (unit(dtype), Spread::of("attn_norm.weight"));
+            let (unit, spread) = (unit(dtype), Spread::for_tensor("attn_norm.weight"));
             let mut whole = vec![0; 40 * unit];
             fill(dtype, spread, &stream, 0, &mut whole);
             let mut part = vec![0; 7 * unit];

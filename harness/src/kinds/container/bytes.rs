@@ -166,7 +166,7 @@ impl Files {
     ///
     /// # Errors
     /// A tensor cannot be written; the reason in words.
-    pub fn of(base: &Base) -> Result<Files, String> {
+    pub fn from_base(base: &Base) -> Result<Files, String> {
         match base {
             Base::Gguf { metadata, tensors } => {
                 let file = File::Gguf(metadata.clone(), tensors.clone());
@@ -183,7 +183,7 @@ impl Files {
                 Ok(Files { files: vec![(file.clone(), content)], folder: false })
             }
             Base::WithFiles { base, others } => {
-                let mut files = Files::of(base)?;
+                let mut files = Files::from_base(base)?;
                 for (name, json) in others {
                     if files.files.iter().any(|(own, _)| own == name) {
                         return Err(format!("{name} is there already"));

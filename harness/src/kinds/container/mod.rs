@@ -97,7 +97,7 @@ impl Kind for Container {
     }
 
     fn judge(&self, case: &ContainerCase, (): &(), got: &Answers, whom: &Whom) -> Judgement {
-        let mut judgement = Judgement::of(Verdict::Pass);
+        let mut judgement = Judgement::unmeasured(Verdict::Pass);
         judgement.compared = got.len() as u64;
         for (index, (answers, length)) in got.iter().enumerate() {
             let (more, seen) = (observed(answers), &mut judgement.observed);

@@ -219,7 +219,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
         Some(others) => Base::WithFiles { base: Box::new(base), others },
         None => base,
     };
-    match crate::kinds::container::bytes::Files::of(&base).map(|files| files.bytes().len()) {
+    match crate::kinds::container::bytes::Files::from_base(&base).map(|files| files.bytes().len()) {
         Ok(_) => Some(base),
         Err(why) => {
             r.note_at(node.line, node.column, "SHAPE", path, &why, "files that can be written");

@@ -259,7 +259,8 @@ impl Asking<'_, '_> {
         let logits = if with_logits { Logits::All } else { Logits::None };
         let want = Want { trace: slots.to_vec(), logits, rows: None };
         let answered = self.at_once(&question.ids, want.clone())?;
-        let rows = answered.results.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor)));
+        let rows =
+            answered.results.iter().map(|(name, tensor)| (name.clone(), Rows::from_tensor(tensor)));
         let rows: BTreeMap<String, Rows> = rows.collect();
         if !question.steps {
             return Ok(Content::Stage { slots: rows, local: BTreeMap::new() });
@@ -297,7 +298,7 @@ impl Asking<'_, '_> {
             let want = Want { logits, rows: Some(here), ..Want::default() };
             let answered = self.extend(session, &ids[from..to], want, Some(phase))?;
             if logits == Logits::All {
-                let more = Rows::of(answered.result("logits")?);
+                let more = Rows::from_tensor(answered.result("logits")?);
                 rows.width = more.width;
                 rows.numbers.extend(more.numbers);
             }

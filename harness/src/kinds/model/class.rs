@@ -31,7 +31,7 @@ pub const BF16: Class =
 impl Class {
     /// The class of a subject's activations. A subject that does not report them is held to
     /// float32, so that silence cannot loosen a limit.
-    pub fn of(activations: Option<DType>) -> Class {
+    pub fn for_activations(activations: Option<DType>) -> Class {
         match activations {
             Some(DType::F16) => F16,
             Some(DType::BF16) => BF16,

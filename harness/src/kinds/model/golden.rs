@@ -26,7 +26,7 @@ pub struct Rows {
 
 impl Rows {
     /// The rows of a tensor, counted by its first axis.
-    pub fn of(tensor: &Tensor) -> Rows {
+    pub fn from_tensor(tensor: &Tensor) -> Rows {
         let count = tensor.meta.shape.first().copied().unwrap_or(1);
         let numbers = tensor.to_f64();
         Rows { width: numbers.len().checked_div(count).unwrap_or(0), numbers }
@@ -191,7 +191,7 @@ fn named(g: &Generation) -> impl Iterator<Item = (&'static str, Value)> {
 /// `GOLDEN_FORM`, `GOLDEN_NONFINITE`, `PROVENANCE`, `PROVENANCE_SELF`.
 pub fn decode(path: &str, bytes: &[u8], kind: &str) -> Result<(ModelGolden, Label), Problem> {
     let (label, tensors) = read_bytes(path, bytes)?;
-    let mut golden = of(&tensors, kind).map_err(|(field, found)| {
+    let mut golden = from_tensors(&tensors, kind).map_err(|(field, found)| {
         let expected = "what `golden make` writes";
         let mut problem = Problem::of_file("GOLDEN_FORM", path, found, expected);
         problem.field = field;
@@ -234,10 +234,10 @@ fn reals(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<f64>, Wro
 ///
 /// # Errors
 /// The tensor, and what is wrong with it.
-pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, Wrong> {
+pub fn from_tensors(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, Wrong> {
     let rows = |name: &str| {
         reals(tensors, name)?;
-        Ok::<_, Wrong>(Rows::of(&tensors[name]))
+        Ok::<_, Wrong>(Rows::from_tensor(&tensors[name]))
     };
     let mut golden = ModelGolden { ids: ids(tensors, "ids")?, ..ModelGolden::default() };
     if kind != "stage" {
@@ -312,7 +312,7 @@ fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, Wrong> {
         let (Some(fault), Some(of)) = (parts.next(), parts.next()) else {
             return Err((name.clone(), "a tensor of no meaning".to_owned()));
         };
-        wrong.entry(fault.to_owned()).or_default().insert(of.to_owned(), Rows::of(tensor));
+        wrong.entry(fault.to_owned()).or_default().insert(of.to_owned(), Rows::from_tensor(tensor));
     }
     Ok(wrong)
 }

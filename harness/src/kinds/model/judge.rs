@@ -102,7 +102,7 @@ impl Findings {
 
 /// Judges an answer.
 pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Findings {
-    let class = Class::of(answer.activations);
+    let class = Class::for_activations(answer.activations);
     let mut j = Findings { figures: answer.figures.clone(), ..Findings::default() };
     // Other activations would be judged by another class, and perhaps a looser one.
     if let Some(asked) = case.activations

@@ -97,7 +97,7 @@ const FAULTS: &[(&str, Fault)] = &[
         rows(a).is_some_and(|r| put(r, |_| f64::NAN)) || chances(a, |p| *p = f64::NAN)
     }),
     ("one row moved to twice the limit", |case, golden, a| {
-        let class = Class::of(a.activations);
+        let class = Class::for_activations(a.activations);
         let std = golden.std.last().copied().unwrap_or(1.0);
         let stage = matches!(case.ask, Ask::Stage { .. });
         let Some(r) = rows(a) else { return false };
@@ -298,7 +298,7 @@ const FAULTS: &[(&str, Fault)] = &[
 /// Whether the golden decides a position for the class of an answer.
 fn decided(golden: &ModelGolden, a: &Answer, at: usize) -> bool {
     let margin = golden.margin.get(at).zip(golden.std.get(at));
-    margin.is_some_and(|(margin, std)| Class::of(a.activations).decides(*margin, *std))
+    margin.is_some_and(|(margin, std)| Class::for_activations(a.activations).decides(*margin, *std))
 }
 
 /// Whether a text is generated often enough to reveal a leak.

@@ -388,8 +388,9 @@ pub fn expand(file: &ModelFile, name: &str) -> Vec<ModelCase> {
             if !spec.files.as_ref().is_none_or(asked) {
                 continue;
             }
-            let case =
-                |activations: Option<DType>| one(file, name, spec, (label, form), activations);
+            let case = |activations: Option<DType>| {
+                model_case(file, name, spec, (label, form), activations)
+            };
             match spec.activations.as_slice() {
                 [] => cases.push(case(None)),
                 types => cases.extend(types.iter().map(|t| case(Some(*t)))),
@@ -399,7 +400,7 @@ pub fn expand(file: &ModelFile, name: &str) -> Vec<ModelCase> {
     cases
 }
 
-fn one(
+fn model_case(
     file: &ModelFile,
     name: &str,
     spec: &CaseSpec,

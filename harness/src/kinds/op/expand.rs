@@ -115,14 +115,14 @@ impl Scope<'_, '_> {
         let weights = spec.weights.as_ref().or(self.file.weights.as_ref());
         for variant in variants(dtypes, weights) {
             let Some(operands) = self.operands(spec, variant) else { return };
-            cases.push(self.one(spec, variant, operands));
+            cases.push(self.expanded(spec, variant, operands));
             if self.r.count() > before {
                 return; // the same mistake in another type is no news
             }
         }
     }
 
-    fn one(&self, spec: &CaseSpec, variant: Variant, operands: Vec<Input>) -> Case {
+    fn expanded(&self, spec: &CaseSpec, variant: Variant, operands: Vec<Input>) -> Case {
         let file = self.file;
         let expect = expectation::expect(self, spec, variant.dtype, variant.weight);
         let family = match &expect {

@@ -31,7 +31,7 @@ impl Compared {
         Compared { verdict, distance: None, notes: Vec::new() }
     }
 
-    fn of(verdict: Verdict) -> Compared {
+    fn unmeasured(verdict: Verdict) -> Compared {
         Compared { verdict, distance: None, notes: Vec::new() }
     }
 }
@@ -86,7 +86,7 @@ fn judge_refusal(
     (want, of): (RefusalKind, &str),
     whom: &Whom,
 ) -> Compared {
-    let mut judgement = Compared::of(Verdict::Pass);
+    let mut judgement = Compared::unmeasured(Verdict::Pass);
     let foreign = matches!(whom, Whom::Foreign(_));
     if kind != want.name() {
         if !foreign {
@@ -122,7 +122,7 @@ fn judge_answer(
             (ruler, got, distance)
         })
         .collect();
-    let mut judgement = Compared::of(Verdict::Pass);
+    let mut judgement = Compared::unmeasured(Verdict::Pass);
     judgement.notes = notes(&measured, observed, whom);
     let compared: u64 = measured.iter().map(|(_, _, d)| d.compared).sum();
     let failure = first_failure(&measured, observed, whom);

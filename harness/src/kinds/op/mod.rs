@@ -147,15 +147,17 @@ impl Kind for Op {
         let golden = match &case.expect {
             Expect::Refusal { .. } => Arc::default(),
             Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
-                let define = || defined(&OpQuestion::of(case, fill), tolerance).map(Arc::new);
-                from.defined(case, &define).map_err(ours)?
+                let define =
+                    || defined(&OpQuestion::from_case(case, fill), tolerance).map(Arc::new);
+                from.defined(case, &define).map_err(broken_harness)?
             }
             // Written numbers have half a unit of their last digit in addition to the derived
             // bound.
             Expect::Answer { golden: GoldenSource::Written(_), tolerance } => {
                 let mut golden = from.golden(case)?;
                 if tolerance.rule == ToleranceRule::Derived {
-                    let derived = defined(&OpQuestion::of(case, fill), tolerance).map_err(ours)?;
+                    let derived = defined(&OpQuestion::from_case(case, fill), tolerance)
+                        .map_err(broken_harness)?;
                     for (name, result) in &mut golden.results {
                         result.slack.clone_from(&derived.results[name].slack);
                         result.keeps.clone_from(&derived.results[name].keeps);
@@ -176,7 +178,7 @@ impl Kind for Op {
 
     fn question(&self, case: &Case, _: &Expected, _: &dyn Goldens) -> Result<Question, Withheld> {
         Ok(Question {
-            op: OpQuestion::of(case, fill),
+            op: OpQuestion::from_case(case, fill),
             repeat: case.repeat,
             same_bits: case.same_bits.clone(),
             memory_mib: case.memory_mib,
@@ -210,7 +212,7 @@ impl Kind for Op {
 
     fn judge(&self, case: &Case, expected: &Expected, got: &Got, whom: &Whom) -> Judgement {
         let judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
-        let mut judgement = Judgement::of(judged.verdict);
+        let mut judgement = Judgement::unmeasured(judged.verdict);
         judgement.notes = judged.notes;
         if let Some(distance) = judged.distance {
             judgement.load = Some(distance.load);
@@ -312,7 +314,7 @@ pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply<OpAnswer>
     to.ask_promised(&question.call(to.limit()), promised)
 }
 
-fn ours(message: String) -> Withheld {
+fn broken_harness(message: String) -> Withheld {
     Withheld::Broken(BrokenKind::Harness, message)
 }
 

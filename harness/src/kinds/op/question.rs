@@ -29,7 +29,7 @@ pub struct OpQuestion {
 
 impl OpQuestion {
     /// The question of a case, with its operands computed by `fill`.
-    pub fn of(case: &Case, fill: impl Fn(&crate::fill::Input) -> Tensor) -> OpQuestion {
+    pub fn from_case(case: &Case, fill: impl Fn(&crate::fill::Input) -> Tensor) -> OpQuestion {
         let ask = &case.ask;
         OpQuestion {
             op: ask.op.clone(),

@@ -53,7 +53,7 @@ pub struct Texts {
 
 impl Texts {
     /// The texts of a case, to be asked with the file at `path`.
-    pub fn of(case: &TokenCase, path: PathBuf) -> Texts {
+    pub fn from_case(case: &TokenCase, path: PathBuf) -> Texts {
         let (add_special, parse_special) = case.special.flags();
         Texts {
             path,
@@ -110,7 +110,7 @@ impl Kind for Tokenizer {
             let message = format!("{}, which is shipped, is not below golden/", case.path);
             return Err(Withheld::Broken(BrokenKind::FileMissing, message));
         }
-        Ok(Texts::of(case, file.canonicalize().unwrap_or(file)))
+        Ok(Texts::from_case(case, file.canonicalize().unwrap_or(file)))
     }
 
     fn ask(&self, question: &Texts, to: &mut Caller<'_>) -> Result<Vec<Answer>, Stopped> {
@@ -149,7 +149,7 @@ impl Kind for Tokenizer {
         // A text without ids counts too: there must be none.
         let compared = case.vectors.iter().map(|v| v.ids.len().max(1) as u64).sum();
         let Some(difference) = judge(case, got) else {
-            return Judgement { compared, ..Judgement::of(Verdict::Pass) };
+            return Judgement { compared, ..Judgement::unmeasured(Verdict::Pass) };
         };
         let (at, total, differ) = (difference.at + 1, case.vectors.len(), difference.of);
         let text = format!("{at} of {total} in the list; {differ} differ");

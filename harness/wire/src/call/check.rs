@@ -163,7 +163,7 @@ impl Call for Inspect {
     }
 
     fn read_answer(body: Value, _: Tensors) -> Result<Inspected, BadField> {
-        let observed = Observed::of(&body).map_err(BadField::Mistyped)?;
+        let observed = Observed::from_answer(&body).map_err(BadField::Mistyped)?;
         let Value::Object(mut facts) = body else {
             return Err(BadField::Mistyped("the answer is no object".to_owned()));
         };

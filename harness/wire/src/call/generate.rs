@@ -191,7 +191,7 @@ impl Call for Generate {
             stops: fields.may_list("stops", wants, word)?,
             first_token_ms: fields.may_real("first_token_ms")?,
             total_ms: fields.may_real("total_ms")?,
-            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+            observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })
     }
 }

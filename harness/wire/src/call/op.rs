@@ -94,7 +94,7 @@ impl Call for Op {
     fn read_answer(body: Value, tensors: Tensors) -> Result<OpAnswer, BadField> {
         Ok(OpAnswer {
             results: tensors,
-            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+            observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })
     }
 }

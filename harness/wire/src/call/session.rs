@@ -182,7 +182,7 @@ impl Call for Extend {
             results: tensors,
             types: types.unwrap_or_default(),
             length: fields.may_number("length")?,
-            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+            observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })
     }
 }

@@ -13,7 +13,7 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use serde_json::{Value, json};
 
-use super::{Outcome, by_hand, hash, held};
+use super::{Outcome, by_hand, checked_hash, hash};
 use crate::commands::{Failure, progress};
 
 /// Downloads one form. A file with unexpected bytes is not kept.
@@ -30,7 +30,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
         let path =
             fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
         let sha256 = match &hub.sha256 {
-            Some(expected) => held(&path, expected).inspect_err(|_| forget(&path))?,
+            Some(expected) => checked_hash(&path, expected).inspect_err(|_| forget(&path))?,
             None => hash(&path)?,
         };
         return Ok(Outcome { path, fetched: true, sha256: Some(sha256) });
@@ -105,7 +105,7 @@ fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing>
     }
     let etag = facts.etag();
     if etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit()) {
-        held(&path, etag).map_err(other)?;
+        checked_hash(&path, etag).map_err(other)?;
     }
     Ok(path)
 }

@@ -15,7 +15,7 @@ pub struct Figures {
 
 impl Figures {
     /// The figures of log-probabilities.
-    pub fn of(log_probabilities: &[f64]) -> Figures {
+    pub fn from_log_probabilities(log_probabilities: &[f64]) -> Figures {
         let count = log_probabilities.len();
         let mean = -log_probabilities.iter().sum::<f64>() / count as f64;
         let squares: f64 = log_probabilities.iter().map(|l| (l + mean).powi(2)).sum();
@@ -81,7 +81,7 @@ impl Compared {
     pub fn json(&self) -> Value {
         let changes = self.changes();
         json!({
-            "perplexity": Figures::of(&self.theirs).perplexity(),
+            "perplexity": Figures::from_log_probabilities(&self.theirs).perplexity(),
             "kl_mean": mean(&self.divergences), "kl_p99": p99(&self.divergences),
             "logprob_change_mean": mean(&changes), "logprob_change_p99": p99(&changes),
             "top1_agreement": self.agreed as f64 / self.own.len() as f64,
@@ -95,7 +95,7 @@ impl Compared {
             format!("{name:<19} mean {:.6}, 99% below {:.6}", mean(list), p99(list))
         };
         let same = 100.0 * self.agreed as f64 / self.own.len() as f64;
-        let theirs = Figures::of(&self.theirs).lines(" against");
+        let theirs = Figures::from_log_probabilities(&self.theirs).lines(" against");
         let own = [
             pair("KL divergence", &self.divergences),
             pair("change of log p", &changes),
@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn a_fair_coin_has_a_perplexity_of_two() {
-        let figures = Figures::of(&[0.5f64.ln(); 10]);
+        let figures = Figures::from_log_probabilities(&[0.5f64.ln(); 10]);
         approx::assert_relative_eq!(figures.perplexity(), 2.0);
         assert!(figures.error < 1e-12);
-        let spread = Figures::of(&[-1.0, -3.0]);
+        let spread = Figures::from_log_probabilities(&[-1.0, -3.0]);
         assert_eq!((spread.mean, spread.error), (2.0, 1.0));
     }
 

@@ -84,7 +84,7 @@ impl Asking<'_, '_> {
         ids.extend(&text[..text.len() - 1]);
         let rows = (ids.len() - text.len()..ids.len()).map(|row| row as u64).collect();
         let want = Want { logits: Logits::All, rows: Some(rows), ..Want::default() };
-        Ok(Rows::of(self.at_once(&ids, want)?.result("logits")?))
+        Ok(Rows::from_tensor(self.at_once(&ids, want)?.result("logits")?))
     }
 }
 
