@@ -1,9 +1,10 @@
 //! Raw blocks of quantised types.
 //!
-//! `blocks: { scale: [lo, hi] }`: block b takes words b·W to b·W + W - 1, with W = ceil(bytes / 4)
-//! + 2. The bytes of the block are first those words, little-endian; then its scales are written
-//! over them. A scale is s(w) = lo + (hi - lo) · (w / 2^32), rounded to f16 and at most 65504,
-//! where w is the last word but one; the second scale (q4_k, q5_k) uses the last word.
+//! `blocks: { scale: [lo, hi] }`: block b takes words b·W to b·W + W - 1,
+//! where W = ceil(bytes / 4) + 2. The bytes of the block are first those words, little-endian;
+//! then its scales are written over them. A scale is s(w) = lo + (hi - lo) · (w / 2^32), rounded to
+//! f16 and at most 65504, where w is the last word but one; the second scale (q4_k, q5_k) uses the
+//! last word.
 //!
 //! | type | scales |
 //! |---|---|

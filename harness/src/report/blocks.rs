@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn each_block_has_its_command() {
         let report = samples::report();
-        let told: Vec<(String, Option<String>)> =
+        let listed: Vec<(String, Option<String>)> =
             blocks(&report, &report.gates[0]).into_iter().map(|b| (b.name, b.again)).collect();
         let want = [
             (
@@ -202,7 +202,7 @@ mod tests {
             ),
         ];
         let want = want.map(|(name, again)| (name.to_owned(), Some(again.to_owned())));
-        assert_eq!(told, want);
+        assert_eq!(listed, want);
     }
 
     #[test]
@@ -211,8 +211,8 @@ mod tests {
         report.rows.retain(|row| row.subject != "cuda");
         report.absent.clear();
         report.selection.filters = vec!["gelu".into()];
-        let told = never_asked(&report, &report.gates[0]);
-        let told: Vec<&str> = told.iter().map(|b| b.what.as_str()).collect();
-        assert_eq!(told, ["not everything was asked: only gelu", "required, and not asked"]);
+        let listed = never_asked(&report, &report.gates[0]);
+        let listed: Vec<&str> = listed.iter().map(|b| b.what.as_str()).collect();
+        assert_eq!(listed, ["not everything was asked: only gelu", "required, and not asked"]);
     }
 }

@@ -308,8 +308,8 @@ mod tests {
         let page = html(&report, None).expect("rendered");
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<!--"));
-        let said = data_of(&page)["rows"][0][9]["page"].clone();
-        assert_eq!(said, "</script><script>alert(1)</script><!--\\u{1b}[2J");
+        let shown = data_of(&page)["rows"][0][9]["page"].clone();
+        assert_eq!(shown, "</script><script>alert(1)</script><!--\\u{1b}[2J");
     }
 
     #[test]

@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn a_filter_that_selects_nothing_names_what_was_meant() {
         let names = ["gate1::layernorm::ragged::f16", "gate1::gelu::wide::f32"];
-        let said = |filter: &str| nothing(&[filter.to_owned()], names).to_string();
-        assert_eq!(said("layernrom"), "\"layernrom\" selects nothing; did you mean layernorm?");
-        assert!(said("layernrom::raged").ends_with("; did you mean layernorm::ragged?"));
-        assert_eq!(said("qqqqqq"), "\"qqqqqq\" selects nothing");
+        let message = |filter: &str| nothing(&[filter.to_owned()], names).to_string();
+        assert_eq!(message("layernrom"), "\"layernrom\" selects nothing; did you mean layernorm?");
+        assert!(message("layernrom::raged").ends_with("; did you mean layernorm::ragged?"));
+        assert_eq!(message("qqqqqq"), "\"qqqqqq\" selects nothing");
         assert!(selects(&[], "x"));
         assert!(selects(&["q".into(), "ayer".into()], "layernorm"));
         assert!(!selects(&["ayer*".into()], "layernorm"));

@@ -49,8 +49,8 @@ fn parent(field: &str) -> &str {
 
 /// Whether two problems are the same mistake in two places.
 fn same(a: &Problem, b: &Problem) -> bool {
-    let said = |p: &Problem| (p.code, p.found.clone(), p.expected.clone());
-    last(&a.field) == last(&b.field) && said(a) == said(b)
+    let facts = |p: &Problem| (p.code, p.found.clone(), p.expected.clone());
+    last(&a.field) == last(&b.field) && facts(a) == facts(b)
 }
 
 /// The last part of a dotted name, without its index.
@@ -79,7 +79,7 @@ mod tests {
         problem
     }
 
-    fn said(problems: Vec<Problem>) -> Vec<(&'static str, u32, usize)> {
+    fn listed(problems: Vec<Problem>) -> Vec<(&'static str, u32, usize)> {
         let one = |p: &Problem| (p.code, p.place.line, p.again.len());
         causes(problems).iter().map(one).collect()
     }
@@ -88,18 +88,18 @@ mod tests {
     fn a_misspelt_key_is_one_error() {
         let missing = problem("MISSING_FIELD", 4, "cases[0].why", "nothing");
         let unknown = problem("UNKNOWN_FIELD", 5, "cases[0].wyh", "wyh");
-        assert_eq!(said(vec![missing.clone(), unknown.clone()]), [("UNKNOWN_FIELD", 5, 0)]);
+        assert_eq!(listed(vec![missing.clone(), unknown.clone()]), [("UNKNOWN_FIELD", 5, 0)]);
         let other = problem("UNKNOWN_FIELD", 9, "cases[1].wyh", "wyh");
-        assert_eq!(said(vec![missing, other]).len(), 2);
+        assert_eq!(listed(vec![missing, other]).len(), 2);
         let whole = problem("MISSING_FIELD", 4, "cases[0]", "a mapping of 3");
-        assert_eq!(said(vec![whole, unknown]), [("UNKNOWN_FIELD", 5, 0)]);
+        assert_eq!(listed(vec![whole, unknown]), [("UNKNOWN_FIELD", 5, 0)]);
     }
 
     #[test]
     fn the_same_mistake_in_many_places_is_counted() {
         let each = |i: u32| problem("UNKNOWN_FIELD", 4 + i, &format!("cases[{i}].wyh"), "wyh");
-        assert_eq!(said((0..30).map(each).collect()), [("UNKNOWN_FIELD", 4, 29)]);
+        assert_eq!(listed((0..30).map(each).collect()), [("UNKNOWN_FIELD", 4, 29)]);
         let others = vec![problem("TYPE", 1, "a.slow", "yes"), problem("TYPE", 2, "b.slow", "no")];
-        assert_eq!(said(others).len(), 2);
+        assert_eq!(listed(others).len(), 2);
     }
 }

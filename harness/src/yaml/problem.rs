@@ -204,12 +204,12 @@ mod tests {
         p.place.line = 3;
         p.place.column = 7;
         p.field = "cases[0].name".into();
-        let said = "error[TYPE]: cases[0].name: found \\u{1b}[31m, expected a number";
-        assert_eq!(p.line(), format!("ops/a b.yaml:3:7: {said}"));
+        let message = "error[TYPE]: cases[0].name: found \\u{1b}[31m, expected a number";
+        assert_eq!(p.line(), format!("ops/a b.yaml:3:7: {message}"));
         p.folder = "../specs".into();
         p.again = (4..12).map(|line| (line, 7)).collect();
         let more = "; 8 more of it: line 4, 5, 6, 7, 8 …";
-        assert_eq!(p.line(), format!("../specs/ops/a b.yaml:3:7: {said}{more}"));
+        assert_eq!(p.line(), format!("../specs/ops/a b.yaml:3:7: {message}{more}"));
         assert_eq!(p.to_json()["pointer"], "cases[0].name");
     }
 

@@ -108,16 +108,17 @@ impl RawAnswer {
             return Err("a message that is no object".to_owned());
         };
         if json.get("id").and_then(Value::as_u64) != Some(id) {
-            let said = json.get("id").cloned().unwrap_or(Value::Null);
-            return Err(format!("answered question {said}, was asked {id}"));
+            let answered = json.get("id").cloned().unwrap_or(Value::Null);
+            return Err(format!("answered question {answered}, was asked {id}"));
         }
         // After the id: an event of another question would be out of place as well.
         if json.contains_key("event") {
             return Ok(None);
         }
-        let said: Vec<&'static str> = KEYS.into_iter().filter(|k| json.contains_key(*k)).collect();
-        let [key] = said[..] else {
-            return Err(format!("wants exactly one of {}, found {said:?}", KEYS.join(", ")));
+        let present: Vec<&'static str> =
+            KEYS.into_iter().filter(|k| json.contains_key(*k)).collect();
+        let [key] = present[..] else {
+            return Err(format!("wants exactly one of {}, found {present:?}", KEYS.join(", ")));
         };
         let body = json.remove(key).unwrap_or(Value::Null);
         if !body.is_object() {

@@ -54,14 +54,14 @@ const CONFIGURATION: &str = "config.json";
 
 /// The files of a repository that make up a checkpoint, with the configuration last.
 pub fn of_checkpoint<'f>(files: impl IntoIterator<Item = &'f str>) -> Vec<&'f str> {
-    let beside = ["generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+    let companions = ["generation_config.json", "tokenizer.json", "tokenizer_config.json"];
     let weights = |name: &str| {
         let ends = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
         name.starts_with("model") && ends && !name.contains('/')
     };
     let files: Vec<&str> = files.into_iter().collect();
     let mut wanted: Vec<&str> =
-        files.iter().copied().filter(|name| weights(name) || beside.contains(name)).collect();
+        files.iter().copied().filter(|name| weights(name) || companions.contains(name)).collect();
     wanted.sort_unstable();
     // Last, so that an interrupted download does not look complete.
     wanted.extend(files.contains(&CONFIGURATION).then_some(CONFIGURATION));

@@ -141,7 +141,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
         Some(At::new(n, text))
     });
     let fault = f.need("fault", Reader::text);
-    let ask = f.may("ask", ask);
+    let ask = f.may("ask", ask_edit);
     let wrong = f.may("wrong", Reader::id).map(|id| id.value);
     let kernel = f.may("kernel", kernel);
     let equivalent = f.may("equivalent", Reader::text);
@@ -159,7 +159,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
     Some(Mutant { id: id?, fault: fault?, ask, wrong, kernel, equivalent, killed_by })
 }
 
-fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
+fn ask_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
     let names = |r: &Reader<'_>, n: &Node, p: &str| match n.text() {
         Some(_) => Some(vec![r.text(n, p)?]),
         None => r.list(n, p, Reader::text),

@@ -310,8 +310,8 @@ mod tests {
     fn a_judge_that_is_too_mild_is_found_out() {
         let mild = ToleranceRule::Number { absolute: 10.0, relative: 0.0, ulp: 0.0 };
         let r = ruler(DType::F32, &[7, 11], wave(77), mild);
-        let said = self_check(&any_answer(), std::slice::from_ref(&r));
-        assert_eq!(said, Err("y passes with its last row zero".into()));
+        let outcome = self_check(&any_answer(), std::slice::from_ref(&r));
+        assert_eq!(outcome, Err("y passes with its last row zero".into()));
         let (asked, noticed) = faults(&[r]);
         assert!(asked == 12 && noticed < 12, "{noticed} of {asked}");
     }

@@ -152,12 +152,12 @@ mod tests {
         let (own, theirs) = ([half, half], [quarter, 0.75f64.ln()]);
         compared.add(&own, &theirs, 0);
         compared.add(&theirs, &theirs, 1);
-        let told = compared.json();
+        let facts = compared.json();
         let divergence = 0.25 * 0.5f64.ln() + 0.75 * 1.5f64.ln();
-        approx::assert_relative_eq!(told["kl_mean"].as_f64().expect("a number"), divergence / 2.0);
-        approx::assert_relative_eq!(told["kl_p99"].as_f64().expect("a number"), divergence);
-        assert_eq!(told["top1_agreement"], 0.5);
-        let change = told["logprob_change_p99"].as_f64().expect("a number");
+        approx::assert_relative_eq!(facts["kl_mean"].as_f64().expect("a number"), divergence / 2.0);
+        approx::assert_relative_eq!(facts["kl_p99"].as_f64().expect("a number"), divergence);
+        assert_eq!(facts["top1_agreement"], 0.5);
+        let change = facts["logprob_change_p99"].as_f64().expect("a number");
         approx::assert_relative_eq!(change, 2f64.ln());
     }
 
