@@ -119,6 +119,7 @@ impl Kind for Timed {
 
     fn judge(&self, _: &Bench, (): &(), got: &Times, _: &Whom) -> Judgement {
         let us = &got.op.us;
+        // A time of zero or below cannot be measured, and would make any rate infinite.
         if us.is_empty() || us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
             return Judgement::fail(FailKind::Shape, "a time is missing or no number");
         }
@@ -147,6 +148,7 @@ fn figures(got: &Times) -> BTreeMap<String, f64> {
         Against::Read => (bytes.map(|b| b / median / 1e3), "read_gb_s"),
         Against::Matmul => (flops.map(|f| f / median / 1e6), "mma_tflop_s"),
     };
+    // The unit follows the limit, so that rate and limit can be compared.
     let unit = if limit == "mma_tflop_s" { "tflop_s" } else { "gb_s" };
     if let Some(rate) = rate {
         figures.insert(unit.to_owned(), rate);

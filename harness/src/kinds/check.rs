@@ -98,6 +98,7 @@ impl Kind for OfSubject {
             let checked = Checked { fails: fails.map(str::to_owned) };
             self.judge(check, &(), &checked, &Whom::Cpu).passed()
         };
+        // An empty reason is still a failure: a subject must not pass by saying nothing.
         match (passes(None), passes(Some("it does not hold")), passes(Some(""))) {
             (true, false, false) => Ok((0, 0)),
             _ => Err("a check that does not hold passes, or one that holds fails".to_owned()),

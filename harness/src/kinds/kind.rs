@@ -347,6 +347,7 @@ where
 
     fn withheld(&self, why: Withheld) -> Judgement {
         let mut judgement = Judgement::unmeasured(why.verdict());
+        // The page still says what was expected, although there is no golden to show.
         judgement.detail = self.kind.detail(&self.case, None);
         judgement
     }
@@ -371,6 +372,8 @@ where
         let mut judgement = match &self.plant {
             Plant::Asked(question, twist) => match self.kind.ask(question, to) {
                 Ok(mut got) => {
+                    // Before judging, so that the judge sees the answer as if the subject had given
+                    // it.
                     twist.iter().for_each(|twist| twist(&mut got));
                     self.kind.judge(&self.case, &self.golden, &got, whom)
                 }

@@ -70,8 +70,7 @@ pub trait Transport {
     /// Puts one question and waits at most `limit`.
     fn exchange(&mut self, question: Value, tensors: Tensors, limit: Duration) -> Heard;
 
-    /// The number of processes started so far. State held by one process does not survive into the
-    /// next.
+    /// The number of processes started so far; no state survives from one into the next.
     fn process(&self) -> u32;
 }
 
@@ -107,8 +106,7 @@ pub enum Reply<A> {
 /// State that a lane keeps from one trial to the next.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The process that holds the model, the question that loaded it, and the answer to that
-    /// question.
+    /// The process that holds the model, the question that loaded it, and its answer.
     model: Option<(u32, Load, Loaded)>,
     /// Questions whose answers hold for the whole run, each with its answer if it was `ok`.
     once: BTreeMap<String, Option<(Value, Tensors)>>,
@@ -125,8 +123,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// A hash over the tensors and refusals of all answers, in order; none where nothing was
-    /// answered.
+    /// A hash over the tensors and refusals of all answers in order; none without an answer.
     pub fn bits(&self) -> Option<String> {
         self.bits.as_ref().map(|hash| crate::line::hex(&hash.clone().finalize()))
     }
@@ -134,8 +131,7 @@ impl Log {
     /// Adds one answer to the hash. Of an `ok` mostly the tensors are hashed, because times and
     /// memory differ from run to run.
     fn hash(&mut self, call: &str, RawAnswer { key, body, tensors }: &RawAnswer) {
-        // These answers hold only measurements or nothing, so they would make equal runs look
-        // different.
+        // These answers hold only measurements, which differ between equal runs.
         if ["bench", "memory", "unload", "close"].contains(&call) {
             return;
         }
@@ -282,6 +278,7 @@ impl<'c> Caller<'c> {
         match answer.answer().map_err(BadField::Mistyped)? {
             Answer::Ok(body, tensors) => Ok(Reply::Ok((body, tensors))),
             Answer::Refused(refused) => Ok(Reply::Refused(refused)),
+            // Otherwise a subject could choose the questions that it is judged by.
             Answer::Unsupported(what) if promised => {
                 let message = format!("says that it does not offer {what}, which hello promised");
                 Err(fail(FailKind::Protocol, message))
@@ -310,8 +307,7 @@ impl<'c> Caller<'c> {
         Ok(loaded)
     }
 
-    /// Records that `load` was answered by `loaded`, so that the model can be reused or unloaded
-    /// later.
+    /// Records the answer to `load`, so that the model can be reused or unloaded later.
     pub fn hold(&mut self, load: &Load, loaded: &Loaded) {
         self.kept.model = Some((self.to.process(), load.clone(), loaded.clone()));
     }
@@ -322,7 +318,6 @@ impl<'c> Caller<'c> {
     /// The verdict of the row, if `unload` is not answered.
     pub fn drop_model(&mut self) -> Result<(), Stopped> {
         match self.kept.model.take() {
-            // A model of an earlier process went away with it, so there is nothing left to unload.
             Some((process, _, loaded)) if process == self.to.process() => {
                 self.call(&Unload { model: loaded.model })
             }
@@ -346,8 +341,7 @@ impl<'c> Caller<'c> {
         let known = match self.kept.once.get(&key) {
             Some(known) => known.clone(),
             None => {
-                // An absent answer is cached as well, so that a subject is not asked again for what
-                // it lacks.
+                // An absent answer is cached as well, so that it is asked for only once.
                 let answered = match self.put(C::NAME, question, tensors, false) {
                     Ok(Reply::Ok(answered)) => Some(answered),
                     Ok(Reply::Refused(_))
@@ -421,8 +415,7 @@ fn failed(Failed { class, message, .. }: Failed) -> Stopped {
         "oom" => FailKind::Oom,
         "device" => FailKind::Device,
         "nondeterministic" => FailKind::Nondeterministic,
-        // Subjects may name classes that are unknown here; these count as their own internal
-        // errors.
+        // Unknown classes count as internal errors of the subject.
         _ => FailKind::Internal,
     };
     fail(kind, format!("{class}: {message}"))

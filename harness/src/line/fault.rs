@@ -53,6 +53,7 @@ impl Planted {
         let killed = match self.fate {
             Fate::Killed { .. } => true,
             Fate::Survived { .. } => false,
+            // Neither says anything about the cases, so neither counts for or against the score.
             Fate::Equivalent { .. } | Fate::NotRun { .. } => return None,
         };
         let (op, id, subject) = (self.op.clone(), self.id.clone(), self.subject.clone());

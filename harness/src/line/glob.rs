@@ -6,6 +6,7 @@ pub use goldgate_wire::globs::{glob, means};
 /// or over adjacent parts of it, so `gelu*` and `gelu::*` select what they appear to; without, it
 /// matches any substring of the name.
 pub fn filters(filter: &str, name: &str) -> bool {
+    // Without `*` a filter is a search term, as it would be for a test runner.
     if !filter.contains('*') {
         return name.contains(filter);
     }

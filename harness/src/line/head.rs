@@ -31,6 +31,7 @@ impl On {
     /// Whether the subject with this label is asked.
     pub fn asks(self, label: &str) -> bool {
         match self {
+            // New subjects are asked everything unless a trial excludes them.
             On::All => true,
             On::AllBut(other) => label != other,
             On::Only(labels) => labels.contains(&label),

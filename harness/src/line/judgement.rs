@@ -20,6 +20,7 @@ pub enum Whom {
 impl Whom {
     /// Whether it is our own engine, which must report more about itself than the wire demands.
     pub fn is_ours(&self) -> bool {
+        // Both our subjects run one engine, so both are held to its claims.
         !matches!(self, Whom::Foreign(_))
     }
 }

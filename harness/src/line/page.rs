@@ -16,6 +16,7 @@ pub fn page(
     again: &str,
     stderr: &str,
 ) -> Option<String> {
+    // A verdict without a headline needs no page.
     let (word, message) = headline(&judgement.verdict)?;
     let mut text = format!("{word} {name}\n");
     field(&mut text, "why", &head.why);
@@ -40,6 +41,7 @@ pub fn page(
 pub fn page_of(row: &Row, verdict: &Verdict) -> Option<String> {
     let (word, message) = headline(verdict)?;
     match &row.page {
+        // The page stays: what failed is the same, only its meaning has changed.
         Some(page) => Some(renamed(page, word)),
         None => Some(format!("{word} {}\n  failed   {message}\n", row.name)),
     }
@@ -66,6 +68,7 @@ fn field(text: &mut String, name: &str, value: &str) {
 fn headline(verdict: &Verdict) -> Option<(&'static str, String)> {
     let labelled = |kind: &str, message: &str| format!("{kind}: {message}");
     match verdict {
+        // There is nothing to diagnose in either.
         Verdict::Pass | Verdict::NotRun { .. } => None,
         Verdict::Fail { kind, message } => Some(("FAIL", labelled(kind.word(), message))),
         Verdict::Flaky { kind, message } => Some(("FLAKY", labelled(kind.word(), message))),

@@ -20,6 +20,7 @@ pub fn row(
 ) -> Row {
     let name = head.on_subject(label);
     let page = page(head, &name, &judgement, again, &log.stderr);
+    // Flaky and known rows get their verdict later, so a failure is still a failure here.
     let failed = matches!(judgement.verdict, Verdict::Fail { .. });
     Row {
         name,

@@ -271,7 +271,7 @@ pub fn check(root: &Path, asked: &DocumentEvidence, program: &Path) -> Result<()
     Ok(())
 }
 
-/// All documents that the gates rest on: path → whether it holds. The reasons are passed to `report`.
+/// All documents that the gates rest on: path → whether it holds. The reasons go to `report`.
 pub fn all(
     gates: &GatesFile,
     root: &Path,

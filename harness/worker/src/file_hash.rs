@@ -1,4 +1,4 @@
-//! The hash that a question expects of a file, compared in a separate thread while the weights load.
+//! The hash that a question expects of a file, compared in its own thread while weights load.
 
 use std::thread;
 

@@ -104,6 +104,7 @@ impl Tensor {
 
     fn data(&self) -> Result<Vec<u8>, String> {
         let (_, _, _, elements, bytes) = self.dtype()?;
+        // Rounded up to whole blocks, as a file stores them.
         let count: u64 = self.shape.iter().product();
         let length = count.div_ceil(elements) * bytes;
         if length > 1 << 20 {
@@ -214,6 +215,7 @@ fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String>
     let name = |shard: usize| format!("model-{:05}-of-{shards:05}.safetensors", shard + 1);
     let (mut files, mut map, mut total) = (Vec::new(), Map::new(), 0);
     for shard in 0..shards {
+        // Dealt out in turn, so that each shard has tensors of every part of the model.
         let own: Vec<&Tensor> = tensors.iter().skip(shard).step_by(shards).collect();
         for tensor in &own {
             map.insert(tensor.name.clone(), name(shard).into());
@@ -222,6 +224,7 @@ fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String>
         files.push((name(shard), safetensors(own.into_iter())?));
     }
     let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+    // First, because edits refer to the first file and the index is what a reader opens.
     files.insert(0, (INDEX.to_owned(), File::Json(Text::Value(index), None)));
     Ok(files)
 }
@@ -230,6 +233,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 fn safetensors<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Result<File, String> {
     let mut header = Map::new();
+    // Written by publishers, so readers must expect it.
     header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
     let mut data = Vec::new();
     for tensor in tensors {
@@ -325,9 +329,11 @@ fn gguf(metadata: &[Entry], tensors: &[Tensor]) -> (Vec<u8>, Vec<(String, Range<
         w.put(format!("{name}.name_len"), &(name.len() as u64).to_le_bytes());
         w.put(format!("{name}.name"), name.as_bytes());
         w.put(format!("{name}.n_dims"), &(tensor.shape.len() as u32).to_le_bytes());
+        // GGUF lists the fastest axis first, specs the slowest.
         for (i, dim) in tensor.shape.iter().rev().enumerate() {
             w.put(format!("{name}.dims[{i}]"), &dim.to_le_bytes());
         }
+        // A type that GGUF lacks gets a number that no reader knows.
         let id = tensor.dtype().map_or(u32::MAX, |t| t.1);
         w.put(format!("{name}.type"), &id.to_le_bytes());
         w.put(format!("{name}.offset"), &(offset as u64).to_le_bytes());

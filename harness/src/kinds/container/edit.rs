@@ -71,6 +71,7 @@ impl Edit {
             Change::Replace(from, to, times) => {
                 let text = written(file)?;
                 let old = text.written();
+                // With several matches it would be open which part of the file is changed.
                 if old.matches(from.as_str()).count() != 1 {
                     return Err(format!("{from:?} must occur exactly once in {old}"));
                 }
@@ -187,6 +188,7 @@ fn point(file: &mut File, pointer: &str, value: Option<&Value>) -> Result<(), St
     };
     let absent = || format!("nothing at {pointer}");
     let (above, last) = pointer.rsplit_once('/').ok_or_else(absent)?;
+    // In this order, as RFC 6901 demands: `~01` stands for `~1`.
     let last = last.replace("~1", "/").replace("~0", "~");
     match (root.pointer_mut(above).ok_or_else(absent)?, value) {
         (Value::Object(map), Some(value)) => {
@@ -198,6 +200,7 @@ fn point(file: &mut File, pointer: &str, value: Option<&Value>) -> Result<(), St
         (Value::Array(list), value) => {
             let at: usize = last.parse().map_err(|_| absent())?;
             match value {
+                // One past the end appends, as in a JSON patch.
                 Some(value) if at == list.len() => list.push(value.clone()),
                 Some(value) => *list.get_mut(at).ok_or_else(absent)? = value.clone(),
                 None if at < list.len() => drop(list.remove(at)),

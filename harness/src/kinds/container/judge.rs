@@ -44,6 +44,7 @@ pub fn judge(
         }
         (FileExpectation::Refused { code, offset, field }, Reply::Refused(refused)) => {
             if let Err(why) = place(refused, *code, *offset, field.as_deref()) {
+                // A foreign subject may refuse in its own words; ours must say where the fault is.
                 if ours {
                     return fail(FailKind::WrongRefusal, why);
                 }
@@ -64,6 +65,7 @@ pub fn judge(
     }
     match budget(&observed(reply), length) {
         Ok(()) => (Verdict::Pass, notes),
+        // A foreign subject need not observe itself, but the row must show that it did not.
         Err((true, why)) if !ours => {
             notes.push(why);
             (Verdict::Pass, notes)
@@ -174,6 +176,7 @@ fn misplaced(perfect: &Refused) -> Vec<(&'static str, InspectReply)> {
     let Some(at) = &perfect.file else { return Vec::new() };
     let elsewhere =
         |file: FilePlace| Reply::Refused(Box::new(Refused { file: Some(file), ..perfect.clone() }));
+    // Any code but the right one will do: the judge must compare codes, not look for one.
     let other = Code::ALL.iter().map(|code| code.as_str()).find(|code| *code != at.code);
     let code = other.unwrap_or_default().to_owned();
     let kind = Refused { kind: "NotSupported".to_owned(), ..perfect.clone() };

@@ -219,6 +219,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
         Some(others) => Base::WithFiles { base: Box::new(base), others },
         None => base,
     };
+    // Written once on reading, so that a base that cannot be built is reported at its own place.
     match crate::kinds::container::bytes::Files::from_base(&base).map(|files| files.bytes().len()) {
         Ok(_) => Some(base),
         Err(why) => {
@@ -346,6 +347,7 @@ fn refuses(r: &Reader<'_>, node: &Node, path: &str) -> Option<FileExpectation> {
 fn edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<Edit> {
     let mut f = r.fields(node, path)?;
     let file = f.may("file", plain_name);
+    // Bounded, because the repeated part is held in memory.
     let times = f.may("times", |r, n, p| r.int(n, p, 1, 1 << 20)).unwrap_or(1) as usize;
     let mut found: Vec<Change> = Vec::new();
     found.extend(f.may("set", entry).map(Change::Set));

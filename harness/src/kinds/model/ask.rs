@@ -178,6 +178,7 @@ pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> 
 
 impl Asking<'_, '_> {
     fn answer(&mut self) -> Result<Answer, Stopped> {
+        // Checked before anything is loaded, so that an unsupported case costs no time.
         self.to.need::<call::Load>()?;
         self.to.need::<Open>()?;
         self.to.need::<Extend>()?;
@@ -256,6 +257,7 @@ impl Asking<'_, '_> {
         load.options.trace = slots.to_vec();
         load.options.trace_mode = Some(TraceMode::Unfused);
         self.hold(&load)?;
+        // Logits are a slot like the others to the judge, but a field of their own on the wire.
         let logits = if with_logits { Logits::All } else { Logits::None };
         let want = Want { trace: slots.to_vec(), logits, rows: None };
         let answered = self.at_once(&question.ids, want.clone())?;
@@ -284,6 +286,8 @@ impl Asking<'_, '_> {
             Way::Prefix(n) => vec![n.min(ids.len()), ids.len()],
             Way::OneByOne => (1..=ids.len()).collect(),
         };
+        // Chunks of a prompt must say so: a last chunk of one token would otherwise run as a decode
+        // step.
         let phase = if way == Way::OneByOne { Phase::Decode } else { Phase::Prefill };
         let mut session = self.open()?;
         let mut rows = Rows::default();
@@ -320,6 +324,8 @@ impl Asking<'_, '_> {
         for ids in self.question.ids.chunks(window) {
             let want = Want { logits: Logits::Compact, ..Want::default() };
             let next = self.at_once(ids, want)?.result("next_logprob")?.to_f64();
+            // The first token of a window is given, so nothing predicts it; the list still has one
+            // entry per token.
             logprobs.push(0.0);
             logprobs.extend(&next[..(ids.len() - 1).min(next.len())]);
         }
@@ -328,6 +334,8 @@ impl Asking<'_, '_> {
 
     /// The ids of a text, if the subject offers to encode.
     fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
+        // A subject without a tokenizer can still run models, so the ids are then taken from the
+        // golden.
         if !self.to.hello().offers(Tokenize::NAME) {
             return Ok(None);
         }

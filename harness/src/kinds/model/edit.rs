@@ -23,6 +23,7 @@ pub fn edited_file(original: &Path, file: &Path, edit: &ModelEdit) -> Result<(),
 
 /// Applies an edit to the bytes of a file.
 fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String> {
+    // Kept, because a swap needs the old bytes and an edit without effect must be noticed.
     let before = bytes.to_vec();
     if let (Some(key), Some(value)) = (&edit.key, edit.value) {
         let entry = gguf.metadata().entry(key).ok_or_else(|| format!("no key {key}"))?;
@@ -30,6 +31,7 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
         let new: Vec<u8> = match entry.value.kind() {
             "float32" => (value as f32).to_le_bytes().to_vec(),
             "uint32" => (value as u32).to_le_bytes().to_vec(),
+            // Values of another size would shift everything behind them.
             other => return Err(format!("{key} is {other}, no number of four bytes")),
         };
         bytes[at..at + new.len()].copy_from_slice(&new);
@@ -42,6 +44,8 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
             (None, None) => in_place(info, &mut bytes[whole.clone()], edit)?,
             (Some(other), _) | (_, Some(other)) => {
                 let from = find(other)?;
+                // Anything else would move the tensors behind it, and the file would be malformed
+                // instead of wrong.
                 if (from.bytes, from.dtype) != (info.bytes, info.dtype) {
                     return Err(format!("{name} and {other} are not of one size and type"));
                 }

@@ -160,6 +160,8 @@ pub fn question(
         }
     }
     let ids = tensors.values().map(fill::hash).collect::<Vec<_>>();
+    // The path is part of the question: two forms with the same files must not share an answer by
+    // accident.
     let form = case.golden.as_deref().unwrap_or_default();
     let canonical = canonical(&json!({"question": ask, "inputs": inputs, "ids": ids, "of": form}));
     let hash = hex(&Sha256::digest(canonical.to_string().as_bytes()));
@@ -240,6 +242,7 @@ pub fn from_tensors(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<Mo
         Ok::<_, Wrong>(Rows::from_tensor(&tensors[name]))
     };
     let mut golden = ModelGolden { ids: ids(tensors, "ids")?, ..ModelGolden::default() };
+    // Stages compare values, so they need no margin.
     if kind != "stage" {
         (golden.margin, golden.std) = (reals(tensors, "margin")?, reals(tensors, "std")?);
     }
@@ -281,6 +284,7 @@ fn text(golden: &mut ModelGolden, tensors: &BTreeMap<String, Tensor>) -> Result<
     golden.chosen = ids(tensors, if greedy { "greedy" } else { "chosen" })?;
     let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
     golden.text = bytes("text").unwrap_or_default();
+    // A greedy text that nothing ends hands out everything that was chosen.
     golden.handed_out = golden.chosen.len();
     golden.stop = "length".to_owned();
     if !greedy {

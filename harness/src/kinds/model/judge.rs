@@ -43,6 +43,7 @@ impl Findings {
     pub fn verdict(&self) -> Verdict {
         match (&self.failed, &self.inconclusive) {
             (Some((kind, message)), _) => Verdict::Fail { kind: *kind, message: message.clone() },
+            // A failure outweighs too little evidence: what was compared was wrong.
             (None, Some(message)) => {
                 Verdict::NotRun { kind: NotRun::Inconclusive, message: message.clone() }
             }
@@ -90,6 +91,7 @@ impl Findings {
 
     /// Checks a figure against its limit. NaN exceeds every limit.
     fn hold(&mut self, name: &str, measured: f64, limit: f64) {
+        // Rows report the worst value of a figure, which is the one that meets the limit.
         let largest = self.figures.entry(name.to_owned()).or_insert(0.0);
         *largest = largest.max(measured);
         let load = measured / limit;
@@ -114,6 +116,7 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Finding
     }
     if let (Some(Prompt::Text(text)), Some(ids)) = (prompt(&case.ask), &answer.ids) {
         j.compared += ids.len() as u64;
+        // Other ids are other input, so nothing after them could be compared.
         if *ids != golden.ids && !golden.ids.is_empty() {
             let message = format!("{text:?} becomes {ids:?}, awaited {:?}", golden.ids);
             j.fail(FailKind::Bits, message);

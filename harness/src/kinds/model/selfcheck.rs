@@ -16,6 +16,7 @@ use crate::kinds::model::judge::judge;
 pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
     let single = |rows: &Rows| Rows {
         width: rows.width,
+        // Rounded to f32, because that is how slots travel on the wire.
         numbers: rows.numbers.iter().map(|x| f64::from(*x as f32)).collect(),
     };
     let content = match &case.ask {
@@ -342,6 +343,7 @@ pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), 
     let mut asked = 0;
     for (name, fault) in FAULTS {
         let mut wrong = right.clone();
+        // A fault that changes nothing judged says nothing about the judge.
         if !fault(case, golden, &mut wrong) {
             continue;
         }
@@ -352,6 +354,7 @@ pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), 
         }
     }
     match asked {
+        // A case in which no fault shows would pass with any answer.
         0 => Err("no fault can be planted in the answer".to_owned()),
         n => Ok((n, n)),
     }

@@ -153,6 +153,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
     if planted > 1 || planted == 0 && equivalent.is_none() {
         r.note(node, "MISSING_FIELD", path, "exactly one of `ask`, `wrong`, `kernel`");
     }
+    // Every mutant is either detected somewhere or declared undetectable, with the reason.
     if killed_by.is_none() == equivalent.is_none() {
         r.note(node, "MISSING_FIELD", path, "`killed_by`, or else `equivalent` with the reason");
     }

@@ -65,6 +65,7 @@ pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> 
         edit.copy.is_some(),
         edit.swap.is_some(),
     ];
+    // Exactly one change, so that the slot where it first shows is known.
     let changes = flags.iter().chain(&given).filter(|x| **x).count();
     let whole = match (&edit.tensor, &edit.key) {
         (Some(_), None) => changes == 1 && edit.value.is_none(),

@@ -110,9 +110,11 @@ impl Ruler {
     /// The load of `o` as element `i`. At most 1 is allowed.
     pub fn load(&self, i: usize, o: f64) -> f64 {
         let (r, want) = (self.golden[i], self.want[i]);
+        // Where the definition gives NaN, only NaN is right.
         if want.is_nan() {
             return if o.is_nan() { 0.0 } else { f64::INFINITY };
         }
+        // By bits: the rule `exact` tells the two zeros apart.
         if self.exact {
             return if o.to_bits() == want.to_bits() { 0.0 } else { f64::INFINITY };
         }
@@ -120,6 +122,8 @@ impl Ruler {
             return 0.0;
         }
         let allow = self.allow[i];
+        // No finite distance leads from or to infinity, and without an allowance any difference is
+        // too much.
         if !want.is_finite() || !o.is_finite() || allow == 0.0 {
             return f64::INFINITY;
         }

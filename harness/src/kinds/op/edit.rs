@@ -45,6 +45,7 @@ pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String
     for (name, dtype) in &edit.round {
         let tensor = find(&mut asked, name)?;
         let values: Vec<f64> = tensor.to_f64().into_iter().map(|x| dtype.round(x)).collect();
+        // Raw blocks and ids have no rounding.
         if !tensor.meta.dtype.is_float() {
             return Err(format!("{name} is {}, which is not rounded", tensor.meta.dtype));
         }
@@ -55,6 +56,7 @@ pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String
         if tensor.meta.dtype != DType::I32 {
             return Err(format!("{name} holds no ids"));
         }
+        // In 64 bits, because an id beyond the range is what some faults are about.
         let add = |id: i32| i64::from(id).saturating_add(*by) as i32;
         let ids: Vec<i32> = tensor.to_i32().into_iter().map(add).collect();
         *tensor = Tensor::from_i32(&tensor.meta.shape, &ids);

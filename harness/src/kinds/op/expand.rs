@@ -313,6 +313,8 @@ impl Scope<'_, '_> {
         let bytes = |i: &Input| i.meta.bytes().unwrap_or(0) as u128;
         let total: u128 = inputs.iter().map(bytes).sum();
         let repeat = spec.repeat.as_ref().map_or(1, |x| u128::from(x.value));
+        // In 128 bits and before allocation, so that a spec cannot exhaust the machine that checks
+        // it.
         if total > MAX_CASE_BYTES || repeat > 1000 || total * repeat > MAX_REPEATED_BYTES {
             let field = format!("{}.sizes", spec.name.value);
             let found = format!("{total} bytes, {repeat} times");

@@ -17,6 +17,7 @@ pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
         let expected = "at most one of `expect`, `refuses`, `judge`";
         r.note_value(&spec.name, "ENUM", "cases", "several ways to an answer", expected);
     }
+    // A case may be harder than its file's gate, but the file's gate must not wait for it.
     if let Some(gate) = spec.gate.filter(|g| *g < scope.file.gate) {
         let expected = format!("{} or later", scope.file.gate);
         r.note_value(&spec.name, "RANGE", "cases.gate", &gate.to_string(), &expected);
@@ -131,7 +132,9 @@ fn golden_path(
     dtype: DType,
     weight: Option<DType>,
 ) -> String {
+    // If inputs or formula depend on the type, so does the golden.
     let full = spec.grid == Some(Grid::Full) || scope.signature.rounds_inside;
+    // Float weights on the common grid hold the same numbers in every type.
     let weight = weight.filter(|w| w.is_block() || full);
     let variant = match (full, weight) {
         (false, None) => String::new(),

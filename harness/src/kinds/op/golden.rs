@@ -94,6 +94,7 @@ pub fn of_case(store: &Store, case: &Case, asked: &Asked) -> Result<Golden, Prob
             return Err(Problem::of_file("GOLDEN_MISSING", &name, found, "a golden"));
         }
     };
+    // After all else: a golden that belongs to the case may still be too weak to judge by.
     strength::check(case, asked, &golden)?;
     Ok(golden)
 }
@@ -117,6 +118,7 @@ fn agree(path: &str, case: &Case, asked: &Asked, label: &Label) -> Result<(), Pr
     if label.case != own {
         return differ("GOLDEN_CASE", "case", &label.case, own);
     }
+    // Inputs before the question, because their names tell what has changed.
     for (name, hash) in &asked.inputs {
         let field = format!("inputs.{name}");
         match label.inputs.get(name) {
@@ -213,6 +215,7 @@ fn result(
         }
     }
     let slack = floats(&format!("{name}.slack"))?;
+    // Without slack the derived rule would allow nothing, and fail every correct kernel.
     if slack.is_empty() && matches!(numbers, Numbers::Real(_)) && count > 0 {
         return Err(("GOLDEN_FORM", format!("{name}.slack"), "nothing".into()));
     }

@@ -133,6 +133,7 @@ fn judge_answer(
     judgement.distance = Some(distance);
     if let Some((kind, message, _)) = failure {
         judgement.verdict = Verdict::Fail { kind, message };
+    // Passing without a comparison would be passing on nothing.
     } else if compared == 0 {
         judgement.verdict = Verdict::NotRun {
             kind: NotRun::Inconclusive,
@@ -214,6 +215,7 @@ fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     }
     let no_route = "says of no kernel that it ran: something else did the work";
     let empty = observed.route.as_ref().is_some_and(Vec::is_empty);
+    // Our own worker must report its route; silence would hide a fallback to the CPU.
     let missing = observed.route.is_none() && *whom == Whom::Cuda;
     let on_device = match whom {
         Whom::Cpu => false,
@@ -274,6 +276,7 @@ fn notes(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Vec<Str
             ));
         }
     }
+    // On the CPU there is no device memory whose bounds could be observed.
     if *whom != Whom::Cpu {
         let seen = [
             ("guards", observed.guards.is_some()),

@@ -235,6 +235,7 @@ impl Kind for Op {
 
     fn answers(&self, expected: &Expected) -> Option<Answers> {
         let rulers = &expected.rulers;
+        // A wrong sign must be visible, or the broken subject would rightly pass.
         let shown = rulers.iter().flat_map(|r| r.want.iter()).any(|w| w.is_finite() && *w != 0.0);
         let answer = |fault| rulers.iter().map(|r| (r.name.clone(), rounded(r, fault))).collect();
         shown.then(|| Answers { right: answer(None), wrong: answer(Some(Fault::Sign)) })
@@ -261,6 +262,7 @@ impl Kind for Op {
             if asked == question.op {
                 return Err("the edit changes nothing".to_owned());
             }
+            // Another op answers under its own names, and the judge expects the case's.
             let names = (asked.op.clone(), question.op.op.clone());
             let twist = Box::new(move |got: &mut Got| {
                 if let Outcome::Answered { results, .. } = &mut got.outcome {

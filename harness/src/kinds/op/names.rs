@@ -27,6 +27,7 @@ pub fn head(r: &Reader<'_>, node: &Node, file: &OpFile, signature: &Signature) {
             r.note_value(&input.shape, "SHAPE", "inputs", "an empty axis", "sizes from 1");
         }
     }
+    // Read from the tree, because the place of each key is needed and the map no longer has it.
     if let Some(map) = value(node, "attributes") {
         attributes(r, map, "attributes", signature);
     }

@@ -48,6 +48,7 @@ pub fn question(case: &Case, wrong: &[String]) -> Asked {
         .collect();
     let inputs: BTreeMap<String, String> =
         tensors.iter().map(|(name, tensor)| (name.clone(), fill::hash(tensor))).collect();
+    // The defaults are spelled out, so that a changed default cannot keep an old hash.
     let mut golden = json!({"accumulate": "f32", "sum": "tree", "keeps": [], "wrong": wrong});
     if let Expect::Answer { tolerance, .. } = &case.expect {
         if tolerance.accumulate == Accumulate::Tensor {

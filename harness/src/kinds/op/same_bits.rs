@@ -33,6 +33,7 @@ pub fn ask(
 ) -> Result<Option<Differs>, Stopped> {
     for time in 2..=question.repeat {
         let again = answer(&question.op, to)?;
+        // One difference is proof enough.
         if again != *whole {
             let what = first_difference(whole, &again);
             let message = format!("other bits when asked for the {time}. time: {what}");
@@ -46,6 +47,7 @@ pub fn ask(
         let message = format!("other bits {how}: {what}");
         Ok(Some(Differs { kind: FailKind::Bits, message }))
     };
+    // A chunk as large as the whole would ask the same question again.
     for &size in same.chunks.iter().filter(|&&size| size > 0 && size < rows) {
         let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         for begin in (0..rows).step_by(size) {

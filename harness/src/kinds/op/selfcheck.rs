@@ -91,6 +91,7 @@ impl Fault {
 
     /// Whether the result's type can express the fault at all.
     fn fits(self, ruler: &Ruler) -> bool {
+        // Ids are whole numbers, so these faults cannot be expressed in them.
         let real_only = [Fault::Gain, Fault::NotANumber, Fault::Sign, Fault::RoundedToBf16];
         ruler.meta.dtype != DType::I32 || !real_only.contains(&self)
     }
@@ -195,6 +196,7 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
     }
     let row = ruler.len() - ruler.width()..ruler.len();
     let was_zero = row.clone().all(|i| ruler.want[i] == 0.0 || !ruler.asks(i));
+    // A row that is zero anyway, or not compared, cannot show that it was left out.
     if !was_zero && passes(ruler, |i| if row.contains(&i) { 0.0 } else { ruler.want[i] }) {
         return Err(format!("{name} passes with its last row zero"));
     }

@@ -40,6 +40,7 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
         let found = format!("{:?}", golden.results.keys());
         return at("GOLDEN_SHAPE", "", found, "the op's results and no others");
     }
+    // Not finite in, not finite out is legal; anything else is a mistake of the oracle.
     let odd_inputs = asked.tensors.values().any(has_nonfinite) || overflows_inside(case, golden);
     for (name, result) in &golden.results {
         let Numbers::Real(values) = &result.numbers else { continue };
@@ -53,6 +54,7 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
     if let Some((name, found)) = too_loose(case, golden) {
         return at("TOL_CEILING", name, found, "no more than the derived bound");
     }
+    // All results must be weak: one that varies is enough to judge by.
     let weak = golden.results.values().all(is_weak);
     if weak && case.constant_golden.is_none() && !is_written(case) {
         let expected = "a result that varies, or `constant_golden` with the reason";

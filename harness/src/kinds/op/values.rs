@@ -18,6 +18,7 @@ pub const MAX_WRITTEN: usize = 64;
 /// A shape: names of sizes, or numbers.
 pub fn shape(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Vec<Axis>>> {
     let axis = |r: &Reader<'_>, n: &Node, p: &str| match n.bare() {
+        // What begins like a number must be one; otherwise a mistyped size would pass for a name.
         Some(t) if t.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.') => {
             match t.parse::<usize>() {
                 Ok(x) if x <= MAX_ELEMENTS && t == x.to_string() => Some(Axis::Number(x)),
@@ -52,6 +53,7 @@ pub fn written(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Vec<Written
         let half_unit = if value.is_finite() { half_unit(n.text().unwrap_or("0")) } else { 0.0 };
         Some(Written { value, half_unit })
     })?;
+    // Written numbers are meant to be redone by hand; longer ones belong to the oracle.
     if numbers.is_empty() || numbers.len() > MAX_WRITTEN {
         return r.fail(node, "RANGE", path, "1 to 64 numbers; more is a golden by the oracle");
     }

@@ -30,6 +30,7 @@ pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
     if same {
         return Err("the edit changes nothing".to_owned());
     }
+    // Decoding each token on its own is a way of asking, not a change of the answer.
     question.token_by_token = edit.back == Some(BackEdit::Lossy);
     if let Some(edit) = edit.vocabulary {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;

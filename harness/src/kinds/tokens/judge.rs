@@ -101,10 +101,12 @@ fn cuts(text: &[u8], offset: usize) -> bool {
     let mut at = 0;
     for chunk in text.utf8_chunks() {
         let valid = at + chunk.valid().len();
+        // Inside valid text only the borders of characters are legal ends.
         if offset < valid {
             return !chunk.valid().is_char_boundary(offset - at);
         }
         at = valid + chunk.invalid().len();
+        // Bytes that are not text are handed out as they are, so any end within them is legal.
         if offset < at {
             return false;
         }

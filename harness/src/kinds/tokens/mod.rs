@@ -135,6 +135,7 @@ impl Kind for Tokenizer {
                 true => one_by_one(&whole, to)?,
                 false => {
                     let parts = to.call(&Detokenize { stream: true, ..whole })?;
+                    // A stream without ends would pass as a single piece.
                     let ends = parts.ends.ok_or_else(|| BadField::no_tensor("ends"))?;
                     (parts.text, numbers(&ends))
                 }

@@ -68,6 +68,7 @@ pub(super) fn array(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> 
 fn whole(r: &Reader<'_>, node: &Node, path: &str, low: i128, high: i128) -> Option<i128> {
     let written = node.text().unwrap_or_default();
     let number = match (node.bare(), written.strip_prefix("0x")) {
+        // Hex must be quoted, because unquoted it would be a number to other YAML readers.
         (None, Some(hex)) => i128::from_str_radix(hex, 16).ok(),
         (Some(bare), None) => bare.parse().ok(),
         _ => None,
@@ -91,6 +92,7 @@ fn real(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
 
 /// Bytes as quoted hex; spaces are allowed.
 pub(super) fn hex(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> {
+    // Spaces let a spec group the bytes as the format does.
     let digits: String = node.text().unwrap_or_default().split_whitespace().collect();
     let pairs = digits.as_bytes().chunks(2).map(|pair| {
         let pair = std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?;
@@ -109,6 +111,8 @@ pub(super) fn lengths(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<i64
         return one(r, node, path).map(|length| vec![length]);
     }
     match r.list(node, path, one)?.as_slice() {
+        // Both ends on one side: a range across zero would jump from the start to the end of the
+        // file.
         [from, to] if from < to && (*from < 0) == (*to < 0) => Some((*from..=*to).collect()),
         _ => r.fail(node, "RANGE", path, "a length, or two that rise from the same end"),
     }

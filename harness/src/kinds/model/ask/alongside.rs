@@ -25,6 +25,7 @@ pub fn place(others: usize) -> usize {
 /// repeated, so that the lengths differ as far as possible.
 pub fn prompts(ids: &[i32], others: usize) -> Vec<Vec<i32>> {
     let other = |i: usize| {
+        // The lengths spread to both sides of the case's own.
         let by = i / 2 + 1;
         let count =
             if i.is_multiple_of(2) { ids.len() + by } else { ids.len().saturating_sub(by).max(1) };
@@ -65,6 +66,7 @@ impl Asking<'_, '_> {
         let batch = Generate { seeds: Some(seeds.clone()), ..ask.clone() }.several(&prompts);
         let together = self.generate(&batch)?.texts(prompts.len())?;
         let mut all = Vec::with_capacity(prompts.len());
+        // Alone in the same process and model, so that only the batch differs.
         for ((ids, seed), together) in prompts.into_iter().zip(seeds).zip(together) {
             let sampling = Sampling { seed: Some(seed), ..ask.sampling };
             let alone = self.generate(&Generate { sampling, ids, ..ask.clone() })?.ids;

@@ -26,6 +26,7 @@ impl Asking<'_, '_> {
         let ask = Generate {
             model: self.loaded.model,
             max_tokens: Some(g.max_tokens as u64),
+            // The case decides where a text ends; a model's own end tokens would end it elsewhere.
             ignore_eos: Some(true),
             sampling: sampling(g),
             stop: stops.then(|| g.stop.clone()),
@@ -33,6 +34,7 @@ impl Asking<'_, '_> {
             ids,
             ..Generate::default()
         };
+        // The wire ties the op `sample` to the generator that goldens use.
         let draws_alike = self.to.hello().json()["ops"]["sample"].is_object();
         let own_draws = g.is_drawn() && !draws_alike;
         let mut written = Written { own_draws, ..Written::default() };
@@ -81,6 +83,7 @@ impl Asking<'_, '_> {
 
     /// Logits of the last row of `ids`, and of all rows of the following text except its last.
     fn along(&mut self, mut ids: Vec<i32>, text: &[i32]) -> Result<Rows, Stopped> {
+        // Nothing follows the last token, so its row is not compared.
         ids.extend(&text[..text.len() - 1]);
         let rows = (ids.len() - text.len()..ids.len()).map(|row| row as u64).collect();
         let want = Want { logits: Logits::All, rows: Some(rows), ..Want::default() };

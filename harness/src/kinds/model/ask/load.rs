@@ -14,6 +14,7 @@ impl Asking<'_, '_> {
         self.to.drop_model()?;
         ask.options.more.clone_from(&load.with);
         let mut used = Vec::new();
+        // The first round may allocate what stays for good, so a leak shows only in the second.
         let rounds = if load.memory { 2 } else { 1 };
         let (mut loaded_once, mut refused, mut predicted) = (None, None, None);
         for _ in 0..rounds {
@@ -71,6 +72,7 @@ impl Asking<'_, '_> {
             ("context", loaded.context.is_some()),
         ] {
             if is_said {
+                // Otherwise the case's own field would override the setting that is in force.
                 options.more.remove(name);
             }
         }

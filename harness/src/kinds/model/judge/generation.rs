@@ -55,6 +55,7 @@ pub(super) fn judge(
     }
     let share = decided as f64 / golden.chosen.len() as f64;
     j.figures.insert("decided".to_owned(), share);
+    // A text that hardly decides anything would pass with almost any answer.
     if share < g.decided_at_least {
         let least = g.decided_at_least;
         j.inconclusive =
@@ -109,6 +110,7 @@ pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
         j.compared += together.len() as u64;
         if alone != together {
             let at = alone.iter().zip(together).position(|(a, b)| a != b);
+            // Equal as far as both go: then the shorter one ended early.
             let at = at.unwrap_or(alone.len().min(together.len()));
             let message =
                 format!("sequence {i} of {} has other ids than alone, from {at} on", all.len());
@@ -227,6 +229,7 @@ fn texts(
     if answer.reported.is_none() && !g.stop.is_empty() {
         return j.fail(FailKind::Shape, "no text in the answer".to_owned());
     }
+    // Other ids legally give another text, so bytes are compared only under the golden's ids.
     let known = as_expected && (!golden.text.is_empty() || !g.stop.is_empty());
     let bare = answer.bare.as_ref().unwrap_or(&golden.text);
     for (bytes, want) in [(&answer.text, &golden.text), (&answer.reported, bare)] {

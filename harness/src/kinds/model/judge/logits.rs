@@ -36,6 +36,7 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
     let mut prefill = ways.iter().filter(|(way, _)| *way != Way::OneByOne);
     let Some((first, bits)) = prefill.next() else { return };
     for (way, rows) in prefill {
+        // By bits: `==` would accept zeros of different sign and reject a NaN that is repeated.
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         if let Some(at) = rows.numbers.iter().zip(&bits.numbers).position(|pair| !same(pair)) {
             let (row, id) = (golden.rows[at / rows.width], at % rows.width);
@@ -68,7 +69,9 @@ pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows
         j.hold("rel_rms", rel, class.rel_rms);
         let (log_got, log_want) = (log_softmax(got), log_softmax(want));
         let (best, right) = (argmax(got), argmax(want));
+        // How much worse, by the reference, the token is that the subject would choose.
         j.hold("regret", log_want[right] - log_want[best], class.regret);
+        // Below the margin a legal engine may prefer another token.
         if class.decides(golden.margin[i], golden.std[i]) {
             decided += 1;
             if best != right {

@@ -68,6 +68,8 @@ pub(super) fn judge(
     local: &BTreeMap<String, f64>,
 ) {
     let mut names: Vec<&String> = golden.slots.keys().chain(local.keys()).collect();
+    // In the order of computation, so that the first slot over a limit is the cause and not a
+    // consequence.
     names.sort_by_cached_key(|name| place(name));
     names.dedup();
     let limit = class.rel_rms;
@@ -88,6 +90,7 @@ pub(super) fn judge(
             }
         };
         let step = local.get(name).copied();
+        // Written such that NaN counts as over.
         let over = far.as_ref().is_some_and(|((rel, _), ..)| rel.is_nan() || *rel > limit);
         let wrong = step.is_some_and(|load| load.is_nan() || load > 1.0);
         let column = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.2e}"));
