@@ -184,6 +184,7 @@ pub fn read_file(
     specs: &mut Specs,
     problems: &mut Vec<Problem>,
 ) {
+    // These belong to the folder, but are not specs.
     if matches!(file, "README.md" | "schema.json" | "gates.lock") {
         return;
     }
@@ -354,6 +355,7 @@ fn killers<'s>(specs: &'s Specs, stem: &str) -> (BTreeSet<&'s str>, BTreeSet<&'s
     let tokens = specs.tokens.iter().filter(|c| c.stem == stem).map(|c| c.name.as_str());
     let models = specs.models.iter().filter(|c| c.stem == stem).map(|c| c.name.as_str());
     let others: BTreeSet<&str> = tokens.chain(models).collect();
+    // A mutant changes an answer, so a case that must be refused cannot notice it.
     let answer = cases.clone().filter(|c| answers(c)).map(|c| c.name.as_str());
     let known = answer.chain(others.iter().copied()).collect();
     (known, cases.map(|c| c.name.as_str()).chain(others).collect())

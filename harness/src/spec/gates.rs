@@ -278,6 +278,7 @@ fn requirement(r: &Reader<'_>, node: &Node, path: &str) -> Option<Requirement> {
 }
 
 fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
+    // The key names the kind of proof, so exactly one can be read.
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "a mapping of one proof");
     };
@@ -287,6 +288,7 @@ fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
     let kinds = ["cases", "faults", "bench", "document", "checks"].map(|k| (k, k));
     let kind = r.word(key, path, &kinds)?;
     let path = format!("{path}.{kind}");
+    // Its limits have arbitrary names, so it is no mapping of known fields.
     if kind == "bench" {
         return Some(At::new(node, Evidence::Bench(bench(r, value, &path)?)));
     }
@@ -333,6 +335,7 @@ fn document(f: &mut Fields<'_, '_>) -> Option<Evidence> {
 /// A path that stays below the repository's root.
 fn document_path(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let text = r.text(node, path)?;
+    // Otherwise a gate could rest on a file outside the repository.
     let part = |p: &str| !p.is_empty() && p != "." && p != ".." && !p.starts_with('~');
     let odd = text.contains(['\\', '\0', ':']) || text.starts_with('/');
     if odd || !text.split('/').all(part) {
@@ -349,6 +352,7 @@ fn families(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<Family>> {
 fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
     let list = r.list(node, path, |r, n, p| {
         let text = r.text(n, p)?;
+        // A `*` stands for characters of a name, so one is put in its place.
         let part = |part: &str| is_id(&part.replace('*', "x"));
         let parts: Vec<&str> = text.split("::").collect();
         if parts.len() > 3 || !parts.iter().all(|p| part(p)) {
@@ -356,6 +360,7 @@ fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
         }
         Some(text)
     })?;
+    // An empty selection would be proved by nothing.
     if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
         return r.fail(node, "GATE_EMPTY", path, "one pattern at least");
     }

@@ -139,6 +139,7 @@ impl<'s> Reader<'s> {
         };
         let mut table = Vec::with_capacity(entries.len());
         for (key, value) in entries {
+            // Reading goes on with a malformed key, so that mistakes in its value are listed too.
             let name = key.text().unwrap_or_default().to_owned();
             let path = join(path, &name);
             if !is_id(&name) {
@@ -168,6 +169,7 @@ impl<'s> Reader<'s> {
     /// Text. Text that YAML could take for something else must be quoted.
     pub fn text(&self, node: &Node, path: &str) -> Option<String> {
         match node.bare() {
+            // Otherwise another YAML reader could see a number or a flag here.
             Some(bare) if looks_otherwise(bare) => {
                 self.fail(node, "TYPE", path, "text; what looks like something else is quoted")
             }
@@ -204,6 +206,7 @@ impl<'s> Reader<'s> {
         let Some(text) = node.bare() else {
             return self.fail(node, "TYPE", path, "a number");
         };
+        // YAML can write these, so the mistake is the value and not its type.
         if matches!(text.trim_start_matches(['-', '+']), ".nan" | ".inf" | ".NaN" | ".Inf") {
             return self.fail(node, "RANGE", path, "a finite number");
         }
@@ -402,6 +405,7 @@ fn is_number(text: &str) -> bool {
 
 /// Whether any version of YAML would take an unquoted word for something other than text.
 fn looks_otherwise(text: &str) -> bool {
+    // YAML 1.1 reads these words in any case.
     let lower = text.to_ascii_lowercase();
     if matches!(lower.as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "~") {
         return true;

@@ -115,6 +115,7 @@ impl RawAnswer {
         if json.contains_key("event") {
             return Ok(None);
         }
+        // Several at once would leave the outcome to the order in which they are looked up.
         let present: Vec<&'static str> =
             KEYS.into_iter().filter(|k| json.contains_key(*k)).collect();
         let [key] = present[..] else {
@@ -196,7 +197,9 @@ impl Refused {
     pub fn read(body: &Value) -> Result<Refused, String> {
         let fields = Fields(body);
         let number = |key: &str| body[key].as_u64();
+        // All three or none: a part of a place would point nowhere.
         let json = || Some((number("line")?, number("column")?, word(body, "pointer")));
+        // Only refusals of files have a code.
         let file = body["code"].is_string().then(|| FilePlace {
             code: word(body, "code"),
             file: word(body, "file"),

@@ -109,12 +109,14 @@ pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, Fra
     let mut head = Vec::with_capacity(8);
     stream.by_ref().take(8).read_to_end(&mut head)?;
     let Ok(head) = <[u8; 8]>::try_from(head.as_slice()) else {
+        // Between two frames the other side may rightly hang up.
         let have = head.len() as u64;
         return if have == 0 { Ok(None) } else { Err(FrameError::Cut { have, want: 8 }) };
     };
     let length = u64::from_le_bytes(head);
     // Checked before anything is allocated.
     if length > max {
+        // Shown as text, because the usual cause is a print to stdout.
         let first = head.iter().map(|&b| if b.is_ascii_graphic() { b as char } else { '.' });
         return Err(FrameError::TooLong { length, max, first: first.collect() });
     }
@@ -191,6 +193,7 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
         let begin = end;
         end += tensor.bytes.len();
         let (word, shape) = stored(&tensor.meta);
+        // safetensors has no block types, so the real type and shape travel in the metadata.
         if tensor.meta.dtype.is_block() {
             notes.insert(format!("{name}.type"), tensor.meta.dtype.name().into());
             notes.insert(format!("{name}.shape"), json!(tensor.meta.shape).to_string().into());
@@ -245,11 +248,13 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
         bad("header length", format!("{} bytes", bytes.len()), "8 bytes at least")
     })?;
     let length = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
+    // Checked before parsing, so that a wrong length cannot cost memory.
     if length > rest.len() || length > MAX_HEADER {
         return Err(bad("header length", length, format!("at most {}", rest.len())));
     }
     let (header, data) = rest.split_at(length);
     let header = std::str::from_utf8(header).map_err(|e| bad("header", e, "UTF-8"))?;
+    // Our own reader, because a repeated key must be an error here.
     let header = json::read(header).map_err(|e| bad("header", e, "a JSON object"))?;
     let Value::Object(mut header) = header else {
         return Err(bad("header", "something else", "a JSON object"));
@@ -328,6 +333,7 @@ fn tensor(
     if meta.bytes() != Some(data.len()) {
         return Err(bad(name, format!("{} bytes", data.len()), format!("those of {meta}")));
     }
+    // Only types with blocks are restored; a metadata entry cannot relabel other tensors.
     let block = metadata.get(&format!("{name}.type")).and_then(|t| t.parse().ok());
     if let (DType::U8, Some(block)) = (dtype, block.filter(|t: &DType| t.is_block())) {
         let field = format!("{name}.shape");

@@ -98,6 +98,7 @@ impl Hello {
         let OpNeeds { op, dtype, weight } = question.into();
         let offer = &self.0["ops"][op];
         let lists = |key: &str, dtype: DType| {
+            // An absent list promises nothing.
             offer[key].as_array().is_some_and(|l| l.iter().any(|t| t == dtype.name()))
         };
         let weight = weight.is_none_or(|dtype| lists("weights", dtype));
@@ -108,9 +109,11 @@ impl Hello {
     /// lists. Such a question is not asked.
     pub fn lacks<'q>(&self, question: impl Into<OpNeeds<'q>>) -> Option<String> {
         let OpNeeds { op, dtype, weight } = question.into();
+        // A subject that lists no ops may support any, so it is asked.
         let ops = self.0["ops"].as_object()?;
         let Some(offer) = ops.get(op) else { return Some(format!("op {op}")) };
         let lists = |key: &str, dtype: DType| {
+            // An absent list rules nothing out.
             offer[key].as_array().is_none_or(|l| l.iter().any(|t| t == dtype.name()))
         };
         if !lists("dtypes", dtype) {
@@ -135,6 +138,7 @@ impl Hello {
 
     /// Its heartbeat in seconds, if it has one.
     pub fn heartbeat(&self) -> Option<f64> {
+        // A heartbeat of zero or below would let every subject time out at once.
         self.0["heartbeat_s"].as_f64().filter(|h| h.is_finite() && *h > 0.0)
     }
 

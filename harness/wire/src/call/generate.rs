@@ -101,6 +101,7 @@ impl Generated {
         let mut rest = &self.ids[..];
         let mut texts = Vec::with_capacity(lengths.len());
         for length in lengths {
+            // A negative or excessive length must not reach the split, which would panic.
             let length = usize::try_from(*length).ok().filter(|n| *n <= rest.len());
             let Some((text, after)) = length.map(|n| rest.split_at(n)) else { break };
             texts.push(text.to_vec());
@@ -145,6 +146,7 @@ impl Call for Generate {
     fn read(question: &Value, mut tensors: Tensors) -> Result<Generate, BadQuestion> {
         let fields = Fields(question);
         let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        // Absent lengths mean one prompt, which is answered in a form of its own.
         let lengths = match tensors.contains_key("lengths") {
             true => Some(operand(&mut tensors, "lengths", DType::I32)?.to_i32()),
             false => None,
@@ -170,6 +172,7 @@ impl Call for Generate {
         body.may("stops", answer.stops.map(names));
         body.put("first_token_ms", answer.first_token_ms);
         body.put("total_ms", answer.total_ms);
+        // Left out if nothing was observed: absent means unknown.
         if answer.observed != Observed::default() {
             body.put("observed", answer.observed.json());
         }
