@@ -258,10 +258,11 @@ mod tests {
 
     #[test]
     fn one_hash_for_one_set_of_values() {
-        let of = |dtype, grid| hash(&fill(&input(Fill::Normal(0.0, 1.0), dtype, &[3, 5], grid)));
-        assert_eq!(of(DType::F32, Grid::Common), of(DType::BF16, Grid::Common));
-        assert_eq!(of(DType::F32, Grid::Common), of(DType::F16, Grid::Common));
-        assert_ne!(of(DType::F32, Grid::Full), of(DType::F16, Grid::Full));
+        let hash_in =
+            |dtype, grid| hash(&fill(&input(Fill::Normal(0.0, 1.0), dtype, &[3, 5], grid)));
+        assert_eq!(hash_in(DType::F32, Grid::Common), hash_in(DType::BF16, Grid::Common));
+        assert_eq!(hash_in(DType::F32, Grid::Common), hash_in(DType::F16, Grid::Common));
+        assert_ne!(hash_in(DType::F32, Grid::Full), hash_in(DType::F16, Grid::Full));
     }
 
     #[test]

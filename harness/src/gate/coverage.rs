@@ -50,8 +50,8 @@ pub fn coverage(specs: &Specs) -> Vec<Coverage> {
 fn of_op(specs: &Specs, op: &OpSpec) -> Coverage {
     let name = &op.file.op.value;
     let line = |stored: String, is: &dyn Fn(&Case) -> bool| {
-        let of = |family| op.cases.iter().filter(|c| c.family == family && is(c)).count();
-        Line { stored, cases: FAMILIES.map(of) }
+        let count = |family| op.cases.iter().filter(|c| c.family == family && is(c)).count();
+        Line { stored, cases: FAMILIES.map(count) }
     };
     let mut lines: Vec<Line> = op
         .file

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_moved_is_told() {
+    fn everything_that_moved_is_reported() {
         let mut old = samples::report();
         let mut new = old.clone();
         new.rows[2].load = Some(0.29);

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_beside_itself() {
+    fn the_page_needs_no_other_file() {
         let page = html(&samples::report(), None).expect("rendered");
         for outside in ["http:", "https:", "src=", "@import", "url("] {
             let own = page.replace("http://www.w3.org/2000/svg", "");

@@ -209,7 +209,7 @@ fn requirement(r: &RequirementSummary) -> Vec<Line> {
         None => markdown(&r.asked),
     };
     let field = if r.field { " (field)" } else { "" };
-    let one = |(i, (subject, m)): (usize, (&String, &Measured))| Line {
+    let line = |(i, (subject, m)): (usize, (&String, &Measured))| Line {
         id: if i == 0 { format!("{}{field}", markdown(&r.id)) } else { String::new() },
         asked: if i == 0 { shown.clone() } else { String::new() },
         on: markdown(subject),
@@ -222,7 +222,7 @@ fn requirement(r: &RequirementSummary) -> Vec<Line> {
         },
         figures: m.figures.iter().map(figure).collect::<Vec<_>>().join("<br>"),
     };
-    r.on.iter().enumerate().map(one).collect()
+    r.on.iter().enumerate().map(line).collect()
 }
 
 fn figure(f: &Figure) -> String {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_told_on_one_page() {
+    fn a_gate_is_reported_on_one_page() {
         let mut report = samples::report();
         report.sha256 = "ee".repeat(32);
         let mut last = report.clone();

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn markdown_says_what_was_said() {
+    fn markdown_is_escaped() {
         assert_eq!(markdown("a|b *c* <d> `e` [f](g) #1"), r"a\|b \*c\* \<d\> \`e\` \[f\](g) \#1");
         assert_eq!(markdown("- x"), r"\- x");
         assert_eq!(markdown("1.5e-3 (at 0.1 %)"), "1.5e-3 (at 0.1 %)");

@@ -80,8 +80,8 @@ mod tests {
     }
 
     fn listed(problems: Vec<Problem>) -> Vec<(&'static str, u32, usize)> {
-        let one = |p: &Problem| (p.code, p.place.line, p.again.len());
-        causes(problems).iter().map(one).collect()
+        let facts = |p: &Problem| (p.code, p.place.line, p.again.len());
+        causes(problems).iter().map(facts).collect()
     }
 
     #[test]

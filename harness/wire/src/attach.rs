@@ -64,10 +64,10 @@ pub fn detach(frame: &mut Frame, scratch: &Path, name: &str) -> Result<(), Attac
 /// The name leads out of the folder, the file cannot be read or is not a buffer, or the frame has
 /// tensors.
 pub fn join(frame: &mut Frame, scratch: Option<&Path>) -> Result<(), AttachError> {
-    let Some(said) = frame.json.get(KEY) else { return Ok(()) };
+    let Some(named) = frame.json.get(KEY) else { return Ok(()) };
     // A name with a slash could make this side read and delete any file.
-    let name = said.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\0']) && *n != "..");
-    let name = name.ok_or_else(|| AttachError::Name(said.to_string()))?;
+    let name = named.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\0']) && *n != "..");
+    let name = name.ok_or_else(|| AttachError::Name(named.to_string()))?;
     if !frame.tensors.is_empty() {
         return Err(AttachError::Both(name.to_owned()));
     }
@@ -116,8 +116,8 @@ mod tests {
     fn what_is_no_attachment_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("text"), "no buffer").expect("written");
-        let refused = |said: serde_json::Value, scratch: Option<&Path>| {
-            let mut frame = Frame::new(json!({"id": 0, "attach": said}));
+        let refused = |name: serde_json::Value, scratch: Option<&Path>| {
+            let mut frame = Frame::new(json!({"id": 0, "attach": name}));
             join(&mut frame, scratch).expect_err("refused").to_string()
         };
         let here = Some(folder.path());

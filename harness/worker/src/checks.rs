@@ -127,10 +127,10 @@ fn call(x: &Tensor, position: usize) -> CallInputs {
 
 /// A call with rows of several sequences, given sequence and position of each row.
 fn mixed(x: &Tensor, rows: &[(i32, i32)]) -> CallInputs {
-    let of = |pick: fn(&(i32, i32)) -> i32| {
+    let column = |pick: fn(&(i32, i32)) -> i32| {
         Tensor::from_i32(&[rows.len()], &rows.iter().map(pick).collect::<Vec<_>>())
     };
-    let (sequences, positions) = (of(|r| r.0), of(|r| r.1));
+    let (sequences, positions) = (column(|r| r.0), column(|r| r.1));
     CallInputs::from([("x", x.clone()), ("positions", positions), ("sequences", sequences)])
 }
 
@@ -151,6 +151,7 @@ fn earlier_rows(a: &Tensor, b: &Tensor) -> Result<(), String> {
     let count = a.meta.shape[0] - 1;
     match rows(a, 0, count) == rows(b, 0, count) {
         true if a != b => Ok(()),
+        // Otherwise a layer that ignores its input would pass.
         true => Err("another last token changed nothing at all".to_owned()),
         false => Err("another last token changed the bits of an earlier row".to_owned()),
     }
@@ -203,13 +204,13 @@ fn step(layer: &Layer, order: &[usize]) -> CallInputs {
     let row = |s: &usize| rows(&layer.x, 58 + s, 1).bytes;
     let mut x = rows(&layer.x, 0, 1);
     (x.bytes, x.meta.shape[0]) = (order.iter().flat_map(row).collect(), order.len());
-    let of: Vec<_> = order.iter().map(|s| (*s as i32, length(*s) as i32)).collect();
-    mixed(&x, &of)
+    let places: Vec<_> = order.iter().map(|s| (*s as i32, length(*s) as i32)).collect();
+    mixed(&x, &places)
 }
 
 fn prompt_of(layer: &Layer, sequence: usize) -> CallInputs {
-    let of: Vec<_> = (0..length(sequence) as i32).map(|p| (sequence as i32, p)).collect();
-    mixed(&rows(&layer.x, 0, of.len()), &of)
+    let places: Vec<_> = (0..length(sequence) as i32).map(|p| (sequence as i32, p)).collect();
+    mixed(&rows(&layer.x, 0, places.len()), &places)
 }
 
 /// Checks that rows of eight sequences in one call agree with each sequence alone.
@@ -337,6 +338,7 @@ fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
     let order: Vec<usize> = (0..BATCH).collect();
     let whole = run.call(Phase::Decode, &step(layer, &order))?;
     run.steps_hold(Phase::Decode, &step(layer, &order))?;
+    // No sequence keeps its place, so that bits that depend on the place show.
     let moved = [5, 2, 7, 0, 3, 6, 1, 4];
     let other = run.call(Phase::Decode, &step(layer, &moved))?;
     for (place, s) in moved.into_iter().enumerate() {
@@ -381,8 +383,8 @@ fn gather(ids: &[i32]) -> Op {
 /// # Errors
 /// What does not hold.
 pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
-    let said = |e: NoAnswer| format!("{e:?}");
-    let before = device.op(&gather(&[3, 36, 0])).map_err(said)?.results;
+    let message = |e: NoAnswer| format!("{e:?}");
+    let before = device.op(&gather(&[3, 36, 0])).map_err(message)?.results;
     match device.op(&gather(&[3, 37, 0])) {
         Err(NoAnswer::Refused(r)) if r.operand == "ids" && r.kind.name() == "IdOutOfRange" => {}
         other => return Err(format!("id 37 of 37 rows: {other:?}")),
@@ -390,7 +392,7 @@ pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
     match case {
         "bad_id_is_refused" => Ok(()),
         "next_question_is_unharmed" => {
-            let after = device.op(&gather(&[3, 36, 0])).map_err(said)?.results;
+            let after = device.op(&gather(&[3, 36, 0])).map_err(message)?.results;
             match after == before {
                 true => Ok(()),
                 false => Err("the next question has other bits".to_owned()),

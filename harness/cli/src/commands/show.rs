@@ -98,6 +98,7 @@ fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
 }
 
 fn no_trial(written: &str, names: &[String]) -> Failure {
+    // Suggested with and without the outer parts, because both forms may be written.
     let short = names.iter().filter_map(|name| name.split_once("::")).map(|(_, rest)| rest);
     let cases = short.clone().filter_map(|name| name.rsplit_once("::")).map(|(case, _)| case);
     let known = names.iter().map(String::as_str).chain(short).chain(cases);

@@ -124,8 +124,8 @@ pub fn question(
     let mut inputs = BTreeMap::new();
     let mut given = |path: &str| {
         let below = format!("{path}/");
-        let of = manifest.0.iter().filter(|(p, _)| *p == path || p.starts_with(&below));
-        inputs.extend(of.map(|(p, entry)| (p.clone(), entry.sha256.clone())));
+        let entries = manifest.0.iter().filter(|(p, _)| *p == path || p.starts_with(&below));
+        inputs.extend(entries.map(|(p, entry)| (p.clone(), entry.sha256.clone())));
     };
     match &case.ask {
         Ask::Load(_) => {}
@@ -313,10 +313,13 @@ fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, Wrong> {
     let mut wrong = Faults::new();
     for (name, tensor) in tensors.iter().filter(|(n, _)| n.starts_with("wrong.")) {
         let mut parts = name.splitn(3, '.').skip(1);
-        let (Some(fault), Some(of)) = (parts.next(), parts.next()) else {
+        let (Some(fault), Some(slot)) = (parts.next(), parts.next()) else {
             return Err((name.clone(), "a tensor of no meaning".to_owned()));
         };
-        wrong.entry(fault.to_owned()).or_default().insert(of.to_owned(), Rows::from_tensor(tensor));
+        wrong
+            .entry(fault.to_owned())
+            .or_default()
+            .insert(slot.to_owned(), Rows::from_tensor(tensor));
     }
     Ok(wrong)
 }

@@ -126,8 +126,8 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
         r.note_value(&model, "GATE_EMPTY", "files", "none", "one file and one case at least");
     }
     for (label, file) in &files {
-        let of = |known: &At<String>| files.iter().any(|(l, _)| l.value == known.value);
-        if let Some(weights) = file.weights.as_ref().filter(|w| !of(w)) {
+        let is_label = |known: &At<String>| files.iter().any(|(l, _)| l.value == known.value);
+        if let Some(weights) = file.weights.as_ref().filter(|w| !is_label(w)) {
             let near = guess(&weights.value, files.iter().map(|(l, _)| l.value.as_str()));
             let field = format!("files.{}.weights", label.value);
             let expected = format!("a label of `files`{near}");

@@ -319,7 +319,7 @@ fn another_generator_is_judged_by_its_repetition() {
 }
 
 #[test]
-fn what_nobody_told_is_a_note() {
+fn what_was_not_reported_is_a_note() {
     let (case, golden) = (case("fits"), golden("fits"));
     let mut answer = perfect(&case, &golden);
     assert_eq!(judge(&case, &golden, &answer).notes(), [""; 0]);

@@ -389,13 +389,13 @@ fn empty_case(name: &At<String>) -> CaseSpec {
 }
 
 fn variants(dtypes: &[DType], weights: Option<&Vec<DType>>) -> Vec<Variant> {
-    let one = |dtype: &DType| -> Vec<Variant> {
+    let variants = |dtype: &DType| -> Vec<Variant> {
         match weights {
             None => vec![Variant { dtype: *dtype, weight: None }],
             Some(all) => all.iter().map(|w| Variant { dtype: *dtype, weight: Some(*w) }).collect(),
         }
     };
-    dtypes.iter().flat_map(one).collect()
+    dtypes.iter().flat_map(variants).collect()
 }
 
 fn find<'t, T>(table: &'t [(At<String>, T)], name: &At<String>) -> Option<&'t T> {

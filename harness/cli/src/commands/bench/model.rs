@@ -96,6 +96,7 @@ macro_rules! answered {
 
 fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
     let prompts = answered!(prefill(speed, loaded, json_out));
+    // A generation needs at least one token of prompt.
     let (after, behind) = (speed.depth + speed.prefill, speed.depth.max(1));
     let first = answered!(generated(speed, loaded, (after, 1), 1, json_out));
     let batch = (behind, speed.batch);
@@ -203,6 +204,7 @@ fn generated(
     let ask = Generate {
         model: loaded.model.model,
         max_tokens: Some(tokens),
+        // Every run must generate all of its tokens, or their times could not be compared.
         ignore_eos: Some(true),
         sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
         stop_ids: Some(Vec::new()),
@@ -242,6 +244,7 @@ fn generated(
 /// Adds the lower bound of a step: the bytes that it must read, at the speed at which the same run
 /// read memory.
 fn bound(facts: &mut Value, step_ms: f64) {
+    // Without the speed of this card's memory there is no bound to state.
     let Some(read) = facts["limits"]["read_gb_s"].as_f64() else { return };
     let bytes = |key: &str| facts["step"][key].as_f64().unwrap_or(0.0);
     let (weights, kv) = (bytes("bytes_weights"), bytes("bytes_kv"));

@@ -106,11 +106,11 @@ pub(super) fn hex(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> {
 
 /// One length, or `[from, to]` including both ends; negative lengths count from the end.
 pub(super) fn lengths(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<i64>> {
-    let one = |r: &Reader<'_>, n: &Node, p: &str| r.int(n, p, -(1 << 24), 1 << 24);
+    let length = |r: &Reader<'_>, n: &Node, p: &str| r.int(n, p, -(1 << 24), 1 << 24);
     if !matches!(node.kind, Kind::List(_)) {
-        return one(r, node, path).map(|length| vec![length]);
+        return length(r, node, path).map(|length| vec![length]);
     }
-    match r.list(node, path, one)?.as_slice() {
+    match r.list(node, path, length)?.as_slice() {
         // Both ends on one side: a range across zero would jump from the start to the end of the
         // file.
         [from, to] if from < to && (*from < 0) == (*to < 0) => Some((*from..=*to).collect()),
