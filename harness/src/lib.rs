@@ -4,8 +4,8 @@
 //! line ← yaml, store, fill ← kinds ← spec, golden ← mutants ← run ← gate ← report ← session
 //! ```
 //!
-//! Each arrow is a function in the module of its right-hand side; only running a case and the two
-//! ends touch the world. The program `goldgate` is a crate of its own, in cli/.
+//! Each arrow is a function in the module on its right-hand side. Only running a case and the two
+//! ends have side effects. The program `goldgate` is a separate crate, in cli/.
 
 pub mod fill;
 pub mod gate;

@@ -1,5 +1,5 @@
-//! Checks of the harness itself: goldens, manifests and rows are tampered with, in a scratch
-//! folder, and it must be noticed. Each is a trial `gate1::tamper::<name>::self::harness`.
+//! Checks of the harness itself: goldens and manifests are tampered with in a scratch folder, and
+//! the harness must detect it. Each check is a trial `gate1::tamper::<name>::self::harness`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,62 +24,64 @@ const fn tamper(
     HarnessCheck { gate: 1, stem: "tamper", case, why, run }
 }
 
-/// Every check of the harness, alphabetical.
+/// All checks of the harness, in alphabetical order.
 pub const ALL: &[HarnessCheck] = &[
     tamper("golden_bit_flipped", "one bit of a golden flipped, at every 61st byte", bit_flipped),
     tamper("golden_constant", "a golden whose elements are all the same", || {
-        said("GOLDEN_WEAK", |g| g.put("y", DType::F64, &[3.5; 6]))
+        refused_as("GOLDEN_WEAK", |g| g.put("y", DType::F64, &[3.5; 6]))
     }),
     tamper("golden_cut", "a golden without its last byte", || {
-        said("GOLDEN_SIZE", |g| {
+        refused_as("GOLDEN_SIZE", |g| {
             let bytes = fs::read(g.file())?;
             fs::write(g.file(), &bytes[..bytes.len() - 1])
         })
     }),
     tamper("golden_gone", "a golden that the manifest lists and nobody has", || {
-        said("GOLDEN_MISSING", |g| fs::remove_file(g.file()))
+        refused_as("GOLDEN_MISSING", |g| fs::remove_file(g.file()))
     }),
     tamper("golden_in_f32", "a golden in the precision that it judges", || {
-        said("GOLDEN_PRECISION", |g| g.put("y", DType::F32, &Y))
+        refused_as("GOLDEN_PRECISION", |g| g.put("y", DType::F32, &Y))
     }),
     tamper("golden_nan", "a NaN in a golden of finite inputs", || {
-        said("GOLDEN_NONFINITE", |g| g.put("y", DType::F64, &[f64::NAN, 1.0, 2.0, 3.0, 4.0, 5.0]))
+        refused_as("GOLDEN_NONFINITE", |g| {
+            g.put("y", DType::F64, &[f64::NAN, 1.0, 2.0, 3.0, 4.0, 5.0])
+        })
     }),
     tamper("golden_of_other_case", "a golden under another case's name", || {
-        said("GOLDEN_CASE", |g| g.relabel(|label| label.case = "ops/layernorm/two".into()))
+        refused_as("GOLDEN_CASE", |g| g.relabel(|label| label.case = "ops/layernorm/two".into()))
     }),
     tamper("golden_of_other_inputs", "a golden made for other inputs", || {
-        said("INPUTS_HASH", |g| {
+        refused_as("INPUTS_HASH", |g| {
             g.relabel(|label| {
                 label.inputs.insert("x".into(), "00".repeat(32));
             })
         })
     }),
     tamper("golden_of_other_question", "a golden made for another question", || {
-        said("GOLDEN_QUESTION", |g| g.relabel(|label| label.question = "00".repeat(32)))
+        refused_as("GOLDEN_QUESTION", |g| g.relabel(|label| label.question = "00".repeat(32)))
     }),
     tamper("golden_of_the_engine", "a golden made by what it judges", || {
-        said("PROVENANCE_SELF", |g| {
+        refused_as("PROVENANCE_SELF", |g| {
             g.relabel(|label| label.witnesses[0].name = "goldgate-engine".into())
         })
     }),
     tamper("golden_without_witness", "a golden that nobody has computed", || {
-        said("PROVENANCE", |g| g.relabel(|label| label.witnesses.clear()))
+        refused_as("PROVENANCE", |g| g.relabel(|label| label.witnesses.clear()))
     }),
     tamper("manifest_line_twice", "one golden in two lines of the manifest", || {
-        said("MANIFEST_DUP", |g| {
+        refused_as("MANIFEST_DUP", |g| {
             let line = format!("\"{PATH}\": {{\"bytes\": 1, \"sha256\": \"00\"}}");
             g.manifest(format!("{{\"format\": 1, \"files\": {{{line}, {line}}}}}"))
         })
     }),
     tamper("manifest_short_hash", "a hash of 63 digits", || {
-        said("MANIFEST_FORM", |g| {
+        refused_as("MANIFEST_FORM", |g| {
             let text = fs::read_to_string(g.folder.path().join(NAME))?;
             g.manifest(text.replacen("\"sha256\": \"", "\"sha256\": \"x", 1))
         })
     }),
     tamper("manifest_without_line", "a golden that the manifest does not list", || {
-        said("GOLDEN_MISSING", |g| g.manifest("{\"format\": 1, \"files\": {}}".into()))
+        refused_as("GOLDEN_MISSING", |g| g.manifest("{\"format\": 1, \"files\": {}}".into()))
     }),
 ];
 
@@ -138,9 +140,10 @@ impl Scratch {
         ]);
         let mut scratch = Scratch { folder: tempfile::tempdir()?, case, asked, label, tensors };
         scratch.write()?;
+        // Without a good start a check would pass because of some other mistake.
         match scratch.verdict() {
             Ok(()) => Ok(scratch),
-            Err(said) => Err(Unnoticed::Good(said)),
+            Err(code) => Err(Unnoticed::Good(code)),
         }
     }
 
@@ -171,7 +174,7 @@ impl Scratch {
         fs::write(self.folder.path().join(NAME), text)
     }
 
-    /// What is said of the folder as it is now.
+    /// The code that the current folder is refused with, if it is refused.
     fn verdict(&self) -> Result<(), String> {
         let store = Store::open(self.folder.path())
             .map_err(|problems| problems.first().map_or("", |p| p.code).to_owned())?;
@@ -183,14 +186,14 @@ impl Scratch {
 
     fn must_say(&self, expected: &'static str) -> Result<(), Unnoticed> {
         match self.verdict() {
-            Err(said) if said == expected => Ok(()),
-            Err(said) => Err(Unnoticed::Said { said, expected }),
-            Ok(()) => Err(Unnoticed::Said { said: "nothing".into(), expected }),
+            Err(code) if code == expected => Ok(()),
+            Err(code) => Err(Unnoticed::OtherCode { reported: code, expected }),
+            Ok(()) => Err(Unnoticed::OtherCode { reported: "nothing".into(), expected }),
         }
     }
 }
 
-fn said(
+fn refused_as(
     expected: &'static str,
     tamper: impl FnOnce(&mut Scratch) -> std::io::Result<()>,
 ) -> Result<(), Unnoticed> {
@@ -202,6 +205,7 @@ fn said(
 fn bit_flipped() -> Result<(), Unnoticed> {
     let scratch = Scratch::new()?;
     let good = fs::read(scratch.file())?;
+    // A prime step, so that the flipped bits fall on every part of the file in time.
     for at in (0..good.len()).step_by(61) {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);

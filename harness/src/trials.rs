@@ -1,38 +1,38 @@
-//! Every trial that there is: what a run asks, and what gates weigh.
+//! All trials: what a run asks, and what gates weigh.
 
 use std::sync::Arc;
 
 use crate::kinds::model::case::ModelCase;
 use crate::kinds::op::case::Case;
-use crate::kinds::{Kind, Of, Trial, bench, check, container, model, op, tokens};
+use crate::kinds::{CaseTrial, Kind, Trial, bench, check, container, model, op, tokens};
 use crate::line::Head;
 use crate::spec::Specs;
 
-/// Every trial of the specs, and every check, in the order in which a subject is asked: ops,
-/// checks, files, texts, models that are loaded alike side by side, and benches last.
+/// Every trial of the specs and every check, in the order in which a subject is asked: ops, checks,
+/// files, texts, models (adjacent if they load the same file in the same way), and benches last.
 pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
-    fn of<K: Kind>(kind: K, case: K::Case) -> Arc<dyn Trial>
+    fn trial<K: Kind>(kind: K, case: K::Case) -> Arc<dyn Trial>
     where
         K::Got: Send,
     {
-        Arc::new(Of::new(kind, Arc::new(case)))
+        Arc::new(CaseTrial::new(kind, Arc::new(case)))
     }
     let mut ops: Vec<&Case> = specs.cases().collect();
     ops.sort_by_cached_key(|case| (case.gate, case.full_name()));
     let mut models: Vec<&ModelCase> = specs.models.iter().collect();
     models.sort_by_key(|c| (&c.stem, &c.form.label, c.activations, c.kind(), &c.name));
     let mut all: Vec<Arc<dyn Trial>> = Vec::new();
-    all.extend(ops.into_iter().map(|case| of(op::Op, case.clone())));
-    all.extend(crate::tamper::ALL.iter().map(|check| of(check::Own, *check)));
-    all.extend(check::SUBJECT_CHECKS.iter().map(|check| of(check::OfSubject, *check)));
-    all.extend(specs.files().map(|case| of(container::Container, case.clone())));
-    all.extend(specs.tokens.iter().map(|case| of(tokens::Tokenizer, case.clone())));
-    all.extend(models.into_iter().map(|case| of(model::Model, case.clone())));
-    all.extend(specs.benches().map(|bench| of(bench::Timed, bench.clone())));
+    all.extend(ops.into_iter().map(|case| trial(op::Op, case.clone())));
+    all.extend(crate::tamper::ALL.iter().map(|check| trial(check::Own, *check)));
+    all.extend(check::SUBJECT_CHECKS.iter().map(|check| trial(check::OfSubject, *check)));
+    all.extend(specs.files().map(|case| trial(container::Container, case.clone())));
+    all.extend(specs.tokens.iter().map(|case| trial(tokens::Tokenizer, case.clone())));
+    all.extend(models.into_iter().map(|case| trial(model::Model, case.clone())));
+    all.extend(specs.benches().map(|bench| trial(bench::Timed, bench.clone())));
     all
 }
 
-/// What gates, records and locks know of every trial, sorted by name.
+/// The heads of all trials, sorted by name, as gates, records and locks use them.
 pub fn heads(specs: &Specs) -> Vec<Head> {
     let mut heads: Vec<Head> = all(specs).iter().map(|trial| trial.head().clone()).collect();
     heads.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,7 @@
-//! The program `goldgate`: its commands, what `goldgate check` finds, and synthetic models.
+//! The program `goldgate`: its commands, the checks of `goldgate check`, and synthetic models.
 //!
-//! Judging is the library goldgate-harness; this crate alone names the engine and its worker too.
+//! Judging is done by the library goldgate-harness. Only this crate also names the engine and its
+//! worker.
 
 pub mod commands;
 pub mod review;

@@ -30,9 +30,9 @@ fn the_python_subject_answers_layernorm_and_nothing_else() {
         ..Request::default()
     };
     let session = Session::open(request).expect("specs are in order");
-    let told = session.run(Arc::new(AtomicBool::new(false)), &mut |_| {}).expect("told");
+    let outcome = session.run(Arc::new(AtomicBool::new(false)), &mut |_| {}).expect("told");
     let (mut passed, mut unsupported) = (0, 0);
-    for row in told.report.rows.iter().filter(|r| r.subject == "mine") {
+    for row in outcome.report.rows.iter().filter(|r| r.subject == "mine") {
         match &row.verdict {
             Verdict::Pass => passed += 1,
             Verdict::NotRun { kind: NotRun::Unsupported | NotRun::NoGolden, .. } => {

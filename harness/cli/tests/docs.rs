@@ -114,16 +114,16 @@ fn every_console_block_prints_what_it_says() {
         let mut shown = commands(&text);
         shown.retain(|shown| ours.iter().any(|word| shown.command.starts_with(word)));
         let reasons = skipped(&shown, |command| lacks(command, numpy));
-        for (Shown { line, command, said }, reason) in shown.into_iter().zip(reasons) {
+        for (Shown { line, command, expected }, reason) in shown.into_iter().zip(reasons) {
             if let Some(reason) = reason {
                 eprintln!("{page}:{line}: not run: {reason}: {command}");
                 continue;
             }
             ran += 1;
             let got = printed(&command, scratch.path());
-            if !agrees(&said, &got.lines().collect::<Vec<_>>()) {
-                let said = said.join("\n");
-                broken.push(format!("{page}:{line}: {command}\nsaid\n{said}\ngot\n{got}"));
+            if !agrees(&expected, &got.lines().collect::<Vec<_>>()) {
+                let expected = expected.join("\n");
+                broken.push(format!("{page}:{line}: {command}\nsaid\n{expected}\ngot\n{got}"));
             }
         }
     }

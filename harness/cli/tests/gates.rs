@@ -61,24 +61,24 @@ fn main() -> ExitCode {
         let board = Arc::clone(&board);
         std::thread::spawn(move || {
             let stop = Arc::new(AtomicBool::new(false));
-            let told = session.run(stop, &mut |row| board.put(row));
-            board.finish(match &told {
-                Ok(told) => Ok(told.mutants.clone()),
+            let outcome = session.run(stop, &mut |row| board.put(row));
+            board.finish(match &outcome {
+                Ok(outcome) => Ok(outcome.mutants.clone()),
                 Err(failure) => Err(failure.to_string()),
             });
-            told.map(|told| (session.happened(&told, None), told))
+            outcome.map(|outcome| (session.happened(&outcome, None), outcome))
         })
     };
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut red = true;
     match background.join() {
-        Ok(Ok((happened, told))) => {
-            let lines = closing::lines(&told, reports.as_deref(), began.elapsed());
-            lines.iter().chain(&gate_lines(&told.report)).for_each(|line| eprintln!("{line}"));
+        Ok(Ok((happened, outcome))) => {
+            let lines = closing::lines(&outcome, reports.as_deref(), began.elapsed());
+            lines.iter().chain(&gate_lines(&outcome.report)).for_each(|line| eprintln!("{line}"));
             // A row may turn red after its test has passed: a leak is found at the end.
             red = happened.invalid || happened.absent || happened.red || happened.survived;
             if red && !conclusion.has_failed() {
-                let late = told.report.rows.iter().filter(|row| row.is_red());
+                let late = outcome.report.rows.iter().filter(|row| row.is_red());
                 late.for_each(|row| eprintln!("{}", row.page.as_deref().unwrap_or(&row.name)));
             }
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use goldgate_harness::kinds::mutant::Mutant;
 use goldgate_harness::kinds::{Answers, Goldens, Ready, Trial, Withheld};
 use goldgate_harness::line::{Caller, Day, Fate, Head, Judgement, Row, Verdict, Whom};
-use goldgate_harness::session::{Folders, Request, Session, Told};
+use goldgate_harness::session::{Folders, Request, RunOutcome, Session};
 
 /// A kind: its name, one trial of it, the call or op on which the mock commits its fault, and the
 /// subject.
@@ -144,11 +144,11 @@ fn program(folder: &Path, fault: &str, target: &str) -> PathBuf {
     path
 }
 
-fn run(specs: &Path, kind: &Kind, fault: &str, stop: bool) -> (Session, Told) {
+fn run(specs: &Path, kind: &Kind, fault: &str, stop: bool) -> (Session, RunOutcome) {
     let folder = tempfile::tempdir().expect("a folder");
     let session = open(specs, kind, fault, folder.path());
-    let told = session.run(Arc::new(AtomicBool::new(stop)), &mut |_| ()).expect("told");
-    (session, told)
+    let outcome = session.run(Arc::new(AtomicBool::new(stop)), &mut |_| ()).expect("told");
+    (session, outcome)
 }
 
 /// A session of one trial, before a mock in `folder`.
@@ -188,23 +188,23 @@ fn word(row: &Row) -> &'static str {
 
 /// What is wrong with a cell; nothing where all is as it must be.
 fn cell(specs: &Path, kind: &Kind, fault: &str, want: &'static str) -> Vec<String> {
-    let (session, told) = run(specs, kind, fault, false);
+    let (session, outcome) = run(specs, kind, fault, false);
     let mut wrong = Vec::new();
     let mut hold = |what: &str, got: &str, want: &str| {
         if got != want {
             wrong.push(format!("{:<12} {fault:<18} {what}: {got}, must be {want}", kind.name));
         }
     };
-    let row = told.report.rows.first().expect("a row");
+    let row = outcome.report.rows.first().expect("a row");
     hold("word", word(row), right(kind, fault, want));
     let label = if kind.name == "bench" { "cuda" } else { "cpu" };
-    let known = told.report.provenance.subjects.contains_key(label);
+    let known = outcome.report.provenance.subjects.contains_key(label);
     hold("hello in the report", &known.to_string(), &(fault != "absent").to_string());
-    let missing = !session.missing(&told.report).is_empty();
+    let missing = !session.missing(&outcome.report).is_empty();
     hold("said to be missing", &missing.to_string(), &(fault == "absent").to_string());
-    let invalid = !told.report.invalid.is_empty();
+    let invalid = !outcome.report.invalid.is_empty();
     hold("report is invalid", &invalid.to_string(), &(fault == "changed").to_string());
-    let incident = !told.report.incidents.is_empty();
+    let incident = !outcome.report.incidents.is_empty();
     hold("incident", &incident.to_string(), &(fault == "leak").to_string());
     let failed = matches!(row.verdict, Verdict::Fail { .. } | Verdict::Flaky { .. });
     let page = row.page.as_deref().unwrap_or_default();
@@ -310,8 +310,8 @@ fn a_judge_that_panics_costs_one_row_in_every_kind() {
         for entry in &mut session.plan.trials {
             entry.trial = Arc::new(Panics(Arc::clone(&entry.trial)));
         }
-        let told = session.run(Arc::default(), &mut |_| ()).expect("told");
-        let row = &told.report.rows[0];
+        let outcome = session.run(Arc::default(), &mut |_| ()).expect("told");
+        let row = &outcome.report.rows[0];
         assert_eq!(word(row), "harness", "{}: {:?}", kind.name, row.verdict);
         let page = row.page.as_deref().unwrap_or_default();
         assert!(page.contains("judging it panicked: the judge's own fault"), "{page}");
@@ -323,9 +323,9 @@ fn a_run_that_is_stopped_says_so_in_every_kind() {
     let folder = tempfile::tempdir().expect("a folder");
     specs(folder.path());
     for kind in &KINDS {
-        let (_, told) = run(folder.path(), kind, "perfect", true);
-        assert_eq!(word(&told.report.rows[0]), "stopped", "{}", kind.name);
-        assert!(told.report.incomplete.is_some(), "{}", kind.name);
+        let (_, outcome) = run(folder.path(), kind, "perfect", true);
+        assert_eq!(word(&outcome.report.rows[0]), "stopped", "{}", kind.name);
+        assert!(outcome.report.incomplete.is_some(), "{}", kind.name);
     }
 }
 
@@ -357,8 +357,9 @@ fn a_known_failure_is_known_in_every_kind() {
         let text = format!("format: 1\nknown:\n{}", entries(fails));
         fs::write(folder.path().join("known.yaml"), text).expect("written");
         for kind in &KINDS {
-            let (_, told) = run(folder.path(), kind, fault, false);
-            let row = told.report.rows.iter().find(|row| row.name == kind.trial).expect("its row");
+            let (_, outcome) = run(folder.path(), kind, fault, false);
+            let row =
+                outcome.report.rows.iter().find(|row| row.name == kind.trial).expect("its row");
             if word(row) != "known" {
                 wrong.push(format!("{} {fails}: {}", kind.name, word(row)));
             }

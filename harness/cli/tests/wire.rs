@@ -13,7 +13,7 @@ use goldgate_harness::kinds::op::case::{
 use goldgate_harness::kinds::op::golden::{Golden, GoldenResult, Numbers};
 use goldgate_harness::kinds::op::question::OpQuestion;
 use goldgate_harness::kinds::op::{Op, question as perfect};
-use goldgate_harness::kinds::{Goldens, Of, Trial, Withheld};
+use goldgate_harness::kinds::{CaseTrial, Goldens, Trial, Withheld};
 use goldgate_harness::line::{BrokenKind, Family, Place, Row, Verdict};
 use goldgate_harness::report::{Provenance, Report};
 use goldgate_harness::run::{Options, Plan, run};
@@ -89,7 +89,7 @@ struct Defined;
 
 impl Goldens for Defined {
     fn golden(&self, case: &Case) -> Result<Golden, Withheld> {
-        let results = perfect::define(&OpQuestion::of(case, fill))
+        let results = perfect::define(&OpQuestion::from_case(case, fill))
             .and_then(Result::ok)
             .ok_or_else(|| Withheld::Broken(BrokenKind::Harness, "no definition".into()))?;
         let result = |(name, tensor): (String, goldgate_tensor::Tensor)| {
@@ -130,7 +130,7 @@ fn mock(fault: &str) -> SubjectSpec {
 }
 
 fn trials(cases: Vec<Case>) -> Vec<Arc<dyn Trial>> {
-    let of = |case| Arc::new(Of::new(Op, Arc::new(case))) as Arc<dyn Trial>;
+    let of = |case| Arc::new(CaseTrial::new(Op, Arc::new(case))) as Arc<dyn Trial>;
     cases.into_iter().map(of).collect()
 }
 

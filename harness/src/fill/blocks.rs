@@ -1,9 +1,10 @@
 //! Raw blocks of quantised types.
 //!
-//! `blocks: { scale: [lo, hi] }`: block b takes words b·W to b·W + W - 1, W = ceil(bytes / 4) + 2.
-//! The block's bytes are first those words, little-endian; then its scales are written over them.
-//! s(w) = lo + (hi - lo) · (w / 2^32) rounded to f16, at most 65504, with w the last word but one;
-//! the second scale (q4_k, q5_k) has the last word.
+//! `blocks: { scale: [lo, hi] }`: block b takes words b·W to b·W + W - 1,
+//! where W = ceil(bytes / 4) + 2. The bytes of the block are first those words, little-endian;
+//! then its scales are written over them. A scale is s(w) = lo + (hi - lo) · (w / 2^32), rounded to
+//! f16 and at most 65504, where w is the last word but one; the second scale (q4_k, q5_k) uses the
+//! last word.
 //!
 //! | type | scales |
 //! |---|---|
@@ -11,10 +12,11 @@
 //! | q4_k, q5_k | d = s, dmin = s of the last word; 6-bit scales and minima stay random |
 //! | mxfp4 | 2^k, k from ceil(log2 lo) to floor(log2 hi), as `powers` draws it |
 //!
-//! `blocks: every_code`: block b has, in place p, code (b + p) mod C, where C is the number of
+//! `blocks: every_code`: place p of block b has the code (b + p) mod C, where C is the number of
 //! codes. d = 1 and dmin = 1/2; the 6-bit scale of sub-block j is (8b + j) mod 64 and its minimum
 //! (8b + j + 32) mod 64; the 8-bit scale of q6_k's sub-block j is (16b + j) mod 256 as a signed
-//! byte; mxfp4's scale byte is b mod 256, so 256 blocks have them all, 0 and 255 too.
+//! byte; the scale byte of mxfp4 is b mod 256, so that 256 blocks contain all of them, 0 and 255
+//! included.
 
 use goldgate_tensor::DType;
 use half::f16;
@@ -23,10 +25,10 @@ use rayon::prelude::*;
 use crate::fill::Fill;
 use crate::fill::philox::Philox;
 
-/// Fills `data`, whole blocks of `dtype`.
+/// Fills `data`, which consists of whole blocks of `dtype`.
 ///
 /// # Panics
-/// If the fill is not one of blocks; expansion refuses such cases.
+/// If the fill is not one of blocks. Expansion refuses such cases.
 pub fn fill(fill: &Fill, dtype: DType, stream: &Philox, data: &mut [u8]) {
     let size = dtype.bytes();
     data.par_chunks_mut(size).enumerate().for_each(|(b, block)| match fill {
@@ -62,9 +64,11 @@ fn random(dtype: DType, (lo, hi): (f64, f64), stream: &Philox, b: u64, block: &m
     }
 }
 
-/// The scale byte of mxfp4: its value is 2^(byte - 127).
+/// The scale byte of mxfp4, whose value is 2^(byte - 127).
 fn exponent(lo: f64, hi: f64, w: u32) -> u8 {
     let bottom = 2f64.powi(-127);
+    // The ends are clamped, because a logarithm of zero is infinite and a byte holds only these
+    // exponents.
     let high = (hi.max(bottom).log2().floor() as i64).clamp(-127, 127);
     let low = (lo.max(bottom).log2().ceil() as i64).clamp(-127, high);
     let k = low + ((u64::from(w >> 1) * (high - low + 1) as u64) >> 31) as i64;
@@ -111,7 +115,8 @@ fn every_code(dtype: DType, b: usize, block: &mut [u8]) {
     }
 }
 
-/// 32 places in 16 bytes: place p in the low nibble of byte p, place p + 16 in the high one.
+/// Packs 32 places into 16 bytes: place p in the low nibble of byte p, place p + 16 in the high
+/// one.
 fn nibbles(b: usize, codes: usize, bytes: &mut [u8]) {
     for (p, byte) in bytes.iter_mut().enumerate() {
         let code = |p: usize| ((b + p) % codes) as u8 & 15;
@@ -119,7 +124,7 @@ fn nibbles(b: usize, codes: usize, bytes: &mut [u8]) {
     }
 }
 
-/// Eight 6-bit scales and eight 6-bit minima in 12 bytes, as q4_k and q5_k have them.
+/// Packs eight 6-bit scales and eight 6-bit minima into 12 bytes, in the layout of q4_k and q5_k.
 fn pack_scales(b: usize, bytes: &mut [u8]) {
     let scale = |j: usize| ((8 * b + j) % 64) as u8;
     let min = |j: usize| ((8 * b + j + 32) % 64) as u8;
@@ -130,8 +135,8 @@ fn pack_scales(b: usize, bytes: &mut [u8]) {
     }
 }
 
-/// 256 places: four groups of 64, the first 32 of each in low nibbles, the others in high ones;
-/// q5_k has its fifth bits before them, bit 2g or 2g + 1 of byte l.
+/// Packs 256 places in four groups of 64: the first 32 of each group in low nibbles, the others in
+/// high ones. For q5_k the fifth bits precede them, as bit 2g or 2g + 1 of byte l.
 fn k_codes(dtype: DType, b: usize, bytes: &mut [u8]) {
     let codes = if dtype == DType::Q5K { 32 } else { 16 };
     let code = |p: usize| ((b + p) % codes) as u8;
@@ -148,7 +153,8 @@ fn k_codes(dtype: DType, b: usize, bytes: &mut [u8]) {
     }
 }
 
-/// 256 places of 6 bits: in each half of 128, places l, l + 32, l + 64, l + 96 share high byte l.
+/// Packs 256 places of 6 bits: in each half of 128, the places l, l + 32, l + 64 and l + 96 share
+/// the high byte l.
 fn q6_codes(b: usize, block: &mut [u8]) {
     let code = |p: usize| ((b + p) % 64) as u8;
     for half in 0..2 {
@@ -168,7 +174,7 @@ mod tests {
 
     fn filled(kind: &Fill, dtype: DType, blocks: usize) -> Vec<u8> {
         let mut data = vec![0; blocks * dtype.bytes()];
-        fill(kind, dtype, &Philox::of(["a", "b", "c"]), &mut data);
+        fill(kind, dtype, &Philox::for_tensor(["a", "b", "c"]), &mut data);
         data
     }
 

@@ -1,63 +1,63 @@
-//! An operand to be filled, and by what.
+//! The description of an operand that is to be filled.
 
 use goldgate_tensor::shape::Meta;
 
-/// An operand to be filled.
+/// An operand that is to be filled.
 #[derive(Clone, Debug)]
 pub struct Input {
     /// Its name.
     pub name: String,
-    /// Stored type and logical shape.
+    /// Its stored type and logical shape.
     pub meta: Meta,
-    /// How its elements come about.
+    /// How its elements are computed.
     pub fill: Fill,
-    /// How they are rounded after that.
+    /// How they are rounded afterwards.
     pub grid: Grid,
-    /// The key of its random words: stem, case, tensor.
+    /// The key of its random words: stem, case, tensor. A new name is therefore new data.
     pub key: [String; 3],
 }
 
 /// How a tensor is filled (`Fills` in specs/README.md).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fill {
-    /// Low end, high end.
+    /// Evenly distributed: low end, high end.
     Uniform(f64, f64),
-    /// Mean, standard deviation.
+    /// Normally distributed: mean, standard deviation.
     Normal(f64, f64),
     /// Whole numbers, both ends included.
     Integers(i64, i64),
-    /// ±2^k, both ends included.
+    /// ±2^k, both ends of k included.
     Powers(i64, i64),
-    /// Normal with this deviation, every n-th element times a factor.
+    /// Normal with this deviation; every n-th element is multiplied by a factor.
     Outliers {
-        /// Deviation.
+        /// The standard deviation.
         std: f64,
-        /// Which elements.
+        /// The distance between multiplied elements.
         every: u64,
         /// The factor.
         times: f64,
     },
-    /// From, to, linear over the elements.
+    /// Linear over the elements: first value, last value.
     Ramp(f64, f64),
-    /// One number.
+    /// The same number everywhere.
     Constant(f64),
     /// One in the last element of each row, zero elsewhere.
     OneHotLast,
-    /// Row-major numbers; f64 so that NaN and infinities may stand.
+    /// Row-major numbers, as f64 so that NaN and infinities are possible.
     Values(Vec<f64>),
-    /// i32, both ends included.
+    /// Values of type i32, both ends included.
     Ids(i32, i32),
-    /// Raw blocks with random codes and finite scales in that range.
+    /// Raw blocks with random codes, and finite scales in this range.
     Blocks(f64, f64),
-    /// Each code in each place once.
+    /// Raw blocks in which each code occurs once in each place.
     EveryCode,
 }
 
 /// The grid that inputs are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grid {
-    /// 8 significant bits inside f16's normal range: exact in f32, f16 and bf16.
+    /// 8 significant bits inside f16's normal range, so that a value is exact in f32, f16 and bf16.
     Common,
-    /// Rounded to the operand's type.
+    /// Rounded to the operand's own type.
     Full,
 }

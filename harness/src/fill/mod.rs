@@ -1,7 +1,7 @@
-//! Inputs are computed: the same bits on every machine and in every language.
+//! Inputs are computed and never stored, with the same bits on every machine and in every language.
 //!
 //! Element i of a tensor takes word i of its stream ([`philox`]); `normal` and `outliers` take
-//! words 12i to 12i + 11. Everything is computed in binary64 with the operations written here, in
+//! words 12i to 12i + 11. Everything is computed in binary64 with exactly the operations below, in
 //! this order, and rounded once at the end:
 //!
 //! | fill | value of element i; w its word, n the number of elements |
@@ -16,9 +16,9 @@
 //! | `one_hot: last` | 1 in the last element of each row, else 0 |
 //! | `blocks` | see [`blocks`] |
 //!
-//! Then the grid. `common`: rounded to 8 significant bits, ties to even; magnitudes above 65280
-//! become 65280, those below 2^-14 become 2^-14 or, up to its half, 0. So every value is the same
-//! in f32, f16 and bf16. `full`: rounded to the stored type. NaN and infinities stay.
+//! Then comes the grid. `common`: rounded to 8 significant bits, ties to even; magnitudes above
+//! 65280 become 65280, those below 2^-14 become 2^-14 or, up to half of it, 0. A value is therefore
+//! the same in f32, f16 and bf16. `full`: rounded to the stored type. NaN and infinities are kept.
 
 pub mod blocks;
 mod input;
@@ -36,7 +36,7 @@ use sha2::{Digest, Sha256};
 
 use crate::line::hex;
 
-/// Elements that one task fills.
+/// How many elements one task fills.
 const CHUNK: usize = 1 << 15;
 
 /// Fills one operand.
@@ -44,14 +44,14 @@ pub fn fill(input: &Input) -> Tensor {
     fill_as(input, input.meta.dtype)
 }
 
-/// Fills one operand in another stored type than its own: on the common grid the values are the
+/// Fills one operand in a stored type other than its own: on the common grid the values are the
 /// same in every floating type.
 ///
 /// # Panics
-/// If the meta is that of no tensor; expansion refuses such cases.
+/// If the meta does not describe a tensor. Expansion refuses such cases.
 pub fn fill_as(input: &Input, dtype: DType) -> Tensor {
     let [stem, case, name] = &input.key;
-    let stream = Philox::of([stem, case, name]);
+    let stream = Philox::for_tensor([stem, case, name]);
     let meta = Meta::new(dtype, &input.meta.shape);
     let bytes = meta.bytes().unwrap_or_else(|| panic!("{name} cannot be {meta}"));
     let mut data = vec![0u8; bytes];
@@ -85,6 +85,7 @@ struct Element<'a> {
 impl Element<'_> {
     fn value(&self, i: usize) -> f64 {
         let word = || u64::from(self.stream.word(i as u64));
+        // In 128 bits, because the product of a word and the range may exceed 64 bits.
         let between = |lo: i64, hi: i64, w: u64, bits: u32| {
             lo + ((u128::from(w) * (hi - lo + 1) as u128) >> bits) as i64
         };
@@ -111,7 +112,7 @@ impl Element<'_> {
         }
     }
 
-    /// The sum of words 12i to 12i + 11 over 2^32, minus 6: variance 1, exact.
+    /// The sum of words 12i to 12i + 11 over 2^32, minus 6. Its variance is 1, and it is exact.
     fn normal(&self, i: usize) -> f64 {
         let first = 3 * i as u64;
         let sum: i64 =
@@ -137,7 +138,8 @@ pub fn common(x: f64) -> f64 {
     if x.abs() < tiny {
         return if x.abs() <= tiny / 2.0 { 0f64.copysign(x) } else { tiny.copysign(x) };
     }
-    // Adding and taking away 2^44 times the leading bit's weight rounds to 8 bits, ties to even.
+    // Adding and subtracting 2^44 times the weight of the leading bit rounds to 8 bits, ties to
+    // even.
     let unit = f64::from_bits(x.abs().to_bits() & (0x7ff << 52)) * 2f64.powi(45);
     let rounded = (x.abs() + unit) - unit;
     rounded.min(TOP).copysign(x)
@@ -155,8 +157,8 @@ fn store(x: f64, dtype: DType, slot: &mut [u8]) {
 }
 
 /// SHA-256 of a tensor's values: its shape as JSON and a newline, then each element as a
-/// little-endian binary64 (raw bytes for block types and ids, under the type's name). Floating
-/// types that hold the same values have the same hash.
+/// little-endian binary64 (for block types and ids the raw bytes, under the name of the type).
+/// Floating types that hold the same values have the same hash, so that one golden can serve them.
 pub fn hash(tensor: &Tensor) -> String {
     let mut hash = Sha256::new();
     let meta = &tensor.meta;
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_fill_is_what_its_row_says() {
-        let stream = Philox::of(["layernorm", "one", "x"]);
+        let stream = Philox::for_tensor(["layernorm", "one", "x"]);
         let w = |i: u64| f64::from(stream.word(i));
         let u = values(Fill::Uniform(-1.0, 3.0), 9);
         assert_eq!(u[5], -1.0 + 4.0 * (w(5) / 4294967296.0));
@@ -256,16 +258,17 @@ mod tests {
 
     #[test]
     fn one_hash_for_one_set_of_values() {
-        let of = |dtype, grid| hash(&fill(&input(Fill::Normal(0.0, 1.0), dtype, &[3, 5], grid)));
-        assert_eq!(of(DType::F32, Grid::Common), of(DType::BF16, Grid::Common));
-        assert_eq!(of(DType::F32, Grid::Common), of(DType::F16, Grid::Common));
-        assert_ne!(of(DType::F32, Grid::Full), of(DType::F16, Grid::Full));
+        let hash_in =
+            |dtype, grid| hash(&fill(&input(Fill::Normal(0.0, 1.0), dtype, &[3, 5], grid)));
+        assert_eq!(hash_in(DType::F32, Grid::Common), hash_in(DType::BF16, Grid::Common));
+        assert_eq!(hash_in(DType::F32, Grid::Common), hash_in(DType::F16, Grid::Common));
+        assert_ne!(hash_in(DType::F32, Grid::Full), hash_in(DType::F16, Grid::Full));
     }
 
     #[test]
     fn chunks_do_not_show() {
         let long = values(Fill::Uniform(0.0, 1.0), CHUNK + 9);
-        let stream = Philox::of(["layernorm", "one", "x"]);
+        let stream = Philox::for_tensor(["layernorm", "one", "x"]);
         assert_eq!(long[CHUNK + 3], f64::from(stream.word(CHUNK as u64 + 3)) / 4294967296.0);
     }
 }

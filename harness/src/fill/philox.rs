@@ -1,18 +1,18 @@
 //! Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"):
-//! a block cipher as a generator, so that word i needs no word before it.
+//! a block cipher used as a generator, so that word i can be computed without the words before it.
 
 use sha2::{Digest, Sha256};
 
-/// The stream of words of one tensor.
+/// The stream of words for one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Philox {
     key: [u32; 2],
 }
 
 impl Philox {
-    /// The stream of a tensor: the key is the first 8 bytes (two little-endian words) of
-    /// SHA-256 over `goldgate-fill-1`, stem, case and tensor, each ended by a newline.
-    pub fn of(parts: [&str; 3]) -> Philox {
+    /// The stream of a tensor. The key is the first 8 bytes (two little-endian words) of SHA-256
+    /// over `goldgate-fill-1`, stem, case and tensor, each followed by a newline.
+    pub fn for_tensor(parts: [&str; 3]) -> Philox {
         let mut hash = Sha256::new();
         for part in ["goldgate-fill-1"].into_iter().chain(parts) {
             hash.update(part.as_bytes());
@@ -23,12 +23,13 @@ impl Philox {
         Philox { key: [word(0), word(4)] }
     }
 
-    /// Word `i`: word i mod 4 of the block whose counter is i div 4.
+    /// Word `i`: word i mod 4 of the block with the counter i div 4.
     pub fn word(&self, i: u64) -> u32 {
         self.block(i / 4)[(i % 4) as usize]
     }
 
-    /// The four words of a block; the counter's low 64 bits are `counter`, the high ones zero.
+    /// The four words of a block. `counter` is the low 64 bits of its counter, and the high ones
+    /// are zero.
     pub fn block(&self, counter: u64) -> [u32; 4] {
         philox4x32_10([counter as u32, (counter >> 32) as u32, 0, 0], self.key)
     }
@@ -75,9 +76,9 @@ mod tests {
 
     #[test]
     fn a_new_name_is_new_data() {
-        let a = Philox::of(["layernorm", "one", "x"]);
-        assert_ne!(a, Philox::of(["layernorm", "one", "gamma"]));
-        assert_ne!(a, Philox::of(["layernorm", "onex", ""]));
+        let a = Philox::for_tensor(["layernorm", "one", "x"]);
+        assert_ne!(a, Philox::for_tensor(["layernorm", "one", "gamma"]));
+        assert_ne!(a, Philox::for_tensor(["layernorm", "onex", ""]));
         assert_eq!(a.word(7), a.block(1)[3]);
     }
 }

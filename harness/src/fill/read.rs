@@ -4,7 +4,7 @@ use crate::fill::Fill;
 use crate::yaml::read::{At, Reader};
 use crate::yaml::tree::{Kind, Node};
 
-/// A fill: a mapping of exactly one kind to its numbers.
+/// A fill: a mapping from exactly one kind to its numbers.
 pub fn fill(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Fill>> {
     const KINDS: &[&str] = &[
         "uniform", "normal", "integers", "powers", "outliers", "ramp", "constant", "one_hot",
@@ -55,6 +55,7 @@ pub fn fill(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Fill>> {
 }
 
 fn whole(r: &Reader<'_>, node: &Node, path: &str, kind: &str) -> Option<Fill> {
+    // The limits keep every value exact: integers in f32, powers of two within its range.
     let limit = match kind {
         "integers" => 1 << 24,
         "powers" => 120,
@@ -96,7 +97,7 @@ fn pair(r: &Reader<'_>, node: &Node, path: &str) -> Option<(f64, f64)> {
     if low <= high { Some((low, high)) } else { r.fail(node, "RANGE", path, "the lower end first") }
 }
 
-/// A finite number, or one of `nan`, `inf`, `-inf`, with or without the dot of YAML.
+/// A finite number, or one of `nan`, `inf`, `-inf`, with or without YAML's dot.
 pub fn number_or_not(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
     match node.text() {
         Some("nan" | ".nan") => Some(f64::NAN),

@@ -1,5 +1,5 @@
-//! What the cases of each op cover: a row a dtype and a weight type, a column a family. An empty
-//! cell has a reason in the op's file, or `goldgate check` refuses it.
+//! What the cases of each op cover: a row per dtype and weight type, a column per family. An empty
+//! cell needs a reason in the op's file, so that no gap stays unnoticed.
 
 use goldgate_tensor::DType;
 use serde::Serialize;
@@ -9,15 +9,15 @@ use crate::line::Family;
 use crate::spec::{OpSpec, Specs};
 use crate::yaml::Problem;
 
-/// The families, as columns stand.
+/// The families in the order of the table's columns.
 pub const FAMILIES: [Family; 3] = [Family::Exact, Family::Rough, Family::Refused];
 
-/// The cases of one op in one type.
+/// The cases of one op in one type: a row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// `f16`, or of a weight `w q4_k`.
+    /// The type: `f16`, or `w q4_k` for a weight.
     pub stored: String,
-    /// Cases of each family.
+    /// How many cases each family has.
     pub cases: [usize; 3],
 }
 
@@ -26,16 +26,16 @@ pub struct Line {
 pub struct Coverage {
     /// The op.
     pub op: String,
-    /// A line a type.
+    /// One row per type.
     pub lines: Vec<Line>,
-    /// Family and why it has empty cells.
+    /// The families with empty cells, each with the reason.
     pub without: Vec<(Family, String)>,
-    /// Its listed mutants.
+    /// The ids of its listed mutants.
     pub faults: Vec<String>,
 }
 
 impl Coverage {
-    /// The lines in which a family has no case.
+    /// The rows in which a family has no case.
     pub fn empty(&self, family: Family) -> Vec<&str> {
         let at = FAMILIES.iter().position(|f| *f == family).unwrap_or_default();
         self.lines.iter().filter(|l| l.cases[at] == 0).map(|l| l.stored.as_str()).collect()
@@ -50,8 +50,8 @@ pub fn coverage(specs: &Specs) -> Vec<Coverage> {
 fn of_op(specs: &Specs, op: &OpSpec) -> Coverage {
     let name = &op.file.op.value;
     let line = |stored: String, is: &dyn Fn(&Case) -> bool| {
-        let of = |family| op.cases.iter().filter(|c| c.family == family && is(c)).count();
-        Line { stored, cases: FAMILIES.map(of) }
+        let count = |family| op.cases.iter().filter(|c| c.family == family && is(c)).count();
+        Line { stored, cases: FAMILIES.map(count) }
     };
     let mut lines: Vec<Line> = op
         .file
@@ -59,6 +59,7 @@ fn of_op(specs: &Specs, op: &OpSpec) -> Coverage {
         .iter()
         .map(|d| line(d.name().to_owned(), &|case| case.ask.dtype == *d))
         .collect();
+    // Weights have a storage type of their own, which varies independently of the dtype.
     let weight = goldgate_engine::ops::find(name).and_then(|op| op.signature().weight());
     if let Some(weight) = weight {
         let stored = |case: &Case| {
@@ -78,10 +79,12 @@ fn of_op(specs: &Specs, op: &OpSpec) -> Coverage {
     }
 }
 
-/// Empty cells without a reason, reasons without an empty cell, and ops without a fault.
+/// Problems for empty cells without a reason, reasons without an empty cell, and ops without a
+/// mutant.
 pub fn check(specs: &Specs) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (op, covered) in specs.ops.iter().zip(coverage(specs)) {
+        // An op whose file is broken has no cases yet, so every cell would be reported as empty.
         if specs.broken.has(&covered.op) {
             continue;
         }
@@ -100,6 +103,7 @@ pub fn check(specs: &Specs) -> Vec<Problem> {
                     let expected = format!("a case, or `without: {{ {word}: reason }}`");
                     note(op.file.op.line, op.file.op.column, found, &expected);
                 }
+                // A reason that explains nothing is refused too: it would hide the next gap.
                 Some(reason) if empty.is_empty() => {
                     let found = format!("a reason for no {word} case");
                     note(reason.line, reason.column, found, "no reason: every type has one");

@@ -1,10 +1,10 @@
-//! `specs/gates.lock`: the trials that each requirement rests on. One that goes away needs a
-//! reason.
+//! `specs/gates.lock` records the trials that each requirement rests on, so that none can disappear
+//! without a reason.
 //!
-//! One line a case and requirement, sorted, with the variants of its trials: `G1.02
-//! gate1::layernorm::ragged bf16 f16 f32`. So two people who add cases meet in no line. A name that
-//! went away has `removed: gate1::layernorm::ragged::f16, why`. Lines that begin with `#` are for
-//! people.
+//! One line per case and requirement, sorted, with the variants of its trials: `G1.02
+//! gate1::layernorm::ragged bf16 f16 f32`. Two people who add cases therefore never edit the same
+//! line. A name that disappeared has `removed: gate1::layernorm::ragged::f16, why`. Lines that
+//! begin with `#` are comments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,17 @@ use crate::spec::Specs;
 use crate::spec::gates::GatesFile;
 use crate::yaml::Problem;
 
-/// What was locked.
+/// The contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
-    /// Requirement and name.
+    /// Pairs of requirement and trial name.
     pub names: BTreeSet<(String, String)>,
-    /// Name → why it went away.
+    /// Name → why it was removed.
     pub removed: BTreeMap<String, String>,
 }
 
 impl Lock {
-    /// Everything that the requirements rest on now, with the reasons of `self`.
+    /// A lock of everything that the requirements rest on now; the reasons of `self` are kept.
     pub fn renewed(&self, gates: &GatesFile, plan: &[Head]) -> Lock {
         let requirements = gates.gates.iter().flat_map(|g| &g.requirements);
         let names = requirements.flat_map(|r| {
@@ -34,10 +34,10 @@ impl Lock {
         Lock { names: names.collect(), removed: self.removed.clone() }
     }
 
-    /// Reads the file's text.
+    /// Parses the text of the file.
     ///
     /// # Errors
-    /// A line that is neither a name, a removal, nor a comment.
+    /// A line that is neither a name, a removal nor a comment.
     pub fn parse(text: &str) -> Result<Lock, Problem> {
         let mut lock = Lock::default();
         for (i, line) in text.lines().enumerate() {
@@ -56,6 +56,7 @@ impl Lock {
             }
             if let Some(rest) = line.strip_prefix("removed: ") {
                 let (name, reason) = rest.split_once(", ").ok_or_else(bad)?;
+                // A removal without a reason would be a way around the lock.
                 if reason.trim().is_empty() {
                     return Err(bad());
                 }
@@ -74,7 +75,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// The file's text.
+    /// The text of the file.
     pub fn text(&self) -> String {
         let mut text = String::from(
             "# The trials that each requirement rests on; written by `goldgate check --lock`.\n",
@@ -93,13 +94,14 @@ impl Lock {
         text
     }
 
-    /// Names that were locked, are gone from their requirement, and have no reason; a problem per
-    /// stem, because what goes away together has one cause.
+    /// Names that were locked, have left their requirement and have no reason. One problem per
+    /// stem, because trials that disappear together have one cause.
     pub fn problems(&self, specs: &Specs, plan: &[Head]) -> Vec<Problem> {
         let now = self.renewed(&specs.gates, plan);
         let gone = self.names.iter().filter(|pair| !now.names.contains(*pair));
         let gone = gone.filter(|(_, name)| !self.removed.contains_key(name));
         let mut stems: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
+        // Trials of a broken file are missing only until it is repaired.
         for pair in gone.filter(|(_, name)| !specs.broken.meets_trial(name)) {
             stems.entry(pair.1.split("::").nth(1).unwrap_or_default()).or_default().push(pair);
         }
@@ -115,7 +117,7 @@ impl Lock {
         each.collect()
     }
 
-    /// The line on which a text of the file names a trial of `problem`.
+    /// The line of the file's text that names the trial of `problem`.
     pub fn line_of(text: &str, problem: &Problem) -> u32 {
         let mut words = problem.found.split(' ');
         let (id, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

@@ -1,10 +1,10 @@
-//! Gates: which trials make which requirement, and what a run's rows make of it.
+//! Gates: which trials serve as evidence for which requirement, and what the rows of a run prove.
 //!
 //! ```text
 //! heads of trials, rows, faults, documents ─weigh→ Weighed
 //! ```
 //!
-//! Everything here is pure. Nothing passes on nothing: what is absent is never met.
+//! Everything here is pure. Absent evidence never meets a requirement.
 
 pub mod coverage;
 pub mod lock;

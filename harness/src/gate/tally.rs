@@ -1,4 +1,4 @@
-//! What rows, figures and evidence add up to.
+//! Sums up rows, figures and evidence for one requirement.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,15 @@ use crate::gate::weigh::{State, SubjectVerdict};
 use crate::line::{Family, Head, Row, Sort, Verdict};
 use crate::spec::gates::figure;
 
-/// The most reasons that are kept.
+/// The most reasons that are kept: a page lists causes, not every row.
 const MAX_REASONS: usize = 20;
 
-/// What one row says of its requirement.
+/// What a single row proves for its requirement.
 pub(super) fn outcome(row: &Row, trial: &Head) -> Result<(), (State, String)> {
     match &row.verdict {
         Verdict::Pass => {
+            // A refusal compares nothing by nature; any other pass that compared nothing proves
+            // nothing.
             let compares = trial.sort == Sort::Case && row.family != Family::Refused;
             if compares && row.compared == 0 {
                 return Err((State::NotMet, "passed, but nothing was compared".into()));
@@ -36,14 +38,14 @@ pub(super) fn outcome(row: &Row, trial: &Head) -> Result<(), (State, String)> {
     }
 }
 
-/// Whether figures are within limits.
+/// The result of comparing figures with limits.
 pub(super) enum Limit {
     Holds,
     Exceeded(String),
     Absent(String),
 }
 
-/// Written so that an absent figure, and one that is no number, never holds.
+/// Compares the figures of a row with limits, such that an absent figure or NaN never holds.
 pub(super) fn beyond(limits: &BTreeMap<String, f64>, row: &Row) -> Limit {
     for (name, &limit) in limits {
         let Some((figure, lower)) = figure(name) else { return Limit::Absent(name.clone()) };
@@ -58,14 +60,14 @@ pub(super) fn beyond(limits: &BTreeMap<String, f64>, row: &Row) -> Limit {
     Limit::Holds
 }
 
-/// What the evidence of one requirement adds up to on one subject.
+/// What the evidence of one requirement amounts to on one subject.
 #[derive(Default)]
 pub(super) struct Tally {
     pub planned: usize,
     pub passed: usize,
-    /// Passed rows that rest on a golden.
+    /// Passed rows that were judged by a golden.
     pub strong: usize,
-    /// Documents that hold and faults that were killed.
+    /// Documents that hold, and faults that were detected.
     pub held: usize,
     failed: bool,
     open: bool,
@@ -92,6 +94,7 @@ impl Tally {
 
     pub fn worst(&self) -> State {
         match (self.failed, self.open, self.not_asked) {
+            // A failure outweighs everything: it cannot be repaired by running the rest.
             (true, _, _) => State::NotMet,
             (_, true, _) => State::Incomplete,
             (_, _, true) => State::NotAsked,

@@ -345,7 +345,7 @@ fn an_empty_gate_never_passes() {
 }
 
 #[test]
-fn a_field_requirement_stands_beside_its_gate() {
+fn a_field_requirement_counts_only_with_its_files() {
     let mut world = perfect();
     world.specs.gates.gates[0].requirements[1].field = true;
     world.row("gate1::layernorm::fast::f16::cuda").figures.clear();

@@ -1,4 +1,4 @@
-//! What a gate must not rest on: `goldgate check` refuses it before anything runs.
+//! Evidence that proves nothing: `goldgate check` refuses it before anything runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::yaml::near::guess;
 use crate::yaml::read::{At, Reader};
 use crate::yaml::tree::Source;
 
-/// Lines that an evidence is looked for a word in.
+/// How many lines below an evidence are searched for one of its words.
 const LINES: usize = 12;
 
-/// Every requirement that could be met by nothing, and every case that proves nothing.
+/// Problems for requirements that could be met by nothing, and for cases that prove nothing.
 pub fn check(specs: &Specs, plan: &[Head]) -> Vec<Problem> {
     let empty = Source { file: "gates.yaml".into(), text: String::new() };
     let source = specs.gates_source.as_ref().unwrap_or(&empty);
@@ -34,7 +34,7 @@ pub fn check(specs: &Specs, plan: &[Head]) -> Vec<Problem> {
     for gate in &specs.gates.gates {
         vacuity.gate(gate);
     }
-    // What a wrong requirement leaves out would come back as cases without a requirement.
+    // If a requirement is wrong, its cases would be reported as orphans: one cause, two errors.
     if reader.count() == 0 {
         vacuity.orphans();
         vacuity.founding();
@@ -68,6 +68,7 @@ impl Vacuity<'_, '_> {
             if !ids.insert(&id.value) {
                 self.r.note_value(id, "ID_DUP", "requirements.id", &id.value, "each id once");
             }
+            // An id begins with its letter, which only says who asked for it.
             if !id.value[1..].starts_with(&format!("{gate}.")) {
                 let expected = format!("an id of gate {gate}");
                 self.r.note_value(id, "ID_FORM", "requirements.id", &id.value, &expected);
@@ -98,6 +99,7 @@ impl Vacuity<'_, '_> {
             for evidence in &requirement.evidence {
                 self.evidence(gate.gate.value, requirement, evidence);
             }
+            // After an error in the evidence, further findings would only be its consequences.
             if self.r.count() == before && !self.rests_on_broken(requirement) {
                 for evidence in &requirement.evidence {
                     self.faults(requirement, evidence);
@@ -124,6 +126,7 @@ impl Vacuity<'_, '_> {
             }
             Evidence::Document(_) => return,
         };
+        // The trials of a broken file are unknown, so nothing can be said about what is selected.
         if select.iter().any(|pattern| self.specs.broken.meets(pattern)) {
             return;
         }
@@ -136,6 +139,7 @@ impl Vacuity<'_, '_> {
                 let (line, column) = self.written(at, pattern);
                 self.r.note_at(line, column, "GATE_REF", &field, pattern, &expected);
             }
+            // A gate must be able to be met before the gates after it.
             if let Some(later) = own.iter().find(|p| selects(pattern, p) && p.gate > gate) {
                 note("GATE_REF", &later.name, &format!("trials of gate {gate} or earlier"));
             }
@@ -147,6 +151,7 @@ impl Vacuity<'_, '_> {
         for subject in requirement.on.iter().filter(|s| SUBJECTS.contains(&s.as_str())) {
             let on = |p: &&&Head| {
                 let has = |s: &str| p.on.ours().iter().any(|own| own == s);
+                // Checks of the harness prove something for every subject.
                 has(subject) || kind == Sort::Check && has("harness")
             };
             let count = selected.iter().filter(on).count();
@@ -162,7 +167,7 @@ impl Vacuity<'_, '_> {
         }
     }
 
-    /// Whether trials that a requirement rests on may be missing for now.
+    /// Whether trials of a requirement may be missing because their file is broken.
     fn rests_on_broken(&self, requirement: &Requirement) -> bool {
         let select = requirement.evidence.iter().flat_map(|at| match &at.value {
             Evidence::Cases(e) => e.select.as_slice(),
@@ -173,7 +178,7 @@ impl Vacuity<'_, '_> {
         select.into_iter().any(|pattern| self.specs.broken.meets(pattern))
     }
 
-    /// The pattern that was probably meant: the part that selects nothing by its nearest word.
+    /// A suggestion for a pattern that selects nothing: the nearest word for the part that fails.
     fn meant(&self, pattern: &str, kind: Sort) -> String {
         let own = || self.plan.iter().filter(|p| p.sort == kind);
         let mut parts = pattern.split("::");
@@ -185,7 +190,7 @@ impl Vacuity<'_, '_> {
         parts.next().map(|case| guess(case, cases)).unwrap_or_default()
     }
 
-    /// Where a word of an evidence was written: it may be some lines below the evidence itself.
+    /// Where a word of an evidence was written, which may be some lines below the evidence itself.
     fn written(&self, at: &At<Evidence>, word: &str) -> (u32, u32) {
         let rows = self.r.source.text.lines().zip(1..).skip(at.line.saturating_sub(1) as usize);
         let found = rows.take(LINES).find_map(|(row, line)| {
@@ -195,7 +200,8 @@ impl Vacuity<'_, '_> {
         found.unwrap_or((at.line, at.column))
     }
 
-    /// Not all refusals, not all by the definition; what it names is there.
+    /// Checks the evidence `cases`: not only refusals, not only the definition, and everything that
+    /// it names must exist.
     fn cases(&self, at: &At<Evidence>, field: &str, e: &CasesEvidence, selected: &[&Head]) {
         let note = |code, found: &str, expected: &str| {
             self.r.note_value(at, code, field, found, expected);
@@ -205,6 +211,7 @@ impl Vacuity<'_, '_> {
         if answers.is_empty() {
             return note("GATE_WEAK", "only refusals", "one case at least that answers");
         }
+        // The definition is our own code, so it cannot be the only authority.
         if answers.iter().all(|p| p.definition) {
             return note("GATE_WEAK", "only the definition", "one golden at least");
         }
@@ -227,7 +234,8 @@ impl Vacuity<'_, '_> {
         }
     }
 
-    /// Cases of one family alone, where their ops have both, see half of what can go wrong.
+    /// Checks that both families are selected: cases of one family reveal only half of all
+    /// mistakes.
     fn families(&self, requirement: &Requirement) {
         let own = |p: &&Head| p.sort == Sort::Case && selected_by(requirement, p);
         let answers: Vec<&Head> =
@@ -267,11 +275,13 @@ impl Vacuity<'_, '_> {
             self.r.note_at(line, column, "GATE_REF", &field, kill, &expected);
         }
         for (op, mutant) in mutants {
+            // A mutant without a killer is equivalent, and is not asked.
             let Some(killer) = &mutant.killed_by else { continue };
             let is_own = self
                 .plan
                 .iter()
                 .any(|p| p.stem == op && p.case == killer.value && selected_by(requirement, p));
+            // Otherwise the requirement would be met by a case that it does not rest on.
             if !is_own {
                 let found = format!("{op}::{} is killed by {}", mutant.id.value, killer.value);
                 let expected = "a case of this requirement";
@@ -280,9 +290,11 @@ impl Vacuity<'_, '_> {
         }
     }
 
-    /// A case of gate N that no requirement of gate N selects proves nothing; a problem per stem.
+    /// Reports cases of gate N that no requirement of gate N selects, as they prove nothing; one
+    /// problem per stem.
     fn orphans(&self) {
         let mut stems: BTreeMap<(&str, u8), BTreeSet<&str>> = BTreeMap::new();
+        // A bench is evidence only where a requirement sets limits for it.
         for trial in self.plan.iter().filter(|p| p.sort != Sort::Bench) {
             let mut own = self.requirements().filter(|(gate, _)| *gate == trial.gate);
             let is_orphan = !own.any(|(_, r)| selected_by(r, trial));
@@ -302,7 +314,7 @@ impl Vacuity<'_, '_> {
         }
     }
 
-    /// Each item of the founding documents has its requirement, and each asked one its item.
+    /// Checks that each item of the founding documents has its requirement, and vice versa.
     fn founding(&self) {
         let ids: Vec<&str> = self.requirements().map(|(_, r)| r.id.value.as_str()).collect();
         let list = &self.specs.gates.founding;
@@ -338,7 +350,7 @@ fn selected_by(requirement: &Requirement, trial: &Head) -> bool {
     })
 }
 
-/// The trials that each requirement rests on, for the lock.
+/// The trials that a requirement rests on, for the lock.
 pub fn selected<'p>(requirement: &'p Requirement, plan: &'p [Head]) -> Vec<&'p Head> {
     plan.iter().filter(|trial| selected_by(requirement, trial)).collect()
 }

@@ -1,4 +1,4 @@
-//! Rows become verdicts on requirements, and those become gates.
+//! Turns rows into verdicts on requirements, and those into verdicts on gates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,14 @@ use crate::spec::gates::{
     BenchEvidence, ChecksEvidence, Evidence, FaultsEvidence, GateSpec, GatesFile, Requirement,
 };
 
-/// What is said of a requirement or a gate on one subject.
+/// The state of a requirement or a gate on one subject.
+// The order of the variants is the order of severity: the worst state of a gate is the largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Head = executed = passed, limits met, faults killed.
+    /// Everything planned ran and passed, limits were met, and faults were detected.
     Met,
-    /// It does not concern the subject, or no card of its class is here.
+    /// It does not concern the subject, or there is no card of its class.
     NotAsked,
     /// Nothing failed, but something planned did not run.
     Incomplete,
@@ -31,7 +32,7 @@ pub enum State {
 }
 
 impl State {
-    /// As reports print it.
+    /// The word that reports print.
     pub const fn word(self) -> &'static str {
         match self {
             State::Met => "MET",
@@ -43,12 +44,12 @@ impl State {
     }
 }
 
-/// Everything that a run found out beside its rows.
+/// Everything that a run found out apart from its rows.
 #[derive(Clone, Debug, Default)]
 pub struct Evidences {
-    /// Mutants that were planted.
+    /// Results of the planted mutants.
     pub faults: Vec<FaultResult>,
-    /// Page → whether it is there, has what is asked of it, and its blocks ran.
+    /// Page → whether it exists, has the required content, and its blocks ran.
     pub documents: BTreeMap<String, bool>,
     /// Whether everything was asked: no filter, no shard, no early end.
     pub complete: bool,
@@ -58,40 +59,40 @@ pub struct Evidences {
     pub invalid: Vec<String>,
 }
 
-/// A requirement on one subject.
+/// The verdict on a requirement for one subject.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SubjectVerdict {
     /// The state.
     pub state: State,
-    /// Trials that it rests on.
+    /// How many trials it rests on.
     pub planned: usize,
-    /// Those that passed.
+    /// How many of them passed.
     pub passed: usize,
-    /// Why it is not met, in words; at most 20.
+    /// Why it is not met, in words; at most 20 reasons.
     pub reasons: Vec<String>,
 }
 
-/// A requirement.
+/// The verdict on a requirement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequirementVerdict {
-    /// Its name.
+    /// Its id.
     pub id: String,
-    /// As it was asked.
+    /// The requirement in the words of those who asked for it.
     pub asked: String,
-    /// Whether it stands beside the gate.
+    /// Whether it needs files from outside the repository, and is reported alongside the gate.
     pub field: bool,
-    /// On each subject that it concerns.
+    /// The verdict for each subject that it concerns.
     pub on: BTreeMap<String, SubjectVerdict>,
 }
 
-/// A gate.
+/// The verdict on a gate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GateVerdict {
     /// Its number.
     pub gate: u8,
     /// Its title.
     pub title: String,
-    /// On each subject that a requirement concerns, or that must meet it.
+    /// The state for each subject that a requirement concerns or that must meet the gate.
     pub subjects: BTreeMap<String, State>,
     /// Its requirements.
     pub requirements: Vec<RequirementVerdict>,
@@ -99,19 +100,19 @@ pub struct GateVerdict {
     pub state: State,
 }
 
-/// What a run's rows make of the gates.
+/// The verdicts that a run's rows amount to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Weighed {
-    /// Why the report is INVALID; then there are no gates.
+    /// Why the report is INVALID. There are no gates then.
     pub invalid: Vec<String>,
     /// The gates.
     pub gates: Vec<GateVerdict>,
 }
 
-/// Subjects that are there in every run.
+/// Subjects that are present in every run.
 const ALWAYS: [&str; 2] = ["harness", "repository"];
 
-/// Weighs a run.
+/// Weighs the rows of a run.
 pub fn weigh(
     gates: &GatesFile,
     mutants: &[MutantsFile],
@@ -125,6 +126,7 @@ pub fn weigh(
         if by_name.insert(&row.name, row).is_some() {
             invalid.push(format!("{} stands twice in the rows", row.name));
         }
+        // A judge or a golden that is broken makes every other row doubtful as well.
         if let Verdict::Broken { kind, message } = &row.verdict
             && matches!(
                 kind,
@@ -137,12 +139,14 @@ pub fn weigh(
     let names: BTreeSet<&str> = plan.iter().map(|p| p.name.as_str()).collect();
     for row in rows {
         let base = row.name.rsplit_once("::").map_or("", |(base, _)| base);
-        // An entry of known.yaml that awaits no trial is a row of its own; it proves nothing.
+        // Entries of known.yaml and of `--require` have rows of their own without a trial; they
+        // prove nothing.
         let of_a_trial = !["known", "required"].contains(&row.kind.as_str());
         if !names.contains(base) && of_a_trial {
             invalid.push(format!("{} is in no plan", row.name));
         }
     }
+    // No verdict at all, so that nobody can quote a gate from a report that cannot be believed.
     if !invalid.is_empty() {
         return Weighed { invalid, gates: Vec::new() };
     }
@@ -161,6 +165,7 @@ impl Run<'_> {
     fn gate(&self, spec: &GateSpec) -> GateVerdict {
         let requirements: Vec<RequirementVerdict> =
             spec.requirements.iter().map(|r| self.requirement(r)).collect();
+        // Field requirements count only where the files that they need were given.
         let counts = |r: &&RequirementVerdict| !r.field || self.found.models;
         let concerned = requirements.iter().flat_map(|r| r.on.keys());
         let subjects: BTreeSet<&String> = concerned.chain(&spec.required).collect();
@@ -180,6 +185,7 @@ impl Run<'_> {
             && !everywhere.is_empty()
             && needed.clone().all(|s| s == Some(State::Met))
             && everywhere.iter().all(|r| met_somewhere(r));
+        // A partial run can show that a gate is not met, but never that it is met.
         let state = match (failed, all_met && self.found.complete) {
             (true, _) => State::NotMet,
             (false, true) => State::Met,
@@ -194,7 +200,7 @@ impl Run<'_> {
         }
     }
 
-    /// The worst of a subject's requirements, NOT ASKED aside.
+    /// The state of a gate on one subject: the worst of its requirements, those not asked aside.
     fn on_subject(&self, subject: &str, states: impl Iterator<Item = State>) -> State {
         let ran = ALWAYS.contains(&subject)
             || self.rows.values().any(|row| {
@@ -226,6 +232,8 @@ impl Run<'_> {
         for evidence in &spec.evidence {
             match &evidence.value {
                 Evidence::Cases(e) => {
+                    // Counted per evidence, so that one strong evidence does not cover for a weak
+                    // one.
                     let before = tally.strong;
                     self.trials(Sort::Case, (&e.select, e.at_least), subject, &mut tally);
                     if tally.strong == before && tally.worst() == State::Met {
@@ -244,13 +252,14 @@ impl Run<'_> {
                 },
             }
         }
+        // An empty requirement must not be met by default.
         if tally.planned + tally.held == 0 && tally.worst() == State::Met {
             tally.not_met("nothing proves it".into());
         }
         tally.verdict()
     }
 
-    /// The subject under which a trial counts for `subject`; checks of the harness count for all.
+    /// The subject whose row counts for `subject`: checks of the harness count for all subjects.
     fn as_subject<'s>(&self, trial: &'s Head, subject: &'s str) -> Option<&'s str> {
         let has = |s: &str| trial.on.ours().iter().any(|own| own == s);
         match (has(subject), trial.sort == Sort::Check && has("harness")) {
@@ -313,6 +322,7 @@ impl Run<'_> {
             }
             for (op, mutant) in mutants.into_iter().filter(|(_, m)| m.equivalent.is_none()) {
                 let tier = if mutant.kernel.is_some() { "cuda" } else { "harness" };
+                // Mutants of kernels can only be planted where the kernels run.
                 if tier == "cuda" && subject != "cuda" {
                     continue;
                 }
@@ -352,6 +362,7 @@ impl Run<'_> {
                     continue;
                 }
             }
+            // A card outside the requirement's class is not asked, rather than failed.
             match beyond(&evidence.cards, row) {
                 Limit::Holds => {}
                 Limit::Exceeded(_) => {
@@ -375,8 +386,8 @@ impl Run<'_> {
     }
 }
 
-/// The mutants that an item of `kill` names: `ID` among the ops of the requirement's own cases,
-/// or `op::ID` with `*` inside a part.
+/// The mutants that an item of `kill` names: `ID` among the ops of the requirement's own cases, or
+/// `op::ID` with `*` inside a part.
 pub fn mutants_of<'m>(
     mutants: &'m [MutantsFile],
     plan: &[Head],

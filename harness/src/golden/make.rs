@@ -1,4 +1,4 @@
-//! `golden make`: the oracle is asked every case's question, and its answers become goldens.
+//! `golden make`: asks the oracle the question of every case, and stores its answers as goldens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, BufWriter};
@@ -19,62 +19,62 @@ use crate::spec::Specs;
 use crate::store::{Label, Store, Witness, manifest};
 use crate::yaml::Problem;
 
-/// The oracle that is asked where nobody names another.
+/// The default oracle.
 pub const ORACLE: &str = "python3 golden/oracle/ops.py";
 
 /// The largest frame that the oracle may answer with.
 const MAX_FRAME: u64 = 1 << 30;
 
-/// What went wrong with the oracle as a whole.
+/// A failure of the oracle as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum OracleError {
-    /// The command is no command.
+    /// The command is empty or malformed.
     #[error("--by {command:?}: found no words, expected a command")]
     Words {
-        /// As given.
+        /// The command.
         command: String,
     },
-    /// It did not start.
+    /// It could not be started.
     #[error("could not start the oracle {command:?}: {source}")]
     Start {
-        /// As given.
+        /// The command.
         command: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// It does not speak the wire.
     #[error("the oracle {command:?} does not speak the wire: {source}")]
     Wire {
-        /// As given.
+        /// The command.
         command: String,
-        /// Why.
+        /// The reason.
         source: FrameError,
     },
-    /// It says itself why it cannot answer: a package that it lacks, with the command for it.
+    /// It reports that it cannot answer, for example because a package is missing.
     #[error("the oracle {command:?} cannot answer: {message}")]
     Failed {
-        /// As given.
+        /// The command.
         command: String,
-        /// Its own words.
+        /// Its own message.
         message: String,
     },
-    /// It ended with a question open.
+    /// It ended before it answered a question.
     #[error("the oracle {command:?} ended with a question open; its stderr says why")]
     Ended {
-        /// As given.
+        /// The command.
         command: String,
     },
-    /// It is what goldens judge.
+    /// It is the program that goldens judge.
     #[error("{command:?} is {name}: a golden is never made by what it judges")]
     Itself {
-        /// As given.
+        /// The command.
         command: String,
-        /// The name that it gave.
+        /// The name that it reported.
         name: String,
     },
 }
 
-/// An oracle that was started and said hello.
+/// An oracle that was started and has answered hello.
 #[derive(Debug)]
 pub struct Oracle {
     command: String,
@@ -88,7 +88,7 @@ impl Oracle {
     /// Starts `command` without a shell and asks hello.
     ///
     /// # Errors
-    /// A command that does not start, speak the wire, or that is the engine itself.
+    /// The command does not start, does not speak the wire, or is the engine itself.
     pub fn start(command: &str) -> Result<Oracle, OracleError> {
         let words = shlex::split(command).unwrap_or_default();
         let Some((program, arguments)) = words.split_first() else {
@@ -126,6 +126,7 @@ impl Oracle {
         }
         let name = answer.json.pointer("/ok/subject/name").and_then(Value::as_str);
         match name {
+            // An oracle without a name is refused as well: it might be the engine.
             Some("goldgate-engine") | None => {
                 let name = name.unwrap_or("without a name").to_owned();
                 Err(OracleError::Itself { command: command.to_owned(), name })
@@ -134,10 +135,10 @@ impl Oracle {
         }
     }
 
-    /// Asks one question and waits for its answer; events are passed over.
+    /// Asks one question and waits for its answer; events are skipped.
     ///
     /// # Errors
-    /// A stream that fails or ends.
+    /// The stream fails or ends.
     pub fn ask(
         &mut self,
         mut question: Value,
@@ -166,35 +167,35 @@ impl Drop for Oracle {
     }
 }
 
-/// What `golden make` did.
+/// The results of `golden make`.
 #[derive(Clone, Debug, Default)]
 pub struct Made {
-    /// Goldens written, by path.
+    /// The goldens written, by path.
     pub written: Vec<String>,
-    /// Goldens whose question has not changed.
+    /// How many goldens were kept, because their questions have not changed.
     pub kept: usize,
-    /// Models, vocabularies and texts whose line in the manifest is new.
+    /// Models, vocabularies and texts whose lines in the manifest are new.
     pub recorded: Vec<String>,
-    /// Goldens that no case asks for any more.
+    /// Goldens that no case needs any more.
     pub removed: Vec<String>,
-    /// Cases of exact inputs whose sums are not exact: they count as rough.
+    /// Cases of exact inputs whose sums are not exact; they count as rough.
     pub not_exact: Vec<String>,
-    /// What could not be made.
+    /// Goldens that could not be made, and why.
     pub problems: Vec<Problem>,
 }
 
-/// One golden to make: the first case that shares it and the wrong formulas of its mutants.
+/// One golden to make: the cases that share it, and the wrong formulas that their mutants name.
 #[derive(Clone, Debug)]
 pub struct Order<'s> {
     /// The path below golden/.
     pub path: String,
-    /// The cases that share it.
+    /// The cases that share it; the first is asked.
     pub cases: Vec<&'s Case>,
-    /// Wrong formulas that some mutant of the case names.
+    /// Wrong formulas that mutants of the case name.
     pub wrong: Vec<String>,
 }
 
-/// Every golden that the specs ask for, by path.
+/// All goldens that the specs need, by path.
 pub fn orders(specs: &Specs) -> Vec<Order<'_>> {
     let mut orders: BTreeMap<&str, Order<'_>> = BTreeMap::new();
     for case in specs.cases() {
@@ -209,7 +210,7 @@ pub fn orders(specs: &Specs) -> Vec<Order<'_>> {
     orders.into_values().collect()
 }
 
-/// The wrong formulas that the mutants of a case name, sorted, each once.
+/// The wrong formulas that the mutants of a case name, sorted, without repetition.
 pub fn wrong_of(specs: &Specs, case: &Case) -> Vec<String> {
     let file = specs.mutants.iter().find(|m| m.mutants.value == case.ask.op);
     let kills = |m: &&crate::kinds::mutant::Mutant| {
@@ -225,20 +226,20 @@ pub fn wrong_of(specs: &Specs, case: &Case) -> Vec<String> {
 /// How goldens are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'o> {
-    /// The oracle, as words of a command.
+    /// The command of the oracle.
     pub command: &'o str,
-    /// The day that witnesses answered.
+    /// The day that is recorded for the witnesses.
     pub today: Day,
-    /// Asks again where the question has not changed.
+    /// Whether to ask again even if the question has not changed.
     pub again: bool,
-    /// Removes goldens that no case asks for.
+    /// Whether to remove goldens that no case needs.
     pub remove_unclaimed: bool,
 }
 
-/// Makes every golden that `selected` asks for and whose question has changed.
+/// Makes all goldens that `selected` cases need and whose questions have changed.
 ///
 /// # Errors
-/// An oracle that does not start or dies; what was made before is in the manifest all the same.
+/// The oracle does not start, or dies. Goldens made before that are in the manifest all the same.
 pub fn make(
     specs: &Specs,
     store: &mut Store,
@@ -246,6 +247,7 @@ pub fn make(
     made: &mut Made,
     selected: impl Fn(&Case) -> bool,
 ) -> Result<(), OracleError> {
+    // Started with the first question, so that a folder that is up to date needs no oracle.
     let mut oracle = None;
     let orders = orders(specs);
     let mut outcome = Ok(());
@@ -262,7 +264,7 @@ pub fn make(
             made.kept += 1;
             continue;
         }
-        outcome = one(store, order, asked, options, (&mut oracle, made));
+        outcome = make_golden(store, order, asked, options, (&mut oracle, made));
         if outcome.is_err() {
             break;
         }
@@ -277,7 +279,7 @@ pub fn make(
     outcome
 }
 
-/// Cases that share a golden must ask the same; a case that does not is a mistake in the spec.
+/// A problem if cases that share a golden ask different questions, which is a mistake in the spec.
 fn shared_problem(order: &Order<'_>, asked: &Asked) -> Option<Problem> {
     let differs = |case: &&&Case| {
         let other = order.cases[0];
@@ -298,11 +300,12 @@ fn is_current(store: &Store, order: &Order<'_>, asked: &Asked) -> bool {
         let own = order.path.trim_end_matches(".safetensors");
         label.question == asked.hash
             && label.case == own
+            // A golden that has become too weak for the judge is made again, too.
             && strength::check(order.cases[0], asked, &golden).is_ok()
     })
 }
 
-fn one(
+fn make_golden(
     store: &mut Store,
     order: &Order<'_>,
     asked: Asked,
@@ -330,6 +333,7 @@ fn one(
     if case.family == Family::Exact && !label.exact {
         made.not_exact.push(order.path.clone());
     }
+    // Checked before it is written: a weak golden must not replace a good one.
     let bytes = frame::encode(&label.metadata(), &frame.tensors);
     let checked =
         decode(&order.path, &bytes).and_then(|(golden, _)| strength::check(case, &asked, &golden));
@@ -361,8 +365,7 @@ fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
     }
 }
 
-/// Lines for the files that goldens are made with, as they are now.
-/// Holds the manifest to the files that goldens are made with.
+/// Brings the manifest's lines for the inputs of goldens up to date with the files.
 pub(super) fn record_given(store: &mut Store, made: &mut Made) {
     let files = store.given_files();
     store.manifest.0.retain(|path, _| !manifest::is_given(path) || files.contains(path));

@@ -1,5 +1,5 @@
-//! `golden make` for models: the oracle of models is asked every case's question, a golden for each
-//! set of weights.
+//! `golden make` for models: asks the oracle of models the question of every case. There is one
+//! golden per set of weights.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::spec::Specs;
 use crate::store::{Label, Store, Witness};
 use crate::yaml::Problem;
 
-/// The oracle of models that is asked where nobody names another.
+/// The default oracle of models.
 pub const ORACLE: &str = "python3 golden/oracle/models.py";
 
-/// The faults of the reference that the mutants of a case name, sorted, each once.
+/// The faults of the reference that the mutants of a case name, sorted, without repetition.
 pub fn wrong_of_model(specs: &Specs, case: &ModelCase) -> Vec<String> {
     let file = specs.mutants.iter().find(|m| m.mutants.value == case.stem);
     let list = file.iter().flat_map(|f| &f.list);
@@ -30,8 +30,8 @@ pub fn wrong_of_model(specs: &Specs, case: &ModelCase) -> Vec<String> {
     wrong
 }
 
-/// Every golden that cases about models ask for: path → the cases that share it. The first of
-/// them is asked: the form that gave the golden its name, where it is among them.
+/// All goldens that cases about models need: path → the cases that share it. The first of them is
+/// asked; it is the case of the form that the golden is named after, if that is among them.
 pub fn orders(specs: &Specs) -> BTreeMap<&str, Vec<&ModelCase>> {
     let mut orders: BTreeMap<&str, Vec<&ModelCase>> = BTreeMap::new();
     for case in &specs.models {
@@ -57,10 +57,10 @@ pub fn asker_of<'s>(specs: &'s Specs, case: &'s ModelCase) -> &'s ModelCase {
     specs.models.iter().filter(|c| c.stem == case.stem).find(own).unwrap_or(case)
 }
 
-/// Makes every golden of models that `selected` asks for and whose question has changed.
+/// Makes all goldens of models that `selected` cases need and whose questions have changed.
 ///
 /// # Errors
-/// An oracle that does not start or dies.
+/// The oracle does not start, or dies.
 pub fn make(
     specs: &Specs,
     store: &mut Store,
@@ -70,7 +70,7 @@ pub fn make(
     selected: impl Fn(&ModelCase) -> bool,
 ) -> Result<(), OracleError> {
     let mut oracle = None;
-    // A golden holds the hash of the model's file: that of a new one must be known before.
+    // A golden contains the hash of the model's file, so new files must be recorded first.
     record_given(store, made);
     for (path, cases) in orders(specs) {
         if !cases.iter().any(|case| selected(case)) {
@@ -81,7 +81,7 @@ pub fn make(
         let root = store.root.clone();
         let asked = match question(case, &wrong, &store.manifest, &root, models) {
             Ok(asked) => asked,
-            // A checkpoint that is not here is nobody's fault.
+            // A checkpoint that is not on this machine is not an error.
             Err(_) if path.starts_with("local/") => continue,
             Err(found) => {
                 made.problems.push(Problem::of_file("IO", path, found, "a file below golden/"));
@@ -98,12 +98,12 @@ pub fn make(
             Some(running) => running,
             empty => empty.insert(Oracle::start(options.command)?),
         };
-        one(store, (path, case), &asked, options, (running, made))?;
+        make_golden(store, (path, case), &asked, options, (running, made))?;
     }
     Ok(())
 }
 
-fn one(
+fn make_golden(
     store: &mut Store,
     (path, case): (&str, &ModelCase),
     asked: &Question,
@@ -124,6 +124,7 @@ fn one(
     let label = label(path, asked, ok, options);
     let bytes = frame::encode(&label.metadata(), &frame.tensors);
     let checked = match decode(path, &bytes, case.kind()) {
+        // Checked before it is written: a golden that cannot show planted faults proves nothing.
         Ok((golden, _)) => self_check(case, &golden).map_err(|found| {
             Problem::of_file("GOLDEN_WEAK", path, found, "a golden that shows planted faults")
         }),
@@ -155,7 +156,7 @@ fn label(path: &str, asked: &Question, ok: &Value, options: &Options<'_>) -> Lab
     }
 }
 
-/// The folder of checkpoints that `--models` or the environment names, and the hub's cache.
+/// The folders that are searched for checkpoints: the one that the user named, and the hub's cache.
 pub fn folders(named: Option<&Path>, hub_cache: Option<&Path>) -> Vec<PathBuf> {
     named.into_iter().chain(hub_cache).map(Path::to_path_buf).collect()
 }

@@ -1,4 +1,4 @@
-//! Making goldens: the oracle is asked, and its answers are stored.
+//! Makes goldens: asks the oracle and stores its answers.
 
 pub mod make;
 pub mod make_models;

@@ -1,4 +1,5 @@
-//! The kind *bench*: the time of one question, beside the limits of the card that answers it.
+//! The kind *bench*: times one question, and reports the time alongside the limits of the card that
+//! answered.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,25 +13,25 @@ use crate::kinds::op::spec::Against;
 use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
-/// How long a bench may take.
+/// The time limit of a bench.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Replays of a bench; the row has their median.
+/// How often a bench is replayed; the row has the median.
 const REPLAYS: u64 = 5;
 
-/// The bytes that are copied to measure the card's own bandwidth.
+/// How many bytes are copied to measure the card's own bandwidth.
 const COPIED: u64 = 1 << 30;
 
-/// The kind.
+/// The kind *bench*.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed;
 
 /// What a subject measured.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// Of each replay, and what the question cannot do without.
+    /// The time of each replay, and the bytes and operations that the question cannot do without.
     op: OpTimes,
-    /// The limits of the card, measured once a run.
+    /// The limits of the card, measured once per run.
     limits: Limits,
     against: Against,
 }
@@ -75,6 +76,7 @@ impl Kind for Timed {
             against: bench.against,
         };
         let passes = |us: &[f64]| self.judge(bench, &(), &times(us), &Whom::Cuda).passed();
+        // Times have no golden, so the judge is tested only on what no subject may report.
         if !passes(&[1.0, 2.0]) {
             return Err("two times do not pass".to_owned());
         }
@@ -94,7 +96,7 @@ impl Kind for Timed {
         (): &(),
         _: &dyn Goldens,
     ) -> Result<(OpQuestion, Against), Withheld> {
-        Ok((OpQuestion::of(&bench.case, fill), bench.against))
+        Ok((OpQuestion::from_case(&bench.case, fill), bench.against))
     }
 
     fn ask(
@@ -104,6 +106,7 @@ impl Kind for Timed {
     ) -> Result<Times, Stopped> {
         to.set_limit(LIMIT);
         to.need::<BenchOp>()?;
+        // The limits hold for the card, not for the question, so they are measured once.
         let limits = to.once(&BenchCopy { bytes: COPIED })?.unwrap_or_default();
         let op = to.call(&BenchOp {
             op: question.call(to.limit()),
@@ -116,16 +119,18 @@ impl Kind for Timed {
 
     fn judge(&self, _: &Bench, (): &(), got: &Times, _: &Whom) -> Judgement {
         let us = &got.op.us;
+        // A time of zero or below cannot be measured, and would make any rate infinite.
         if us.is_empty() || us.iter().any(|t| !(t.is_finite() && *t > 0.0)) {
             return Judgement::fail(FailKind::Shape, "a time is missing or no number");
         }
-        Judgement { figures: figures(got), ..Judgement::of(Verdict::Pass) }
+        Judgement { figures: figures(got), ..Judgement::unmeasured(Verdict::Pass) }
     }
 }
 
-/// Median, rates, and the share of the limit that the same run measured on the same card.
+/// Median, rates, and the fraction of the limit that the same run measured on the same card.
 fn figures(got: &Times) -> BTreeMap<String, f64> {
     let mut us = got.op.us.clone();
+    // The median, because a single slow replay says nothing about the kernel.
     us.sort_by(f64::total_cmp);
     let median = us[us.len() / 2];
     let mut figures = BTreeMap::from([("median_us".to_owned(), median)]);
@@ -143,6 +148,7 @@ fn figures(got: &Times) -> BTreeMap<String, f64> {
         Against::Read => (bytes.map(|b| b / median / 1e3), "read_gb_s"),
         Against::Matmul => (flops.map(|f| f / median / 1e6), "mma_tflop_s"),
     };
+    // The unit follows the limit, so that rate and limit can be compared.
     let unit = if limit == "mma_tflop_s" { "tflop_s" } else { "gb_s" };
     if let Some(rate) = rate {
         figures.insert(unit.to_owned(), rate);

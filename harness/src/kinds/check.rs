@@ -7,14 +7,14 @@ use goldgate_wire::call::{Check, Checked};
 use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
-/// How long a check of a subject may take.
+/// The time limit of a check by a subject.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Checks of the harness: what is tampered with must be noticed. Nobody is asked over a wire.
+/// Checks of the harness: tampering must be detected. No subject is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Own;
 
-/// Checks that a subject answers about itself.
+/// Checks that a subject performs on itself.
 #[derive(Clone, Copy, Debug)]
 pub struct OfSubject;
 
@@ -73,7 +73,7 @@ impl Kind for Own {
 
     fn judge(&self, _: &HarnessCheck, (): &(), got: &Result<(), String>, _: &Whom) -> Judgement {
         match got {
-            Ok(()) => Judgement::of(Verdict::Pass),
+            Ok(()) => Judgement::unmeasured(Verdict::Pass),
             Err(why) => Judgement::fail(FailKind::Internal, why.clone()),
         }
     }
@@ -95,9 +95,10 @@ impl Kind for OfSubject {
 
     fn self_check(&self, check: &SubjectCheck, (): &()) -> Result<(u32, u32), String> {
         let passes = |fails: Option<&str>| {
-            let said = Checked { fails: fails.map(str::to_owned) };
-            self.judge(check, &(), &said, &Whom::Cpu).passed()
+            let checked = Checked { fails: fails.map(str::to_owned) };
+            self.judge(check, &(), &checked, &Whom::Cpu).passed()
         };
+        // An empty reason is still a failure: a subject must not pass by saying nothing.
         match (passes(None), passes(Some("it does not hold")), passes(Some(""))) {
             (true, false, false) => Ok((0, 0)),
             _ => Err("a check that does not hold passes, or one that holds fails".to_owned()),
@@ -120,7 +121,7 @@ impl Kind for OfSubject {
 
     fn judge(&self, _: &SubjectCheck, (): &(), got: &Checked, _: &Whom) -> Judgement {
         match &got.fails {
-            None => Judgement::of(Verdict::Pass),
+            None => Judgement::unmeasured(Verdict::Pass),
             Some(why) => Judgement::fail(FailKind::Load, why.clone()),
         }
     }
@@ -137,31 +138,31 @@ pub struct HarnessCheck {
     pub case: &'static str,
     /// What is tampered with, in words.
     pub why: &'static str,
-    /// Does it.
+    /// Performs the check.
     pub run: fn() -> Result<(), Unnoticed>,
 }
 
-/// A fault that the harness did not notice.
+/// Tampering that the harness did not detect.
 #[derive(Debug, thiserror::Error)]
 pub enum Unnoticed {
-    /// It said something else.
-    #[error("said {said}, expected {expected}")]
-    Said {
-        /// The code; `nothing` where it was content.
-        said: String,
-        /// The code that was awaited.
+    /// It reported a different code.
+    #[error("said {reported}, expected {expected}")]
+    OtherCode {
+        /// The code; `nothing` if there was no complaint.
+        reported: String,
+        /// The code that was expected.
         expected: &'static str,
     },
     /// The scratch folder failed.
     #[error("could not tamper: {0}")]
     Io(#[from] std::io::Error),
-    /// The untampered golden was refused.
+    /// The intact golden was refused.
     #[error("the untampered golden was refused: {0}")]
     Good(String),
 }
 
-/// A check that is asked of a subject as a whole; whoever runs the subjects answers it under
-/// `gate1::<stem>::<case>::self::<subject>`. One that nobody answers did not run.
+/// A check of a subject as a whole, which the subject answers under
+/// `gate1::<stem>::<case>::self::<subject>`. A check that no subject answers did not run.
 #[derive(Clone, Copy, Debug)]
 pub struct SubjectCheck {
     /// The gate that it belongs to.
@@ -172,7 +173,7 @@ pub struct SubjectCheck {
     pub case: &'static str,
     /// What must hold.
     pub why: &'static str,
-    /// The subjects that it is asked of.
+    /// The subjects that it applies to.
     pub subjects: &'static [&'static str],
 }
 
@@ -186,7 +187,7 @@ const fn subject(
     SubjectCheck { gate: 1, stem, case, why, subjects }
 }
 
-/// Every check of a subject, alphabetical.
+/// All checks of subjects, in alphabetical order.
 pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
     subject(
         ("fault", "bad_id_is_refused"),

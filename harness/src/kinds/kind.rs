@@ -1,5 +1,5 @@
-//! What a kind of trial is: it says what it asks and how it judges; everything else (who is asked,
-//! when, what an event is called, what a row and a page look like) is the same for all of them.
+//! The interface of a kind of trial: what it asks and how it judges. Everything else (which subject
+//! is asked and when, the names of events, the form of rows and pages) is the same for all kinds.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,38 +13,38 @@ use crate::kinds::op::case::Case;
 use crate::kinds::op::golden::Golden;
 use crate::line::{BrokenKind, Caller, Fate, Head, Judgement, NotRun, Stopped, Verdict, Whom};
 
-/// What the definition of an op answers in a golden's place, or why it does not.
+/// The definition's answer that stands in for a golden, or the reason why there is none.
 pub type Defined = Result<Arc<Golden>, String>;
 
-/// Where goldens come from.
+/// The source of goldens.
 pub trait Goldens: Sync {
-    /// The golden of a case, its inputs held against those that it was made for.
+    /// The golden of a case, after checking that it was made for the case's inputs.
     ///
     /// # Errors
-    /// Why there is none to judge by.
+    /// Why there is no golden to judge by.
     fn golden(&self, case: &Case) -> Result<Golden, Withheld>;
 
-    /// What the definition answers to a case; an implementation may keep it for the cases that
-    /// share it.
+    /// The definition's answer to a case. An implementation may keep it for the cases that share
+    /// it.
     fn defined(&self, _case: &Case, define: &dyn Fn() -> Defined) -> Defined {
         define()
     }
 
-    /// The golden of a case about a model; an empty one where the case has none.
+    /// The golden of a case about a model; an empty one if the case has none.
     ///
     /// # Errors
-    /// Why there is none to judge by.
+    /// Why there is no golden to judge by.
     fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
         let message = format!("{} is not kept here", case.full_name());
         Err(Withheld::NotRun(NotRun::NoGolden, message))
     }
 
-    /// Folders of checkpoints that are not shipped.
+    /// Folders with checkpoints that are not shipped.
     fn models(&self) -> &[PathBuf] {
         &[]
     }
 
-    /// The folder below which files that cases name are looked for.
+    /// The folder that contains the files which cases name.
     fn folder(&self) -> &Path {
         Path::new("")
     }
@@ -53,14 +53,14 @@ pub trait Goldens: Sync {
 /// Why a trial cannot be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withheld {
-    /// Something is wrong with what it rests on.
+    /// Something that it depends on is broken.
     Broken(BrokenKind, String),
-    /// Something that it rests on is not here.
+    /// Something that it depends on is missing here.
     NotRun(NotRun, String),
 }
 
 impl Withheld {
-    /// What the row is called.
+    /// The verdict of the row.
     pub fn verdict(self) -> Verdict {
         match self {
             Withheld::Broken(kind, message) => Verdict::Broken { kind, message },
@@ -68,7 +68,7 @@ impl Withheld {
         }
     }
 
-    /// Why, in words.
+    /// The reason, in words.
     pub fn message(self) -> String {
         match self {
             Withheld::Broken(_, message) | Withheld::NotRun(_, message) => message,
@@ -76,51 +76,53 @@ impl Withheld {
     }
 }
 
-/// A right answer and a wrong one, where one message of tensors is the whole answer.
+/// A right and a wrong answer, for kinds whose whole answer is one message of tensors.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    /// What must pass.
+    /// Tensors that must pass.
     pub right: Tensors,
-    /// What must not.
+    /// Tensors that must fail.
     pub wrong: Tensors,
 }
 
-/// Changes an answer in place: the part of a planted fault that no question can express.
+/// Changes an answer in place, for the part of a planted fault that no question can express.
 pub type Twist<G> = Box<dyn Fn(&mut G) + Send + Sync>;
 
-/// A fault as it is planted.
+/// A planted fault.
 pub enum Plant<Q, G> {
-    /// Another question is put to the subject; its answer is changed where the fault says so.
+    /// A different question is put to the subject, and its answer is changed if the fault demands
+    /// it.
     Asked(Q, Option<Twist<G>>),
-    /// The answer is known: somebody else has computed it.
+    /// The wrong answer is known: the oracle has computed it.
     Answered(G),
 }
 
 /// A kind of trial.
 pub trait Kind: Clone + Send + Sync + 'static {
-    /// What a spec says.
+    /// A case as the spec states it.
     type Case: Send + Sync;
-    /// What a subject is asked, without what is expected of it.
+    /// The question to a subject, without what is expected: asking must not see the answer.
     type Question: Send;
     /// What is expected.
     type Golden: Send;
-    /// What a subject answered.
+    /// The answers of a subject.
     type Got;
 
-    /// What every trial has.
+    /// The head of a trial.
     fn head(&self, case: &Self::Case) -> Head;
 
-    /// About how much memory preparing a case takes, in bytes.
+    /// An estimate of the memory in bytes that preparing a case takes.
     fn cost(&self, _case: &Self::Case) -> u64 {
         0
     }
 
-    /// About how much memory a question holds that is ready to be asked, in bytes.
+    /// An estimate of the memory in bytes that a prepared question holds.
     fn held(&self, _question: &Self::Question, _golden: &Self::Golden) -> u64 {
         0
     }
 
-    /// Cases with the same key share what [`Goldens::defined`] gives.
+    /// The key of what a case shares: cases with the same key share the result of
+    /// [`Goldens::defined`].
     fn shares(&self, _case: &Self::Case) -> Option<String> {
         None
     }
@@ -131,17 +133,17 @@ pub trait Kind: Clone + Send + Sync + 'static {
     /// Why there is nothing to judge by.
     fn golden(&self, case: &Self::Case, from: &dyn Goldens) -> Result<Self::Golden, Withheld>;
 
-    /// The judge on trial, on the golden alone: how many planted faults it was asked about, and
-    /// how many it noticed.
+    /// Tests the judge on the golden alone. Returns how many planted faults it was given, and how
+    /// many it detected.
     ///
     /// # Errors
-    /// A right answer that it refuses, or a wrong one that it lets pass.
+    /// It refused a right answer, or accepted a wrong one.
     fn self_check(&self, case: &Self::Case, golden: &Self::Golden) -> Result<(u32, u32), String>;
 
     /// The question of a case.
     ///
     /// # Errors
-    /// A file that it rests on is not here.
+    /// A file that it depends on is missing here.
     fn question(
         &self,
         case: &Self::Case,
@@ -149,13 +151,13 @@ pub trait Kind: Clone + Send + Sync + 'static {
         from: &dyn Goldens,
     ) -> Result<Self::Question, Withheld>;
 
-    /// Puts it. Repeats, chunks and other ways of asking are parts of what comes back.
+    /// Puts the question. Repetitions, chunks and other forms of asking are part of the answers.
     ///
     /// # Errors
-    /// The trial is over before its answers are all there.
+    /// The trial ended before all its answers arrived.
     fn ask(&self, question: &Self::Question, to: &mut Caller<'_>) -> Result<Self::Got, Stopped>;
 
-    /// Judges what came back.
+    /// Judges the answers.
     fn judge(
         &self,
         case: &Self::Case,
@@ -164,12 +166,13 @@ pub trait Kind: Clone + Send + Sync + 'static {
         whom: &Whom,
     ) -> Judgement;
 
-    /// Answers that are known beforehand, for a subject that only hands them out.
+    /// Answers that are known beforehand, for a subject that only replays them.
     fn answers(&self, _golden: &Self::Golden) -> Option<Answers> {
         None
     }
 
-    /// Lines of a failure page that say what was expected; the golden is there where it was read.
+    /// Lines for a failure page that describe what was expected; the golden is given if it was
+    /// read.
     fn detail(
         &self,
         _case: &Self::Case,
@@ -178,10 +181,10 @@ pub trait Kind: Clone + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// A listed fault, planted in a case's question or answer.
+    /// Plants a listed fault in a case's question or answer.
     ///
     /// # Errors
-    /// A fault that cannot be planted there, in words.
+    /// Why the fault cannot be planted there, in words.
     fn plant(
         &self,
         _case: &Self::Case,
@@ -192,19 +195,20 @@ pub trait Kind: Clone + Send + Sync + 'static {
         Err("no fault is planted in cases of this kind".to_owned())
     }
 
-    /// What became of a fault, by the judgement of its answer.
+    /// The outcome of a fault, given the judgement of its answer.
     fn fate(&self, case: &Self::Case, _mutant: &Mutant, judgement: &Judgement) -> Fate {
         fate(&self.head(case).variant, judgement)
     }
 }
 
-/// A failure has noticed the fault; whatever else came of it has not.
+/// The outcome of a fault: only a failure has detected it.
 pub fn fate(variant: &str, judgement: &Judgement) -> Fate {
     match &judgement.verdict {
         Verdict::Fail { kind, .. } => {
             Fate::Killed { variant: variant.to_owned(), by: kind.word().to_owned() }
         }
         Verdict::Pass => Fate::Survived { why: format!("{variant}: it passes") },
+        // The fault itself cannot cause these, so they say nothing about the case.
         Verdict::NotRun { kind: NotRun::Stopped | NotRun::DeviceLost, message } => {
             Fate::NotRun { why: format!("{variant}: {message}") }
         }
@@ -212,67 +216,70 @@ pub fn fate(variant: &str, judgement: &Judgement) -> Fate {
     }
 }
 
-/// A case of some kind, as the run sees it.
+/// A case of any kind, as the run sees it.
 pub trait Trial: Send + Sync {
-    /// What every trial has.
+    /// The head of the trial.
     fn head(&self) -> &Head;
 
-    /// About how much memory preparing it takes, in bytes.
+    /// An estimate of the memory in bytes that preparing it takes.
     fn cost(&self) -> u64;
 
     /// The key of what it shares with other trials.
     fn shares(&self) -> Option<String>;
 
-    /// Reads, fills, and puts the judge on trial; afterwards it only has to be asked.
+    /// Reads the golden, computes the inputs and tests the judge. After that the trial only has to
+    /// be asked.
     ///
     /// # Errors
     /// Why it cannot be judged.
     fn prepare(&self, from: &dyn Goldens) -> Result<Box<dyn Ready>, Withheld>;
 
-    /// The same with a listed fault in its question or answer.
+    /// Prepares the trial with a listed fault in its question or answer.
     ///
     /// # Errors
-    /// What became of a fault that could not be planted.
+    /// The outcome of a fault that could not be planted.
     fn plant(&self, from: &dyn Goldens, mutant: &Mutant) -> Result<Box<dyn Ready>, Fate>;
 
-    /// What became of a fault, by the judgement of its answer.
+    /// The outcome of a fault, given the judgement of its answer.
     fn fate(&self, mutant: &Mutant, judgement: &Judgement) -> Fate;
 
-    /// Answers that are known beforehand, where the kind has such and the golden is here.
+    /// Answers that are known beforehand, if the kind has them and the golden is available.
     fn answers(&self, from: &dyn Goldens) -> Option<Answers>;
 
-    /// A trial that could not be judged, with the lines of its page.
+    /// The judgement of a trial that could not be judged, with the lines of its page.
     fn withheld(&self, why: Withheld) -> Judgement;
 }
 
-/// A trial that only has to be asked.
+/// A prepared trial.
 pub trait Ready: Send {
-    /// About how much memory it holds, in bytes.
+    /// An estimate of the memory in bytes that it holds.
     fn held(&self) -> u64;
 
-    /// How many faults the judge was asked about on its golden, and how many it noticed.
+    /// How many faults the judge was given on its golden, and how many it detected.
     fn faults(&self) -> (u32, u32);
 
-    /// Asks and judges.
+    /// Asks the question and judges the answers.
     fn ask(&self, to: &mut Caller<'_>, whom: &Whom) -> Judgement;
 }
 
-/// A case with its kind.
-pub struct Of<K: Kind> {
+/// A case together with its kind.
+pub struct CaseTrial<K: Kind> {
     kind: K,
     case: Arc<K::Case>,
     head: Head,
 }
 
-impl<K: Kind> Of<K> {
+impl<K: Kind> CaseTrial<K> {
     /// The trial of a case.
-    pub fn new(kind: K, case: Arc<K::Case>) -> Of<K> {
+    pub fn new(kind: K, case: Arc<K::Case>) -> CaseTrial<K> {
         let head = kind.head(&case);
-        Of { kind, case, head }
+        CaseTrial { kind, case, head }
     }
 
     fn planned(&self, from: &dyn Goldens) -> Result<Prepared<K>, Withheld> {
         let golden = self.kind.golden(&self.case, from)?;
+        // Before any question: the verdict of a judge that cannot tell right from wrong is
+        // worthless.
         let faults = self
             .kind
             .self_check(&self.case, &golden)
@@ -297,7 +304,7 @@ struct Prepared<K: Kind> {
     plant: Plant<K::Question, K::Got>,
 }
 
-impl<K: Kind> Trial for Of<K>
+impl<K: Kind> Trial for CaseTrial<K>
 where
     K::Got: Send,
 {
@@ -318,6 +325,7 @@ where
     }
 
     fn plant(&self, from: &dyn Goldens, mutant: &Mutant) -> Result<Box<dyn Ready>, Fate> {
+        // The judge is not tested again here: the unplanted trial has done that.
         let golden = self.kind.golden(&self.case, from);
         let golden = golden.map_err(|withheld| Fate::NotRun { why: withheld.message() })?;
         let plant = self.kind.plant(&self.case, &golden, mutant, from);
@@ -332,13 +340,14 @@ where
     }
 
     fn answers(&self, from: &dyn Goldens) -> Option<Answers> {
-        // A definition is too dear to be computed for this.
+        // Computing a definition would cost too much for this purpose.
         let stored = self.head.golden.is_some();
         stored.then(|| self.kind.golden(&self.case, from).ok())?.and_then(|g| self.kind.answers(&g))
     }
 
     fn withheld(&self, why: Withheld) -> Judgement {
-        let mut judgement = Judgement::of(why.verdict());
+        let mut judgement = Judgement::unmeasured(why.verdict());
+        // The page still says what was expected, although there is no golden to show.
         judgement.detail = self.kind.detail(&self.case, None);
         judgement
     }
@@ -363,10 +372,12 @@ where
         let mut judgement = match &self.plant {
             Plant::Asked(question, twist) => match self.kind.ask(question, to) {
                 Ok(mut got) => {
+                    // Before judging, so that the judge sees the answer as if the subject had given
+                    // it.
                     twist.iter().for_each(|twist| twist(&mut got));
                     self.kind.judge(&self.case, &self.golden, &got, whom)
                 }
-                Err(stopped) => Judgement::of(stopped.verdict()),
+                Err(stopped) => Judgement::unmeasured(stopped.verdict()),
             },
             Plant::Answered(got) => self.kind.judge(&self.case, &self.golden, got, whom),
         };

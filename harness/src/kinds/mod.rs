@@ -1,4 +1,4 @@
-//! The kinds of trials: each says what its cases are, what is asked, and how answers are judged.
+//! The kinds of trials: each defines its cases, its questions, and how answers are judged.
 
 pub mod bench;
 pub mod check;
@@ -9,4 +9,6 @@ pub mod mutant;
 pub mod op;
 pub mod tokens;
 
-pub use kind::{Answers, Defined, Goldens, Kind, Of, Plant, Ready, Trial, Twist, Withheld, fate};
+pub use kind::{
+    Answers, CaseTrial, Defined, Goldens, Kind, Plant, Ready, Trial, Twist, Withheld, fate,
+};

@@ -1,4 +1,5 @@
-//! Calling a subject: one table says what each event is called, whatever the kind of trial.
+//! Calls a subject and gives every outcome its name: one table for all kinds of trial, so that the
+//! same event is never judged differently in two of them.
 //!
 //! | event | row |
 //! |---|---|
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use goldgate_wire::answer::{Answer, Failed, Refused, Said};
+use goldgate_wire::answer::{Answer, Failed, RawAnswer, Refused};
 use goldgate_wire::call::{BadField, Load, Loaded, Unload};
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
@@ -28,21 +29,21 @@ use sha2::{Digest, Sha256};
 
 use crate::line::{BrokenKind, FailKind, NotRun, Verdict};
 
-/// What came of one call, before anybody knows what it means. An answer is as it came: its bits are
-/// those of what was said, not of what could be read.
+/// The outcome of one call, before it is interpreted. An answer is kept exactly as received: its
+/// bits are those that the subject sent, not those that could be parsed.
 #[derive(Debug)]
 pub enum Exchange {
     /// One of `ok refused unsupported failed`.
-    Answered(Said),
+    Answered(RawAnswer),
     /// The process ended, or closed its stdout.
     Crashed(String),
     /// Past its limit, or silent for three heartbeats.
     TimedOut,
-    /// Something that is not the wire.
+    /// Output that does not follow the wire protocol.
     Protocol(String),
-    /// Neither a frame nor a file takes the question or its answer.
+    /// Neither a frame nor a file can carry the question or its answer.
     TooBig(String),
-    /// The question could not be written where a file was to carry it.
+    /// The question could not be written to the file that was to carry it.
     Unsent(String),
     /// The subject could not be started again.
     Lost(String),
@@ -50,10 +51,10 @@ pub enum Exchange {
     Stopped,
 }
 
-/// An exchange with its time and the end of stderr.
+/// An exchange, how long it took, and the tail of stderr.
 #[derive(Debug)]
 pub struct Heard {
-    /// What came of it.
+    /// The outcome.
     pub exchange: Exchange,
     /// From the question to its answer.
     pub time: Duration,
@@ -61,24 +62,24 @@ pub struct Heard {
     pub stderr: String,
 }
 
-/// Whatever carries questions to a subject.
+/// Carries questions to a subject: a process over the wire, or a stand-in for it in tests.
 pub trait Transport {
-    /// What the subject said of itself.
+    /// What the subject reported about itself.
     fn hello(&self) -> &Hello;
 
     /// Puts one question and waits at most `limit`.
     fn exchange(&mut self, question: Value, tensors: Tensors, limit: Duration) -> Heard;
 
-    /// Counts the processes so far: what one process held, the next does not.
+    /// The number of processes started so far; no state survives from one into the next.
     fn process(&self) -> u32;
 }
 
-/// The trial is over before its answers are all there; only a [`Caller`] can say so.
+/// The trial ended before all its answers arrived. Only a [`Caller`] can create one.
 #[derive(Debug)]
 pub struct Stopped(Verdict);
 
 impl Stopped {
-    /// What the row is called.
+    /// The verdict of the row.
     pub fn verdict(self) -> Verdict {
         self.0
     }
@@ -93,52 +94,56 @@ impl From<BadField> for Stopped {
     }
 }
 
-/// What a call came to, where a refusal may be right.
+/// The outcome of a call where a refusal may be the right answer.
 #[derive(Clone, Debug)]
 pub enum Reply<A> {
     /// `ok`.
     Ok(A),
-    /// The question is malformed.
+    /// The subject refused the question as malformed.
     Refused(Box<Refused>),
 }
 
-/// What a lane keeps between its trials.
+/// State that a lane keeps from one trial to the next.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The process, the question that loaded what it holds, and the answer.
+    /// The process that holds the model, the question that loaded it, and its answer.
     model: Option<(u32, Load, Loaded)>,
-    /// Questions whose answers hold for the whole run, with the `ok` of those that were answered.
+    /// Questions whose answers hold for the whole run, each with its answer if it was `ok`.
     once: BTreeMap<String, Option<(Value, Tensors)>>,
 }
 
-/// What a trial's calls came to, all together.
+/// What the calls of one trial add up to.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    /// From each question to its answer, added up.
+    /// Time from question to answer, summed over all calls.
     pub time: Duration,
-    /// The end of stderr of the last call.
+    /// The tail of stderr of the last call.
     pub stderr: String,
     bits: Option<Sha256>,
 }
 
 impl Log {
-    /// A hash over every answer's tensors and refusals, in order; none where nothing was answered.
+    /// A hash over the tensors and refusals of all answers in order; none without an answer.
     pub fn bits(&self) -> Option<String> {
         self.bits.as_ref().map(|hash| crate::line::hex(&hash.clone().finalize()))
     }
 
-    /// Times and memory differ from run to run, so of `ok` the tensors alone are hashed.
-    fn hash(&mut self, call: &str, Said { key, body, tensors }: &Said) {
+    /// Adds one answer to the hash. Of an `ok` mostly the tensors are hashed, because times and
+    /// memory differ from run to run.
+    fn hash(&mut self, call: &str, RawAnswer { key, body, tensors }: &RawAnswer) {
+        // These answers hold only measurements, which differ between equal runs.
         if ["bench", "memory", "unload", "close"].contains(&call) {
             return;
         }
         let hash = self.bits.get_or_insert_default();
         hash.update(format!("{call} {key}\n"));
         if *key == "refused" {
+            // Not the message: its wording may change, what is refused and why may not.
             for field in ["kind", "operand", "code", "field", "offset"] {
                 hash.update(format!("{}\n", body[field]));
             }
         }
+        // These fields of an `ok` are results, not measurements.
         for field in ["stop", "stops", "holds"] {
             if !body[field].is_null() {
                 hash.update(format!("{field} {}\n", body[field]));
@@ -151,22 +156,23 @@ impl Log {
     }
 }
 
-/// Puts the questions of one trial.
+/// Puts the questions of one trial to its subject.
 pub struct Caller<'c> {
     to: &'c mut dyn Transport,
     kept: &'c mut Kept,
     scratch: &'c Path,
-    /// The longest that a call may take, in place of the cases' own limits.
+    /// Replaces the time limit of every case, where given.
     capped: Option<Duration>,
     limit: Duration,
     log: Log,
 }
 
-/// How long a call may take where the case does not say.
+/// The time limit of a call where the case sets none.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 impl<'c> Caller<'c> {
-    /// A caller for one trial. `capped` is in place of every limit that the trial sets.
+    /// Creates the caller of one trial. `capped`, where given, replaces every limit that the trial
+    /// sets.
     pub fn new(
         to: &'c mut dyn Transport,
         kept: &'c mut Kept,
@@ -176,32 +182,32 @@ impl<'c> Caller<'c> {
         Caller { to, kept, scratch, capped, limit: capped.unwrap_or(LIMIT), log: Log::default() }
     }
 
-    /// What the subject said of itself.
+    /// What the subject reported about itself.
     pub fn hello(&self) -> &Hello {
         self.to.hello()
     }
 
-    /// A folder for files of questions, which the subject may read.
+    /// A folder for files that belong to questions; the subject may read them.
     pub fn scratch(&self) -> &Path {
         self.scratch
     }
 
-    /// What the calls came to.
+    /// Ends the trial's calls and returns their log.
     pub fn finish(self) -> Log {
         self.log
     }
 
-    /// The longest that each of the next calls may take.
+    /// Sets the time limit of each of the next calls.
     pub fn set_limit(&mut self, limit: Duration) {
         self.limit = self.capped.unwrap_or(limit);
     }
 
-    /// The longest that the next call may take.
+    /// The time limit of the next call.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Ends the trial where the subject does not offer a call.
+    /// Ends the trial if the subject does not offer a call.
     ///
     /// # Errors
     /// NOT RUN(unsupported).
@@ -212,10 +218,10 @@ impl<'c> Caller<'c> {
         }
     }
 
-    /// Puts a question that must be answered.
+    /// Puts a question that must be answered: a refusal fails the trial.
     ///
     /// # Errors
-    /// What the row is called, where it is not.
+    /// The verdict of the row, if it is not answered.
     pub fn call<C: Call>(&mut self, call: &C) -> Result<C::Answer, Stopped> {
         match self.ask(call)? {
             Reply::Ok(answer) => Ok(answer),
@@ -227,19 +233,19 @@ impl<'c> Caller<'c> {
         }
     }
 
-    /// Puts a question that may rightly be refused.
+    /// Puts a question that the subject may rightly refuse.
     ///
     /// # Errors
-    /// What the row is called, where it is neither answered nor refused.
+    /// The verdict of the row, if it is neither answered nor refused.
     pub fn ask<C: Call>(&mut self, call: &C) -> Result<Reply<C::Answer>, Stopped> {
         self.ask_promised(call, false)
     }
 
-    /// Puts a question that may rightly be refused; `promised` says that hello lists everything
-    /// that it takes.
+    /// Puts a question that the subject may rightly refuse. `promised` means that hello claims
+    /// support for everything that the question needs, so `unsupported` breaks a promise.
     ///
     /// # Errors
-    /// What the row is called, where it is neither answered nor refused.
+    /// The verdict of the row, if it is neither answered nor refused.
     pub fn ask_promised<C: Call>(
         &mut self,
         call: &C,
@@ -252,7 +258,7 @@ impl<'c> Caller<'c> {
         })
     }
 
-    /// Puts the question of the call `name`; an `ok` as it came.
+    /// Puts the question of the call `name` and returns an `ok` unparsed.
     fn put(
         &mut self,
         name: &str,
@@ -263,14 +269,16 @@ impl<'c> Caller<'c> {
         let Heard { exchange, time, stderr } = self.to.exchange(question, tensors, self.limit);
         self.log.time += time;
         self.log.stderr = stderr;
-        let said = match exchange {
-            Exchange::Answered(said) => said,
+        let answer = match exchange {
+            Exchange::Answered(answer) => answer,
             silent => return Err(silence(silent, name, self.limit)),
         };
-        self.log.hash(name, &said);
-        match said.answer().map_err(BadField::Mistyped)? {
+        // Hashed before parsing, so that an answer that cannot be read has bits to compare as well.
+        self.log.hash(name, &answer);
+        match answer.answer().map_err(BadField::Mistyped)? {
             Answer::Ok(body, tensors) => Ok(Reply::Ok((body, tensors))),
             Answer::Refused(refused) => Ok(Reply::Refused(refused)),
+            // Otherwise a subject could choose the questions that it is judged by.
             Answer::Unsupported(what) if promised => {
                 let message = format!("says that it does not offer {what}, which hello promised");
                 Err(fail(FailKind::Protocol, message))
@@ -280,32 +288,34 @@ impl<'c> Caller<'c> {
         }
     }
 
-    /// Loads what a question asks for, unless this process holds it already; the answer to `load`.
+    /// Loads a model unless this process already holds it, and returns the answer to `load`.
     ///
     /// # Errors
-    /// What the row is called, where it does not load.
+    /// The verdict of the row, if it does not load.
     pub fn model(&mut self, load: &Load) -> Result<Loaded, Stopped> {
+        // A load may take minutes, so its answer is reused within one process.
         if let Some((process, held, loaded)) = &self.kept.model
             && *process == self.to.process()
             && held == load
         {
             return Ok(loaded.clone());
         }
+        // Unloaded first, so that two models never share the device's memory.
         self.drop_model()?;
         let loaded = self.call(load)?;
         self.hold(load, &loaded);
         Ok(loaded)
     }
 
-    /// Says that `load` was answered by `loaded`, so that the model is kept or dropped later.
+    /// Records the answer to `load`, so that the model can be reused or unloaded later.
     pub fn hold(&mut self, load: &Load, loaded: &Loaded) {
         self.kept.model = Some((self.to.process(), load.clone(), loaded.clone()));
     }
 
-    /// Unloads what this process holds.
+    /// Unloads the model that this process holds, if any.
     ///
     /// # Errors
-    /// What the row is called, where `unload` is not answered.
+    /// The verdict of the row, if `unload` is not answered.
     pub fn drop_model(&mut self) -> Result<(), Stopped> {
         match self.kept.model.take() {
             Some((process, _, loaded)) if process == self.to.process() => {
@@ -315,22 +325,23 @@ impl<'c> Caller<'c> {
         }
     }
 
-    /// Forgets what is held: after a failure nobody knows what the process still has.
+    /// Forgets the held model: after a failure it is unknown what the process still holds.
     pub fn forget_model(&mut self) {
         self.kept.model = None;
     }
 
-    /// A call without tensors whose answer holds for the whole run; nothing where it is refused or
-    /// not offered.
+    /// Puts a question whose answer holds for the whole run, at most once. Returns nothing if it is
+    /// refused or not offered.
     ///
     /// # Errors
-    /// What the row is called, where the subject did anything else: a crash here is a crash.
+    /// The verdict of the row for any other outcome: a crash here is a crash.
     pub fn once<C: Call>(&mut self, call: &C) -> Result<Option<C::Answer>, Stopped> {
         let (question, tensors) = call.question();
         let key = question.to_string();
         let known = match self.kept.once.get(&key) {
             Some(known) => known.clone(),
             None => {
+                // An absent answer is cached as well, so that it is asked for only once.
                 let answered = match self.put(C::NAME, question, tensors, false) {
                     Ok(Reply::Ok(answered)) => Some(answered),
                     Ok(Reply::Refused(_))
@@ -350,23 +361,23 @@ impl<'c> Caller<'c> {
         not_run(NotRun::TooBig, message)
     }
 
-    /// Ends the trial because the subject does not offer what it takes.
+    /// Ends the trial because the subject does not offer what it needs.
     pub fn unsupported(&self, what: &str) -> Stopped {
         unsupported(what)
     }
 
-    /// Ends the trial because a question was refused that was answered when asked in another way.
+    /// Ends the trial because the subject refused a question that it answered in another form.
     pub fn wrong_refusal(&self, message: String) -> Stopped {
         fail(FailKind::WrongRefusal, message)
     }
 
-    /// Ends the trial by a fault of our own.
+    /// Ends the trial because of a fault of the harness.
     pub fn broken(&self, message: String) -> Stopped {
         Stopped(Verdict::Broken { kind: BrokenKind::Harness, message })
     }
 }
 
-/// Anything but an answer.
+/// The verdict for every exchange other than an answer.
 fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
     match exchange {
         Exchange::Crashed(how) => fail(FailKind::Crashed, how),
@@ -398,12 +409,13 @@ fn unsupported(what: &str) -> Stopped {
     not_run(NotRun::Unsupported, what.to_owned())
 }
 
-/// It tried and could not.
+/// The verdict for a subject that tried and could not answer.
 fn failed(Failed { class, message, .. }: Failed) -> Stopped {
     let kind = match class.as_str() {
         "oom" => FailKind::Oom,
         "device" => FailKind::Device,
         "nondeterministic" => FailKind::Nondeterministic,
+        // Unknown classes count as internal errors of the subject.
         _ => FailKind::Internal,
     };
     fail(kind, format!("{class}: {message}"))
@@ -419,7 +431,7 @@ mod tests {
     /// Gives the same answer to every question, and counts them.
     struct Says {
         hello: Hello,
-        said: Said,
+        answer: RawAnswer,
         asked: u32,
     }
 
@@ -430,7 +442,7 @@ mod tests {
 
         fn exchange(&mut self, _: Value, _: Tensors, _: Duration) -> Heard {
             self.asked += 1;
-            let exchange = Exchange::Answered(self.said.clone());
+            let exchange = Exchange::Answered(self.answer.clone());
             Heard { exchange, time: Duration::ZERO, stderr: String::new() }
         }
 
@@ -440,8 +452,8 @@ mod tests {
     }
 
     fn says(key: &'static str, body: Value) -> Says {
-        let said = Said { key, body, tensors: Tensors::new() };
-        Says { hello: Hello::default(), said, asked: 0 }
+        let answer = RawAnswer { key, body, tensors: Tensors::new() };
+        Says { hello: Hello::default(), answer, asked: 0 }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Days, as known failures end and witnesses answer on them.
+//! Calendar days: known failures expire on one, and witnesses date their answers.
 
 /// A day of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,7 @@ impl Day {
     pub fn parse(text: &str) -> Option<Day> {
         let mut parts = text.split('-');
         let (y, m, d) = (parts.next()?, parts.next()?, parts.next()?);
+        // Fixed widths, so that each day has one written form.
         let form = y.len() == 4 && m.len() == 2 && d.len() == 2 && parts.next().is_none();
         let (y, m, d) = (y.parse::<i64>().ok()?, m.parse::<u8>().ok()?, d.parse::<u8>().ok()?);
         let leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
@@ -25,9 +26,10 @@ impl Day {
         (form && (1..=days).contains(&d)).then_some(Day { ymd: (y, m, d) })
     }
 
-    /// Days since the first of March of the year 0 (civil calendar).
+    /// Days since 0000-03-01 in the civil calendar.
     pub fn number(self) -> i64 {
         let (y, m, d) = self.ymd;
+        // The year begins in March here: a leap day is then its last day and shifts no other month.
         let y = if m <= 2 { y - 1 } else { y };
         let month = (i64::from(m) + 9) % 12;
         y * 365 + y.div_euclid(4) - y.div_euclid(100)
@@ -37,8 +39,9 @@ impl Day {
             - 1
     }
 
-    /// The day of a count of seconds since 1970.
+    /// The day that lies this many seconds after 1970-01-01.
     pub fn of_seconds(seconds: u64) -> Day {
+        // 719 468 days lie between 0000-03-01 and 1970-01-01.
         let mut left = (seconds / 86_400) as i64 + 719_468;
         let era = left.div_euclid(146_097);
         left -= era * 146_097;

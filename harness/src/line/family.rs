@@ -1,15 +1,16 @@
-//! The families of inputs: what kind of mistakes a case can show.
+//! The families of inputs, by the mistakes that they can reveal.
 
-/// The families of inputs (`Fills` in specs/README.md): what kind of mistakes the inputs can show.
+/// The family of a case's inputs (`Fills` in specs/README.md), by the mistakes that they can
+/// reveal.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Every partial sum is exact: finds wiring.
+    /// Every partial sum is exact, so any deviation is a wiring mistake.
     Exact,
-    /// Anything else: finds precision.
+    /// All other inputs: they reveal a loss of precision.
     Rough,
-    /// A malformed question.
+    /// A malformed question, which must be refused.
     Refused,
 }

@@ -1,31 +1,31 @@
-//! Planted faults: what became of each, as gates weigh it.
+//! Outcomes of planted faults, as gates weigh them.
 
 use serde::{Deserialize, Serialize};
 
-/// What came of a mutant.
+/// The outcome of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Fate {
-    /// Its case noticed.
+    /// Its case detected it.
     Killed {
-        /// The variant that did.
+        /// The variant that detected it.
         variant: String,
-        /// By which rule.
+        /// The rule that detected it.
         by: String,
     },
-    /// Its case let it through, or it could not be planted at all.
+    /// Its case did not detect it, or it could not be planted at all.
     Survived {
-        /// In words.
+        /// The reason, in words.
         why: String,
     },
-    /// Nobody could tell it from the right answer.
+    /// It cannot be told from the right answer.
     Equivalent {
-        /// The written reason.
+        /// The reason given in the spec.
         reason: String,
     },
-    /// Nothing to judge by here: no golden, no device.
+    /// It could not be judged here: a golden or a device is missing.
     NotRun {
-        /// In words.
+        /// The reason, in words.
         why: String,
     },
 }
@@ -37,22 +37,23 @@ pub struct Planted {
     pub op: String,
     /// The mutant.
     pub id: String,
-    /// What is wrong, in words.
+    /// The fault, in words.
     pub fault: String,
     /// `harness` for `ask` and `wrong`, `cuda` for `kernel`.
     pub subject: String,
-    /// The case that must notice it.
+    /// The case that must detect it.
     pub case: String,
-    /// What came of it.
+    /// The outcome.
     pub fate: Fate,
 }
 
 impl Planted {
-    /// As the gates weigh it; nothing for what was not asked or is equivalent.
+    /// The result as gates weigh it; none if the mutant was not run or is equivalent.
     pub fn result(&self) -> Option<FaultResult> {
         let killed = match self.fate {
             Fate::Killed { .. } => true,
             Fate::Survived { .. } => false,
+            // Neither says anything about the cases, so neither counts for or against the score.
             Fate::Equivalent { .. } | Fate::NotRun { .. } => return None,
         };
         let (op, id, subject) = (self.op.clone(), self.id.clone(), self.subject.clone());
@@ -60,7 +61,7 @@ impl Planted {
     }
 }
 
-/// One mutant that was planted.
+/// The result of one planted mutant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultResult {
     /// The op.
@@ -69,6 +70,6 @@ pub struct FaultResult {
     pub id: String,
     /// `harness` for `ask` and `wrong`, `cuda` for `kernel`.
     pub subject: String,
-    /// Whether its case noticed.
+    /// Whether its case detected it.
     pub killed: bool,
 }

@@ -1,32 +1,35 @@
-//! Numbers that JSON cannot say: NaN, the infinities and the negative zero travel as words.
+//! Numbers that JSON cannot express: NaN, the infinities and negative zero are written as words, so
+//! that a report loses none of them.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Said {
+enum WrittenNumber {
     Number(f64),
     Word(String),
 }
 
-fn say(x: f64) -> Said {
+fn spell(x: f64) -> WrittenNumber {
     match x {
-        x if x == 0.0 && x.is_sign_negative() => Said::Word("-0".to_owned()),
-        x if x.is_finite() => Said::Number(x),
-        x if x.is_nan() => Said::Word("NaN".to_owned()),
-        x if x > 0.0 => Said::Word("inf".to_owned()),
-        _ => Said::Word("-inf".to_owned()),
+        // JSON readers may drop the sign of a zero, and judging tells the two zeros apart.
+        x if x == 0.0 && x.is_sign_negative() => WrittenNumber::Word("-0".to_owned()),
+        x if x.is_finite() => WrittenNumber::Number(x),
+        x if x.is_nan() => WrittenNumber::Word("NaN".to_owned()),
+        x if x > 0.0 => WrittenNumber::Word("inf".to_owned()),
+        _ => WrittenNumber::Word("-inf".to_owned()),
     }
 }
 
-fn read<E: Error>(said: Said) -> Result<f64, E> {
-    match said {
-        Said::Number(x) if x == 0.0 && x.is_sign_negative() => {
+fn read<E: Error>(written: WrittenNumber) -> Result<f64, E> {
+    match written {
+        // Each number has one written form, so that a report reads back to the same text.
+        WrittenNumber::Number(x) if x == 0.0 && x.is_sign_negative() => {
             Err(E::custom("a zero with a sign is written \"-0\""))
         }
-        Said::Number(x) => Ok(x),
-        Said::Word(word) => match word.as_str() {
+        WrittenNumber::Number(x) => Ok(x),
+        WrittenNumber::Word(word) => match word.as_str() {
             "-0" => Ok(-0.0),
             "NaN" => Ok(f64::NAN),
             "inf" => Ok(f64::INFINITY),
@@ -38,14 +41,14 @@ fn read<E: Error>(said: Said) -> Result<f64, E> {
 
 /// For an optional number.
 pub mod maybe {
-    use super::{Deserialize, Deserializer, Said, Serialize, Serializer, read, say};
+    use super::{Deserialize, Deserializer, Serialize, Serializer, WrittenNumber, read, spell};
 
     /// Writes it.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(x: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
-        x.map(say).serialize(to)
+        x.map(spell).serialize(to)
     }
 
     /// Reads it.
@@ -53,20 +56,20 @@ pub mod maybe {
     /// # Errors
     /// A word that is no number.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-        Option::<Said>::deserialize(from)?.map(read).transpose()
+        Option::<WrittenNumber>::deserialize(from)?.map(read).transpose()
     }
 }
 
 /// For one number.
 pub mod one {
-    use super::{Deserialize, Deserializer, Said, Serialize, Serializer, read, say};
+    use super::{Deserialize, Deserializer, Serialize, Serializer, WrittenNumber, read, spell};
 
     /// Writes it.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(x: &f64, to: S) -> Result<S::Ok, S::Error> {
-        say(*x).serialize(to)
+        spell(*x).serialize(to)
     }
 
     /// Reads it.
@@ -74,7 +77,7 @@ pub mod one {
     /// # Errors
     /// A word that is no number.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-        read(Said::deserialize(from)?)
+        read(WrittenNumber::deserialize(from)?)
     }
 }
 
@@ -82,14 +85,14 @@ pub mod one {
 pub mod map {
     use std::collections::BTreeMap;
 
-    use super::{Deserialize, Deserializer, Said, Serializer, read, say};
+    use super::{Deserialize, Deserializer, Serializer, WrittenNumber, read, spell};
 
     /// Writes them.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(map.iter().map(|(name, x)| (name, say(*x))))
+        to.collect_map(map.iter().map(|(name, x)| (name, spell(*x))))
     }
 
     /// Reads them.
@@ -99,21 +102,21 @@ pub mod map {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<BTreeMap<String, f64>, D::Error> {
-        let said = BTreeMap::<String, Said>::deserialize(from)?;
-        said.into_iter().map(|(name, x)| Ok((name, read(x)?))).collect()
+        let written = BTreeMap::<String, WrittenNumber>::deserialize(from)?;
+        written.into_iter().map(|(name, x)| Ok((name, read(x)?))).collect()
     }
 }
 
 /// For a list of numbers.
 pub mod list {
-    use super::{Deserialize, Deserializer, Said, Serializer, read, say};
+    use super::{Deserialize, Deserializer, Serializer, WrittenNumber, read, spell};
 
     /// Writes it.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(list: &[f64], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(list.iter().map(|x| say(*x)))
+        to.collect_seq(list.iter().map(|x| spell(*x)))
     }
 
     /// Reads it.
@@ -121,7 +124,7 @@ pub mod list {
     /// # Errors
     /// A word that is no number.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
-        Vec::<Said>::deserialize(from)?.into_iter().map(read).collect()
+        Vec::<WrittenNumber>::deserialize(from)?.into_iter().map(read).collect()
     }
 }
 

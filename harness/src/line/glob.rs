@@ -1,11 +1,12 @@
-//! Patterns with `*`: what filters of the command line select.
+//! Patterns with `*`, as filters on the command line use them.
 
 pub use goldgate_wire::globs::{glob, means};
 
-/// Whether a filter of the command line selects a name: `*` makes a glob on the whole name or on
-/// neighbouring parts of it, so `gelu*` and `gelu::*` select what they look like; anything else is
-/// a part of the name's text.
+/// Whether a filter of the command line selects a name. With `*` it is a glob over the whole name
+/// or over adjacent parts of it, so `gelu*` and `gelu::*` select what they appear to; without, it
+/// matches any substring of the name.
 pub fn filters(filter: &str, name: &str) -> bool {
+    // Without `*` a filter is a search term, as it would be for a test runner.
     if !filter.contains('*') {
         return name.contains(filter);
     }

@@ -1,45 +1,50 @@
-//! What every trial has, whatever its kind: its name, where it was written, whom it is asked of.
+//! What every trial has, whatever its kind: its name, where it was written, and which subjects are
+//! asked.
 
 use goldgate_tensor::DType;
 
 use crate::line::{Family, Place};
 
-/// What a trial counts as where a gate weighs it.
+/// How a gate counts a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sort {
     /// A question with a right answer.
     Case,
-    /// A question that is timed.
+    /// A question whose answer is timed.
     Bench,
     /// A check of the harness itself, or of a subject as a whole.
     Check,
 }
 
-/// The subjects that a trial is asked of.
+/// The subjects that are asked a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// Every subject.
     All,
-    /// Every subject but the one of this label.
+    /// Every subject except the one with this label.
     AllBut(&'static str),
-    /// Only subjects of these labels.
+    /// Only subjects with one of these labels.
     Only(&'static [&'static str]),
 }
 
 impl On {
-    /// Whether the subject of that label is asked.
+    /// Whether the subject with this label is asked.
     pub fn asks(self, label: &str) -> bool {
         match self {
+            // New subjects are asked everything unless a trial excludes them.
             On::All => true,
             On::AllBut(other) => label != other,
             On::Only(labels) => labels.contains(&label),
         }
     }
 
-    /// Those of our own two subjects that are asked, or the labels that are named.
+    /// The labels that are asked: those named, or else our own two subjects as far as they are
+    /// included.
     pub fn ours(self) -> Vec<String> {
         let own: &[&str] = match self {
             On::Only(labels) => labels,
+            // Labels of other subjects are known only when a run starts them, so they cannot be
+            // listed here.
             On::All | On::AllBut(_) => &["cpu", "cuda"],
         };
         own.iter().filter(|label| self.asks(label)).map(|&label| label.to_owned()).collect()
@@ -49,44 +54,44 @@ impl On {
 /// What the run, the report and the gates know of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
-    /// `gate1::layernorm::ragged::f16`: its name without the subject.
+    /// The name without the subject, such as `gate1::layernorm::ragged::f16`.
     pub name: String,
-    /// The word in reports: `op`, `bench`, `self`, `container`, `tokenizer`, `stage` …
+    /// The kind as reports name it: `op`, `bench`, `self`, `container`, `tokenizer`, `stage` …
     pub kind: &'static str,
-    /// What it counts as.
+    /// How gates count it.
     pub sort: Sort,
-    /// The gate.
+    /// The number of its gate.
     pub gate: u8,
-    /// The stem of its spec.
+    /// The stem of its spec file.
     pub stem: String,
-    /// Its name in the file.
+    /// The name of its case in that file.
     pub case: String,
-    /// The form, dtype or label that tells it from its siblings.
+    /// The form, dtype or label that distinguishes it from other trials of the same case.
     pub variant: String,
-    /// Why it exists.
+    /// Why the case exists.
     pub why: String,
-    /// What says that it must be so; empty for checks, whose reason says it.
+    /// The authority for the expected answer; empty for checks, whose `why` states it.
     pub source: String,
-    /// Where it was written; none for checks, which are code.
+    /// Where the case was written; none for checks, which are code.
     pub place: Option<Place>,
-    /// The family, as far as the spec shows it.
+    /// The family of its inputs, as far as the spec determines it.
     pub family: Family,
     /// The activation type, where the case names one.
     pub dtype: Option<DType>,
-    /// The golden's path, or `written …`; none for refusals and definitions.
+    /// The path of the golden, or `written …`; none for refusals and definitions.
     pub golden: Option<String>,
-    /// Whether the CPU definition answers in place of a golden.
+    /// Whether the CPU definition stands in for a golden.
     pub definition: bool,
-    /// Left out of an ordinary run.
+    /// Whether an ordinary run leaves it out.
     pub slow: bool,
     /// The subjects that are asked.
     pub on: On,
-    /// Trials of one group are asked in a row by one process, because they load the same thing.
+    /// Trials of one group run consecutively in one process, because they load the same model.
     pub group: Option<String>,
 }
 
 impl Head {
-    /// The trial's name on a subject.
+    /// The trial's name on the subject with this label.
     pub fn on_subject(&self, label: &str) -> String {
         format!("{}::{label}", self.name)
     }

@@ -1,4 +1,4 @@
-//! A verdict with everything that was measured on the way to it.
+//! A verdict together with everything that was measured to reach it.
 
 use std::collections::BTreeMap;
 
@@ -6,51 +6,52 @@ use goldgate_wire::Observed;
 
 use crate::line::{FailKind, Verdict, Worst};
 
-/// Who was asked, as far as judging goes.
+/// The subject, as far as judging depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// Our engine's definitions.
+    /// Our engine's definitions on the CPU.
     Cpu,
-    /// Our engine on a device: it must say which kernels ran.
+    /// Our engine on a device, which must report the kernels that ran.
     Cuda,
-    /// Somebody else's engine, with the kind of device that it named.
+    /// Another engine, with the kind of device that it reported.
     Foreign(String),
 }
 
 impl Whom {
-    /// Whether it is an engine of ours, which must say more of itself than the wire asks.
+    /// Whether it is our own engine, which must report more about itself than the wire demands.
     pub fn is_ours(&self) -> bool {
+        // Both our subjects run one engine, so both are held to its claims.
         !matches!(self, Whom::Foreign(_))
     }
 }
 
-/// What a kind's judge makes of the answers to one trial.
+/// The result of judging the answers to one trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// What the row is called.
+    /// The verdict of the row.
     pub verdict: Verdict,
-    /// The largest distance as a share of its limit; none where nothing was measured.
+    /// The largest distance as a fraction of its limit; none where nothing was measured.
     pub load: Option<f64>,
-    /// Numbers, ids, bytes or files that were compared.
+    /// How many numbers, ids, bytes or files were compared.
     pub compared: u64,
-    /// The failing element's neighbourhood.
+    /// The neighbourhood of the failing element.
     pub worst: Option<Worst>,
-    /// What was measured: unit in the name.
+    /// Measurements; each name contains the unit.
     pub figures: BTreeMap<String, f64>,
-    /// What else a reader of the row must know.
+    /// Further remarks for readers of the row.
     pub notes: Vec<String>,
-    /// What the subject said about itself.
+    /// What the subject reported about itself.
     pub observed: Observed,
     /// The first slot that diverges, where slots were compared.
     pub first: Option<String>,
-    /// Lines of the failure page between what failed and where the case was written: name of the
-    /// field, and its text.
+    /// Lines of the failure page between the failure and the place of its case: field name and
+    /// text.
     pub detail: Vec<(&'static str, String)>,
 }
 
 impl Judgement {
-    /// A verdict with nothing measured.
-    pub fn of(verdict: Verdict) -> Judgement {
+    /// A verdict without measurements.
+    pub fn unmeasured(verdict: Verdict) -> Judgement {
         Judgement {
             verdict,
             load: None,
@@ -64,9 +65,9 @@ impl Judgement {
         }
     }
 
-    /// A failure with nothing measured.
+    /// A failure without measurements.
     pub fn fail(kind: FailKind, message: impl Into<String>) -> Judgement {
-        Judgement::of(Verdict::Fail { kind, message: message.into() })
+        Judgement::unmeasured(Verdict::Fail { kind, message: message.into() })
     }
 
     /// Whether it passed.

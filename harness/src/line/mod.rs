@@ -1,10 +1,11 @@
-//! The line that every trial goes along, whatever its kind: a head, calls, a judgement, a row.
+//! The path of every trial, whatever its kind: a head, calls, a judgement, a row.
 //!
 //! ```text
 //! Case ─prepare→ Question ─ask, through a Caller→ answers ─judge→ Judgement ─row→ Row
 //! ```
 //!
-//! These types know no kind. What an event of a subject is called is decided in [`caller`], once.
+//! These types know nothing of kinds. The verdict for each event of a subject is decided once, in
+//! [`caller`].
 
 pub mod caller;
 mod day;

@@ -1,13 +1,14 @@
-//! The failure page: all that a reader needs, on one screen, for every kind of trial.
+//! The failure page: everything that a reader needs, on one screen, for every kind of trial.
 
 use std::fmt::Write;
 
 use crate::line::{Head, Judgement, Row, Verdict};
 
+// A page must fit on one screen, and the cause of a crash is usually in the last lines.
 /// How many lines of stderr a page shows.
 const STDERR_LINES: usize = 12;
 
-/// The page of a trial that did not pass; none for one that passed or did not run.
+/// The page of a trial that failed; none for one that passed or did not run.
 pub fn page(
     head: &Head,
     name: &str,
@@ -15,6 +16,7 @@ pub fn page(
     again: &str,
     stderr: &str,
 ) -> Option<String> {
+    // A verdict without a headline needs no page.
     let (word, message) = headline(&judgement.verdict)?;
     let mut text = format!("{word} {name}\n");
     field(&mut text, "why", &head.why);
@@ -35,17 +37,18 @@ pub fn page(
     Some(text)
 }
 
-/// The page of a row that known.yaml gives another verdict.
+/// The page of a row whose verdict known.yaml has changed.
 pub fn page_of(row: &Row, verdict: &Verdict) -> Option<String> {
     let (word, message) = headline(verdict)?;
     match &row.page {
+        // The page stays: what failed is the same, only its meaning has changed.
         Some(page) => Some(renamed(page, word)),
         None => Some(format!("{word} {}\n  failed   {message}\n", row.name)),
     }
 }
 
-/// The page under another word: a failure that passes alone is FLAKY, one that somebody expects
-/// is KNOWN.
+/// The page under another headline: a failure that passes when rerun alone is FLAKY, and an
+/// expected one is KNOWN.
 pub fn renamed(page: &str, word: &str) -> String {
     match page.split_once(' ') {
         Some((_, rest)) => format!("{word} {rest}"),
@@ -55,6 +58,7 @@ pub fn renamed(page: &str, word: &str) -> String {
 
 fn field(text: &mut String, name: &str, value: &str) {
     for (i, part) in value.lines().enumerate() {
+        // Continuation lines align with the first, below an empty field name.
         let name = if i == 0 { name } else { "" };
         // Writing into a string cannot fail.
         let _ = writeln!(text, "  {name:<8} {part}");
@@ -62,13 +66,14 @@ fn field(text: &mut String, name: &str, value: &str) {
 }
 
 fn headline(verdict: &Verdict) -> Option<(&'static str, String)> {
-    let said = |kind: &str, message: &str| format!("{kind}: {message}");
+    let labelled = |kind: &str, message: &str| format!("{kind}: {message}");
     match verdict {
+        // There is nothing to diagnose in either.
         Verdict::Pass | Verdict::NotRun { .. } => None,
-        Verdict::Fail { kind, message } => Some(("FAIL", said(kind.word(), message))),
-        Verdict::Flaky { kind, message } => Some(("FLAKY", said(kind.word(), message))),
-        Verdict::Known { kind, message, .. } => Some(("KNOWN", said(kind.word(), message))),
+        Verdict::Fail { kind, message } => Some(("FAIL", labelled(kind.word(), message))),
+        Verdict::Flaky { kind, message } => Some(("FLAKY", labelled(kind.word(), message))),
+        Verdict::Known { kind, message, .. } => Some(("KNOWN", labelled(kind.word(), message))),
         Verdict::Unexpected { message } => Some(("UNEXPECTED", message.clone())),
-        Verdict::Broken { kind, message } => Some(("BROKEN", said(kind.word(), message))),
+        Verdict::Broken { kind, message } => Some(("BROKEN", labelled(kind.word(), message))),
     }
 }

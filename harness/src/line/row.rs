@@ -9,7 +9,7 @@ use crate::line::caller::Log;
 use crate::line::page::page;
 use crate::line::{Family, Head, Judgement, Verdict, finite};
 
-/// The row of a trial on a subject. `again` is the command that runs it again.
+/// The row of a trial on a subject. `again` is the command that reruns it.
 pub fn row(
     head: &Head,
     label: &str,
@@ -20,6 +20,7 @@ pub fn row(
 ) -> Row {
     let name = head.on_subject(label);
     let page = page(head, &name, &judgement, again, &log.stderr);
+    // Flaky and known rows get their verdict later, so a failure is still a failure here.
     let failed = matches!(judgement.verdict, Verdict::Fail { .. });
     Row {
         name,
@@ -35,6 +36,7 @@ pub fn row(
         time_ms: log.time.as_secs_f64() * 1e3,
         observed: judgement.observed,
         page,
+        // Kept for failures only: passing rows are the most, and must stay small.
         worst: judgement.worst.filter(|_| failed),
         figures: judgement.figures,
         notes: judgement.notes,
@@ -42,23 +44,23 @@ pub fn row(
     }
 }
 
-/// The row of a trial that nobody was asked.
+/// The row of a trial that was not asked.
 pub fn unasked(head: &Head, label: &str, again: &str, verdict: Verdict) -> Row {
-    row(head, label, again, (0, 0), Judgement::of(verdict), &Log::default())
+    row(head, label, again, (0, 0), Judgement::unmeasured(verdict), &Log::default())
 }
 
 /// How many neighbours of the worst element are kept on each side.
 pub const AROUND: usize = 3;
 
-/// One trial's result: one line of rows.jsonl.
+/// The result of one trial: one line of rows.jsonl.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
     /// The trial's full name, subject last.
     pub name: String,
-    /// What was judged.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The gate.
+    /// The number of its gate.
     pub gate: u8,
     /// The stem of the spec.
     pub stem: String,
@@ -68,63 +70,63 @@ pub struct Row {
     pub subject: String,
     /// Exact, rough or refused.
     pub family: Family,
-    /// Largest load of any element; absent where nothing was measured.
+    /// The largest load of any element; absent where nothing was measured.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
     pub load: Option<f64>,
-    /// Elements compared.
+    /// How many elements were compared.
     pub compared: u64,
-    /// Answer faults planted on this row's golden, and how many the judge noticed.
+    /// How many faults were planted in this row's golden, and how many of them the judge detected.
     pub faults: (u32, u32),
-    /// The question's wall time, ms.
+    /// Wall time of the trial's questions in ms.
     #[serde(with = "finite::one")]
     pub time_ms: f64,
-    /// What the subject observed.
+    /// What the subject reported about itself.
     #[serde(default)]
     pub observed: Observed,
-    /// The failure page: all that a reader needs; absent on a pass.
+    /// The failure page; absent on a pass.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub page: Option<String>,
     /// The failing element's neighbourhood; absent on a pass.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub worst: Option<Worst>,
-    /// Measured figures (benches): unit in the name.
+    /// Measurements of benches; each name contains the unit.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default, with = "finite::map")]
     pub figures: BTreeMap<String, f64>,
-    /// Notes: refused as X, undecided ids, judged by the definition.
+    /// Remarks, such as: refused as X, undecided ids, judged by the definition.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
-    /// SHA-256 over the tensors of every answer, in order; absent where nothing was answered.
+    /// SHA-256 over the tensors of all answers, in order; absent where nothing was answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bits: Option<String>,
 }
 
-/// The worst element and those around it along the last axis.
+/// The worst element and its neighbours along the last axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worst {
-    /// The result.
+    /// The name of the result.
     pub result: String,
-    /// Index, an axis each.
+    /// The index, one number per axis.
     pub index: Vec<usize>,
-    /// Flat index of the first neighbour.
+    /// The flat index of the first neighbour shown.
     pub first: usize,
-    /// What came.
+    /// The values received.
     #[serde(with = "finite::list")]
     pub got: Vec<f64>,
-    /// What was awaited, unrounded.
+    /// The values expected, unrounded.
     #[serde(with = "finite::list")]
     pub want: Vec<f64>,
-    /// Load of each.
+    /// The load of each.
     #[serde(with = "finite::list")]
     pub load: Vec<f64>,
-    /// How many elements of the result are over.
+    /// How many elements of the result exceed their limit.
     pub over: usize,
-    /// How many there are.
+    /// How many elements the result has.
     pub total: usize,
 }
 
 impl Row {
-    /// Whether it must turn the run red.
+    /// Whether it fails the run.
     pub fn is_red(&self) -> bool {
         matches!(
             self.verdict,

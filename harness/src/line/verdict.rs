@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Verdict {
-    /// Answered or refused as awaited.
+    /// Answered or refused as expected.
     Pass,
-    /// The subject's doing.
+    /// A failure of the subject.
     Fail {
-        /// Which rule failed first.
+        /// The first rule that failed.
         kind: FailKind,
         /// In words, with the numbers.
         message: String,
     },
-    /// Failed, then passed alone in a fresh process.
+    /// Failed, then passed when rerun alone in a fresh process.
     Flaky {
         /// What failed first.
         kind: FailKind,
         /// In words.
         message: String,
     },
-    /// A failure that known.yaml awaits.
+    /// A failure that known.yaml expects.
     Known {
         /// What failed.
         kind: FailKind,
@@ -30,22 +30,22 @@ pub enum Verdict {
         message: String,
         /// Why it is known.
         reason: String,
-        /// Day on which the entry ends.
+        /// The day on which the entry expires.
         expires: String,
     },
-    /// A pass that known.yaml did not await, or an entry that expired or matched nothing.
+    /// A pass where known.yaml expects a failure, or an entry that expired or matched nothing.
     Unexpected {
         /// In words.
         message: String,
     },
-    /// Nobody can be judged.
+    /// The harness cannot judge.
     Broken {
         /// Why.
         kind: BrokenKind,
         /// In words.
         message: String,
     },
-    /// Never asked, or not answerable here.
+    /// Never asked, or impossible to answer here.
     NotRun {
         /// Why.
         kind: NotRun,
@@ -54,6 +54,7 @@ pub enum Verdict {
     },
 }
 
+// One list per type keeps the word of a report and the serialized name from drifting apart.
 macro_rules! words {
     ($(#[$top:meta])* $name:ident {
         $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)?
@@ -63,10 +64,10 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant),* }
 
         impl $name {
-            /// Every one, in the order of judging.
+            /// All of them, in the order of judging.
             pub const ALL: &[$name] = &[$($name::$variant),*];
 
-            /// The word in reports and specs.
+            /// The word used in reports and specs.
             pub const fn word(self) -> &'static str {
                 match self { $($name::$variant => $word),* }
             }
@@ -75,33 +76,33 @@ macro_rules! words {
 }
 
 words! {
-    /// What a failing row failed by.
+    /// The rule by which a row failed.
     FailKind {
-        /// Another shape, type, count or set of results.
+        /// A different shape, type, count or set of results.
         Shape = "shape",
-        /// NaN or infinity where the golden, rounded, is finite.
+        /// NaN or infinity where the rounded golden is finite.
         Nonfinite = "nonfinite",
-        /// Other bits than awaited, or than the same row asked differently.
+        /// Different bits than expected, or than the same question gave in another form.
         Bits = "bits",
         /// Beyond the allowance.
         Load = "load",
-        /// Everything a little too large or too small.
+        /// The whole result is slightly too large or too small.
         Gain = "gain",
-        /// Elements never written.
+        /// Elements that were never written.
         Poison = "poison",
-        /// Written outside a result.
+        /// Bytes written outside a result.
         Guard = "guard",
-        /// An input changed.
+        /// An input that was modified.
         InputChanged = "input_changed",
-        /// Something else than the subject's kernel did the work.
+        /// The work was not done by the kernel of the subject that should do it.
         Route = "route",
-        /// Refused as something else than awaited.
+        /// Refused for another reason than expected.
         WrongRefusal = "wrong_refusal",
-        /// Answered what must be refused.
+        /// Answered where it must refuse.
         NotRefused = "not_refused",
         /// The process ended.
         Crashed = "crashed",
-        /// Past its limit.
+        /// Exceeded its time limit.
         TimedOut = "timed_out",
         /// Out of memory.
         Oom = "oom",
@@ -109,29 +110,29 @@ words! {
         Device = "device",
         /// It tried and could not, for a reason of its own.
         Internal = "internal",
-        /// Something that is not the wire.
+        /// Output that does not follow the wire protocol.
         Protocol = "protocol",
-        /// A process, memory or a descriptor left behind.
+        /// A process, memory or a descriptor was left behind.
         Leak = "leak",
-        /// Other bits in another run.
+        /// Different bits in another run.
         Nondeterministic = "nondeterministic",
     }
 }
 
 words! {
-    /// Why nobody can be judged.
+    /// Why the harness cannot judge.
     BrokenKind {
-        /// The golden's bytes are not those of the manifest.
+        /// The golden's bytes do not match the manifest.
         GoldenHash = "golden_hash",
-        /// A golden that any answer would meet.
+        /// A golden so weak that any answer would meet it.
         GoldenWeak = "golden_weak",
         /// The golden was made for other inputs.
         InputsHash = "inputs_hash",
-        /// A file that is shipped is not here.
+        /// A file that should be in the repository is missing.
         FileMissing = "file_missing",
-        /// The judge failed its own trial.
+        /// The judge failed its own check.
         SelfCheck = "self_check",
-        /// Our own fault.
+        /// A fault of the harness.
         Harness = "harness",
     }
 }
@@ -139,21 +140,21 @@ words! {
 words! {
     /// Why a row did not run.
     NotRun {
-        /// No such device here.
+        /// There is no such device here.
         NoDevice = "no_device",
         /// The model file is not here.
         NoModel = "no_model",
-        /// Nobody has answered it yet.
+        /// No golden has been made yet.
         NoGolden = "no_golden",
         /// The subject does not offer it.
         Unsupported = "unsupported",
-        /// Too little could be decided.
+        /// Too few elements could be decided.
         Inconclusive = "inconclusive",
         /// Larger than a frame, or than the memory.
         TooBig = "too_big",
         /// The device went away.
         DeviceLost = "device_lost",
-        /// The run ended before.
+        /// The run ended before it was asked.
         Stopped = "stopped",
     }
 }

@@ -1,4 +1,5 @@
-//! Mutants of kernel text: one replaced line, compiled by a worker from an overlay folder.
+//! Mutants of kernels: a worker compiles a changed line from an overlay folder, so that the program
+//! itself stays unchanged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use goldgate_engine::ops;
 use crate::kinds::mutant::{KernelEdit, Mutant};
 use crate::line::caller::Kept;
 use crate::line::{Caller, Fate, Planted, Whom};
-use crate::mutants::{Planting, fate_of, listed, told, trials_of};
+use crate::mutants::{Planting, fate_of, listed, outcome_of, trials_of};
 use crate::subject::{Launch, Slot, SubjectSpec};
 
-/// Plants the `kernel` mutants that pass on a card, a worker each.
+/// Plants the selected `kernel` mutants on a card, with one worker each.
 pub fn plant(
     planting: &Planting<'_>,
     card: &SubjectSpec,
@@ -22,20 +23,22 @@ pub fn plant(
     let mut planted = Vec::new();
     for (op, mutant) in listed(planting.specs) {
         let Some(edit) = mutant.kernel.as_ref().filter(|_| selects(op, mutant)) else { continue };
+        // A mutant that cannot be planted counts as survived: it must not leave the score
+        // unnoticed.
         let fate = match (&mutant.equivalent, overlay(planting.scratch, op, mutant, edit)) {
             (Some(reason), _) => Fate::Equivalent { reason: reason.clone() },
             (None, Err(why)) => Fate::Survived { why },
             (None, Ok(_)) if planting.stop.load(Ordering::SeqCst) => {
                 Fate::NotRun { why: "the run was stopped".to_owned() }
             }
-            (None, Ok(folder)) => one(planting, card, (op, mutant), &folder),
+            (None, Ok(folder)) => plant_on_card(planting, card, (op, mutant), &folder),
         };
-        planted.push(told(op, mutant, &card.label, fate));
+        planted.push(outcome_of(op, mutant, &card.label, fate));
     }
     planted
 }
 
-/// The text of a page or header by its file name.
+/// The text of a kernel page or header, by file name.
 fn text(file: &str) -> Option<&'static str> {
     let header = HEADERS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text);
     let page = || {
@@ -45,10 +48,11 @@ fn text(file: &str) -> Option<&'static str> {
     header.or_else(page)
 }
 
-/// The edited text; the replaced line must occur exactly once.
+/// The text of a page with the mutant's change. The replaced line must occur exactly once, so that
+/// it is certain which line was changed.
 ///
 /// # Errors
-/// No such page, or another number of occurrences.
+/// There is no such page, or the line occurs another number of times.
 pub fn edited(file: &str, edit: &KernelEdit) -> Result<String, String> {
     let text = text(file).ok_or_else(|| format!("no page {file}"))?;
     match text.matches(&edit.replace).count() {
@@ -72,7 +76,7 @@ fn overlay(
     Ok(folder)
 }
 
-fn one(
+fn plant_on_card(
     planting: &Planting<'_>,
     card: &SubjectSpec,
     (op, mutant): (&str, &Mutant),
@@ -84,6 +88,7 @@ fn one(
         stop: Some(Arc::clone(&planting.stop)),
         ..Launch::new(program, card.clone(), scratch)
     };
+    // A fresh worker per mutant, because the overlay is an argument of the process.
     let mut slot = match Slot::open(launch) {
         Ok(slot) => slot,
         Err(absent) => return Fate::NotRun { why: absent.message },

@@ -1,6 +1,6 @@
-//! Mutants: each listed fault is planted, and the case that must notice it is judged.
+//! Mutants: plants each listed fault and judges whether the case that should detect it does.
 //!
-//! `ask`: a worker on the CPU is asked another question. `wrong`: the oracle's wrong answer is
+//! `ask`: a worker on the CPU is asked a different question. `wrong`: the oracle's wrong answer is
 //! stored with the golden. `kernel`: a worker compiles one changed line. Only the last needs a
 //! device.
 
@@ -20,12 +20,12 @@ use crate::line::{Caller, Fate, Planted, Sort, Whom};
 use crate::spec::Specs;
 use crate::subject::{Launch, Slot, SubjectSpec};
 
-/// Every mutant of the specs with the op that it belongs to.
+/// All mutants of the specs, each with the op that it belongs to.
 pub fn listed(specs: &Specs) -> impl Iterator<Item = (&str, &Mutant)> {
     specs.mutants.iter().flat_map(|f| f.list.iter().map(|m| (f.mutants.value.as_str(), m)))
 }
 
-/// The trials of the case that must notice a mutant: every variant or form of it.
+/// The trials of the case that should detect a mutant: all of its variants or forms.
 pub fn trials_of<'t>(
     trials: &'t [Arc<dyn Trial>],
     stem: &'t str,
@@ -40,26 +40,26 @@ pub fn trials_of<'t>(
 
 /// How mutants are planted.
 pub struct Planting<'p> {
-    /// The specs whose mutants they are.
+    /// The specs that list the mutants.
     pub specs: &'p Specs,
-    /// Every trial of the specs.
+    /// All trials of the specs.
     pub trials: &'p [Arc<dyn Trial>],
-    /// Where goldens come from.
+    /// The source of goldens.
     pub goldens: &'p dyn Goldens,
     /// Our own program.
     pub program: &'p Path,
-    /// A folder for questions by file, and for changed kernels.
+    /// A folder for files of questions and for changed kernels.
     pub scratch: &'p Path,
-    /// How many workers plant at once.
+    /// How many workers run at once.
     pub jobs: usize,
-    /// A limit in place of the cases' own.
+    /// Replaces the time limits of all cases.
     pub timeout: Option<Duration>,
     /// Set from outside to stop.
     pub stop: Arc<AtomicBool>,
 }
 
-/// Plants the `ask` and `wrong` mutants that pass: questions are put to workers of our engine on
-/// the CPU, as any question is; what the oracle answered is only judged.
+/// Plants the selected `ask` and `wrong` mutants. Questions go to workers of our engine on the CPU,
+/// like any other question; wrong answers of the oracle are only judged.
 pub fn plant(
     planting: &Planting<'_>,
     mut selects: impl FnMut(&str, &Mutant) -> bool,
@@ -74,6 +74,8 @@ pub fn plant(
             scope.spawn(|| {
                 let mut worker = OnCpu { planting, slot: None, kept: Kept::default() };
                 loop {
+                    // Workers take the next mutant as they become free, because mutants differ
+                    // widely in cost.
                     let at = next.fetch_add(1, Ordering::SeqCst);
                     let Some((op, mutant)) = mutants.get(at) else { return };
                     let fate = worker.fate(op, mutant);
@@ -88,7 +90,7 @@ pub fn plant(
     let lost = || Fate::NotRun { why: "nobody planted it".to_owned() };
     let pairs = mutants.into_iter().zip(fates);
     pairs
-        .map(|((op, mutant), fate)| told(op, mutant, "harness", fate.unwrap_or_else(lost)))
+        .map(|((op, mutant), fate)| outcome_of(op, mutant, "harness", fate.unwrap_or_else(lost)))
         .collect()
 }
 
@@ -140,7 +142,7 @@ impl OnCpu<'_> {
     }
 }
 
-pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {
+pub(crate) fn outcome_of(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {
     Planted {
         op: op.to_owned(),
         id: mutant.id.value.clone(),
@@ -151,7 +153,8 @@ pub(crate) fn told(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Plan
     }
 }
 
-/// The first variant that notices decides; one that cannot be judged counts only where none can.
+/// The outcome over all variants. The first variant that detects the fault decides; a variant that
+/// cannot be judged counts only if none can.
 pub(crate) fn fate_of<'t>(
     trials: impl Iterator<Item = &'t Arc<dyn Trial>>,
     mut try_on: impl FnMut(&dyn Trial) -> Fate,

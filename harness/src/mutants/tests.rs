@@ -56,7 +56,7 @@ fn operands_are_edited_as_their_names_say() {
 }
 
 #[test]
-fn what_cannot_be_edited_is_said() {
+fn an_impossible_edit_is_reported() {
     let apply = |edit: AskEdit| edit::apply(&question(), &edit).expect_err("must not work");
     let none = AskEdit::default;
     assert!(apply(AskEdit { zero: vec!["w".into()], ..none() }).contains("no operand w"));

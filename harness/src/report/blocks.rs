@@ -1,4 +1,4 @@
-//! What stands between a report and a release, each with the one command that goes on from it.
+//! What stands between a report and a release, with one command to proceed from each item.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +8,22 @@ use crate::report::Report;
 use crate::report::summary::GateSummary;
 use crate::report::text::{kind_and_message, line, number, status};
 
-/// One thing that blocks.
+/// One item that blocks a gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// What it is: a name, a subject, a page.
+    /// What it concerns: a trial, a subject or a page.
     pub name: String,
-    /// In words.
+    /// The reason, in words.
     pub what: String,
-    /// The command.
+    /// The command to proceed with.
     pub again: Option<String>,
 }
 
-/// Everything that keeps a gate from being met, the worst first.
+/// Everything that keeps a gate from being met, worst first.
 pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let mut blocks = Vec::new();
+    // The order of the list is the order of severity: a broken judge comes before everything that
+    // it judged.
     for word in ["BROKEN", "FAIL", "UNEXPECTED", "FLAKY", "KNOWN"] {
         let own = |row: &&Row| row.gate == gate.gate && status(&row.verdict) == word;
         blocks.extend(report.rows.iter().filter(own).map(of_row));
@@ -31,6 +33,7 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
     blocks.extend(not_run(report, gate));
     blocks.extend(never_asked(report, gate));
     blocks.extend(documents(report, gate));
+    // A gate that is not met must always show a reason, even if it fits none of the lists above.
     if blocks.is_empty() && gate.state != State::Met {
         let reasons = gate.requirements.iter().flat_map(|r| {
             r.on.values().flat_map(move |m| m.reasons.iter().map(move |why| (r.id.clone(), why)))
@@ -40,8 +43,8 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
     blocks
 }
 
-/// What the rows cannot say, because nobody asked: a part left out, a required subject without a
-/// row.
+/// What the rows cannot show because nothing was asked: a part that was left out, or a required
+/// subject without a row.
 fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let all = format!("goldgate run --gate {}", gate.gate);
     let part = report.selection.partial();
@@ -64,11 +67,12 @@ fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
     part.into_iter().chain(missing).collect()
 }
 
-/// The one command that runs a row again.
+/// The command that reruns a row.
 pub fn again(row: &Row) -> String {
-    let said = row.page.iter().flat_map(|page| page.lines());
-    let said = said.filter_map(|text| text.trim_start().strip_prefix("again"));
-    if let Some(command) = said.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
+    let commands = row.page.iter().flat_map(|page| page.lines());
+    let commands = commands.filter_map(|text| text.trim_start().strip_prefix("again"));
+    // The page knows the options of the run, such as the command of a foreign subject.
+    if let Some(command) = commands.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
         return line(command);
     }
     let on = match row.subject.as_str() {
@@ -114,11 +118,12 @@ fn limits(gate: &GateSummary) -> Vec<Block> {
         .collect()
 }
 
-/// Rows that did not run, together by subject and reason.
+/// Rows that did not run, grouped by subject and reason: a missing device would fill the page.
 fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let mut groups: BTreeMap<(&str, &str, &str), Vec<&Row>> = BTreeMap::new();
     for row in report.rows.iter().filter(|r| r.gate == gate.gate) {
         if let Verdict::NotRun { kind, message } = &row.verdict {
+            // Only for a missing device does the message name the cause of the whole group.
             let message = if kind.word() == "no_device" { message } else { "" };
             groups.entry((&row.subject, kind.word(), message)).or_default().push(row);
         }
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn each_block_has_its_command() {
         let report = samples::report();
-        let told: Vec<(String, Option<String>)> =
+        let listed: Vec<(String, Option<String>)> =
             blocks(&report, &report.gates[0]).into_iter().map(|b| (b.name, b.again)).collect();
         let want = [
             (
@@ -197,7 +202,7 @@ mod tests {
             ),
         ];
         let want = want.map(|(name, again)| (name.to_owned(), Some(again.to_owned())));
-        assert_eq!(told, want);
+        assert_eq!(listed, want);
     }
 
     #[test]
@@ -206,8 +211,8 @@ mod tests {
         report.rows.retain(|row| row.subject != "cuda");
         report.absent.clear();
         report.selection.filters = vec!["gelu".into()];
-        let told = never_asked(&report, &report.gates[0]);
-        let told: Vec<&str> = told.iter().map(|b| b.what.as_str()).collect();
-        assert_eq!(told, ["not everything was asked: only gelu", "required, and not asked"]);
+        let listed = never_asked(&report, &report.gates[0]);
+        let listed: Vec<&str> = listed.iter().map(|b| b.what.as_str()).collect();
+        assert_eq!(listed, ["not everything was asked: only gelu", "required, and not asked"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Two reports side by side: what got worse, what moved, what is gone.
+//! Compares two reports: what got worse, what moved, what is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,71 +8,71 @@ use crate::line::Row;
 use crate::report::Report;
 use crate::report::text::{line, number, status};
 
-/// The part by which a load must move to be told, and the least that it must move by.
+/// By what fraction a load must move to be listed, and the least absolute change.
 pub const LOAD_MOVED: (f64, f64) = (0.1, 0.01);
 
-/// The part by which a measured figure must move to be told.
+/// By what fraction a measured figure must move to be listed.
 pub const SPEED_MOVED: f64 = 0.05;
 
-/// Two reports side by side.
+/// The differences between two reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Diff {
-    /// Commits, hashes, devices that differ.
+    /// Commits, hashes and devices that differ.
     pub origin: Vec<Changed>,
-    /// Gates and requirements that are weighed otherwise: `G1.02 on cpu`.
+    /// Gates and requirements whose state differs, such as `G1.02 on cpu`.
     pub gates: Vec<Changed>,
-    /// Rows under another status.
+    /// Rows whose status differs.
     pub verdicts: Vec<Changed>,
     /// Cases whose load moved.
     pub loads: Vec<Moved>,
     /// Benches whose figures moved.
     pub speeds: Vec<Moved>,
-    /// Cases judged by another rule.
+    /// Cases that are judged by a different rule.
     pub rules: Vec<Changed>,
-    /// Faults that were noticed and no longer are, or the other way round.
+    /// Faults that were detected and no longer are, or vice versa.
     pub faults: Vec<Changed>,
-    /// Planned before, not now.
+    /// Trials planned before, but not now.
     pub gone: Vec<String>,
-    /// Planned now, not before.
+    /// Trials planned now, but not before.
     pub new: Vec<String>,
 }
 
-/// Something that was called otherwise.
+/// A value that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Changed {
-    /// What.
+    /// What it is the value of.
     pub name: String,
-    /// Before.
+    /// The value before.
     pub was: String,
-    /// Now.
+    /// The value now.
     pub is: String,
-    /// Whether that is bad news.
+    /// Whether the change is for the worse.
     pub worse: bool,
 }
 
 /// A number that moved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Moved {
-    /// Which: the row, for benches with the figure's name.
+    /// The row, and for benches the figure.
     pub name: String,
-    /// Before.
+    /// The value before.
     pub was: f64,
-    /// Now.
+    /// The value now.
     pub is: f64,
 }
 
-/// The answers of two reports, bit by bit.
+/// How the answers of two reports compare, bit by bit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Bits {
     /// How many rows have the same bits.
     pub same: usize,
-    /// Rows with other bits.
+    /// Rows with different bits.
     pub other: Vec<String>,
-    /// Rows that only one of the reports has bits of.
+    /// Rows whose bits only one of the reports has.
     pub one_sided: Vec<String>,
 }
 
-/// Compares the bits of the rows of two reports, whatever was judged of them.
+/// Compares the bits of the rows of two reports, independently of their verdicts.
 pub fn bits(old: &Report, new: &Report) -> Bits {
     let hashes = |report: &Report| -> BTreeMap<String, String> {
         let rows = report.rows.iter();
@@ -91,19 +91,19 @@ pub fn bits(old: &Report, new: &Report) -> Bits {
 }
 
 impl Diff {
-    /// Whether something got worse: a row that passed and no longer does, a gate that was met, a
-    /// fault that survives now, a case that is gone.
+    /// Whether something got worse: a row no longer passes, a gate is no longer met, a fault now
+    /// survives, or a case is gone.
     pub fn worse(&self) -> bool {
         let lists = [&self.gates, &self.verdicts, &self.faults];
         !self.gone.is_empty() || lists.iter().any(|list| list.iter().any(|c| c.worse))
     }
 
-    /// Whether nothing differs but where the reports come from.
+    /// Whether nothing differs apart from where the reports come from.
     pub fn nothing(&self) -> bool {
         *self == Diff { origin: self.origin.clone(), ..Diff::default() }
     }
 
-    /// The diff in lines for people, at most `most` of each sort.
+    /// The differences as lines of text, at most `most` of each sort.
     pub fn lines(&self, most: usize) -> Vec<String> {
         let mut out = Vec::new();
         let sorts = [
@@ -114,14 +114,14 @@ impl Diff {
             ("rules changed", &self.rules),
         ];
         for (title, list) in sorts {
-            let said =
+            let shown =
                 |c: &Changed| format!("{}: {} → {}", line(&c.name), line(&c.was), line(&c.is));
-            section(&mut out, title, list.len(), most, list.iter().map(said));
+            section(&mut out, title, list.len(), most, list.iter().map(shown));
         }
         for (title, list) in [("load moved", &self.loads), ("speed moved", &self.speeds)] {
-            let said =
+            let shown =
                 |m: &Moved| format!("{}: {} → {}", line(&m.name), number(m.was), number(m.is));
-            section(&mut out, title, list.len(), most, list.iter().map(said));
+            section(&mut out, title, list.len(), most, list.iter().map(shown));
         }
         for (title, list) in [("gone", &self.gone), ("new", &self.new)] {
             section(&mut out, title, list.len(), most, list.iter().map(|name| line(name)));
@@ -129,7 +129,7 @@ impl Diff {
         out
     }
 
-    /// One line: how many of each sort.
+    /// One line that counts the changes of each sort.
     pub fn count_line(&self) -> String {
         let counts = [
             (self.verdicts.len(), "verdicts changed"),
@@ -150,19 +150,19 @@ fn section(
     title: &str,
     len: usize,
     most: usize,
-    said: impl Iterator<Item = String>,
+    shown: impl Iterator<Item = String>,
 ) {
     if len == 0 {
         return;
     }
     out.push(format!("{title}: {len}"));
-    out.extend(said.take(most).map(|s| format!("  {s}")));
+    out.extend(shown.take(most).map(|s| format!("  {s}")));
     if len > most {
         out.push(format!("  and {} more", len - most));
     }
 }
 
-/// What moved from `old` to `new`.
+/// The differences from `old` to `new`.
 pub fn diff(old: &Report, new: &Report) -> Diff {
     let names = |report: &Report| report.planned.iter().cloned().collect::<BTreeSet<String>>();
     let (was, is) = (names(old), names(new));
@@ -180,6 +180,7 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
             compare(before, row, &mut diff);
         }
     }
+    // A page shows only the first lines, so the worst come first.
     diff.verdicts.sort_by_key(|c| !c.worse);
     diff.loads.sort_by(|a, b| (b.is / b.was).total_cmp(&(a.is / a.was)));
     diff
@@ -188,10 +189,13 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
 fn compare(before: &Row, row: &Row, diff: &mut Diff) {
     let (was, is) = (status(&before.verdict), status(&row.verdict));
     if was != is {
+        // A row that already failed may fail in another way without being worse, but a broken one
+        // says nothing any more.
         let (name, worse) = (row.name.clone(), was == "PASS" || is == "BROKEN");
         diff.verdicts.push(Changed { name, was: was.into(), is: is.into(), worse });
     }
     if let (Some(was), Some(is)) = (before.load, row.load) {
+        // Small loads vary by large fractions, so the change must be large in absolute terms too.
         let (part, least) = LOAD_MOVED;
         if moved(was, is, part) && (was - is).abs() >= least {
             diff.loads.push(Moved { name: row.name.clone(), was, is });
@@ -207,6 +211,7 @@ fn compare(before: &Row, row: &Row, diff: &mut Diff) {
 }
 
 fn moved(was: f64, is: f64, part: f64) -> bool {
+    // Nothing exceeds a fraction of infinity, so figures that became infinite are compared apart.
     (was - is).abs() > part * was.abs().max(is.abs()) || was.is_finite() != is.is_finite()
 }
 
@@ -241,9 +246,9 @@ fn word(state: crate::gate::State) -> String {
 }
 
 fn faults(report: &Report) -> Words {
-    let said = |killed: bool| if killed { "noticed" } else { "survived" }.to_owned();
+    let shown = |killed: bool| if killed { "noticed" } else { "survived" }.to_owned();
     let faults = report.faults.iter();
-    faults.map(|f| (format!("{}::{} on {}", f.op, f.id, f.subject), said(f.killed))).collect()
+    faults.map(|f| (format!("{}::{} on {}", f.op, f.id, f.subject), shown(f.killed))).collect()
 }
 
 fn rules(report: &Report) -> Words {
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_moved_is_told() {
+    fn everything_that_moved_is_reported() {
         let mut old = samples::report();
         let mut new = old.clone();
         new.rows[2].load = Some(0.29);
@@ -326,7 +331,7 @@ mod tests {
         let diff = diff(&old, &new);
         assert!(diff.worse());
         let text = diff.lines(9).join("\n");
-        for said in [
+        for shown in [
             "commit: 0123456789abcdef0123456789abcdef01234567 → other",
             "gate1::gelu::wide::f16::cpu: PASS → FAIL",
             "gate1::layernorm::ragged::f16::cpu: FAIL → PASS",
@@ -337,7 +342,7 @@ mod tests {
             "gone: 1\n  gate1::layernorm::ragged::f16::cuda",
             "new: 1\n  gate1::z::z::f16::cpu",
         ] {
-            assert!(text.contains(said), "{said} in\n{text}");
+            assert!(text.contains(shown), "{shown} in\n{text}");
         }
         // 0.93 to 0.935 is no news.
         assert_eq!(diff.loads.len(), 1);

@@ -1,4 +1,4 @@
-//! The report as a whole: provenance, what was planned, every row once, sorted by name.
+//! The report as a whole: provenance, the plan, and every row exactly once, sorted by name.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,77 +14,78 @@ use crate::line::{FaultResult, Row, hex};
 use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
 
-/// The version of report.json.
+/// The version of the format of report.json.
 pub const FORMAT: u8 = 1;
 
-/// One run's report: report.json.
+/// The report of one run: report.json.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// The version of this format: 1 once it is sealed.
+    /// The version of this format: 1 as soon as the report is sealed.
     #[serde(default)]
     pub format: u8,
-    /// Where it comes from.
+    /// Where the report comes from.
     pub provenance: Provenance,
-    /// What was selected of everything that there is.
+    /// Which part of all trials was selected.
     #[serde(default)]
     pub selection: Selection,
-    /// Every planned trial, sorted.
+    /// The names of all planned trials, sorted.
     pub planned: Vec<String>,
     /// Every row, sorted by name.
     pub rows: Vec<Row>,
-    /// Why nobody may rely on it; empty where nothing stands against it.
+    /// Reasons why the report cannot be relied on; empty if there are none.
     #[serde(default)]
     pub invalid: Vec<String>,
-    /// Why it is not whole: a run that was stopped, or killed before its end.
+    /// Why it is incomplete: the run was stopped, or killed before its end.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub incomplete: Option<String>,
-    /// Subject → why it was not there.
+    /// Subject → why it could not be started.
     #[serde(default)]
     pub absent: BTreeMap<String, String>,
-    /// Processes that outlived their worker, words that nobody asked for.
+    /// Processes that outlived their worker, and unsolicited output.
     #[serde(default)]
     pub incidents: Vec<String>,
-    /// Processes that had to be replaced.
+    /// How many processes had to be replaced.
     #[serde(default)]
     pub replaced: u32,
-    /// Listed mutants that were planted, and whether they were noticed.
+    /// Listed mutants that were planted, and whether they were detected.
     #[serde(default)]
     pub faults: Vec<FaultResult>,
-    /// Page of the repository → whether it holds what is asked of it.
+    /// Page of the repository → whether it has the required content.
     #[serde(default)]
     pub documents: BTreeMap<String, bool>,
-    /// Rule of judging → the cases under it, sorted.
+    /// Rule of judging → the cases that are judged by it, sorted.
     #[serde(default)]
     pub rules: BTreeMap<String, Vec<String>>,
-    /// The gates; none in a report that is INVALID.
+    /// The gates; empty if the report is INVALID.
     #[serde(default)]
     pub gates: Vec<GateSummary>,
-    /// SHA-256 over the canonical rows.
+    /// SHA-256 over the rows in canonical form.
     #[serde(default)]
     pub rows_sha256: String,
-    /// SHA-256 over the canonical report, this field left empty.
+    /// SHA-256 over the report in canonical form, with this field empty.
     #[serde(default)]
     pub sha256: String,
 }
 
-/// What of everything was asked.
+/// Which part of all trials was asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// Filters on names; none: everything.
+    /// Filters on names; empty for everything.
     #[serde(default)]
     pub filters: Vec<String>,
-    /// The gates that were asked; none: all, as far as a run without `--gate` goes.
+    /// The gates that were asked; empty for all of them, as far as a run without `--gate` asks
+    /// them.
     #[serde(default)]
     pub gates: Vec<u8>,
-    /// What else was left out, in words: `slow cases`.
+    /// What else was left out, in words, such as `slow cases`.
     #[serde(default)]
     pub left_out: Vec<String>,
-    /// Which part of the plan.
+    /// Which part of the plan was asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shard: Option<Shard>,
-    /// Whether real model files were there, so that field requirements count.
+    /// Whether real model files were present, so that field requirements count.
     #[serde(default)]
     pub models: bool,
 }
@@ -93,19 +94,19 @@ pub struct Selection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
-    /// From 1.
+    /// The number of this part, from 1.
     pub index: u64,
-    /// Of how many.
+    /// The number of parts.
     pub of: u64,
-    /// SHA-256 over the names of the whole plan, a line each, sorted.
+    /// SHA-256 over the names of the whole plan, one per line, sorted.
     pub plan_sha256: String,
 }
 
-/// How a selection says that slow cases were left out.
+/// The words by which a selection records that slow cases were left out.
 pub const SLOW: &str = "slow cases";
 
 impl Selection {
-    /// In words why not everything was asked; none where everything was.
+    /// Why not everything was asked, in words; none if everything was.
     pub fn partial(&self) -> Option<String> {
         let mut parts = Vec::new();
         if !self.filters.is_empty() {
@@ -116,8 +117,8 @@ impl Selection {
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
-    /// Whether every requirement was asked, if not by slow cases: one that rests on those is
-    /// incomplete by their absence, and no other.
+    /// Whether all requirements were asked. Slow cases may be left out: a requirement that rests on
+    /// them is incomplete by their absence, and the others are unaffected.
     pub fn asks_all(&self) -> bool {
         self.filters.is_empty() && self.shard.is_none() && self.left_out.iter().all(|w| w == SLOW)
     }
@@ -126,7 +127,7 @@ impl Selection {
 /// A report that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// No such file, or one that cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file.
@@ -134,7 +135,7 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
-    /// It means nothing, or two things.
+    /// The file is malformed or ambiguous.
     #[error("error[{code}] file={} {message}", .path.display())]
     Form {
         /// `JSON_DUP` or `FORM`.
@@ -147,10 +148,10 @@ pub enum ReadError {
 }
 
 impl Report {
-    /// Reads report.json; a folder stands for the report.json in it.
+    /// Reads report.json; a folder stands for the report.json inside it.
     ///
     /// # Errors
-    /// No file; a key twice, an unknown key, a number that is none.
+    /// There is no file, a key is repeated or unknown, or a number is malformed.
     pub fn read(path: &Path) -> Result<Report, ReadError> {
         let path = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
         match std::fs::read_to_string(&path) {
@@ -163,11 +164,13 @@ impl Report {
         }
     }
 
-    /// Reads the text of a report.
+    /// Parses the text of a report.
     ///
     /// # Errors
-    /// Code and message: `JSON_DUP` for a key that stands twice, else `FORM`.
+    /// Code and message: `JSON_DUP` for a repeated key, else `FORM`.
     pub fn parse(text: &str) -> Result<Report, (&'static str, String)> {
+        // Read strictly: of a repeated key the parsers keep different values, so a hash could cover
+        // one and a reader see the other.
         let value = json::read(text).map_err(|e| {
             let message = e.to_string();
             (if message.contains("stands twice") { "JSON_DUP" } else { "FORM" }, message)
@@ -179,13 +182,13 @@ impl Report {
         }
     }
 
-    /// The row of that name.
+    /// The row with that name.
     pub fn row(&self, name: &str) -> Option<&Row> {
         let at = self.rows.binary_search_by(|row| row.name.as_str().cmp(name));
         at.ok().map(|i| &self.rows[i])
     }
 
-    /// Rows lost or doubled are no report.
+    /// Checks that the rows match the plan: a report with lost or repeated rows is INVALID.
     pub fn hold_to_plan(&mut self) {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
         let mut planned = self.planned.iter();
@@ -205,7 +208,7 @@ impl Report {
         }
     }
 
-    /// What a run found out beside its rows, as gates are weighed by it.
+    /// What a run found out apart from its rows, as gates weigh it.
     pub fn evidences(&self) -> Evidences {
         Evidences {
             faults: self.faults.clone(),
@@ -216,8 +219,8 @@ impl Report {
         }
     }
 
-    /// SHA-256 over the rows in their canonical form: fields in the order of the format, no
-    /// spaces, a line each.
+    /// SHA-256 over the rows in canonical form: fields in the order of the format, no spaces, one
+    /// row per line.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -230,18 +233,20 @@ impl Report {
         Ok(hex(&hash.finalize()))
     }
 
-    /// SHA-256 over the whole report in its canonical form, its own hash left empty.
+    /// SHA-256 over the whole report in canonical form, with its own hash empty.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn hash(&self) -> serde_json::Result<String> {
         let mut open = self.clone();
         open.sha256.clear();
+        // A hello arrives with its keys in any order; sorted, it has the same hash after being read
+        // back.
         open.provenance.subjects.values_mut().for_each(serde_json::Value::sort_all_objects);
         Ok(hex(&Sha256::digest(serde_json::to_vec(&open)?)))
     }
 
-    /// Puts both hashes in.
+    /// Fills in both hashes.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -253,7 +258,7 @@ impl Report {
     }
 }
 
-/// SHA-256 over names, a line each, in the order given.
+/// SHA-256 over names, one per line, in the order given.
 pub fn hash_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for name in names {
@@ -262,22 +267,23 @@ pub fn hash_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     hex(&hash.finalize())
 }
 
-/// Writes a file by temporary file and rename: whoever reads sees the old one or the new one, and
-/// a link that stands there is replaced, never followed.
+/// Writes a file by temporary file and rename, so that a reader sees either the old file or the new
+/// one. A link at that place is replaced, never followed.
 ///
 /// # Errors
-/// A folder that cannot be written, a full disk; the old file is left as it was.
+/// The folder cannot be written, or the disk is full; the old file stays unchanged.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut half = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
     half.write_all(bytes)?;
+    // Without it a crash of the machine may leave the new name with no content.
     half.as_file().sync_all()?;
     readable(half.path())?;
     half.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
 
-/// Temporary files are private; reports are not.
+/// Makes the file readable for others: temporary files are private, reports are not.
 #[cfg(unix)]
 fn readable(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -290,20 +296,20 @@ fn readable(_: &Path) -> io::Result<()> {
 }
 
 /// A report folder in the making. A run that is killed leaves a report.json that says INCOMPLETE
-/// and the rows up to then; the last line of a name in rows.jsonl is the one that holds.
+/// and the rows up to then; of the lines with one name in rows.jsonl the last one holds.
 #[derive(Debug)]
 pub struct Writer {
     folder: PathBuf,
     rows: File,
-    /// Held while the report is written; the system lets it go with the process.
+    /// Held while the report is written; the operating system releases it when the process ends.
     _lock: File,
 }
 
 impl Writer {
-    /// Begins a report in `folder`, over whatever report was there.
+    /// Begins a report in `folder`, replacing any report there.
     ///
     /// # Errors
-    /// A folder that cannot be written.
+    /// The folder cannot be written.
     pub fn begin(folder: &Path, planned: &Report) -> io::Result<Writer> {
         std::fs::create_dir_all(folder)?;
         let lock = lock(folder)?;
@@ -312,15 +318,16 @@ impl Writer {
         replace(&rows, b"")?;
         let rows = File::options().append(true).open(rows)?;
         let writer = Writer { folder: folder.to_path_buf(), rows, _lock: lock };
+        // Written first, so that a run that is killed cannot leave a report that looks complete.
         let incomplete = Some("the run did not come to its end".to_owned());
         writer.write(&Report { incomplete, ..planned.clone() })?;
         Ok(writer)
     }
 
-    /// Adds one row; it is on its way to the disk before this returns.
+    /// Appends one row; it has reached the operating system when this returns.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn row(&mut self, row: &Row) -> io::Result<()> {
         let mut line = serde_json::to_vec(row)?;
         line.push(b'\n');
@@ -328,17 +335,17 @@ impl Writer {
         self.rows.flush()
     }
 
-    /// Writes the whole report, sealed, by rename.
+    /// Seals and writes the whole report, by rename.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, report: &Report) -> io::Result<()> {
         write(&self.folder, report)
     }
 }
 
-/// One run writes a folder at a time: two would lose each other's reports. The folder itself is
-/// what is locked, so that no file is left behind.
+/// Locks a folder, because two runs that write to it would lose each other's rows. The lock is on
+/// the folder itself, so that no lock file is left behind.
 fn lock(folder: &Path) -> io::Result<File> {
     let file = File::open(folder)?;
     match file.try_lock() {
@@ -351,7 +358,7 @@ fn lock(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Pages of the run before say nothing of this one.
+/// Removes the pages of the previous run, which say nothing about this one.
 fn remove_pages(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -364,10 +371,10 @@ fn remove_pages(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes report.json, sealed, by rename.
+/// Seals and writes report.json, by rename.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// The file cannot be written.
 pub fn write(folder: &Path, report: &Report) -> io::Result<()> {
     let mut sealed = report.clone();
     sealed.seal()?;

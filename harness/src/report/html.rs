@@ -1,7 +1,7 @@
-//! report.html: one page that needs nothing beside itself, from the same rows.
+//! report.html: a single self-contained page, made from the same rows as the other files.
 //!
-//! Rows go into the page as a compact array of arrays; the page draws only those in sight, so
-//! that 20,000 of them open at once.
+//! Rows go into the page as a compact array of arrays, and the page draws only those in sight, so
+//! that it opens at once even with 20,000 of them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::report::text::{kind_and_message, line, lines, number, status};
 const CSS: &str = include_str!("../../templates/report.css");
 const JS: &str = include_str!("../../templates/report.js");
 
-/// The statuses, as rows count them.
+/// The statuses, in the order in which rows are counted.
 const STATUSES: [&str; 7] = ["PASS", "FAIL", "FLAKY", "KNOWN", "UNEXPECTED", "BROKEN", "NOT RUN"];
 
 #[derive(Template)]
@@ -62,7 +62,7 @@ struct Line {
     figures: Vec<String>,
 }
 
-/// The whole page.
+/// The text of the page.
 ///
 /// # Errors
 /// Those of the template.
@@ -80,8 +80,9 @@ pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
         totals: STATUSES.map(count).into_iter().filter(|(_, n)| *n > 0).collect(),
         invalid: report.invalid.iter().map(|reason| line(reason)).collect(),
         incomplete: report.incomplete.as_deref().map(line),
+        // An INVALID report has no gates to show: none of its rows can be believed.
         gates: match report.invalid.is_empty() {
-            true => report.gates.iter().map(|gate| told(report, gate)).collect(),
+            true => report.gates.iter().map(|gate| gate_section(report, gate)).collect(),
             false => Vec::new(),
         },
         against: against(report, last),
@@ -93,7 +94,7 @@ pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
     page.render()
 }
 
-fn told(report: &Report, gate: &GateSummary) -> Gate {
+fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
     let mut requirements = Vec::new();
     for r in &gate.requirements {
         for (i, (subject, m)) in r.on.iter().enumerate() {
@@ -154,12 +155,12 @@ fn origin(report: &Report) -> Vec<(String, String)> {
     pairs
 }
 
-/// JSON that may stand inside a script element: nothing in it can end the element.
+/// JSON that is safe inside a script element: nothing in it can end the element.
 fn embedded(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028")
 }
 
-/// Words that many rows share, by number.
+/// Assigns numbers to words that many rows share, so that the page stays small.
 #[derive(Default)]
 struct Words(BTreeMap<String, usize>, Vec<String>);
 
@@ -186,6 +187,7 @@ fn data(report: &Report) -> Value {
                 && parts[0] == format!("gate{}", row.gate)
                 && parts[1] == row.stem
                 && parts[4] == row.subject;
+            // A name in another form is sent in full; the page cannot rebuild it from its parts.
             let (case, variant) = if whole { (parts[2], parts[3]) } else { ("", "other") };
             let at = STATUSES.iter().position(|s| *s == status(&row.verdict));
             let mut fields = vec![
@@ -212,7 +214,7 @@ fn data(report: &Report) -> Value {
     })
 }
 
-/// What only some rows have: everything of those that do not pass.
+/// The fields that only some rows have; rows that do not pass have all of them.
 fn more(row: &Row, whole: bool) -> Map<String, Value> {
     let mut more = Map::new();
     let mut put = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));
@@ -253,7 +255,7 @@ fn more(row: &Row, whole: bool) -> Map<String, Value> {
 
 fn around(worst: &Worst) -> Value {
     let list = |numbers: &[f64]| numbers.iter().map(|x| real(*x)).collect::<Vec<_>>();
-    // Neighbours never leave the row, so the last index counts them.
+    // Neighbours never leave the row, so near its start there are only as many as the index says.
     let at = worst.index.last().copied().unwrap_or(0).min(AROUND);
     json!({
         "result": line(&worst.result), "index": worst.index, "first": worst.first,
@@ -262,7 +264,7 @@ fn around(worst: &Worst) -> Value {
     })
 }
 
-/// A number, or the word for what JSON cannot say.
+/// A number, or the word for a number that JSON cannot express.
 fn real(x: f64) -> Value {
     match x {
         x if x.is_nan() => json!("NaN"),
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_beside_itself() {
+    fn the_page_needs_no_other_file() {
         let page = html(&samples::report(), None).expect("rendered");
         for outside in ["http:", "https:", "src=", "@import", "url("] {
             let own = page.replace("http://www.w3.org/2000/svg", "");
@@ -306,8 +308,8 @@ mod tests {
         let page = html(&report, None).expect("rendered");
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<!--"));
-        let said = data_of(&page)["rows"][0][9]["page"].clone();
-        assert_eq!(said, "</script><script>alert(1)</script><!--\\u{1b}[2J");
+        let shown = data_of(&page)["rows"][0][9]["page"].clone();
+        assert_eq!(shown, "</script><script>alert(1)</script><!--\\u{1b}[2J");
     }
 
     #[test]

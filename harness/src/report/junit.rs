@@ -1,4 +1,4 @@
-//! junit.xml: every row a test case, for the tools that read nothing else.
+//! junit.xml: every row as a test case, for tools that read no other format.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::line::{Row, Verdict};
 use crate::report::Report;
 use crate::report::text::{kind_and_message, line, lines, number};
 
-/// The text of junit.xml: a suite for each gate and subject. What does not pass is a failure
-/// (`FLAKY` too), what nobody could be judged by is an error, what did not run and what is known
-/// is skipped with its reason.
+/// The text of junit.xml, with a suite per gate and subject. A row that does not pass is a failure
+/// (`FLAKY` too), a row that the harness cannot judge is an error, and rows that did not run or are
+/// known failures are skipped with their reason.
 ///
 /// # Errors
 /// Those of the serializer.
@@ -32,6 +32,7 @@ pub fn junit(report: &Report) -> Result<String, SerializeError> {
         }
         out.add_test_suite(suite);
     }
+    // Tools look at test cases alone, so an INVALID report must fail as one.
     if !report.invalid.is_empty() {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
         status.set_type("INVALID").set_message(line(&report.invalid.join("; ")));
@@ -84,7 +85,7 @@ fn status(row: &Row) -> TestCaseStatus {
         Verdict::Broken { .. } => TestCaseStatus::non_success(NonSuccessKind::Error),
         Verdict::Known { .. } | Verdict::NotRun { .. } => TestCaseStatus::skipped(),
     };
-    let said = match &row.verdict {
+    let text = match &row.verdict {
         Verdict::Flaky { .. } => format!("flaky, passed alone in a fresh process: {message}"),
         Verdict::Known { reason, expires, .. } => {
             format!("known until {expires}: {reason}; {message}")
@@ -92,7 +93,7 @@ fn status(row: &Row) -> TestCaseStatus {
         _ => message.to_owned(),
     };
     let word = crate::report::text::status(&row.verdict);
-    status.set_type(format!("{word} {kind}")).set_message(line(&said));
+    status.set_type(format!("{word} {kind}")).set_message(line(&text));
     if let Some(page) = &row.page {
         status.set_description(lines(page));
     }

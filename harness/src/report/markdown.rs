@@ -1,4 +1,4 @@
-//! gate-N.md: one page for whoever signs.
+//! gate-N.md: the page of a gate for the person who signs it off.
 
 use askama::Template;
 use serde_json::Value;
@@ -11,10 +11,10 @@ use crate::report::diff::diff;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::text::{code, count, line, markdown, number, short_hash};
 
-/// The most blocks, known failures and survivors that a page lists; the others are counted.
+/// The most blocks, known failures and survivors that a page lists; the rest are counted.
 const MOST: usize = 10;
 
-/// How many cases closest to their limit a page lists.
+/// How many of the cases closest to their limit a page lists.
 const CLOSEST: usize = 5;
 
 #[derive(Template)]
@@ -61,10 +61,10 @@ struct BlockLine {
     again: Option<String>,
 }
 
-/// A report that was kept, for comparison: its name and itself.
+/// An earlier report to compare with: its name and its content.
 pub type Last<'a> = Option<(&'a str, &'a Report)>;
 
-/// The page of one gate.
+/// The text of a gate's page.
 ///
 /// # Errors
 /// Those of the template.
@@ -89,7 +89,7 @@ pub fn gate_page(report: &Report, gate: &GateSummary, last: Last<'_>) -> askama:
     page.render()
 }
 
-/// The page in place of a gate's, where nothing in the report counts.
+/// The text of the page that replaces a gate's page in an INVALID report.
 ///
 /// # Errors
 /// Those of the template.
@@ -99,7 +99,7 @@ pub fn invalid_page(report: &Report, gate: u8) -> askama::Result<String> {
     InvalidPage { gate, reasons, commit, sha256: line(&report.sha256) }.render()
 }
 
-/// Why a gate's verdict is nothing to release by, whatever it says.
+/// Why a gate cannot be released on, whatever its verdict.
 pub fn not_for_release(report: &Report, gate: &GateSummary) -> Vec<String> {
     let mut reasons = Vec::new();
     match report.provenance.tree.as_str() {
@@ -167,7 +167,7 @@ fn judged(report: &Report) -> Vec<(String, String)> {
     rows
 }
 
-/// Who a subject is and what it runs on, in one line.
+/// A subject and its device, in one line.
 pub fn device(hello: &Value) -> String {
     let text = |pointer: &str| hello.pointer(pointer).and_then(Value::as_str).unwrap_or("");
     let mut parts = vec![format!("{} {}", text("/subject/name"), text("/subject/version"))];
@@ -204,14 +204,14 @@ fn scope(report: &Report, gate: &GateSummary) -> String {
 }
 
 fn requirement(r: &RequirementSummary) -> Vec<Line> {
-    let said = match &r.means {
+    let shown = match &r.means {
         Some(means) => format!("{} <br>*{}*", markdown(&r.asked), markdown(means)),
         None => markdown(&r.asked),
     };
     let field = if r.field { " (field)" } else { "" };
-    let one = |(i, (subject, m)): (usize, (&String, &Measured))| Line {
+    let line = |(i, (subject, m)): (usize, (&String, &Measured))| Line {
         id: if i == 0 { format!("{}{field}", markdown(&r.id)) } else { String::new() },
-        asked: if i == 0 { said.clone() } else { String::new() },
+        asked: if i == 0 { shown.clone() } else { String::new() },
         on: markdown(subject),
         state: m.state.word(),
         passed: format!("{} of {}", m.passed, m.planned),
@@ -222,7 +222,7 @@ fn requirement(r: &RequirementSummary) -> Vec<Line> {
         },
         figures: m.figures.iter().map(figure).collect::<Vec<_>>().join("<br>"),
     };
-    r.on.iter().enumerate().map(one).collect()
+    r.on.iter().enumerate().map(line).collect()
 }
 
 fn figure(f: &Figure) -> String {
@@ -267,8 +267,9 @@ fn listed(blocks: &[Block]) -> Vec<BlockLine> {
 }
 
 fn known(report: &Report, gate: &GateSummary) -> Vec<String> {
+    // The clock of the run, not of the reader: the same report always gives the same page.
     let today = report.provenance.ended.get(..10).and_then(Day::parse);
-    let said = |row: &Row| {
+    let shown = |row: &Row| {
         let Verdict::Known { kind, reason, expires, .. } = &row.verdict else { return None };
         let days = Day::parse(expires).zip(today).map(|(end, now)| end.number() - now.number());
         let days = days.map_or_else(|| "unknown".to_owned(), |d| d.to_string());
@@ -276,7 +277,7 @@ fn known(report: &Report, gate: &GateSummary) -> Vec<String> {
         let end = markdown(expires);
         Some(format!("{name} {}: {reason}; ends {end}, days left: {days}", kind.word()))
     };
-    let mut all: Vec<String> = of_gate(report, gate).filter_map(said).collect();
+    let mut all: Vec<String> = of_gate(report, gate).filter_map(shown).collect();
     let more = all.len().saturating_sub(MOST);
     all.truncate(MOST);
     all.extend((more > 0).then(|| format!("and {more} more")));
@@ -315,7 +316,7 @@ fn judge(report: &Report, gate: &GateSummary) -> Vec<String> {
     lines
 }
 
-/// The passing rows and figures with the least to spare: part of what is allowed, and the line.
+/// The passing rows and figures with the least margin: the fraction used, and the line to print.
 fn closest(report: &Report, gate: &GateSummary) -> Vec<String> {
     let passing = of_gate(report, gate).filter(|row| row.verdict == Verdict::Pass);
     let mut all: Vec<(f64, String)> = passing
@@ -337,7 +338,7 @@ fn closest(report: &Report, gate: &GateSummary) -> Vec<String> {
     all.into_iter().map(|(_, line)| line).collect()
 }
 
-/// What a report says beside an earlier record: a line each.
+/// How a report differs from an earlier record, in lines.
 pub(super) fn against(report: &Report, last: Last<'_>) -> Vec<String> {
     let Some((name, last)) = last else { return vec!["There is no earlier record.".to_owned()] };
     let diff = diff(last, report);
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_told_on_one_page() {
+    fn a_gate_is_reported_on_one_page() {
         let mut report = samples::report();
         report.sha256 = "ee".repeat(32);
         let mut last = report.clone();

@@ -1,4 +1,4 @@
-//! Shards become one report.
+//! Merges the reports of shards into one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,23 +6,23 @@ use crate::line::Row;
 use crate::report::document::hash_names;
 use crate::report::{Report, Selection};
 
-/// Why shards cannot even be told apart.
+/// Why reports cannot be merged at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// None were given.
+    /// No report was given.
     #[error("no report to merge")]
     Nothing,
-    /// One that is no shard.
+    /// A report that is not of a shard.
     #[error("report {0} is no shard of a run")]
     NoShard(usize),
 }
 
-/// One report of many shards, its gates not yet weighed. Each must be of the same plan, specs,
-/// goldens and program, and there once: another hash, a shard or a row twice make it INVALID; a
-/// shard that is missing makes it INCOMPLETE and is named.
+/// Merges shards into one report, whose gates are not weighed yet. All shards must have the same
+/// plan, specs, goldens and program. A different hash, or a shard or row that occurs twice, makes
+/// the result INVALID; a missing shard makes it INCOMPLETE and is named.
 ///
 /// # Errors
-/// Nothing to merge, or a report that is no shard.
+/// There is nothing to merge, or a report is not of a shard.
 pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
     let first = shards.first().ok_or(MergeError::Nothing)?;
     let whole = first.selection.shard.clone().ok_or(MergeError::NoShard(1))?;
@@ -52,7 +52,7 @@ pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
             }
         }
         planned.extend(report.planned.iter().cloned());
-        beside(report, &mut merged);
+        merge_metadata(report, &mut merged);
     }
     for missing in (1..=whole.of).filter(|index| !seen.contains(index)) {
         add(&mut merged.incomplete, format!("shard {missing} of {} is missing", whole.of));
@@ -60,6 +60,7 @@ pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
     merged.planned = planned.into_iter().collect();
     merged.rows = rows.into_values().collect();
     let plan = hash_names(merged.planned.iter().map(String::as_str));
+    // With a shard missing the plans differ anyway, and the missing shard is already named.
     if merged.incomplete.is_none() && plan != whole.plan_sha256 {
         merged.invalid.push("the shards together are not the plan".to_owned());
     }
@@ -77,7 +78,7 @@ fn add(to: &mut Option<String>, why: String) {
     });
 }
 
-/// The hashes that must not differ between shards.
+/// Checks that the shards agree in everything that must not differ between them.
 fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) {
     let (a, b) = (&first.provenance, &report.provenance);
     for (what, a, b) in [
@@ -92,6 +93,7 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         }
     }
     for (subject, hello) in &b.subjects {
+        // Shards may run on different machines, but not on different engines or models of card.
         let other = a.subjects.get(subject).is_some_and(|first| {
             let who =
                 |h: &serde_json::Value| (h["subject"].clone(), h.pointer("/device/name").cloned());
@@ -102,14 +104,14 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         }
     }
     let (a, b) = (&first.selection, &report.selection);
-    let said = |s: &Selection| (s.filters.clone(), s.gates.clone(), s.left_out.clone(), s.models);
-    if said(a) != said(b) {
+    let scope = |s: &Selection| (s.filters.clone(), s.gates.clone(), s.left_out.clone(), s.models);
+    if scope(a) != scope(b) {
         invalid.push(format!("{name}: another selection"));
     }
 }
 
-/// What stands beside the rows.
-fn beside(report: &Report, merged: &mut Report) {
+/// Merges what a report has apart from its rows.
+fn merge_metadata(report: &Report, merged: &mut Report) {
     let p = &report.provenance;
     let into = &mut merged.provenance;
     if p.began < into.began {
@@ -123,6 +125,7 @@ fn beside(report: &Report, merged: &mut Report) {
     merged.absent.extend(report.absent.iter().map(|(s, why)| (s.clone(), why.clone())));
     merged.incidents.extend(report.incidents.iter().cloned());
     merged.replaced += report.replaced;
+    // Every shard plants the mutants of its stems, so the same result may come from several.
     for fault in &report.faults {
         if !merged.faults.contains(fault) {
             merged.faults.push(fault.clone());

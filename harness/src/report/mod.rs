@@ -1,4 +1,4 @@
-//! Rows and provenance, and the reports that are written from them.
+//! Rows and provenance, and the files that are written from them.
 //!
 //! ```text
 //! rows, specs ─conclude→ Report ─publish→ report.json, junit.xml, gate-N.md, report.html

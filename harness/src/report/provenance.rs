@@ -1,4 +1,5 @@
-//! Provenance: what was run, by what, on what. Everything that a reader needs to run it again.
+//! Provenance: what was run, by which program, on which machine. It holds everything that is needed
+//! to repeat the run.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,28 +14,28 @@ use crate::line::hex;
 /// The commit that this program was built from; `unknown` outside git.
 pub const COMMIT: &str = env!("GOLDGATE_COMMIT");
 
-/// `clean`, `dirty` or `unknown`.
+/// The state of that commit's tree: `clean`, `dirty` or `unknown`.
 pub const TREE: &str = env!("GOLDGATE_TREE");
 
-/// The compiler.
+/// The version of the compiler.
 pub const RUSTC: &str = env!("GOLDGATE_RUSTC");
 
-/// Commit, tree and compiler in one line, as hello says them.
+/// Commit, tree and compiler in one line, as hello reports them.
 pub fn build() -> String {
     format!("{COMMIT}, {TREE}, {RUSTC}")
 }
 
-/// What a report says of its origin.
+/// What a report records about its origin.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// Version of goldgate.
+    /// The version of goldgate.
     pub version: String,
-    /// Commit that the program was built from.
+    /// The commit that the program was built from.
     pub commit: String,
     /// Whether its tree was clean.
     pub tree: String,
-    /// Compiler.
+    /// The version of the compiler.
     pub rustc: String,
     /// SHA-256 of the program itself.
     pub program_sha256: String,
@@ -42,7 +43,7 @@ pub struct Provenance {
     pub specs_sha256: String,
     /// SHA-256 over the golden files as read.
     pub golden_sha256: String,
-    /// SHA-256 over the kernel text compiled in or overlaid.
+    /// SHA-256 over the kernel sources, compiled in or overlaid.
     pub kernels_sha256: String,
     /// The host's operating system and architecture.
     pub host: String,
@@ -57,13 +58,15 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// What is known of the program itself.
+    /// What is known about the program itself.
     pub fn of_program(program: &Path) -> Provenance {
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: COMMIT.to_owned(),
             tree: TREE.to_owned(),
             rustc: RUSTC.to_owned(),
+            // A program that cannot be read must not stop a run; the report shows that the hash is
+            // missing.
             program_sha256: file_hash(program).unwrap_or_else(|_| "unknown".to_owned()),
             kernels_sha256: kernels_hash(),
             host: host(),
@@ -81,7 +84,7 @@ fn host() -> String {
 /// The SHA-256 of a file's bytes, in hex.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// The file cannot be read.
 pub fn file_hash(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hash = Sha256::new();
@@ -94,11 +97,13 @@ pub fn file_hash(path: &Path) -> std::io::Result<String> {
     }
 }
 
-/// The SHA-256 over names and contents, each with its length, in the order given.
+/// SHA-256 over names and contents, each preceded by its length, in the order given.
 pub fn hash_of<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut hash = Sha256::new();
     for (name, bytes) in parts {
         for part in [name.as_bytes(), bytes] {
+            // Each part has its length before it, so that the end of one cannot pass for the start
+            // of the next.
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -106,7 +111,7 @@ pub fn hash_of<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Stri
     hex(&hash.finalize())
 }
 
-/// The SHA-256 over the kernel pages compiled into this program.
+/// SHA-256 over the kernel pages compiled into this program.
 pub fn kernels_hash() -> String {
     let pages: BTreeMap<&str, &str> = goldgate_engine::ops::ALL
         .iter()
@@ -116,10 +121,10 @@ pub fn kernels_hash() -> String {
     hash_of(pages.iter().map(|(name, text)| (*name, text.as_bytes())))
 }
 
-/// The SHA-256 over every file of a folder, by path; of nothing where there is no folder.
+/// SHA-256 over all files of a folder, by path. A folder that does not exist counts as empty.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file cannot be read.
 pub fn folder_hash(root: &Path) -> std::io::Result<String> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_path_buf()];

@@ -1,4 +1,4 @@
-//! A finished run becomes its files.
+//! Writes the files of a finished run.
 
 use std::io;
 use std::path::Path;
@@ -14,31 +14,33 @@ use crate::report::markdown::{Last, gate_page, invalid_page};
 /// A report that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// A folder that cannot be written.
+    /// A folder cannot be written.
     #[error("could not write the report: {0}")]
     Io(#[from] io::Error),
-    /// Rows that cannot be said in JSON.
+    /// The rows cannot be expressed in JSON.
     #[error("could not say the report in JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// Rows that cannot be said in XML.
+    /// The rows cannot be expressed in XML.
     #[error("could not say the report in XML: {0}")]
     Xml(#[from] SerializeError),
-    /// A page that cannot be written.
+    /// A page cannot be written.
     #[error("could not write a page of the report: {0}")]
     Page(#[from] askama::Error),
-    /// A report to compare with that cannot be read.
+    /// The report to compare with cannot be read.
     #[error(transparent)]
     Last(#[from] ReadError),
 }
 
-/// Seals a report and writes report.json, rows.jsonl, junit.xml, a page a gate, and report.html
+/// Seals a report and writes report.json, rows.jsonl, junit.xml, one page per gate, and report.html
 /// into `folder`, each by rename. `last` is a record to compare with.
 ///
 /// # Errors
-/// What cannot be written; files that were written before stay.
+/// A file cannot be written; those written before stay.
 pub fn publish(folder: &Path, report: &mut Report, last: Last<'_>) -> Result<(), PublishError> {
     std::fs::create_dir_all(folder)?;
     report.seal()?;
+    // Rendered before anything is written, so that a template that fails leaves the old files
+    // alone.
     let pages = pages(report, last)?;
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
@@ -57,7 +59,7 @@ pub fn publish(folder: &Path, report: &mut Report, last: Last<'_>) -> Result<(),
     Ok(())
 }
 
-/// The pages of all gates: file name and text. In a report that is INVALID they say only why.
+/// The pages of all gates: file name and text. For an INVALID report they state only the reasons.
 ///
 /// # Errors
 /// Those of the templates.
@@ -73,15 +75,15 @@ pub fn pages(report: &Report, last: Last<'_>) -> Result<Vec<(String, String)>, P
     gates.map(|gate| Ok((name(gate.gate), gate_page(report, gate, last)?))).collect()
 }
 
-/// The gates in a line each, as a run ends:
-/// `Gate 1: cpu MET · cuda NOT RUN (no device) → INCOMPLETE`.
+/// One line per gate, as printed at the end of a run: `Gate 1: cpu MET · cuda NOT RUN (no device) →
+/// INCOMPLETE`.
 pub fn gate_lines(report: &Report) -> Vec<String> {
     use crate::report::text::line;
     if !report.invalid.is_empty() {
         let reasons = report.invalid.iter().map(|reason| format!("INVALID: {}", line(reason)));
         return reasons.collect();
     }
-    let said = |gate: &crate::report::summary::GateSummary| {
+    let gate_line = |gate: &crate::report::summary::GateSummary| {
         let subjects = gate.subjects.iter().map(|(subject, state)| {
             let why = if report.absent.contains_key(subject) { " (no device)" } else { "" };
             format!("{} {}{why}", line(subject), state.word())
@@ -89,7 +91,7 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
         let subjects = subjects.collect::<Vec<_>>().join(" · ");
         format!("Gate {}: {subjects} → {}", gate.gate, gate.state.word())
     };
-    report.gates.iter().map(said).collect()
+    report.gates.iter().map(gate_line).collect()
 }
 
 #[cfg(test)]

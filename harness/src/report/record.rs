@@ -1,15 +1,15 @@
-//! Records: reports that were kept on purpose. A run is held beside the last one.
+//! Records: reports that were kept on purpose. A run is compared with the last one.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::report::Report;
 
-/// A record's name, `record/2026-11-21-nvidia-h200-dc9ccf1`, and its report.
+/// A record: its name, such as `record/2026-11-21-nvidia-h200-dc9ccf1`, and its report.
 pub type Record = (String, Report);
 
-/// The newest record below `folder` on a card of this report; where there is none, the newest. What
-/// cannot be read is told to `unread` and left out.
+/// The newest record below `folder` from a card that this report also ran on, or else the newest of
+/// all. Records that cannot be read are passed to `unread` and left out.
 pub fn last(folder: &Path, report: &Report, unread: &mut dyn FnMut(String)) -> Option<Record> {
     let mut records: Vec<Record> = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -27,6 +27,8 @@ pub fn last(folder: &Path, report: &Report, unread: &mut dyn FnMut(String)) -> O
     let here = devices(report);
     records.into_iter().max_by(|(a_name, a), (b_name, b)| {
         let rank = |name: &str, record: &Report| {
+            // Speeds of different cards say nothing about a change, so the same card outranks a
+            // newer date.
             let same = !here.is_disjoint(&devices(record));
             (same, record.provenance.ended.clone(), name.to_owned())
         };
@@ -34,7 +36,7 @@ pub fn last(folder: &Path, report: &Report, unread: &mut dyn FnMut(String)) -> O
     })
 }
 
-/// The names of the cards that a report's subjects ran on.
+/// The names of the devices that a report's subjects ran on.
 fn devices(report: &Report) -> BTreeSet<&str> {
     let hellos = report.provenance.subjects.values();
     hellos.filter_map(|hello| hello.pointer("/device/name")?.as_str()).collect()

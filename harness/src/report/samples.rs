@@ -132,7 +132,7 @@ fn gate() -> GateSummary {
     }
 }
 
-/// A sealed report with a row of most statuses.
+/// A sealed report with rows of most statuses.
 pub fn report() -> Report {
     let rows = rows();
     let planned: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();

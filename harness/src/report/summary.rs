@@ -1,4 +1,4 @@
-//! What a gate's page says beyond its rows: each requirement with everything that was measured.
+//! What a gate's page shows beyond its rows: each requirement with everything that was measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,64 +12,64 @@ use crate::report::Report;
 use crate::spec::Specs;
 use crate::spec::gates::{BenchEvidence, Evidence, GateSpec, Requirement, figure};
 
-/// A gate as it was weighed.
+/// A weighed gate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateSummary {
     /// Its number.
     pub gate: u8,
-    /// What it says, in one line.
+    /// Its title.
     pub title: String,
     /// `met`, `not_met` or `incomplete`.
     pub state: State,
     /// The subjects that must meet it.
     pub required: Vec<String>,
-    /// On each subject.
+    /// Its state on each subject.
     pub subjects: BTreeMap<String, State>,
     /// Its requirements, in the order of the specs.
     pub requirements: Vec<RequirementSummary>,
 }
 
-/// A requirement as it was weighed.
+/// A weighed requirement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequirementSummary {
-    /// Its name.
+    /// Its id.
     pub id: String,
-    /// As it was asked.
+    /// The requirement in the words of those who asked for it.
     pub asked: String,
     /// Where it was asked.
     pub from: String,
-    /// As it is read, where that differs.
+    /// How it is read, where that differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub means: Option<String>,
-    /// Whether it stands beside the gate, because it needs files from outside.
+    /// Whether it needs files from outside the repository, and is reported alongside the gate.
     #[serde(default)]
     pub field: bool,
-    /// On each subject that it concerns.
+    /// The results on each subject that it concerns.
     pub on: BTreeMap<String, Measured>,
 }
 
-/// A requirement on one subject.
+/// The results of a requirement on one subject.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     /// The state.
     pub state: State,
-    /// Trials that it rests on.
+    /// How many trials it rests on.
     pub planned: usize,
-    /// Those that passed.
+    /// How many of them passed.
     pub passed: usize,
-    /// The largest load among them.
+    /// The largest load of those trials.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
     pub load: Option<f64>,
-    /// Listed faults that were noticed.
+    /// How many of the listed faults were detected.
     #[serde(default)]
     pub killed: usize,
-    /// Listed faults, equivalent ones aside.
+    /// How many faults are listed, without equivalent ones.
     #[serde(default)]
     pub listed: usize,
-    /// What was timed, against its limit.
+    /// Timed figures with their limits.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub figures: Vec<Figure>,
     /// Why it is not met, in words.
@@ -77,37 +77,38 @@ pub struct Measured {
     pub reasons: Vec<String>,
 }
 
-/// A measured figure against its limit.
+/// A measured figure with its limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
     /// The trial.
     pub trial: String,
-    /// The figure, unit last.
+    /// The name of the figure, which ends in its unit.
     pub figure: String,
-    /// What was measured; absent where nothing was.
+    /// The measured value; absent where nothing was measured.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
     pub value: Option<f64>,
     /// The limit.
     #[serde(with = "finite::one")]
     pub limit: f64,
-    /// Whether the limit is a lower one.
+    /// Whether the limit is a lower bound.
     pub at_least: bool,
 }
 
 impl Figure {
-    /// Measured as a part of what is allowed: 1 is at the limit, more is beyond.
+    /// The fraction of the limit that was used: 1 is at the limit, more is beyond it.
     pub fn share(&self) -> Option<f64> {
         let value = self.value?;
         Some(if self.at_least { self.limit / value } else { value / self.limit })
     }
 }
 
-/// Weighs a report's rows into its gates; afterwards it says everything that its pages need.
-/// `plan` is everything that there is, whatever was selected.
+/// Weighs a report's rows and stores the gates in it, with everything that its pages need. `plan`
+/// lists all trials, whatever was selected.
 pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
     report.rules = rules(specs);
     report.gates.clear();
+    // All gates are weighed, because what makes a report INVALID may be in any of them.
     let weighed = weigh(&specs.gates, &specs.mutants, plan, &report.rows, &report.evidences());
     for reason in &weighed.invalid {
         if !report.invalid.contains(reason) {
@@ -122,7 +123,7 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
         .filter(|verdict| asked(verdict.gate))
         .filter_map(|verdict| {
             let spec = specs.gates.gates.iter().find(|g| g.gate.value == verdict.gate)?;
-            Some(Told { specs, plan, report }.gate(spec, verdict))
+            Some(Summarizer { specs, plan, report }.gate(spec, verdict))
         })
         .collect();
     report.gates = gates;
@@ -132,19 +133,19 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
 fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
     let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for case in specs.cases() {
-        rules.entry(crate::kinds::op::page::awaited(case)).or_default().push(case.full_name());
+        rules.entry(crate::kinds::op::page::expectation(case)).or_default().push(case.full_name());
     }
     rules.values_mut().for_each(|names| names.sort());
     rules
 }
 
-struct Told<'a> {
+struct Summarizer<'a> {
     specs: &'a Specs,
     plan: &'a [Head],
     report: &'a Report,
 }
 
-impl Told<'_> {
+impl Summarizer<'_> {
     fn gate(&self, spec: &GateSpec, verdict: &GateVerdict) -> GateSummary {
         let pairs = spec.requirements.iter().zip(&verdict.requirements);
         let requirements = pairs.map(|(spec, verdict)| RequirementSummary {
@@ -166,7 +167,7 @@ impl Told<'_> {
     }
 
     fn measured(&self, spec: &Requirement, subject: &str, verdict: &SubjectVerdict) -> Measured {
-        let mut told = Measured {
+        let mut measured = Measured {
             state: verdict.state,
             planned: verdict.planned,
             passed: verdict.passed,
@@ -179,22 +180,22 @@ impl Told<'_> {
                 Evidence::Cases(e) => {
                     let loads = self.rows(&e.select, Sort::Case, subject);
                     let loads = loads.filter_map(|name| self.report.row(&name)?.load);
-                    told.load = told.load.into_iter().chain(loads).reduce(worse);
+                    measured.load = measured.load.into_iter().chain(loads).reduce(worse);
                 }
                 Evidence::Faults(e) => {
                     let named = e.kill.iter().flat_map(|kill| self.faults(spec, kill, subject));
                     faults.extend(named);
                 }
-                Evidence::Bench(e) => self.figures(e, subject, &mut told.figures),
+                Evidence::Bench(e) => self.figures(e, subject, &mut measured.figures),
                 Evidence::Document(_) | Evidence::Checks(_) => {}
             }
         }
-        told.listed = faults.len();
-        told.killed = faults.iter().filter(|fault| self.killed(fault)).count();
-        told
+        measured.listed = faults.len();
+        measured.killed = faults.iter().filter(|fault| self.killed(fault)).count();
+        measured
     }
 
-    /// The names of the trials of a kind that patterns select on a subject.
+    /// The names of the trials of one sort that patterns select on a subject.
     fn rows<'s>(
         &'s self,
         select: &'s [String],
@@ -232,20 +233,20 @@ impl Told<'_> {
         same.peek().is_some() && same.all(|f| f.killed)
     }
 
-    fn figures(&self, evidence: &BenchEvidence, subject: &str, told: &mut Vec<Figure>) {
+    fn figures(&self, evidence: &BenchEvidence, subject: &str, measured: &mut Vec<Figure>) {
         for trial in self.rows(&evidence.select, Sort::Bench, subject) {
             let row = self.report.row(&trial);
             for (name, &limit) in &evidence.limits {
                 let Some((figure, at_least)) = figure(name) else { continue };
                 let value = row.and_then(|row| row.figures.get(figure).copied());
                 let (trial, figure) = (trial.clone(), figure.to_owned());
-                told.push(Figure { trial, figure, value, limit, at_least });
+                measured.push(Figure { trial, figure, value, limit, at_least });
             }
         }
     }
 }
 
-/// The larger load; one that is no number is larger than all.
+/// The larger load; NaN counts as larger than everything, so that it cannot be hidden.
 fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }

@@ -1,10 +1,11 @@
-//! Text that comes from cases and subjects, made harmless for those who read it.
+//! Text from cases and subjects, made safe to print: it must not control a terminal, nor add markup
+//! to a page.
 
 use std::fmt::Write;
 
 use crate::line::Verdict;
 
-/// The word of a verdict, as every report prints it.
+/// The word for a verdict, as all reports print it.
 pub const fn status(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "PASS",
@@ -17,7 +18,7 @@ pub const fn status(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// The kind of a verdict and its message; empty for a pass.
+/// The kind of a verdict and its message; both empty for a pass.
 pub fn kind_and_message(verdict: &Verdict) -> (&'static str, &str) {
     match verdict {
         Verdict::Pass => ("", ""),
@@ -31,17 +32,17 @@ pub fn kind_and_message(verdict: &Verdict) -> (&'static str, &str) {
     }
 }
 
-/// Characters that move the cursor or turn the direction of writing.
+/// Whether a character moves the cursor or changes the direction of writing.
 fn harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Several lines: line feeds and tabs stay, every other control character is spelled out.
+/// Text of several lines: line feeds and tabs stay, all other control characters are escaped.
 pub fn lines(text: &str) -> String {
     escaped(text, |c| harmful(c) && c != '\n' && c != '\t')
 }
 
-/// One line: every control character is spelled out, line feeds too.
+/// Text of one line: all control characters are escaped, line feeds too.
 pub fn line(text: &str) -> String {
     escaped(text, harmful)
 }
@@ -58,12 +59,13 @@ fn escaped(text: &str, harmful: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// One line of Markdown that says `text` and nothing else.
+/// One line of Markdown that renders as exactly `text`.
 pub fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in line(text).chars() {
         if c.is_ascii_punctuation() && !matches!(c, ',' | '/' | ':' | ';' | '%' | '\'' | '"') {
-            // A dot or a dash matters at the start of a line only, and reads badly elsewhere.
+            // A dot or a dash is markup only at the start of a line, and escapes read badly
+            // elsewhere.
             let plain = matches!(c, '.' | '-' | '(' | ')' | '=' | '?' | '^' | '$' | '@');
             if plain && !out.is_empty() {
                 out.push(c);
@@ -76,16 +78,17 @@ pub fn markdown(text: &str) -> String {
     out
 }
 
-/// A span of Markdown code that may stand in a table.
+/// A span of Markdown code that is safe inside a table.
 pub fn code(text: &str) -> String {
     let text = line(text).replace('|', "\\|");
+    // The fence must be longer than any run of backticks in the text.
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
     let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
     format!("{fence}{pad}{text}{pad}{fence}")
 }
 
-/// A number as people read it: four significant digits.
+/// A number for people to read, with four significant digits.
 pub fn number(x: f64) -> String {
     if x.is_nan() {
         return "NaN".to_owned();
@@ -108,12 +111,13 @@ pub fn number(x: f64) -> String {
     }
 }
 
-/// A count with thin groups of three: `12 345 678`.
+/// A count with its digits in groups of three: `12 345 678`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            // A space that does not break, so that a number stays on one line.
             out.push('\u{a0}');
         }
         out.push(c);
@@ -121,7 +125,7 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// The first twelve digits of a hash, and how many more there are.
+/// The first twelve digits of a hash, marked if there are more.
 pub fn short_hash(hash: &str) -> String {
     let mut out: String = hash.chars().take(12).collect();
     if hash.chars().count() > 12 {
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn markdown_says_what_was_said() {
+    fn markdown_is_escaped() {
         assert_eq!(markdown("a|b *c* <d> `e` [f](g) #1"), r"a\|b \*c\* \<d\> \`e\` \[f\](g) \#1");
         assert_eq!(markdown("- x"), r"\- x");
         assert_eq!(markdown("1.5e-3 (at 0.1 %)"), "1.5e-3 (at 0.1 %)");

@@ -1,4 +1,4 @@
-//! Whether a report is whole and as it was written.
+//! Verifies that a report is complete and unchanged since it was written.
 
 use std::collections::BTreeMap;
 
@@ -7,34 +7,34 @@ use serde::Serialize;
 use crate::report::Report;
 use crate::report::document::hash_names;
 
-/// What a report is held against beside itself.
+/// What a report is compared with, apart from itself.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
-    /// The hash that was signed off, from the gate's page.
+    /// The hash that was signed off, taken from the gate's page.
     pub sha256: Option<String>,
-    /// The commit that it must be of.
+    /// The commit that it must come from.
     pub commit: Option<String>,
-    /// The hash of the program that it must be of.
+    /// The hash of the program that must have written it.
     pub program_sha256: Option<String>,
-    /// The hash of the specs that it must be of.
+    /// The hash of the specs that it must be based on.
     pub specs_sha256: Option<String>,
-    /// The hash of the goldens that it must be of.
+    /// The hash of the goldens that it must be based on.
     pub golden_sha256: Option<String>,
-    /// The first time of ending that is young enough, RFC 3339 in UTC.
+    /// The earliest acceptable end of the run, RFC 3339 in UTC.
     pub not_before: Option<String>,
 }
 
-/// Something that does not hold.
+/// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `ROWS_HASH`, `REPORT_HASH`, `SIGNED`, `PLAN_HASH`, `ROWS`, `ROW_DUP`, `GATES`, `SUBJECT`
-    /// or `AGE`.
+    /// `ROWS_HASH`, `REPORT_HASH`, `SIGNED`, `PLAN_HASH`, `ROWS`, `ROW_DUP`, `GATES`, `SUBJECT` or
+    /// `AGE`.
     pub code: &'static str,
-    /// What of the report.
+    /// The field of the report.
     pub field: String,
-    /// What it says.
+    /// Its content.
     pub found: String,
-    /// What it must say.
+    /// What it must contain.
     pub expected: String,
 }
 
@@ -52,22 +52,23 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Everything that does not hold; nothing where the report is as it was written.
+/// All checks that failed; none for a report that is as it was written.
 ///
 /// # Errors
 /// Those of the serializer.
 pub fn verify(report: &Report, expected: &Expected) -> serde_json::Result<Vec<Finding>> {
-    let mut told = Findings::default();
-    told.same("ROWS_HASH", "rows_sha256", &report.rows_sha256, &report.hash_rows()?);
+    let mut findings = Findings::default();
+    findings.same("ROWS_HASH", "rows_sha256", &report.rows_sha256, &report.hash_rows()?);
     let whole = report.hash()?;
-    told.same("REPORT_HASH", "sha256", &report.sha256, &whole);
+    findings.same("REPORT_HASH", "sha256", &report.sha256, &whole);
+    // Compared with the computed hash: the recorded one could have been copied from the page.
     if let Some(signed) = &expected.sha256 {
-        told.same("SIGNED", "sha256", &whole, signed);
+        findings.same("SIGNED", "sha256", &whole, signed);
     }
     let plan = hash_names(report.planned.iter().map(String::as_str));
-    told.same("PLAN_HASH", "provenance.plan_sha256", &report.provenance.plan_sha256, &plan);
-    rows(report, &mut told);
-    gates(report, &mut told);
+    findings.same("PLAN_HASH", "provenance.plan_sha256", &report.provenance.plan_sha256, &plan);
+    rows(report, &mut findings);
+    gates(report, &mut findings);
     let p = &report.provenance;
     let subject = [
         ("provenance.commit", &p.commit, &expected.commit),
@@ -77,15 +78,16 @@ pub fn verify(report: &Report, expected: &Expected) -> serde_json::Result<Vec<Fi
     ];
     for (field, found, expected) in subject {
         if let Some(expected) = expected {
-            told.same("SUBJECT", field, found, expected);
+            findings.same("SUBJECT", field, found, expected);
         }
     }
+    // Times of one format in UTC compare as text.
     if let Some(first) = &expected.not_before
         && p.ended < *first
     {
-        told.add("AGE", "provenance.ended", &p.ended, &format!("{first} or later"));
+        findings.add("AGE", "provenance.ended", &p.ended, &format!("{first} or later"));
     }
-    Ok(told.0)
+    Ok(findings.0)
 }
 
 #[derive(Default)]
@@ -104,42 +106,42 @@ impl Findings {
     }
 }
 
-/// Every planned trial has one row, and no other row is there.
-fn rows(report: &Report, told: &mut Findings) {
+/// Checks that every planned trial has exactly one row, and that there is no other row.
+fn rows(report: &Report, findings: &mut Findings) {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &report.rows {
         *count.entry(&row.name).or_default() += 1;
     }
     for (name, n) in &count {
         if *n > 1 {
-            told.add("ROW_DUP", name, &format!("{n} rows"), "one row");
+            findings.add("ROW_DUP", name, &format!("{n} rows"), "one row");
         }
     }
     let planned: std::collections::BTreeSet<&str> =
         report.planned.iter().map(String::as_str).collect();
     let unplanned = count.keys().find(|name| !planned.contains(**name));
     if let Some(name) = unplanned {
-        told.add("ROWS", name, "a row", "nothing: it is in no plan");
+        findings.add("ROWS", name, "a row", "nothing: it is in no plan");
     }
     let lost = planned.iter().find(|name| !count.contains_key(**name));
-    // A run that was killed says so itself; its rows are in rows.jsonl.
+    // A run that was killed is marked INCOMPLETE; its rows are in rows.jsonl.
     if let (Some(name), None) = (lost, &report.incomplete) {
         let found = format!("{} rows of {} planned", report.rows.len(), report.planned.len());
-        told.add("ROWS", name, &found, "a row");
+        findings.add("ROWS", name, &found, "a row");
     }
 }
 
-/// A gate may not say better than its own rows: met, although a row of it did not pass.
-fn gates(report: &Report, told: &mut Findings) {
+/// Checks that no gate claims more than its rows show: MET, although a row of it did not pass.
+fn gates(report: &Report, findings: &mut Findings) {
     if !report.invalid.is_empty() && !report.gates.is_empty() {
-        told.add("GATES", "gates", "gates in a report that is INVALID", "none");
+        findings.add("GATES", "gates", "gates in a report that is INVALID", "none");
     }
     for gate in report.gates.iter().filter(|g| g.state == crate::gate::State::Met) {
         let open = |m: &crate::report::summary::Measured| {
             m.state == crate::gate::State::Met && (m.passed < m.planned || m.killed < m.listed)
         };
         for r in gate.requirements.iter().filter(|r| r.on.values().any(open)) {
-            told.add("GATES", &r.id, "MET", "as many passed as planned, every fault killed");
+            findings.add("GATES", &r.id, "MET", "as many passed as planned, every fault killed");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Once a run the judge meets a golden subject and a broken one over the real wire.
+//! Once per run the judge meets a golden subject and a broken one over the real wire, so that a
+//! transport which lost or changed answers is not mistaken for a correct subject.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,14 @@ use crate::line::{Caller, Whom};
 use crate::run::Context;
 use crate::subject::{Launch, Slot, SubjectSpec};
 
-/// Asks the first trial whose right answer is known; what went wrong, if anything.
+/// Asks the first trial whose right answer is known. Returns what went wrong, if anything.
 pub(super) fn judge_on_the_wire(context: &Context<'_>) -> Option<String> {
     let trials = context.plan.trials.iter().map(|entry| &*entry.trial);
     let (trial, Answers { right, wrong }) = trials
         .take_while(|_| !context.stopped())
         .find_map(|trial| Some((trial, trial.answers(&context.goldens)?)))?;
     for (answer, must_pass) in [(right, true), (wrong, false)] {
+        // A judge that accepts everything, or nothing, would show in no other row.
         match passes(context, trial, &answer) {
             Ok(passed) if passed == must_pass => {}
             Ok(_) => {
@@ -45,6 +47,7 @@ fn passes(context: &Context<'_>, trial: &dyn Trial, answer: &Tensors) -> Result<
     let mut kept = Kept::default();
     let capped = context.options.timeout;
     let mut caller = Caller::new(&mut slot, &mut kept, &context.scratch, capped);
+    // Judged as a foreign subject: the golden subject only replays answers and observes nothing.
     let passed = ready.ask(&mut caller, &Whom::Foreign("cpu".to_owned())).passed();
     slot.finish();
     Ok(passed)

@@ -1,4 +1,5 @@
-//! What known.yaml makes of a row: an awaited failure is KNOWN, an unawaited pass UNEXPECTED.
+//! The effect of known.yaml on a row: an expected failure becomes KNOWN, an unexpected pass
+//! UNEXPECTED.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +9,16 @@ use crate::line::{Day, Family, Head, Row, Verdict};
 use crate::spec::known::KnownFailure;
 use crate::subject::launch::TAKEN;
 
-/// The row as the entries of known.yaml leave it. It never becomes a pass.
+/// The row after the entries of known.yaml have been applied. It never becomes a pass.
 pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Row {
     let unrun = matches!(row.verdict, Verdict::NotRun { .. });
-    // Which device it would have been is not known where nothing ran.
+    // If nothing ran, the device that it would have run on is unknown.
     let device_fits = |e: &KnownFailure| unrun || e.device == "*" || e.device == device;
     let mut here = entries.iter().filter(|e| e.case.value == row.name && device_fits(e));
     if unrun {
         return match here.find(|e| e.expired(today)) {
             Some(entry) => {
+                // An expired entry must not hide behind a device that is missing.
                 let message = format!("known until {}, and did not run since", entry.expires);
                 Row { verdict: Verdict::Unexpected { message }, ..row }
             }
@@ -47,19 +49,19 @@ pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Ro
     Row { verdict, page, ..row }
 }
 
-/// An entry of known.yaml that awaits the failure of no trial.
+/// An entry of known.yaml that matches no trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmatched {
-    /// The name that it gives.
+    /// The trial name that it gives.
     pub name: String,
 }
 
 impl Unmatched {
-    /// Those among `entries`, by the trials that the specs plan.
+    /// The unmatched ones of `entries`, given all trials that the specs plan.
     pub fn among(entries: &[KnownFailure], planned: &[Head]) -> Vec<Unmatched> {
         let matches = |name: &str| {
             let (base, label) = name.rsplit_once("::").unwrap_or((name, ""));
-            // A subject of somebody else's is asked every case.
+            // A foreign subject is asked every case.
             let foreign = !TAKEN.contains(&label);
             let asked = |p: &Head| foreign || p.on.ours().iter().any(|s| s == label);
             planned.iter().any(|p| p.name == base && asked(p))
@@ -69,13 +71,13 @@ impl Unmatched {
         names.into_iter().map(|name| Unmatched { name: name.clone() }).collect()
     }
 
-    /// Its gate, as its name says.
+    /// The number of its gate, taken from its name.
     pub fn gate(&self) -> u8 {
         let (gate, _) = self.name.split_once("::").unwrap_or_default();
         gate.strip_prefix("gate").and_then(|n| n.parse().ok()).unwrap_or(0)
     }
 
-    /// The row that turns the run red.
+    /// The row that fails the run.
     pub fn row(&self) -> Row {
         let message = "stands in known.yaml, and no trial has this name".to_owned();
         let mut parts = self.name.split("::");
@@ -87,6 +89,7 @@ impl Unmatched {
             stem: parts.nth(1).unwrap_or_default().to_owned(),
             kind: "known".to_owned(),
             subject: parts.last().unwrap_or_default().to_owned(),
+            // Nothing was asked, so the family is a placeholder.
             family: Family::Rough,
             load: None,
             compared: 0,
@@ -125,7 +128,7 @@ mod tests {
         }
     }
 
-    fn told(verdict: Verdict, load: Option<f64>) -> Row {
+    fn row_with(verdict: Verdict, load: Option<f64>) -> Row {
         let name = "gate1::a::b::f16::cuda".to_owned();
         Row { verdict, load, ..Unmatched { name }.row() }
     }
@@ -151,15 +154,15 @@ mod tests {
         let (any, other) = ([entry(name, "*")], [entry(name, "B")]);
         let (before, after) = ("2026-12-19", "2026-12-20");
         for (entries, today, row, want) in [
-            (&any, before, told(failure(), Some(2.0)), "known"),
-            (&any, before, told(failure(), Some(9.0)), "fail"),
-            (&any, before, told(Verdict::Pass, None), "unexpected"),
-            (&any, before, told(unrun(), None), "not run"),
-            (&any, after, told(failure(), Some(2.0)), "unexpected"),
-            (&any, after, told(Verdict::Pass, None), "unexpected"),
-            (&any, after, told(unrun(), None), "unexpected"),
-            (&other, after, told(failure(), Some(2.0)), "fail"),
-            (&other, after, told(unrun(), None), "unexpected"),
+            (&any, before, row_with(failure(), Some(2.0)), "known"),
+            (&any, before, row_with(failure(), Some(9.0)), "fail"),
+            (&any, before, row_with(Verdict::Pass, None), "unexpected"),
+            (&any, before, row_with(unrun(), None), "not run"),
+            (&any, after, row_with(failure(), Some(2.0)), "unexpected"),
+            (&any, after, row_with(Verdict::Pass, None), "unexpected"),
+            (&any, after, row_with(unrun(), None), "unexpected"),
+            (&other, after, row_with(failure(), Some(2.0)), "fail"),
+            (&other, after, row_with(unrun(), None), "unexpected"),
         ] {
             assert_eq!(status(entries, today, row.clone()), want, "{today} {:?}", row.verdict);
         }

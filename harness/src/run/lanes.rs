@@ -1,4 +1,5 @@
-//! Lanes: a thread and a warm worker each, taking the trials of their subject from one queue.
+//! Lanes: one thread with one warm worker each. The lanes of a subject share a queue of trials, so
+//! that no lane idles while trials are left.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,25 +21,25 @@ use crate::run::{Context, Entry, prepare};
 use crate::subject::pool::Incidents;
 use crate::subject::{How, Slot};
 
-/// What a lane has to say.
+/// A message from a lane to the run.
 pub enum News {
     /// A row.
     Row(Box<Row>),
-    /// A subject's answer to hello, by its place in the plan.
+    /// A subject's answer to hello, with the subject's index in the plan.
     Hello(usize, Value),
-    /// A subject that is not there, and why.
+    /// A subject that could not be started, and why.
     Absent(usize, String),
-    /// What belongs to no single question, and the trial that pays for it.
+    /// Findings that belong to no single question, and the trial that they are charged to.
     Incidents(usize, Incidents, Option<String>),
 }
 
-/// Trials that one process is asked in a row.
+/// Trials that one process is asked consecutively.
 type Batch<'a> = Vec<&'a Entry>;
 
 type Queue<'a> = Arc<Mutex<VecDeque<Batch<'a>>>>;
 
 /// Starts the lanes of one subject. A worker dies with the thread that started it, so each lane
-/// keeps its own from the first question to the last.
+/// keeps its thread from the first question to the last.
 pub(super) fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
     context: &'scope Context<'scope>,
@@ -48,7 +49,7 @@ pub(super) fn start<'scope>(
     let batches = batches(context.plan.trials.iter().filter(|t| t.subject == subject));
     let lanes = match context.plan.subjects[subject].how {
         How::Cpu => context.options.jobs.clamp(1, batches.len().max(1)),
-        // One card is one place, and a foreign subject may be alone on it.
+        // A card is a single resource, and a foreign subject may demand to run alone.
         How::Cuda(_) | How::Command(_) | How::Harness => 1,
     };
     let queue: Queue<'scope> = Arc::new(Mutex::new(batches));
@@ -58,7 +59,7 @@ pub(super) fn start<'scope>(
     }
 }
 
-/// Neighbours of one group go together; every other trial is a batch of its own.
+/// Groups adjacent trials of one group into a batch; every other trial is a batch of its own.
 fn batches<'a>(trials: impl Iterator<Item = &'a Entry>) -> VecDeque<Batch<'a>> {
     let mut batches: VecDeque<Batch<'a>> = VecDeque::new();
     for entry in trials {
@@ -75,11 +76,11 @@ fn batches<'a>(trials: impl Iterator<Item = &'a Entry>) -> VecDeque<Batch<'a>> {
 }
 
 fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<News>) {
-    // The receiver outlives every lane.
+    // Sending cannot fail: the receiver outlives every lane.
     let tell = |item: News| drop(news.send(item));
     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let first = take();
-    // A subject that was named must be there, whatever is asked of it.
+    // A subject that the user named must start, even if it is asked nothing.
     let label = &context.plan.subjects[subject].label;
     if first.is_none() && !context.options.named.contains(label) {
         return;
@@ -90,6 +91,8 @@ fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<
         Err(message) => {
             let stopped = context.stopped();
             let kind = if stopped { NotRun::Stopped } else { NotRun::NoDevice };
+            // Every planned trial has a row, so those of an absent subject are NOT RUN and not
+            // missing.
             for entry in batches.flatten() {
                 let not_run = Verdict::NotRun { kind, message: message.clone() };
                 let row = lane_row(context, entry, not_run);
@@ -98,6 +101,7 @@ fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<
             return;
         }
     };
+    // The definitions compute on the host, where preparing ahead would only take their cores away.
     let lanes_share_the_cores = matches!(context.plan.subjects[subject].how, How::Cpu);
     if lanes_share_the_cores {
         batches
@@ -110,16 +114,16 @@ fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<
     lane.finish();
 }
 
-/// The row of a trial that nobody was asked.
+/// The row of a trial that was not asked.
 fn lane_row(context: &Context<'_>, entry: &Entry, verdict: Verdict) -> Row {
     let label = &context.plan.subjects[entry.subject].label;
     unasked(entry.trial.head(), label, &entry.again, verdict)
 }
 
-/// What came of preparing a trial: ready to be asked, or why it cannot be judged.
+/// The result of preparing a trial: ready to be asked, or the reason why it cannot be judged.
 pub(super) type Prepared = Result<Box<dyn Ready>, Withheld>;
 
-/// A result, or what a panic said.
+/// A result, or the message of a panic.
 pub(super) type Guarded<T> = Result<T, String>;
 
 /// Prepares a trial.
@@ -127,7 +131,8 @@ pub(super) fn prepared(context: &Context<'_>, entry: &Entry) -> Prepared {
     entry.trial.prepare(&context.goldens)
 }
 
-/// A trial whose judging panics is our own fault, and costs one row.
+/// Runs judging code so that a panic, which is a fault of the harness, costs one row and not the
+/// run.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Guarded<T> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -136,15 +141,15 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Guarded<T> {
     })
 }
 
-/// Who answers on a lane.
+/// The receiver of a lane's questions.
 enum To {
     /// A worker process.
     Slot(Box<Slot>),
-    /// Nobody: the harness judges itself.
+    /// No subject: the harness judges itself.
     Nobody(Nobody),
 }
 
-/// One worker, what it holds, and what it was asked last.
+/// One worker, the state kept for it, and the trial that it was asked last.
 pub(super) struct Lane<'a> {
     context: &'a Context<'a>,
     subject: usize,
@@ -155,10 +160,10 @@ pub(super) struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    /// Starts a worker of a subject and asks hello; the harness itself needs none.
+    /// Starts a worker of a subject and asks hello. The harness itself needs no worker.
     ///
     /// # Errors
-    /// Why the subject is not there.
+    /// Why the subject could not be started.
     pub fn open(
         context: &'a Context<'a>,
         subject: usize,
@@ -173,6 +178,8 @@ impl<'a> Lane<'a> {
                         To::Slot(Box::new(slot))
                     }
                     Err(absent) => {
+                        // A start that was cut short by the end of the run says nothing about the
+                        // subject.
                         if !absent.stopped {
                             tell(News::Absent(subject, absent.message.clone()));
                         }
@@ -184,11 +191,12 @@ impl<'a> Lane<'a> {
         Ok(Lane { context, subject, to, kept: Kept::default(), tell, last: None })
     }
 
-    /// Asks one trial and reports its row.
+    /// Asks one trial and sends its row.
     pub fn ask(&mut self, entry: &Entry, ready: impl FnOnce() -> Guarded<Prepared>) {
         let row = self.row(entry, ready);
         (self.tell)(News::Row(Box::new(row)));
-        // A word that nobody asked for was said before this trial's questions.
+        // Unsolicited output found now was written before this trial's questions, so the trial
+        // before pays.
         let before = self.last.replace(entry.name.clone());
         if let To::Slot(slot) = &mut self.to {
             let found = slot.incidents();
@@ -198,7 +206,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// The row of one trial.
+    /// Asks one trial and returns its row.
     pub fn row(&mut self, entry: &Entry, ready: impl FnOnce() -> Guarded<Prepared>) -> Row {
         if self.context.stopped() {
             let message = "the run was stopped".to_owned();
@@ -224,13 +232,13 @@ impl<'a> Lane<'a> {
             }
         });
         let judgement = judged.unwrap_or_else(|message| {
-            Judgement::of(Verdict::Broken { kind: BrokenKind::Harness, message })
+            Judgement::unmeasured(Verdict::Broken { kind: BrokenKind::Harness, message })
         });
         let row = row(head, label, &entry.again, faults, judgement, &caller.finish());
         (self.context.known)(row, &device)
     }
 
-    /// Ends the worker; what it left behind is paid for by its last trial.
+    /// Ends the worker. What it leaves behind is charged to its last trial.
     pub fn finish(self) {
         if let To::Slot(slot) = self.to {
             let found = slot.finish();
@@ -239,7 +247,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Nobody answers: checks of the harness ask no subject.
+/// Stands in for a subject where none is asked: checks of the harness judge the harness itself.
 #[derive(Default)]
 struct Nobody {
     hello: Hello,

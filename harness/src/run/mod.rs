@@ -1,4 +1,5 @@
-//! A run: every planned trial is asked of its subject, judged, and reported; nothing is lost.
+//! A run: asks every planned trial of its subject, judges the answers, and reports a row for each,
+//! so that nothing is lost silently.
 
 mod definitions;
 mod golden_subject;
@@ -30,16 +31,16 @@ pub use lanes::News;
 pub use stored::Stored;
 use teller::Teller;
 
-/// A trial on a subject.
+/// A trial on one subject.
 #[derive(Clone)]
 pub struct Entry {
     /// The trial.
     pub trial: Arc<dyn Trial>,
-    /// Which of the plan's subjects.
+    /// The subject's index in the plan.
     pub subject: usize,
     /// Its full name, subject last.
     pub name: String,
-    /// The command that runs it again.
+    /// The command that reruns it.
     pub again: String,
 }
 
@@ -49,19 +50,19 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// What a run asks, and of whom.
+/// What a run asks, and of which subjects.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// The subjects; the harness itself last, where its own checks are asked.
+    /// The subjects; the harness comes last, because its own checks are asked of it.
     pub subjects: Vec<SubjectSpec>,
     /// The trials in the order in which each subject is asked.
     pub trials: Vec<Entry>,
-    /// Entries of known.yaml that name no trial.
+    /// Entries of known.yaml that match no trial.
     pub unmatched: Vec<Unmatched>,
 }
 
 impl Plan {
-    /// Every trial on every subject that it is asked of.
+    /// The plan of every trial on every subject that it applies to.
     pub fn new(trials: &[Arc<dyn Trial>], mut subjects: Vec<SubjectSpec>) -> Plan {
         subjects.push(SubjectSpec::harness());
         let mut entries = Vec::new();
@@ -80,18 +81,18 @@ impl Plan {
         Plan { subjects, trials: entries, unmatched: Vec::new() }
     }
 
-    /// Keeps the trials that pass.
+    /// Keeps the trials for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
         self.trials.retain(|entry| keep(entry));
     }
 
-    /// Keeps the trials, and the entries of known.yaml, whose names pass.
+    /// Keeps the trials, and the entries of known.yaml, for whose names `keep` holds.
     pub fn retain_names(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.trials.retain(|entry| keep(&entry.name));
         self.unmatched.retain(|entry| keep(&entry.name));
     }
 
-    /// Every trial's name, sorted.
+    /// The names of all trials, sorted.
     pub fn names(&self) -> Vec<String> {
         let trials = self.trials.iter().map(|t| t.name.clone());
         let unmatched = self.unmatched.iter().map(|u| u.name.clone());
@@ -99,7 +100,7 @@ impl Plan {
         names.into_iter().collect()
     }
 
-    /// SHA-256 over all names, a line each.
+    /// SHA-256 over all names, one per line.
     pub fn hash(&self) -> String {
         let mut hash = Sha256::new();
         for name in self.names() {
@@ -108,60 +109,62 @@ impl Plan {
         hex(&hash.finalize())
     }
 
-    /// The trial of that name.
+    /// The trial with that name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.trials.iter().find(|entry| entry.name == name)
     }
 }
 
-/// The trials that the harness asks itself.
+/// Trials with this value are asked of the harness itself.
 const OWN: crate::line::On = crate::line::On::Only(&["harness"]);
 
-/// How a run is done. Clock, environment and arguments come in as values.
+/// The settings of a run. Clock, environment and arguments are passed in as values, so that a run
+/// depends on nothing else.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Our own program, which starts every worker.
     pub program: PathBuf,
-    /// Where the report goes; none: nowhere.
+    /// The folder of the report; none to write none.
     pub reports: Option<PathBuf>,
-    /// Warm workers for the CPU.
+    /// How many warm workers the CPU subject has.
     pub jobs: usize,
-    /// A limit in place of the cases' own.
+    /// Replaces the time limits of all cases.
     pub timeout: Option<Duration>,
-    /// Labels of subjects that were named: each is started, whether it is asked anything or not.
+    /// Labels of the subjects that the user named; each of them is started even if it is asked
+    /// nothing.
     pub named: Vec<String>,
     /// Whether the first failure stops the run.
     pub fail_fast: bool,
-    /// Kernel text in place of that compiled in.
+    /// A kernel source that replaces the one compiled in.
     pub overlay: Option<PathBuf>,
-    /// How many failing rows are asked again, twice each, alone in fresh processes.
+    /// How many failing rows are rerun, twice each, alone in fresh processes.
     pub reruns: usize,
-    /// What is known of specs, goldens and the clock before the run.
+    /// What is known about specs, goldens and the clock before the run.
     pub provenance: Provenance,
-    /// The clock at the end, RFC 3339.
+    /// Reads the clock at the end of the run (RFC 3339).
     pub clock: fn() -> String,
-    /// Set from outside to stop.
+    /// Set from outside to stop the run.
     pub stop: Arc<AtomicBool>,
 }
 
-/// The most failing rows that are asked again.
+/// The default number of failing rows that are rerun.
 pub const RERUNS: usize = 20;
 
-/// What known.yaml makes of a row, given the device's name.
+/// Applies known.yaml to a row, given the name of the device.
 pub type Known<'a> = dyn Fn(Row, &str) -> Row + Sync + 'a;
 
-/// A run that could not be told.
+/// A run that could not be completed or reported.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The report cannot be written.
     #[error("could not write the report: {0}")]
     Report(#[source] std::io::Error),
-    /// No place for the workers' files.
+    /// There is no place for the workers' files.
     #[error("could not make a scratch folder: {0}")]
     Scratch(#[source] std::io::Error),
 }
 
-/// What the lanes of a run share.
+/// State that the lanes of a run share.
 pub struct Context<'a> {
     plan: &'a Plan,
     options: &'a Options,
@@ -185,9 +188,10 @@ impl<'a> Context<'a> {
         self.options.stop.load(Ordering::SeqCst)
     }
 
-    /// How one subject's workers start.
+    /// How the workers of one subject are started.
     fn launch(&self, subject: usize) -> Launch {
         let spec = self.plan.subjects[subject].clone();
+        // Only the CUDA worker compiles kernels, so an overlay has no meaning for the others.
         let overlay =
             matches!(spec.how, How::Cuda(_)).then(|| self.options.overlay.clone()).flatten();
         let program = self.options.program.clone();
@@ -195,7 +199,7 @@ impl<'a> Context<'a> {
         Launch { overlay, stop, ..Launch::new(program, spec, self.scratch.clone()) }
     }
 
-    /// Who answers for a subject, as far as judging goes.
+    /// The subject as judging sees it.
     fn whom(&self, subject: usize, to: &dyn Transport) -> Whom {
         match self.plan.subjects[subject].how {
             How::Cpu | How::Harness => Whom::Cpu,
@@ -205,11 +209,11 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Runs a plan. Every row goes to `sink` as it comes; a row that changes later (a rerun that
-/// passes, a leak found at the end) comes again, and the last one holds.
+/// Runs a plan. Each row goes to `sink` when its trial ends. A row that changes later (a rerun that
+/// passes, a leak found at the end) is sent again, and the last version holds.
 ///
 /// # Errors
-/// A report that cannot be written.
+/// The report cannot be written.
 pub fn run(
     plan: &Plan,
     options: &Options,
@@ -228,15 +232,18 @@ pub fn run(
     let writer = writer.transpose().map_err(RunError::Report)?;
     let stop = options.fail_fast.then(|| Arc::clone(&options.stop));
     let mut teller = Teller::new(plan, known, writer, sink, stop);
+    // Before the first trial: if the judge fails here, none of the rows can be believed.
     report.invalid.extend(golden_subject::judge_on_the_wire(&context));
     for entry in &plan.unmatched {
         teller.row(entry.row());
     }
     ask_all(&context, &mut teller);
+    // A rerun after a stop would delay the end that the user asked for.
     if !context.stopped() {
         rerun::ask_again(&context, &mut teller);
     }
     let writer = teller.conclude(&mut report)?;
+    // A judge that failed, or a golden that changed, makes every other row doubtful as well.
     let self_check = |row: &&Row| {
         matches!(&row.verdict, Verdict::Broken { kind, .. } if matches!(kind,
             BrokenKind::SelfCheck | BrokenKind::GoldenHash | BrokenKind::InputsHash))
@@ -247,6 +254,7 @@ pub fn run(
         report.incomplete = Some("stopped before its end".to_owned());
     }
     report.hold_to_plan();
+    // Read after the last row: the report states when judging ended, not when writing did.
     report.provenance.ended = (options.clock)();
     if let Some(writer) = &writer {
         writer.write(&report).map_err(RunError::Report)?;
@@ -254,13 +262,14 @@ pub fn run(
     Ok(report)
 }
 
-/// Asks every subject, each in lanes of its own.
+/// Asks every subject, each in its own lanes.
 fn ask_all(context: &Context<'_>, teller: &mut Teller<'_>) {
     let (to, news) = mpsc::channel();
     std::thread::scope(|scope| {
         for subject in 0..context.plan.subjects.len() {
             lanes::start(scope, context, subject, &to);
         }
+        // The iterator below ends only when every sender is gone, this one included.
         drop(to);
         news.iter().for_each(|item| teller.hear(item));
     });

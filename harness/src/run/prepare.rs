@@ -1,5 +1,5 @@
-//! Trials of a subject with one worker are prepared ahead of it, by several threads, in bounded
-//! memory, and asked in their order.
+//! Prepares trials ahead of the single worker of a subject, so that an expensive device does not
+//! wait for the host: several threads, bounded memory, and the order of asking kept.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::run::lanes::{Guarded, Prepared, guarded, prepared};
 use crate::run::{Context, Entry};
 
-/// Trials that may be ready before they are asked.
+/// The most trials that may be ready ahead of the one being asked.
 const AHEAD: usize = 64;
 
-/// How often a stopped run is looked for.
+/// How often a waiting thread checks whether the run was stopped.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Memory for what is ahead where the system does not say how much it has.
+/// The memory budget where the system does not report how much is free.
 const BYTES: u64 = 2 << 30;
 
-/// Prepares `trials` by as many threads as the run has jobs, and hands each to `ask` in order. Once
-/// the run is stopped, the rest comes unprepared.
+/// Prepares `trials` on as many threads as the run has jobs, and hands each to `ask` in order. Once
+/// the run is stopped, the remaining trials arrive unprepared.
 pub(super) fn each(
     context: &Context<'_>,
     trials: &[&Entry],
@@ -27,6 +27,7 @@ pub(super) fn each(
     let ahead = Ahead {
         context,
         trials,
+        // Half: the other half is left to the worker and to what judging needs.
         most: available().map_or(BYTES, |bytes| bytes / 2),
         state: Mutex::default(),
         moved: Condvar::new(),
@@ -46,7 +47,7 @@ pub(super) fn each(
 struct Ahead<'a> {
     context: &'a Context<'a>,
     trials: &'a [&'a Entry],
-    /// Bytes that may be held ahead; one trial is, whatever its size.
+    /// Budget in bytes for what is held ahead. A single trial may exceed it, or it would never run.
     most: u64,
     state: Mutex<State>,
     moved: Condvar,
@@ -54,11 +55,11 @@ struct Ahead<'a> {
 
 #[derive(Default)]
 struct State {
-    /// The next to be prepared.
+    /// Index of the next trial to prepare.
     next: usize,
-    /// How many were asked.
+    /// How many trials were asked.
     asked: usize,
-    /// What is in preparation, ready or being asked, in bytes.
+    /// Bytes of all trials in preparation, ready or being asked.
     bytes: u64,
     ready: BTreeMap<usize, (Guarded<Prepared>, u64)>,
 }
@@ -72,7 +73,7 @@ impl Ahead<'_> {
         self.moved.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Prepares the next trial; false where none is left, or the run was stopped.
+    /// Prepares the next trial. Returns false if none is left or the run was stopped.
     fn prepare_one(&self) -> bool {
         let mut state = self.lock();
         let (at, bytes) = loop {
@@ -81,6 +82,8 @@ impl Ahead<'_> {
                 return false;
             };
             let bytes = trial.trial.cost();
+            // With nothing held any trial may start, so that one larger than the budget does not
+            // block forever.
             let room = state.bytes == 0 || state.bytes.saturating_add(bytes) <= self.most;
             if room && state.next < state.asked + AHEAD {
                 break (state.next, bytes);
@@ -96,6 +99,7 @@ impl Ahead<'_> {
             _ => 0,
         };
         let mut state = self.lock();
+        // The estimate made room for the work; from now on only what the trial keeps counts.
         state.bytes = state.bytes - bytes + held;
         state.ready.insert(at, (ready, held));
         self.moved.notify_all();
@@ -123,7 +127,7 @@ impl Ahead<'_> {
     }
 }
 
-/// Bytes of memory that the system can give, where it says so.
+/// Bytes of memory that the system can hand out, where it reports them.
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;

@@ -1,4 +1,5 @@
-//! Failing rows are asked again, alone, in fresh processes: a pass is FLAKY, never a pass.
+//! Reruns failing rows alone in fresh processes. A rerun that passes makes the row FLAKY, never a
+//! pass.
 
 use std::sync::Mutex;
 
@@ -8,11 +9,11 @@ use crate::run::lanes::{Lane, guarded, prepared};
 use crate::run::teller::Teller;
 use crate::run::{Context, News};
 
-/// How often a failing row is asked again.
+/// How often a failing row is rerun.
 const TIMES: usize = 2;
 
-/// Asks at most [`Options::reruns`](crate::run::Options) failing rows again. What was left behind
-/// or measured is not asked again: it is no answer.
+/// Reruns at most [`Options::reruns`](crate::run::Options) failing rows. Leaks and measurements are
+/// left out: they are no answers that could be compared.
 pub(super) fn ask_again(context: &Context<'_>, teller: &mut Teller<'_>) {
     let failed = |name: &str| match teller.known(name).map(|row| &row.verdict) {
         Some(Verdict::Fail { kind, .. }) => *kind != FailKind::Leak,
@@ -38,12 +39,13 @@ pub(super) fn ask_again(context: &Context<'_>, teller: &mut Teller<'_>) {
     }
 }
 
-/// The row with what the reruns showed, and what was heard of the subject meanwhile.
+/// Reruns one row. Returns the changed row, if it changed, and what was learnt about the subject.
 fn again(context: &Context<'_>, name: &str, teller: &Teller<'_>) -> (Option<Row>, Vec<News>) {
     let heard = Mutex::new(Vec::new());
     let row = repeated(context, name, teller, &heard);
     let heard = heard.into_inner().unwrap_or_default();
-    // What is found out about a subject counts, but nobody is blamed: the row has failed already.
+    // Findings about the subject count, but they are charged to no trial: the row has failed
+    // already.
     let unblamed = |item| match item {
         News::Incidents(subject, found, _) => Some(News::Incidents(subject, found, None)),
         News::Hello(..) => Some(item),
@@ -65,30 +67,32 @@ fn repeated(
             heard.push(item);
         }
     };
-    let mut said: Vec<Row> = Vec::new();
+    let mut reruns: Vec<Row> = Vec::new();
     for _ in 0..TIMES {
         let Ok(mut lane) = Lane::open(context, entry.subject, &tell) else { break };
-        said.push(lane.row(entry, || guarded(|| prepared(context, entry))));
+        reruns.push(lane.row(entry, || guarded(|| prepared(context, entry))));
         lane.finish();
     }
     let stopped =
         Verdict::NotRun { kind: NotRun::Stopped, message: "the run was stopped".to_owned() };
-    if said.iter().any(|again| again.verdict == stopped) {
+    // An interrupted rerun proves nothing, so the row stays as it is.
+    if reruns.iter().any(|again| again.verdict == stopped) {
         return None;
     }
-    let passed = said.iter().filter(|again| again.verdict == Verdict::Pass).count();
+    let passed = reruns.iter().filter(|again| again.verdict == Verdict::Pass).count();
     if passed > 0 {
         if let Verdict::Fail { kind, message } = row.verdict {
-            let message = format!("{message}; asked {} times again, passed {passed}", said.len());
+            let message = format!("{message}; asked {} times again, passed {passed}", reruns.len());
             row.page = row.page.map(|page| renamed(&page, "FLAKY"));
             row.verdict = Verdict::Flaky { kind, message };
         }
         return Some(row);
     }
-    if said.len() < TIMES || row.bits.is_none() {
+    if reruns.len() < TIMES || row.bits.is_none() {
         return None;
     }
-    let same = said.iter().all(|again| again.bits == row.bits);
+    // Equal bits point to a wrong computation, different bits to a race or to uninitialised memory.
+    let same = reruns.iter().all(|again| again.bits == row.bits);
     let note = if same { "the same bits three times" } else { "other bits each time" };
     row.notes.push(note.to_owned());
     Some(row)

@@ -1,4 +1,4 @@
-//! Goldens from the golden folder, as a run reads them.
+//! Goldens as a run reads them from the golden folder.
 
 use std::path::{Path, PathBuf};
 
@@ -16,14 +16,14 @@ use crate::spec::Specs;
 use crate::store::Store;
 use crate::yaml::Problem;
 
-/// The golden folder beside the specs that ask for it.
+/// The golden folder, together with the specs whose cases need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored<'a> {
-    /// The specs: a golden's question names the wrong formulas of its case's mutants.
+    /// The specs: the question of a golden names the wrong formulas that its case's mutants use.
     pub specs: &'a Specs,
     /// The folder.
     pub store: &'a Store,
-    /// Folders of checkpoints that are not shipped.
+    /// Folders with checkpoints that are not shipped.
     pub models: &'a [PathBuf],
 }
 
@@ -34,8 +34,10 @@ impl Goldens for Stored<'_> {
     }
 
     fn model(&self, case: &ModelCase) -> Result<ModelGolden, Withheld> {
-        let not_run = |kind, said| Err(Withheld::NotRun(kind, said));
+        let not_run = |kind, message| Err(Withheld::NotRun(kind, message));
         if let Err(why) = case.form.find(&self.store.root, self.models) {
+            // A shipped file that is missing is our fault; a checkpoint that is missing is merely
+            // not here.
             return Err(match case.form.at {
                 At::Golden(_) => Withheld::Broken(BrokenKind::FileMissing, why),
                 At::Hub(_) => Withheld::NotRun(NotRun::NoModel, why),
@@ -43,14 +45,16 @@ impl Goldens for Stored<'_> {
         }
         let Some(path) = &case.golden else { return Ok(ModelGolden::default()) };
         if !self.store.has(path) {
-            let said = "golden pending: goldgate golden make";
-            return not_run(NotRun::NoGolden, said.to_owned());
+            let message = "golden pending: goldgate golden make";
+            return not_run(NotRun::NoGolden, message.to_owned());
         }
+        // A form shares the golden of the form whose numbers it holds, so that form's question
+        // counts.
         let case = asker_of(self.specs, case);
         let wrong = wrong_of_model(self.specs, case);
         let (manifest, root) = (&self.store.manifest, &self.store.root);
         let asked = models::question(case, &wrong, manifest, root, self.models);
-        let asked = asked.map_err(|said| Withheld::NotRun(NotRun::NoModel, said))?;
+        let asked = asked.map_err(|message| Withheld::NotRun(NotRun::NoModel, message))?;
         model::golden::of_case(self.store, case, path, &asked).map_err(|problem| withheld(&problem))
     }
 
@@ -66,8 +70,8 @@ impl Goldens for Stored<'_> {
 fn withheld(problem: &Problem) -> Withheld {
     let kind = match problem.code {
         "GOLDEN_MISSING" => {
-            let said = "golden pending: goldgate golden make";
-            return Withheld::NotRun(NotRun::NoGolden, said.to_owned());
+            let message = "golden pending: goldgate golden make";
+            return Withheld::NotRun(NotRun::NoGolden, message.to_owned());
         }
         "GOLDEN_WEAK" => BrokenKind::GoldenWeak,
         code if code.starts_with("INPUT") || code == "QUESTION" => BrokenKind::InputsHash,

@@ -1,4 +1,4 @@
-//! Everything that leaves a run: rows as they come, and what is found out about subjects.
+//! Everything that leaves a run: rows as they are judged, and findings about subjects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::report::document::Writer;
 use crate::run::{Known, News, Plan, RunError};
 use crate::subject::pool::Incidents;
 
-/// Collects rows and news of a run.
+/// Collects the rows and messages of a run.
 pub(super) struct Teller<'a> {
     plan: &'a Plan,
     known: &'a Known<'a>,
     writer: Option<Writer>,
     sink: &'a mut dyn FnMut(&Row),
     rows: BTreeMap<String, Row>,
-    /// Label → the first answer to hello.
+    /// Label → its first answer to hello.
     hellos: BTreeMap<String, Value>,
     absent: BTreeMap<String, String>,
     invalid: Vec<String>,
     incidents: Vec<String>,
     replaced: u32,
     error: Option<std::io::Error>,
-    /// Set by the first failure.
+    /// Set by the first failure, where the run ends at one.
     stop: Option<Arc<AtomicBool>>,
 }
 
 impl<'a> Teller<'a> {
-    /// Nothing heard yet. `stop` is set by the first failure.
+    /// A collector that has received nothing. `stop` is set by the first failure.
     pub fn new(
         plan: &'a Plan,
         known: &'a Known<'a>,
@@ -57,7 +57,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// Takes what a lane says.
+    /// Takes a message from a lane.
     pub fn hear(&mut self, news: News) {
         match news {
             News::Row(row) => self.first(*row),
@@ -70,8 +70,10 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// A row, in place of the one of the same name if there was one.
+    /// Takes a row, which replaces an earlier one of the same name.
     pub fn row(&mut self, row: Row) {
+        // The run goes on, so that the sink still gets its rows; the first error is returned at the
+        // end.
         if let Some(writer) = &mut self.writer
             && let Err(error) = writer.row(&row)
         {
@@ -84,19 +86,20 @@ impl<'a> Teller<'a> {
         self.rows.insert(row.name.clone(), row);
     }
 
-    /// The row of that name, as it is now.
+    /// The current row of that name.
     pub fn known(&self, name: &str) -> Option<&Row> {
         self.rows.get(name)
     }
 
     fn first(&mut self, row: Row) {
+        // A plan asks each trial once, so a second first row means that names collide.
         if self.rows.contains_key(&row.name) {
             self.invalid.push(format!("{} was judged twice", row.name));
         }
         self.row(row);
     }
 
-    /// Every process of a subject must be the same subject on the same device.
+    /// Checks that every process of a subject is the same subject on the same device.
     fn hello(&mut self, subject: usize, hello: Value) {
         let label = &self.plan.subjects[subject].label;
         let identity = |value: &Value| Hello::read(value).unwrap_or_default().identity();
@@ -119,14 +122,15 @@ impl<'a> Teller<'a> {
         self.incidents.extend(found.strays);
     }
 
-    /// A leak or a stray word is found after the fact; the trial asked before pays for it.
+    /// A leak or unsolicited output is found after the fact, so the previous trial is charged.
     fn blame(&mut self, found: &Incidents, last: Option<&str>) {
         let leak = found.leaks.first().map(|leak| (FailKind::Leak, leak));
         let stray = found.strays.first().map(|stray| (FailKind::Protocol, stray));
         let Some((kind, message)) = leak.or(stray) else { return };
         let Some(entry) = last.and_then(|name| self.plan.entry(name)) else { return };
         let Some(row) = self.rows.get(&entry.name) else { return };
-        // A pass that known.yaml does not expect is UNEXPECTED by now; what it expects may be this.
+        // A pass that known.yaml does not expect is UNEXPECTED by now; the failure that it expects
+        // may be this one.
         if matches!(row.verdict, Verdict::Pass | Verdict::Unexpected { .. }) {
             let judgement = Judgement::fail(kind, message.clone());
             let page = page(entry.trial.head(), &entry.name, &judgement, &entry.again, "");
@@ -137,7 +141,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// Puts everything into the report; the writer, where there is one.
+    /// Puts everything into the report. Returns the writer, where there is one.
     ///
     /// # Errors
     /// A row that could not be written.

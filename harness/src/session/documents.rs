@@ -1,5 +1,5 @@
-//! Documents as evidence: a page is there, has its heading, names what it must, its console blocks
-//! print what they say, and its spec blocks are specs.
+//! Documents as evidence: a page must exist, have its heading and name what is required, its
+//! console blocks must print what the page shows, and its spec blocks must be valid specs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,10 +10,10 @@ use goldgate_engine::ops;
 
 use crate::spec::gates::{DocumentEvidence, Evidence, GatesFile};
 
-/// What stands for any lines, or inside a line for any text.
+/// Stands for any number of lines, or inside a line for any text.
 const ANY: &str = "…";
 
-/// Something on a page that does not hold.
+/// A statement of a page that does not hold.
 #[derive(Debug, thiserror::Error)]
 pub enum Untrue {
     /// The page cannot be read.
@@ -24,16 +24,16 @@ pub enum Untrue {
         /// Why.
         source: std::io::Error,
     },
-    /// Something that the page must say is not there.
+    /// Required content is missing from the page.
     #[error("{path}: no {what}")]
     Lacks {
         /// The page.
         path: String,
-        /// What it lacks.
+        /// The missing content.
         what: String,
     },
-    /// A command that prints something else.
-    #[error("{path}:{line}: `{command}` printed\n{printed}\ninstead of\n{said}")]
+    /// A command printed something else than the page shows.
+    #[error("{path}:{line}: `{command}` printed\n{printed}\ninstead of\n{expected}")]
     Printed {
         /// The page.
         path: String,
@@ -41,31 +41,33 @@ pub enum Untrue {
         line: usize,
         /// The command.
         command: String,
-        /// What came.
+        /// The actual output.
         printed: String,
-        /// What stands there.
-        said: String,
+        /// The output that the page shows.
+        expected: String,
     },
 }
 
-/// A command of a console block and the lines below it.
+/// A command of a console block with the output below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Its line, from 1.
+    /// The line of the command, from 1.
     pub line: usize,
     /// The command, as a shell reads it.
     pub command: String,
-    /// What it prints.
-    pub said: Vec<String>,
+    /// The lines that it prints according to the page.
+    pub expected: Vec<String>,
 }
 
-/// The fenced blocks of a page in one language: line of the first line inside, and the lines.
+/// The fenced blocks of a page in one language: the number of the first line inside, and the lines.
 fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, Vec<&str>)> = None;
     let mut other = false;
     for (i, line) in text.lines().enumerate() {
         match line.strip_prefix("```") {
+            // Blocks in other languages are tracked as well, or their closing fence would open a
+            // block.
             Some("") if other => other = false,
             Some("") => blocks.extend(open.take()),
             Some(opened) if opened == language => open = Some((i + 2, Vec::new())),
@@ -80,7 +82,7 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
     blocks
 }
 
-/// The commands of every console block of a page.
+/// The commands of all console blocks of a page.
 pub fn commands(text: &str) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
     for (first, lines) in blocks(text, "console") {
@@ -88,20 +90,21 @@ pub fn commands(text: &str) -> Vec<Shown> {
         for (i, line) in lines.into_iter().enumerate() {
             if let Some(command) = line.strip_prefix("$ ") {
                 let command = command.to_owned();
-                shown.push(Shown { line: first + i, command, said: Vec::new() });
+                shown.push(Shown { line: first + i, command, expected: Vec::new() });
                 inside = true;
             } else if let Some(last) = shown.last_mut().filter(|_| inside) {
-                last.said.push(line.to_owned());
+                last.expected.push(line.to_owned());
             }
         }
     }
     shown
 }
 
-/// Options whose value names what a command writes; `>` does too.
+/// Options whose value names a path that a command writes; `>` does so too.
 const WRITES: &[&str] = &["--into", "--out", "--reports"];
 
-/// The words of a command, quotes and the `=` of an option opened; a redirection ends in `>`.
+/// The words of a command. Quotes and the `=` of an option are separators; a redirection is a word
+/// that ends in `>`.
 fn words(command: &str) -> Vec<&str> {
     let ends = |c: char| c.is_whitespace() || "'\"=<|;&()".contains(c);
     let words = command.split(ends).flat_map(|word| word.split_inclusive('>'));
@@ -114,9 +117,9 @@ fn written<'c>(words: &[&'c str]) -> Vec<&'c str> {
     words.windows(2).filter(|pair| names(pair[0])).map(|pair| pair[1]).collect()
 }
 
-/// Why commands of a page cannot run, one entry per command: `lacks` says what a command lacks
-/// here. A command that names a path which a skipped one would have written, or a file below it,
-/// would fail or read what an older run has left, so it is skipped as well.
+/// The reasons why commands of a page cannot run, one entry per command; `lacks` names what a
+/// command lacks on this machine. A command that uses a path which a skipped command would have
+/// written would fail, or read what an older run left, so it is skipped as well.
 pub fn skipped(page: &[Shown], lacks: impl Fn(&str) -> Option<String>) -> Vec<Option<String>> {
     let mut absent: BTreeMap<&str, usize> = BTreeMap::new();
     let mut reasons = Vec::new();
@@ -130,11 +133,12 @@ pub fn skipped(page: &[Shown], lacks: impl Fn(&str) -> Option<String>) -> Vec<Op
             words.iter().any(|word| below(word, path) && !written.contains(word))
         });
         let rests = rests.map(|(path, line)| format!("line {line}, skipped, writes {path}"));
+        // The reason of the command itself is more useful than that of a command before it.
         let reason = lacks(&shown.command).or(rests);
         for path in written {
             match reason {
                 Some(_) => absent.insert(path, shown.line),
-                // Written after all: what follows rests on this one.
+                // This command writes the path after all, so later commands can use it.
                 None => absent.remove(path),
             };
         }
@@ -143,12 +147,15 @@ pub fn skipped(page: &[Shown], lacks: impl Fn(&str) -> Option<String>) -> Vec<Op
     reasons
 }
 
-/// Whether printed lines are those that were said: a line `…` stands for any lines, a `…` inside a
+/// Whether printed lines match the expected ones: a line `…` stands for any lines, and `…` inside a
 /// line for any text.
-pub fn agrees(said: &[String], printed: &[&str]) -> bool {
+pub fn agrees(expected: &[String], printed: &[&str]) -> bool {
     let blank = |line: &str| line.trim().is_empty();
-    let Some((first, rest)) = said.split_first() else { return printed.iter().all(|l| blank(l)) };
-    if said.iter().all(|l| blank(l)) && printed.iter().all(|l| blank(l)) {
+    let Some((first, rest)) = expected.split_first() else {
+        return printed.iter().all(|l| blank(l));
+    };
+    // Blank lines at the end are invisible on a page, so they never decide.
+    if expected.iter().all(|l| blank(l)) && printed.iter().all(|l| blank(l)) {
         return true;
     }
     if first.trim() == ANY {
@@ -160,8 +167,8 @@ pub fn agrees(said: &[String], printed: &[&str]) -> bool {
     }
 }
 
-fn line_agrees(said: &str, line: &str) -> bool {
-    let mut parts = said.trim_end().split(ANY);
+fn line_agrees(expected: &str, line: &str) -> bool {
+    let mut parts = expected.trim_end().split(ANY);
     let line = line.trim_end();
     let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let parts: Vec<&str> = parts.collect();
@@ -175,15 +182,16 @@ fn line_agrees(said: &str, line: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Runs every command of a page that begins with `goldgate` or `python3`, from `root`, with the
-/// folder of `program` first on the path; returns how many ran.
+/// Runs all commands of a page that begin with `goldgate` or `python3`, in `root`, with the folder
+/// of `program` first on the path. Returns how many ran.
 ///
 /// # Errors
-/// The first command that prints something else.
+/// The first command whose output differs.
 pub fn run(root: &Path, path: &str, program: &Path) -> Result<usize, Untrue> {
     let text = read(root, path)?;
     let mut ran = 0;
     for shown in commands(&text) {
+        // Other commands build or install, and are not about what goldgate prints.
         let ours = ["goldgate ", "python3 "].iter().any(|p| shown.command.starts_with(p));
         if !ours {
             continue;
@@ -191,12 +199,12 @@ pub fn run(root: &Path, path: &str, program: &Path) -> Result<usize, Untrue> {
         ran += 1;
         let printed = output(root, &shown.command, program);
         let lines: Vec<&str> = printed.lines().collect();
-        if !agrees(&shown.said, &lines) {
+        if !agrees(&shown.expected, &lines) {
             return Err(Untrue::Printed {
                 path: path.to_owned(),
                 line: shown.line,
                 command: shown.command,
-                said: shown.said.join("\n"),
+                expected: shown.expected.join("\n"),
                 printed,
             });
         }
@@ -204,14 +212,16 @@ pub fn run(root: &Path, path: &str, program: &Path) -> Result<usize, Untrue> {
     Ok(ran)
 }
 
-/// Both streams of a shell command.
+/// The output of a shell command, both streams together.
 fn output(root: &Path, command: &str, program: &Path) -> String {
     let folder = program.parent().unwrap_or(Path::new("."));
     let path = std::env::var("PATH").unwrap_or_default();
     let child = Command::new("sh")
+        // Both streams go into one, as a terminal shows them in order.
         .args(["-c", &format!("exec 2>&1; {command}")])
         .current_dir(root)
         .env("PATH", format!("{}:{path}", folder.display()))
+        // Escape codes for colours would never match the text of a page.
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output();
@@ -226,16 +236,16 @@ fn read(root: &Path, path: &str) -> Result<String, Untrue> {
         .map_err(|source| Untrue::Absent { path: path.to_owned(), source })
 }
 
-/// The spec blocks of a page: those in yaml that begin with `format:`.
+/// The spec blocks of a page: blocks in yaml that begin with `format:`.
 pub fn specs(text: &str) -> Vec<String> {
     let blocks = blocks(text, "yaml").into_iter().map(|(_, lines)| lines.join("\n") + "\n");
     blocks.filter(|b| b.starts_with("format:") || b.starts_with("# yaml-language-server")).collect()
 }
 
-/// Holds a page against what is asked of it.
+/// Checks a page against what a requirement demands of it.
 ///
 /// # Errors
-/// The first thing that does not hold.
+/// The first demand that is not met.
 pub fn check(root: &Path, asked: &DocumentEvidence, program: &Path) -> Result<(), Untrue> {
     let text = read(root, &asked.path)?;
     let lacks = |what: String| Err(Untrue::Lacks { path: asked.path.clone(), what });
@@ -254,18 +264,19 @@ pub fn check(root: &Path, asked: &DocumentEvidence, program: &Path) -> Result<()
             return lacks(format!("`{}`", missing.join("`, `")));
         }
     }
+    // A page that must run but has nothing to run would hold without proving anything.
     if asked.runs && run(root, &asked.path, program)? == 0 && specs(&text).is_empty() {
         return lacks("block that can be run".to_owned());
     }
     Ok(())
 }
 
-/// Every document that the gates rest on: path → whether it holds; why not goes to `told`.
+/// All documents that the gates rest on: path → whether it holds. The reasons go to `report`.
 pub fn all(
     gates: &GatesFile,
     root: &Path,
     program: &Path,
-    told: &mut dyn FnMut(&Untrue),
+    report: &mut dyn FnMut(&Untrue),
 ) -> BTreeMap<String, bool> {
     let mut found = BTreeMap::new();
     let requirements = gates.gates.iter().flat_map(|gate| &gate.requirements);
@@ -273,7 +284,7 @@ pub fn all(
         let Evidence::Document(asked) = &evidence.value else { continue };
         let holds = check(root, asked, program);
         if let Err(untrue) = &holds {
-            told(untrue);
+            report(untrue);
         }
         *found.entry(asked.path.clone()).or_insert(true) &= holds.is_ok();
     }
@@ -303,7 +314,7 @@ mod tests {
         let text = "x\n```console\n$ goldgate check\n30 ops\n$ ls\n```\n```yaml\nformat: 1\n```\n";
         let shown = commands(text);
         assert_eq!(shown.len(), 2);
-        assert_eq!((shown[0].line, shown[0].said.as_slice()), (3, &["30 ops".to_owned()][..]));
+        assert_eq!((shown[0].line, shown[0].expected.as_slice()), (3, &["30 ops".to_owned()][..]));
         assert_eq!(specs(text), ["format: 1\n"]);
     }
 

@@ -1,19 +1,19 @@
-//! How a run ends: one table from what happened to the exit code.
+//! How a run ends: one table from events to the exit code, shared by all callers.
 
-/// How a command ends.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Yes.
+    /// The answer is yes.
     Yes = 0,
     /// It ran, and the answer is no.
     No = 1,
-    /// The question was no question.
+    /// The command line makes no sense.
     Usage = 2,
-    /// A file that it was given is malformed.
+    /// An input file is malformed.
     BadInput = 3,
-    /// What it needs is not there.
+    /// Something that it needs is missing.
     Absent = 4,
-    /// Our own fault.
+    /// A fault of goldgate itself.
     Ours = 5,
     /// Stopped by SIGINT.
     Interrupted = 130,
@@ -31,7 +31,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// The exit code of what it ends: 128 and its number, as shells have it.
+    /// The exit code of a process that this signal ends: 128 plus its number, as in shells.
     pub fn exit(self) -> Exit {
         match self {
             Signal::Interrupt => Exit::Interrupted,
@@ -40,12 +40,12 @@ impl Signal {
     }
 }
 
-/// What happened in a run whose specs, goldens and command line were good.
+/// The events of a run whose specs, goldens and command line were valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Happened {
     /// The report is INVALID.
     pub invalid: bool,
-    /// A subject that was named never answered hello.
+    /// A subject that the user named never answered hello.
     pub absent: bool,
     /// The run was stopped from outside.
     pub signal: Option<Signal>,
@@ -53,14 +53,14 @@ pub struct Happened {
     pub red: bool,
     /// A listed mutant survived.
     pub survived: bool,
-    /// Something was planned in this shard, and nothing of it was judged.
+    /// Something was planned in this shard, but none of it was judged.
     pub silent: bool,
-    /// A gate that was asked for is not MET on a subject that was asked.
+    /// A gate that was requested is not MET on a subject that was asked.
     pub unmet: bool,
 }
 
 impl Happened {
-    /// The exit code: the first row of the table that holds.
+    /// The exit code: the first row of the table that applies.
     pub fn exit(self) -> Exit {
         match self {
             Happened { invalid: true, .. } => Exit::Ours,

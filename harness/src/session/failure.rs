@@ -1,4 +1,4 @@
-//! Why a session stopped.
+//! Reasons for a session to stop.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use crate::yaml::Problem;
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Files that people write are wrong.
+    /// Files that people write are invalid.
     #[error("{} errors", .0.len())]
     Problems(Vec<Problem>),
-    /// What was asked for is not there.
+    /// Something that was requested does not exist.
     #[error("{0}")]
     Absent(String),
     /// The command line makes no sense.
@@ -19,13 +19,13 @@ pub enum Failure {
     /// The oracle does not answer.
     #[error(transparent)]
     Oracle(#[from] crate::golden::make::OracleError),
-    /// A run that could not be told.
+    /// The run could not be completed or reported.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
-    /// A report could not be written.
+    /// The report could not be written.
     #[error(transparent)]
     Publish(#[from] crate::report::publish::PublishError),
-    /// Output went nowhere.
+    /// Output could not be written.
     #[error("could not write: {0}")]
     Io(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! Where specs and goldens are.
+//! Where specs and goldens are found.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ impl Folders {
     /// The specs folder.
     ///
     /// # Errors
-    /// Where there is none.
+    /// There is none.
     pub fn specs_dir(&self) -> Result<PathBuf, Failure> {
         if let Some(dir) = &self.specs {
             return match dir.is_dir() {
@@ -47,10 +47,10 @@ impl Folders {
         })
     }
 
-    /// The golden folder, which need not be there.
+    /// The golden folder; it need not exist.
     ///
     /// # Errors
-    /// Where there is no specs folder to find it beside.
+    /// There is no specs folder to derive it from.
     pub fn golden_dir(&self) -> Result<PathBuf, Failure> {
         match &self.golden {
             Some(dir) => Ok(dir.clone()),
@@ -58,10 +58,10 @@ impl Folders {
         }
     }
 
-    /// The folder of checkpoints that was named, by the option or by `GOLDGATE_MODELS`.
+    /// The checkpoint folder that the user named, by option or by `GOLDGATE_MODELS`.
     ///
     /// # Errors
-    /// A folder that is not there.
+    /// The folder does not exist.
     pub fn named_models(&self) -> Result<Option<PathBuf>, Failure> {
         let named = || variable("GOLDGATE_MODELS").map(PathBuf::from);
         let named = self.models.clone().or_else(named);
@@ -74,38 +74,38 @@ impl Folders {
         }
     }
 
-    /// Where published checkpoints are looked for: the folder that was named, then the cache of
-    /// the hub (`HF_HUB_CACHE`, `HF_HOME`, the home folder).
+    /// Where published checkpoints are searched: first the folder that the user named, then the
+    /// cache of the hub (`HF_HUB_CACHE`, `HF_HOME`, the home folder).
     ///
     /// # Errors
-    /// A folder that was named and is not there.
+    /// The folder that the user named does not exist.
     pub fn models_dirs(&self) -> Result<Vec<PathBuf>, Failure> {
         let cache = cache().map(|cache| cache.path().clone());
         Ok(self.named_models()?.into_iter().chain(cache).collect())
     }
 
-    /// The specs and every problem in them.
+    /// The specs, with all problems found in them.
     ///
     /// # Errors
-    /// Where there are none.
+    /// There is no specs folder.
     pub fn read(&self) -> Result<(Specs, Vec<Problem>), Failure> {
         let (specs, problems) = read_folder(&self.specs_dir()?, &vocabulary);
         Ok((specs, self.of_specs(problems)?))
     }
 
-    /// The specs, if they have no problem.
+    /// The specs, provided that they have no problems.
     ///
     /// # Errors
-    /// Every problem of every file.
+    /// All problems of all files.
     pub fn read_all(&self) -> Result<Specs, Failure> {
         let (specs, problems) = self.read()?;
         if problems.is_empty() { Ok(specs) } else { Err(Failure::Problems(problems)) }
     }
 
-    /// The golden folder, opened.
+    /// Opens the golden folder.
     ///
     /// # Errors
-    /// A malformed manifest.
+    /// The manifest is malformed.
     pub fn store(&self) -> Result<Store, Failure> {
         match Store::open(&self.golden_dir()?) {
             Ok(store) => Ok(store),
@@ -113,34 +113,36 @@ impl Folders {
         }
     }
 
-    /// Problems of files below the specs folder, as a terminal opens them from the current folder.
+    /// Problems of files in the specs folder, with paths that a terminal can open from the current
+    /// folder.
     ///
     /// # Errors
-    /// Where there is no specs folder.
+    /// There is no specs folder.
     pub fn of_specs(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
         Ok(below(&self.specs_dir()?, problems))
     }
 
-    /// As [`Folders::of_specs`], of specs and goldens together: specs are YAML.
+    /// Like [`Folders::of_specs`], for problems of specs and goldens together: specs are the YAML
+    /// files.
     ///
     /// # Errors
-    /// Where there is no specs folder.
+    /// There is no specs folder.
     pub fn of_either(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
         let is_spec = |p: &Problem| p.place.file.ends_with(".yaml");
         let (specs, golden): (Vec<_>, Vec<_>) = problems.into_iter().partition(is_spec);
         Ok([self.of_specs(specs)?, self.of_golden(golden)?].concat())
     }
 
-    /// As [`Folders::of_specs`], for the golden folder.
+    /// Like [`Folders::of_specs`], for the golden folder.
     ///
     /// # Errors
-    /// Where there is no specs folder to find it by.
+    /// There is no specs folder to derive it from.
     pub fn of_golden(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
         Ok(below(&self.golden_dir()?, problems))
     }
 }
 
-/// Problems of files below `folder`.
+/// Marks problems as belonging to files below `folder`.
 fn below(folder: &Path, mut problems: Vec<Problem>) -> Vec<Problem> {
     let here = std::env::current_dir().unwrap_or_default();
     let folder = from(&here, folder);
@@ -148,11 +150,12 @@ fn below(folder: &Path, mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// A folder as seen from `here`; one that is not below a folder above `here` as it is.
+/// A folder as seen from `here`; unchanged if the two have no ancestor in common.
 fn from(here: &Path, folder: &Path) -> PathBuf {
     if folder.is_relative() {
         return folder.to_owned();
     }
+    // The root is no useful common ancestor: `../../..` to it reads worse than an absolute path.
     for (up, above) in here.ancestors().enumerate().filter(|(_, a)| a.parent().is_some()) {
         if let Ok(rest) = folder.strip_prefix(above) {
             let up: PathBuf = std::iter::repeat_n("..", up).collect();
@@ -162,10 +165,10 @@ fn from(here: &Path, folder: &Path) -> PathBuf {
     folder.to_owned()
 }
 
-/// The hub's cache, by the conventions of its library; none without a home.
+/// The cache of the hub, by the conventions of its library; none without a home folder.
 pub fn cache() -> Option<Cache> {
     let folder = variable("HF_HUB_CACHE").map(|path| Cache::new(PathBuf::from(path)));
-    // The library wants one of them, and ends the process without.
+    // The library ends the process if neither is set.
     let home = variable("HF_HOME").or_else(|| match std::env::var_os("HF_HOME") {
         Some(_) => None,
         None => variable("HOME"),
@@ -173,17 +176,17 @@ pub fn cache() -> Option<Cache> {
     folder.or_else(|| home.map(|_| Cache::from_env()))
 }
 
-/// A variable of the environment that says something.
+/// An environment variable, unless it is empty.
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether `name` is selected by one of the filters; none selects everything.
+/// Whether one of the filters selects `name`; without filters, everything is selected.
 pub fn selects(filters: &[String], name: &str) -> bool {
     filters.is_empty() || filters.iter().any(|filter| glob::filters(filter, name))
 }
 
-/// What to say of filters that select none of `names`: what was probably meant.
+/// The failure for filters that select none of `names`, with a suggestion of what was meant.
 pub fn nothing<'n>(filters: &[String], names: impl IntoIterator<Item = &'n str>) -> Failure {
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for name in names {
@@ -222,10 +225,10 @@ mod tests {
     #[test]
     fn a_filter_that_selects_nothing_names_what_was_meant() {
         let names = ["gate1::layernorm::ragged::f16", "gate1::gelu::wide::f32"];
-        let said = |filter: &str| nothing(&[filter.to_owned()], names).to_string();
-        assert_eq!(said("layernrom"), "\"layernrom\" selects nothing; did you mean layernorm?");
-        assert!(said("layernrom::raged").ends_with("; did you mean layernorm::ragged?"));
-        assert_eq!(said("qqqqqq"), "\"qqqqqq\" selects nothing");
+        let message = |filter: &str| nothing(&[filter.to_owned()], names).to_string();
+        assert_eq!(message("layernrom"), "\"layernrom\" selects nothing; did you mean layernorm?");
+        assert!(message("layernrom::raged").ends_with("; did you mean layernorm::ragged?"));
+        assert_eq!(message("qqqqqq"), "\"qqqqqq\" selects nothing");
         assert!(selects(&[], "x"));
         assert!(selects(&["q".into(), "ayer".into()], "layernorm"));
         assert!(!selects(&["ayer*".into()], "layernorm"));

@@ -1,4 +1,4 @@
-//! A session: what `goldgate run` and `cargo test` share, from folders to gates.
+//! A session: everything between folders and gates that `goldgate run` and `cargo test` share.
 
 pub mod documents;
 pub mod exit;
@@ -34,26 +34,26 @@ use crate::store::Store;
 use crate::subject::{How, SubjectSpec};
 use crate::trials;
 
-/// What is asked for.
+/// What the user requested.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Whole names, globs, parts of names.
+    /// Whole names, globs, or parts of names.
     pub filters: Vec<String>,
-    /// Gates; what they ask includes slow cases.
+    /// Gates; a gate includes its slow cases.
     pub gates: Vec<u8>,
-    /// Subjects as written; none: `cpu` and `cuda:0`.
+    /// Subjects as written; empty for `cpu` and `cuda:0`.
     pub on: Vec<String>,
-    /// Labels that must be there.
+    /// Labels of subjects that must be present.
     pub require: Vec<String>,
     /// Where specs and goldens are.
     pub folders: Folders,
-    /// Where the report goes.
+    /// Where the report goes, if anywhere.
     pub reports: Option<PathBuf>,
-    /// Warm CPU workers.
+    /// How many warm CPU workers to use.
     pub jobs: usize,
-    /// Shard I of N, from 1.
+    /// Shard I of N, counted from 1.
     pub shard: Option<(u64, u64)>,
-    /// A limit in place of the cases' own.
+    /// Replaces the time limits of all cases.
     pub timeout: Option<Duration>,
     /// Whether slow cases are asked too.
     pub slow: bool,
@@ -61,23 +61,23 @@ pub struct Request {
     pub kernel_mutants: bool,
     /// Whether the first failure ends the run.
     pub fail_fast: bool,
-    /// Nothing but benches.
+    /// Whether to ask nothing but benches.
     pub benches_alone: bool,
     /// Our own program.
     pub program: PathBuf,
 }
 
-/// Specs read, trials planned, nothing asked yet.
+/// A session after reading and planning, before anything is asked.
 pub struct Session {
     /// The specs.
     pub specs: Specs,
     /// The goldens.
     pub store: Store,
-    /// What will be asked.
+    /// The trials that will be asked.
     pub plan: Plan,
     /// How many trials were selected before sharding.
     pub selected: usize,
-    /// Every trial of the specs, whatever was selected: mutants are planted in them.
+    /// All trials of the specs, whatever was selected: mutants are planted in them.
     trials: Vec<Arc<dyn Trial>>,
     request: Request,
     selection: Selection,
@@ -86,20 +86,20 @@ pub struct Session {
 
 /// Everything that a run found out.
 #[derive(Debug)]
-pub struct Told {
+pub struct RunOutcome {
     /// The report.
     pub report: Report,
-    /// What became of the mutants.
+    /// The outcomes of the mutants.
     pub mutants: Vec<Planted>,
-    /// What the gates make of it.
+    /// The verdicts on the gates.
     pub weighed: Weighed,
 }
 
 impl Session {
-    /// Reads everything and plans.
+    /// Reads specs and goldens, and plans the trials.
     ///
     /// # Errors
-    /// Specs or a manifest that are bad, folders or subjects that are none.
+    /// Specs, manifest, folders or subjects are invalid.
     pub fn open(request: Request) -> Result<Session, Failure> {
         let specs = request.folders.read_all()?;
         let store = request.folders.store()?;
@@ -113,7 +113,7 @@ impl Session {
         let trials = trials::all(&specs);
         let mut plan = Plan::new(&trials, subjects);
         plan.unmatched = run::Unmatched::among(&specs.known.known, &trials::heads(&specs));
-        // A bench takes the card for itself, so it is asked with a gate or by itself.
+        // A bench needs the card to itself, so benches run only with a gate or on their own.
         let benches = request.benches_alone || !request.gates.is_empty();
         plan.retain(|e| benches || e.trial.head().sort != Sort::Bench);
         let whole = plan.names().len();
@@ -125,6 +125,7 @@ impl Session {
             models: request.folders.named_models()?.is_some(),
             ..Selection::default()
         };
+        // Benches that are left out are no gap: an ordinary run never includes them.
         if plan.names().len() != whole {
             selection.left_out.push(SLOW.to_owned());
         }
@@ -137,6 +138,7 @@ impl Session {
         }
         plan.retain_names(|name| selects(&request.filters, name));
         let count = plan.names().len();
+        // Shards are cut last, so that all of them cut the same plan.
         if let Some((i, n)) = request.shard {
             selection.shard = Some(Shard { index: i, of: n, plan_sha256: plan.hash() });
             plan.retain_names(|name| shard_of(name, n) == i);
@@ -153,22 +155,27 @@ impl Session {
         })
     }
 
-    /// Leaves the report folder alone: a part of the trials is no report.
+    /// Leaves the report folder alone: a partial run must not replace a whole report.
     pub fn write_no_report(&mut self) {
         self.request.reports = None;
         self.selection.left_out.push("trials that nobody asked for".to_owned());
     }
 
-    /// Plants no mutants, listed or not: a part of the trials was chosen without them.
+    /// Plants no mutants: the caller chose trials without regard to them.
     pub fn plant_no_mutants(&mut self) {
         self.plants = false;
     }
 
-    /// Runs the plan, plants the mutants, weighs the gates. Every row goes to `sink` as it comes.
+    /// Runs the plan, plants the mutants and weighs the gates. Each row goes to `sink` as it is
+    /// judged.
     ///
     /// # Errors
-    /// A report that cannot be written.
-    pub fn run(&self, stop: Arc<AtomicBool>, sink: &mut dyn FnMut(&Row)) -> Result<Told, Failure> {
+    /// The report cannot be written.
+    pub fn run(
+        &self,
+        stop: Arc<AtomicBool>,
+        sink: &mut dyn FnMut(&Row),
+    ) -> Result<RunOutcome, Failure> {
         let today = today();
         let models = self.request.folders.models_dirs()?;
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
@@ -195,13 +202,13 @@ impl Session {
             let last = last.as_ref().map(|(name, record)| (name.as_str(), record));
             publish(folder, &mut report, last)?;
         }
-        Ok(Told { report, mutants, weighed })
+        Ok(RunOutcome { report, mutants, weighed })
     }
 
-    /// Runs a plan of benches alone: rows, no gates, no report.
+    /// Runs a plan of benches alone: it yields rows, but no gates and no report files.
     ///
     /// # Errors
-    /// Folders that cannot be read.
+    /// A folder cannot be read.
     pub fn bench(
         &self,
         stop: Arc<AtomicBool>,
@@ -212,27 +219,27 @@ impl Session {
         Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
     }
 
-    /// The record that a report is held beside: one on the same card, else the newest.
+    /// The record to compare a report with: one from the same card, or else the newest.
     fn last_record(&self, report: &Report) -> Result<Option<record::Record>, Failure> {
         let folder = self.root()?.join("reports/record");
         let mut unread = |why: String| eprintln!("warning: no record to compare with: {why}");
         Ok(record::last(&folder, report, &mut unread))
     }
 
-    /// The folder that holds specs/ and docs/.
+    /// The folder that contains specs/ and docs/.
     fn root(&self) -> Result<PathBuf, Failure> {
         let specs = self.request.folders.specs_dir()?.canonicalize()?;
         Ok(specs.parent().unwrap_or(&specs).to_path_buf())
     }
 
-    /// The documents of every gate, held against what is asked of them.
+    /// Checks the documents that the gates rest on.
     fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
         let root = self.root()?;
         let mut tell = |untrue: &Untrue| eprintln!("{untrue}\n");
         Ok(documents::all(&self.specs.gates, &root, &self.request.program, &mut tell))
     }
 
-    /// The mutants of every selected stem.
+    /// Plants the mutants of every selected stem.
     fn mutants(
         &self,
         goldens: &Stored<'_>,
@@ -253,6 +260,8 @@ impl Session {
         };
         let selected = |stem: &str| stems.contains(stem);
         let mut planted = mutants::plant(&planting, |stem, _| selected(stem));
+        // Mutants of kernels need a card, so they are planted only on request and where one is
+        // asked.
         let card = self.plan.subjects.iter().find(|s| s.label == "cuda");
         if let (true, Some(card)) = (self.request.kernel_mutants, card) {
             planted.extend(mutants::kernel::plant(&planting, card, |stem, _| selected(stem)));
@@ -290,7 +299,7 @@ impl Session {
         on.chain(self.request.require.iter().cloned()).collect()
     }
 
-    /// Subjects that were named and never answered hello, and why.
+    /// Subjects that the user named and that never answered hello, with the reasons.
     pub fn missing(&self, report: &Report) -> Vec<(String, String)> {
         let heard = |label: &String| report.provenance.subjects.contains_key(label);
         let why = |label: String| {
@@ -301,35 +310,36 @@ impl Session {
         let mut named = self.named();
         named.sort();
         named.dedup();
+        // After an early stop a subject may simply not have had its turn.
         let stopped = report.incomplete.is_some() && report.absent.is_empty();
         named.into_iter().filter(|label| !stopped && !heard(label)).map(why).collect()
     }
 
-    /// What happened, for the exit code.
-    pub fn happened(&self, told: &Told, signal: Option<Signal>) -> Happened {
-        let rows = &told.report.rows;
+    /// The events of a run, from which the exit code follows.
+    pub fn happened(&self, outcome: &RunOutcome, signal: Option<Signal>) -> Happened {
+        let rows = &outcome.report.rows;
         let unrun = |row: &Row| matches!(row.verdict, Verdict::NotRun { .. });
         let survived = |mutant: &Planted| matches!(mutant.fate, Fate::Survived { .. });
         Happened {
-            invalid: !told.weighed.invalid.is_empty(),
-            absent: !self.missing(&told.report).is_empty(),
+            invalid: !outcome.weighed.invalid.is_empty(),
+            absent: !self.missing(&outcome.report).is_empty(),
             signal,
             red: rows.iter().any(Row::is_red),
-            survived: told.mutants.iter().any(survived),
+            survived: outcome.mutants.iter().any(survived),
             silent: !rows.is_empty() && rows.iter().all(unrun),
-            unmet: self.unmet(told),
+            unmet: self.unmet(outcome),
         }
     }
 
-    /// Whether a gate that was asked for is not MET on a subject that was asked. A subject that
-    /// was not named and is not there does not count; a foreign one has no gate, so none is met.
-    fn unmet(&self, told: &Told) -> bool {
+    /// Whether a requested gate is not MET on a subject that was asked. An absent subject counts
+    /// only if the user named it; a foreign subject has no gates, so none is met on it.
+    fn unmet(&self, outcome: &RunOutcome) -> bool {
         let named = self.named();
         let counts = |s: &&SubjectSpec| {
-            named.contains(&s.label) || !told.report.absent.contains_key(&s.label)
+            named.contains(&s.label) || !outcome.report.absent.contains_key(&s.label)
         };
         let asked: Vec<&SubjectSpec> = self.plan.subjects.iter().filter(counts).collect();
-        let gates = told.weighed.gates.iter();
+        let gates = outcome.weighed.gates.iter();
         gates.filter(|gate| self.request.gates.contains(&gate.gate)).any(|gate| {
             let met = |label: &str| {
                 let state = gate.subjects.get(label);
@@ -343,7 +353,8 @@ impl Session {
     }
 }
 
-/// The shard of a trial, from 1: by its name without the subject.
+/// The shard of a trial, from 1. The subject is left out of the hash, so that a trial is in one
+/// shard for all subjects.
 pub fn shard_of(name: &str, shards: u64) -> u64 {
     let base = name.rsplit_once("::").map_or(name, |(base, _)| base);
     let digest = Sha256::digest(base.as_bytes());
@@ -359,7 +370,7 @@ fn today() -> Day {
     Day::of_seconds(seconds())
 }
 
-/// The time by the wall clock, UTC, RFC 3339.
+/// The wall clock in UTC, RFC 3339.
 pub fn clock() -> String {
     let now = seconds();
     let of_day = now % 86_400;

@@ -1,29 +1,29 @@
-//! Files that have an error of their own. What rests on them is not judged before they are mended,
-//! so that one mistake does not come back as hundreds.
+//! Files that have errors of their own. Whatever depends on them is not judged until they are
+//! repaired, so that one mistake is not reported hundreds of times.
 
 use std::collections::BTreeSet;
 
 use crate::line::glob::glob;
 use crate::yaml::Problem;
 
-/// What cannot be relied on for now.
+/// The files, and the stems of their trials, that cannot be relied on for now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Broken {
-    /// The files, below the specs folder.
+    /// The files, by path below the specs folder.
     pub files: BTreeSet<String>,
-    /// Stems of their trials: the file's own, and the one that it names where that differs.
+    /// The stems of their trials: the file's own, and the one that it names if that differs.
     stems: BTreeSet<String>,
 }
 
 impl Broken {
-    /// Notes the files of `problems`.
+    /// Adds the files of `problems`.
     pub fn extend(&mut self, problems: &[Problem]) {
         for problem in problems {
             self.note(&problem.place.file, "");
         }
     }
 
-    /// Notes a file, and the stem that it names.
+    /// Adds a file, and the stem that it names.
     pub fn note(&mut self, file: &str, named: &str) {
         self.files.insert(file.to_owned());
         let name = file.rsplit('/').next().unwrap_or(file);
@@ -36,7 +36,7 @@ impl Broken {
         }
     }
 
-    /// Whether gates.yaml is among them.
+    /// Whether gates.yaml is one of the files.
     pub fn has_gates(&self) -> bool {
         self.files.contains("gates.yaml")
     }

@@ -1,4 +1,4 @@
-//! The specs folder as a whole: every file is read, every error of every file is listed.
+//! The specs folder as a whole: reads every file and lists all errors of all files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,46 +27,46 @@ use crate::yaml::place::{Step, dotted, first, value};
 use crate::yaml::read::Reader;
 use crate::yaml::tree::{Node, Source, parse};
 
-/// The most files that are looked at.
+/// The most files that are read.
 pub const MAX_FILES: usize = 10_000;
 
-/// How an op's signature is found by its name.
+/// Looks up the signature of an op by name.
 pub type Vocabulary<'a> = dyn Fn(&str) -> Option<&'static Signature> + 'a;
 
-/// The engine's vocabulary.
+/// The vocabulary of our engine.
 pub fn vocabulary(name: &str) -> Option<&'static Signature> {
     goldgate_engine::ops::find(name).map(|op| op.signature())
 }
 
-/// Everything that a specs folder says.
+/// The contents of a specs folder.
 #[derive(Clone, Debug, Default)]
 pub struct Specs {
-    /// Ops, by name.
+    /// The ops, by name.
     pub ops: Vec<OpSpec>,
-    /// Lists of texts, by tokenizer and form.
+    /// The lists of texts, by tokenizer and form.
     pub tokens: Vec<TokenCase>,
-    /// Questions about models, by model and form.
+    /// The questions about models, by model and form.
     pub models: Vec<ModelCase>,
-    /// Mutants, by op.
+    /// The mutants, by op.
     pub mutants: Vec<MutantsFile>,
-    /// The gates and their file.
+    /// The gates.
     pub gates: GatesFile,
     /// The text of gates.yaml, for the places of problems.
     pub gates_source: Option<Source>,
-    /// Known failures.
+    /// The known failures.
     pub known: KnownFile,
-    /// Files to be refused or opened, by stem.
+    /// The files to be refused or opened, by stem.
     pub containers: Vec<ContainerFile>,
     /// The text of every file, for the places of problems.
     pub sources: BTreeMap<String, Source>,
-    /// The files that have a problem of their own.
+    /// The files that have problems of their own.
     pub broken: Broken,
 }
 
-/// One op's file and what it asks.
+/// The file of one op, and what it expands to.
 #[derive(Clone, Debug)]
 pub struct OpSpec {
-    /// As written.
+    /// The file as written.
     pub file: OpFile,
     /// Its text.
     pub source: Source,
@@ -77,24 +77,24 @@ pub struct OpSpec {
 }
 
 impl Specs {
-    /// Every case, by op and in the order of the files.
+    /// All cases, by op and in the order of the files.
     pub fn cases(&self) -> impl Iterator<Item = &Case> {
         self.ops.iter().flat_map(|op| &op.cases)
     }
 
-    /// Every case of a container.
+    /// All cases of containers.
     pub fn files(&self) -> impl Iterator<Item = &ContainerCase> {
         self.containers.iter().flat_map(|file| &file.cases)
     }
 
-    /// The path of every golden that a case asks for, below golden/.
+    /// The paths below golden/ of all goldens that cases need.
     pub fn golden_paths(&self) -> BTreeSet<&str> {
         let ops = self.cases().filter_map(crate::kinds::op::oracle::path);
         ops.chain(self.models.iter().filter_map(|c| c.golden.as_deref())).collect()
     }
 
-    /// A problem of the value that was written at `path` of a file; where nothing was, of the
-    /// nearest value on the way to it.
+    /// A problem at the value that was written at `path` in a file, or at the nearest existing
+    /// value on the way to it.
     pub fn problem(
         &self,
         code: &'static str,
@@ -110,7 +110,7 @@ impl Specs {
         source.problem(code, line, column, &dotted(path), found, expected)
     }
 
-    /// Every bench.
+    /// All benches.
     pub fn benches(&self) -> impl Iterator<Item = &Bench> {
         self.ops.iter().flat_map(|op| &op.benches)
     }
@@ -131,13 +131,14 @@ pub fn read_folder(root: &Path, vocabulary: &Vocabulary<'_>) -> (Specs, Vec<Prob
     specs.ops.sort_by(|a, b| a.file.op.value.cmp(&b.file.op.value));
     specs.containers.sort_by(|a, b| a.container.value.cmp(&b.container.value));
     specs.mutants.sort_by(|a, b| a.mutants.value.cmp(&b.mutants.value));
+    // Mutants refer to cases of other files, so they are checked once all files are read.
     let of_mutants = mutant_problems(&specs);
     specs.broken.extend(&of_mutants);
     problems.extend(of_mutants);
     (specs, problems)
 }
 
-/// Every file below `root`, as sorted paths with `/`; links and odd names are problems.
+/// All files below `root` as sorted paths with `/`. Links and odd names are problems.
 fn walk(root: &Path, problems: &mut Vec<Problem>) -> Vec<String> {
     let mut files = Vec::new();
     let mut folders = vec![String::new()];
@@ -175,7 +176,7 @@ fn walk(root: &Path, problems: &mut Vec<Problem>) -> Vec<String> {
     files
 }
 
-/// Reads one file by its place in the folder.
+/// Reads one file, according to its place in the folder.
 pub fn read_file(
     file: &str,
     bytes: &[u8],
@@ -183,6 +184,7 @@ pub fn read_file(
     specs: &mut Specs,
     problems: &mut Vec<Problem>,
 ) {
+    // These belong to the folder, but are not specs.
     if matches!(file, "README.md" | "schema.json" | "gates.lock") {
         return;
     }
@@ -204,6 +206,7 @@ pub fn read_file(
     specs.sources.insert(file.to_owned(), source.clone());
     let reader = Reader::new(&source);
     read_kind(&reader, &node, (folder, stem), vocabulary, specs);
+    // A file with errors may still name its stem, and trials of that stem would be missing as well.
     let own = reader.finish();
     if !own.is_empty() {
         let name = |key: &&str| value(&node, key).and_then(Node::text);
@@ -212,7 +215,7 @@ pub fn read_file(
     problems.extend(own);
 }
 
-/// What a file is, its folder says.
+/// Reads a file as the kind that its folder stands for.
 fn read_kind(
     reader: &Reader<'_>,
     node: &Node,
@@ -265,7 +268,7 @@ fn read_kind(
     }
 }
 
-/// The keys under which files name their stem.
+/// The keys by which files name their stem.
 const KINDS: [&str; 5] = ["op", "container", "tokenizer", "model", "mutants"];
 
 fn read_op(
@@ -283,7 +286,7 @@ fn read_op(
         return None;
     };
     same_stem(reader, node, "op", stem, &file.op.value);
-    // What is wrong in the head would be noted again by every case.
+    // A mistake in the head would be noted again by every case.
     let lists = ["cases", "bench"];
     if reader.is_clean_outside(&lists) {
         names::head(reader, node, &file, signature);
@@ -308,7 +311,8 @@ fn same_stem(reader: &Reader<'_>, node: &Node, field: &str, stem: &str, name: &s
     }
 }
 
-/// Mutants whose stem or case is not there, or refuses; of files that can be relied on.
+/// Problems of mutants whose stem or case does not exist, or whose case refuses. Only intact files
+/// are checked.
 fn mutant_problems(specs: &Specs) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in specs.mutants.iter().filter(|f| !specs.broken.has(&f.mutants.value)) {
@@ -344,13 +348,14 @@ fn mutant_problems(specs: &Specs) -> Vec<Problem> {
     problems
 }
 
-/// The cases of a stem that a mutant may name, and all of them.
+/// The cases of a stem that a mutant may name, and all of its cases.
 fn killers<'s>(specs: &'s Specs, stem: &str) -> (BTreeSet<&'s str>, BTreeSet<&'s str>) {
     let op = specs.ops.iter().filter(|op| op.file.op.value == stem);
     let cases = op.flat_map(|op| &op.cases);
     let tokens = specs.tokens.iter().filter(|c| c.stem == stem).map(|c| c.name.as_str());
     let models = specs.models.iter().filter(|c| c.stem == stem).map(|c| c.name.as_str());
     let others: BTreeSet<&str> = tokens.chain(models).collect();
+    // A mutant changes an answer, so a case that must be refused cannot notice it.
     let answer = cases.clone().filter(|c| answers(c)).map(|c| c.name.as_str());
     let known = answer.chain(others.iter().copied()).collect();
     (known, cases.map(|c| c.name.as_str()).chain(others).collect())

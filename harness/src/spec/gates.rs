@@ -1,4 +1,4 @@
-//! Gates as they were written: requirements and the evidence for each (`specs/gates.yaml`).
+//! The gates as written in `specs/gates.yaml`: requirements, and the evidence for each.
 
 use std::collections::BTreeMap;
 
@@ -221,6 +221,8 @@ fn founding(r: &Reader<'_>, node: &Node, path: &str) -> Option<Founding> {
     let requirement = f.may("requirement", Reader::text);
     let dropped = f.may("dropped", Reader::text);
     f.done();
+    // Silence about an item of the founding documents must be told apart from a decision against
+    // it.
     if requirement.is_some() == dropped.is_some() {
         r.note(node, "MISSING_FIELD", path, "`requirement`, or else `dropped` with the reason");
     }
@@ -276,6 +278,7 @@ fn requirement(r: &Reader<'_>, node: &Node, path: &str) -> Option<Requirement> {
 }
 
 fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
+    // The key names the kind of proof, so exactly one can be read.
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "a mapping of one proof");
     };
@@ -285,6 +288,7 @@ fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
     let kinds = ["cases", "faults", "bench", "document", "checks"].map(|k| (k, k));
     let kind = r.word(key, path, &kinds)?;
     let path = format!("{path}.{kind}");
+    // Its limits have arbitrary names, so it is no mapping of known fields.
     if kind == "bench" {
         return Some(At::new(node, Evidence::Bench(bench(r, value, &path)?)));
     }
@@ -303,7 +307,7 @@ fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
         }
         _ => document(&mut f),
     };
-    // Keys that nobody asked for are noted where one that is needed is missing, too.
+    // Called before a missing key ends the function, so that unknown keys are noted in any case.
     f.done();
     Some(At::new(node, read?))
 }
@@ -328,9 +332,10 @@ fn document(f: &mut Fields<'_, '_>) -> Option<Evidence> {
     Some(Evidence::Document(DocumentEvidence { path: path?, heading, names_every, runs }))
 }
 
-/// A path from the repository's root that stays below it.
+/// A path that stays below the repository's root.
 fn document_path(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let text = r.text(node, path)?;
+    // Otherwise a gate could rest on a file outside the repository.
     let part = |p: &str| !p.is_empty() && p != "." && p != ".." && !p.starts_with('~');
     let odd = text.contains(['\\', '\0', ':']) || text.starts_with('/');
     if odd || !text.split('/').all(part) {
@@ -347,6 +352,7 @@ fn families(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<Family>> {
 fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
     let list = r.list(node, path, |r, n, p| {
         let text = r.text(n, p)?;
+        // A `*` stands for characters of a name, so one is put in its place.
         let part = |part: &str| is_id(&part.replace('*', "x"));
         let parts: Vec<&str> = text.split("::").collect();
         if parts.len() > 3 || !parts.iter().all(|p| part(p)) {
@@ -354,6 +360,7 @@ fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
         }
         Some(text)
     })?;
+    // An empty selection would be proved by nothing.
     if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
         return r.fail(node, "GATE_EMPTY", path, "one pattern at least");
     }
@@ -392,10 +399,10 @@ fn limit_value(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
     r.number_in(node, path, (0.0, false, 1e15))
 }
 
-/// Units that a figure's name may end in.
+/// The units that a figure's name may end in.
 pub const UNITS: [&str; 8] = ["us", "ms", "s", "gb_s", "tflops", "bytes", "share", "tokens_s"];
 
-/// The figure of a limit's name, and whether the limit is a lower one.
+/// The figure that a limit's name refers to, and whether the limit is a lower bound.
 pub fn figure(name: &str) -> Option<(&str, bool)> {
     let below = name.strip_suffix("_below").map(|f| (f, false));
     let (figure, lower) = below.or_else(|| name.strip_suffix("_at_least").map(|f| (f, true)))?;
@@ -414,5 +421,5 @@ fn limit_name(r: &Reader<'_>, node: &Node, path: &str, name: &str) -> Option<()>
     }
 }
 
-/// Who may be named by `required` and `on`.
+/// The subjects that `required` and `on` may name.
 pub const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];

@@ -1,4 +1,4 @@
-//! Known failures: by full name, with an end (`specs/known.yaml`).
+//! Known failures (`specs/known.yaml`): by full name and with an end, so that none is forgotten.
 
 use schemars::JsonSchema;
 
@@ -47,14 +47,14 @@ pub struct KnownFailure {
 }
 
 impl KnownFailure {
-    /// Whether the entry has ended on `today`.
+    /// Whether the entry has expired on `today`.
     pub fn expired(&self, today: Day) -> bool {
         today >= self.expires
     }
 
-    /// Whether a failure of `kind` and that load on that device is the one that is awaited.
+    /// Whether the entry expects a failure of this kind, with this load, on this device.
     pub fn covers(&self, kind: FailKind, load: Option<f64>, device: &str) -> bool {
-        // An absent load is never small enough.
+        // A failure without a load is not covered by a bound on the load.
         let small = self.at_most.is_none_or(|most| load.is_some_and(|load| load <= most));
         kind == self.fails && small && (self.device == "*" || self.device == device)
     }

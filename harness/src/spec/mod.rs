@@ -1,4 +1,4 @@
-//! Specs: everything that a specs folder says.
+//! Specs: the contents of a specs folder.
 //!
 //! ```text
 //! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known }

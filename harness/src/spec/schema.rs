@@ -1,4 +1,4 @@
-//! The JSON Schema of every spec file, from the types that they are read into.
+//! The JSON Schema of all spec files, generated from the types that they are read into.
 
 mod tighten;
 
@@ -15,7 +15,8 @@ use crate::kinds::tokens::spec::TokenizerFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
 
-/// One schema for all kinds of file, recognised by the key that only that kind has.
+/// One schema for all kinds of file. The kind is recognised by the key that only it has, because
+/// editors apply one schema to the whole folder.
 pub fn schema() -> Value {
     let (mut definitions, kinds) = definitions();
     tighten(&mut definitions);
@@ -60,12 +61,12 @@ fn definitions() -> (Map<String, Value>, Kinds) {
     (definitions, kinds)
 }
 
-/// The schema as the committed file holds it.
+/// The schema as the text of the committed file.
 pub fn text() -> String {
     format!("{:#}\n", schema())
 }
 
-/// Rust's optional fields become fields that may be absent; null is no value of theirs.
+/// Turns optional fields of Rust into fields that may be absent: null is not an allowed value.
 fn without_null(value: &mut Value) {
     match value {
         Value::Object(map) => {

@@ -1,4 +1,4 @@
-//! `golden/MANIFEST.json`: size and SHA-256 of every golden, one line a file, sorted.
+//! `golden/MANIFEST.json`: size and SHA-256 of every golden, one line per file, sorted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,29 +13,30 @@ use crate::yaml::Problem;
 /// The manifest's name below golden/.
 pub const NAME: &str = "MANIFEST.json";
 
-/// Rooms whose files nobody answers: models, vocabularies and texts that goldens are made with.
+/// Folders whose files are inputs and not answers: models, vocabularies and texts that goldens are
+/// made from.
 pub const GIVEN: [&str; 2] = ["models", "tokenizers"];
 
-/// Whether a path below golden/ lies in one of them.
+/// Whether a path below golden/ lies in one of these folders.
 pub fn is_given(path: &str) -> bool {
     path.split_once('/').is_some_and(|(room, _)| GIVEN.contains(&room))
 }
 
-/// What the manifest says of one file.
+/// The manifest's entry for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its size.
     pub bytes: u64,
-    /// SHA-256, lower-case hex.
+    /// SHA-256 in lower-case hex.
     pub sha256: String,
 }
 
-/// Path below golden/ → entry.
+/// The manifest: path below golden/ → entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest(pub BTreeMap<String, Entry>);
 
 impl Manifest {
-    /// Reads the manifest of a golden folder; an absent one is empty.
+    /// Reads the manifest of a golden folder. An absent manifest counts as empty.
     ///
     /// # Errors
     /// `MANIFEST_DUP`, `MANIFEST_FORM`, or `IO`.
@@ -47,20 +48,20 @@ impl Manifest {
         }
     }
 
-    /// Reads the manifest's text.
+    /// Parses the text of a manifest.
     ///
     /// # Errors
-    /// `MANIFEST_DUP` where a path stands twice, `MANIFEST_FORM` for everything else.
+    /// `MANIFEST_DUP` for a repeated path, `MANIFEST_FORM` for everything else.
     pub fn parse(text: &str) -> Result<Manifest, Vec<Problem>> {
         let form = |found: String, expected: &str| {
             vec![Problem::of_file("MANIFEST_FORM", NAME, found, expected)]
         };
         let value = json::read(text).map_err(|e| {
-            let said = e.to_string();
-            if said.contains("stands twice") {
-                vec![Problem::of_file("MANIFEST_DUP", NAME, said, "each file once")]
+            let message = e.to_string();
+            if message.contains("stands twice") {
+                vec![Problem::of_file("MANIFEST_DUP", NAME, message, "each file once")]
             } else {
-                form(said, "a JSON object")
+                form(message, "a JSON object")
             }
         })?;
         if value["format"] != 1 {
@@ -88,6 +89,7 @@ impl Manifest {
 
     /// The text of the file.
     pub fn text(&self) -> String {
+        // One line per file, so that a changed golden is a diff of one line.
         let line = |(path, entry): (&String, &Entry)| {
             format!(
                 "{}: {{\"bytes\": {}, \"sha256\": \"{}\"}}",
@@ -100,10 +102,10 @@ impl Manifest {
         format!("{{\n\"format\": 1,\n\"files\": {{\n{}\n}}\n}}\n", lines.join(",\n"))
     }
 
-    /// Writes the manifest of a golden folder: beside it first, then by rename.
+    /// Writes the manifest of a golden folder by temporary file and rename.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Those of the file system.
     pub fn write(&self, root: &Path) -> io::Result<()> {
         replace(&root.join(NAME), self.text().as_bytes())
     }
@@ -111,6 +113,7 @@ impl Manifest {
 
 impl Entry {
     fn read(path: &str, value: &Value) -> Result<Entry, (String, String)> {
+        // A path must not lead out of the golden folder.
         let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         let known = path.ends_with(".safetensors") || is_given(path);
         if !known || !path.split('/').all(plain) || path.contains('\\') {
@@ -126,6 +129,7 @@ impl Entry {
         let bytes = bytes.ok_or_else(|| {
             (format!("bytes {}", value["bytes"]), "a whole number above 0".to_owned())
         })?;
+        // An unknown key may be a misspelt one, so it is refused as in specs.
         if value.as_object().is_some_and(|o| o.len() != 2) {
             return Err((value.to_string(), "bytes and sha256, nothing else".into()));
         }
@@ -133,15 +137,16 @@ impl Entry {
     }
 }
 
-/// Writes `bytes` beside `path`, then renames: the old file or the new one, never a mix.
+/// Writes `bytes` next to `path` and then renames: readers see either the old file or the new one.
 ///
 /// # Errors
-/// What the file system says.
+/// Those of the file system.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
+    // Without it a crash of the machine may leave the new name with no content.
     file.as_file().sync_all()?;
     let persisted = file.persist(path).map_err(|e| e.error)?;
     readable(&persisted)

@@ -1,4 +1,5 @@
-//! The golden folder: every golden is read once, and the hash is that of the very bytes compared.
+//! The golden folder. Every golden is read once, so that the hash that is checked is that of the
+//! very bytes that are compared.
 
 pub mod manifest;
 
@@ -15,7 +16,7 @@ use crate::line::hex;
 use crate::store::manifest::{Entry, Manifest};
 use crate::yaml::Problem;
 
-/// A golden folder and what its manifest says.
+/// A golden folder with its manifest.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// The folder.
@@ -24,16 +25,16 @@ pub struct Store {
     pub manifest: Manifest,
 }
 
-/// What a golden file says of itself.
+/// What a golden file states about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label {
-    /// The case's golden path, without its ending.
+    /// The path of the case's golden, without its extension.
     pub case: String,
-    /// The hash of the question.
+    /// The hash of the question that was answered.
     pub question: String,
-    /// The hashes of the inputs.
+    /// The hashes of the inputs, by name.
     pub inputs: BTreeMap<String, String>,
-    /// Who computed it.
+    /// The programs that computed it.
     pub witnesses: Vec<Witness>,
     /// Whether every partial sum was exact.
     pub exact: bool,
@@ -43,12 +44,12 @@ impl Store {
     /// Opens a golden folder.
     ///
     /// # Errors
-    /// A malformed manifest.
+    /// The manifest is malformed.
     pub fn open(root: &Path) -> Result<Store, Vec<Problem>> {
         Ok(Store { root: root.to_owned(), manifest: Manifest::read(root)? })
     }
 
-    /// Manifest, folder and cases agree: nothing is missing, stale or unclaimed.
+    /// Checks that manifest, folder and cases agree: no file is missing, stale or unclaimed.
     pub fn check_files(&self, asked: &BTreeSet<&str>) -> Vec<Problem> {
         let files = self.files();
         let mut problems = Vec::new();
@@ -80,20 +81,20 @@ impl Store {
         problems
     }
 
-    /// Every golden file below the folder, but those in oracle/ and local/.
+    /// All golden files below the folder, except those in oracle/ and local/.
     pub fn files(&self) -> BTreeSet<String> {
         self.walk("", |path| path.ends_with(".safetensors") && !manifest::is_given(path))
     }
 
-    /// Every file that is not a golden but what goldens are made with: models, vocabularies, texts.
+    /// All files that are not goldens but inputs of goldens: models, vocabularies and texts.
     pub fn given_files(&self) -> BTreeSet<String> {
         manifest::GIVEN.iter().flat_map(|room| self.walk(room, |_| true)).collect()
     }
 
-    /// Size and hash of a file as it is.
+    /// The size and hash of a file as it is now.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Those of the file system.
     pub fn entry(&self, path: &str) -> io::Result<Entry> {
         let bytes = fs::read(self.root.join(path))?;
         Ok(Entry { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)) })
@@ -108,6 +109,8 @@ impl Store {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                 match entry.file_type() {
+                    // oracle/ holds scripts, and local/ what is not shipped: neither belongs into
+                    // the manifest.
                     Ok(t) if t.is_dir() && !matches!(path.as_str(), "oracle" | "local") => {
                         folders.push(path);
                     }
@@ -121,7 +124,7 @@ impl Store {
         files
     }
 
-    /// Whether a golden is there: in the manifest, or on this machine alone.
+    /// Whether a golden exists: in the manifest, or on this machine only.
     pub fn has(&self, path: &str) -> bool {
         match is_local(path) {
             true => self.root.join(path).is_file(),
@@ -129,8 +132,8 @@ impl Store {
         }
     }
 
-    /// The bytes of a golden: size first, then the hash. What lies on this machine alone has no
-    /// line in the manifest to be held against.
+    /// The bytes of a golden, after checking its size and hash. Goldens that exist on this machine
+    /// only have no line in the manifest to be checked against.
     ///
     /// # Errors
     /// `GOLDEN_MISSING`, `GOLDEN_SIZE`, `GOLDEN_HASH`.
@@ -147,6 +150,7 @@ impl Store {
         let Some(entry) = self.manifest.0.get(path) else {
             return Err(missing("no line in the manifest".into()));
         };
+        // The size first: it names a truncated file more clearly than a hash, and costs no reading.
         let size = fs::metadata(&file)
             .ok()
             .filter(fs::Metadata::is_file)
@@ -165,10 +169,10 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Writes one golden by rename and notes it in the manifest, which is not written yet.
+    /// Writes one golden by rename and enters it into the manifest, which is not written yet.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Those of the file system.
     pub fn write(
         &mut self,
         path: &str,
@@ -187,7 +191,7 @@ impl Store {
 }
 
 impl Label {
-    /// The metadata of its file.
+    /// The metadata of the file.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("format".to_owned(), "1".to_owned()),
@@ -206,6 +210,7 @@ impl Label {
         }
         let witnesses: Vec<Witness> =
             serde_json::from_str(get("witnesses")?).map_err(|e| ("witnesses", e.to_string()))?;
+        // A witness without name or version could not be asked again.
         let complete = |w: &Witness| !w.name.is_empty() && !w.version.is_empty();
         if witnesses.is_empty() || !witnesses.iter().all(complete) {
             return Err(("witnesses", get("witnesses")?.clone()));
@@ -224,12 +229,12 @@ impl Label {
     }
 }
 
-/// Whether a golden stays on this machine: that of a checkpoint which is not shipped.
+/// Whether a golden stays on this machine, because it belongs to a checkpoint that is not shipped.
 fn is_local(path: &str) -> bool {
     path.starts_with("local/")
 }
 
-/// Label and tensors of a file's bytes; nobody is his own witness.
+/// Parses label and tensors of a golden file. The program under test must not be its own witness.
 ///
 /// # Errors
 /// `GOLDEN_FORM`, `PROVENANCE`, `PROVENANCE_SELF`.
@@ -241,6 +246,7 @@ pub fn read_bytes(path: &str, bytes: &[u8]) -> Result<(Label, BTreeMap<String, T
         p.field = field.to_owned();
         p
     })?;
+    // A golden that our engine computed would agree with it by construction.
     let itself = |w: &&Witness| matches!(w.name.as_str(), "goldgate-engine" | "definition");
     if let Some(witness) = label.witnesses.iter().find(itself) {
         let (found, expected) = (witness.name.clone(), "somebody else than the engine");
@@ -249,7 +255,7 @@ pub fn read_bytes(path: &str, bytes: &[u8]) -> Result<(Label, BTreeMap<String, T
     Ok((label, tensors))
 }
 
-/// Objects with their keys sorted, so that one question has one hash.
+/// Sorts the keys of objects, so that one question has one hash.
 pub fn canonical(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -266,14 +272,14 @@ pub fn canonical(value: &Value) -> Value {
 /// An independent program that computed a golden.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Witness {
-    /// `formula`, `torch` …
+    /// Its name: `formula`, `torch` …
     pub name: String,
-    /// Versions of what it rests on.
+    /// The versions of the libraries that it rests on.
     pub version: String,
-    /// SHA-256 of its script; empty where it has none of its own.
+    /// SHA-256 of its script; empty if it has none.
     #[serde(default)]
     pub script: String,
-    /// The day that it answered, ISO 8601.
+    /// The day on which it answered, ISO 8601.
     #[serde(default)]
     pub date: String,
 }

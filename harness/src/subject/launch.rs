@@ -1,4 +1,4 @@
-//! Who is asked, as written on the command line, and how its process starts.
+//! Subjects as written on the command line, and how their processes start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicBool;
 /// A subject as written: `cpu`, `cuda:0`, `'COMMAND'` or `'LABEL=COMMAND'`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectSpec {
-    /// The last part of its trials' names.
+    /// The last part of the names of its trials.
     pub label: String,
     /// How it is reached.
     pub how: How,
-    /// As it was written.
+    /// The text on the command line.
     pub written: String,
 }
 
@@ -22,41 +22,41 @@ pub enum How {
     Cpu,
     /// Our engine on these cards.
     Cuda(Vec<usize>),
-    /// Another program: its words.
+    /// Another program, as the words of its command.
     Command(Vec<String>),
-    /// The harness itself: no process, its checks run in this one.
+    /// The harness itself: it needs no process, because its checks run in this one.
     Harness,
 }
 
-/// A subject that cannot be.
+/// A subject that cannot exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubjectError {
-    /// Neither a device nor a command.
+    /// It is neither a device nor a command.
     #[error("subject {0:?}: wants `cpu`, `cuda:0`, a command, or `LABEL=COMMAND`")]
     Form(String),
-    /// A label that is taken.
+    /// Its label is reserved.
     #[error("subject {0:?}: the label is taken, as are {list}", list = TAKEN.join(", "))]
     Taken(String),
-    /// A label that is no label.
+    /// Its label is malformed.
     #[error("subject {0:?}: a label is a small letter, then at most 30 of a-z, 0-9 and -")]
     Label(String),
 }
 
-/// Labels that no command may have.
+/// Labels that no command may have, because rows of our own use them.
 pub const TAKEN: [&str; 6] = ["cpu", "cuda", "oracle", "golden", "harness", "repository"];
 
 impl SubjectSpec {
-    /// The harness itself, whose checks are trials too.
+    /// The harness itself, whose own checks are trials as well.
     pub fn harness() -> SubjectSpec {
         let name = "harness".to_owned();
         SubjectSpec { label: name.clone(), how: How::Harness, written: name }
     }
 
-    /// Reads a subject as written on the command line.
+    /// Parses a subject as written on the command line.
     ///
     /// # Errors
-    /// A device without a number, a label that is taken or is none, a command that does not
-    /// split into words.
+    /// A device has no number, a label is reserved or malformed, or a command does not split into
+    /// words.
     pub fn parse(written: &str) -> Result<SubjectSpec, SubjectError> {
         let form = || SubjectError::Form(written.to_owned());
         let spec = |label: &str, how| SubjectSpec {
@@ -75,7 +75,7 @@ impl SubjectSpec {
             return Err(form());
         }
         let (label, command) = match written.split_once('=') {
-            // `A=b program` names a label only if it looks like one.
+            // `A=b program` names a label only if `A` looks like one.
             Some((label, command)) if !label.contains([' ', '/', '.']) => (label, command),
             _ => ("ext", written),
         };
@@ -94,7 +94,8 @@ impl SubjectSpec {
         }
     }
 
-    /// How to name it on a command line: `--on cuda:0`; nothing for `cpu`, a default.
+    /// The option that selects it on a command line, such as `--on cuda:0`; empty for `cpu`, which
+    /// is a default.
     pub fn option(&self) -> String {
         match &self.how {
             How::Cpu | How::Harness => String::new(),
@@ -107,36 +108,38 @@ impl SubjectSpec {
     }
 }
 
-/// How a subject's process starts: always through our own program, which asks to die with its
-/// parent and then becomes the command.
+/// How the process of a subject starts: always through our own program, which asks to die with its
+/// parent and then becomes the command. No worker is left behind that way if the harness is killed.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Our program.
     pub program: PathBuf,
     /// The subject.
     pub spec: SubjectSpec,
-    /// Kernel text from a folder in place of that compiled in.
+    /// A folder whose kernel sources replace those compiled in.
     pub overlay: Option<PathBuf>,
-    /// A folder that the subject may use; it is named in hello.
+    /// A folder that the subject may use; hello names it.
     pub scratch: PathBuf,
-    /// Arguments of `worker` in place of the subject's own.
+    /// Replaces the arguments of `worker` for the subject.
     pub arguments: Option<Vec<String>>,
-    /// Set from outside when nobody waits for answers any more.
+    /// Set from outside when answers are no longer needed.
     pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl Launch {
-    /// A launch of `spec` through `program`.
+    /// Starts `spec` through `program`.
     pub fn new(program: PathBuf, spec: SubjectSpec, scratch: PathBuf) -> Launch {
         Launch { program, spec, overlay: None, scratch, arguments: None, stop: None }
     }
 
-    /// The arguments of our program.
+    /// The arguments for our program.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec!["worker".to_owned()];
         match (&self.arguments, &self.spec.how) {
             (Some(arguments), _) => words.extend(arguments.iter().cloned()),
             (None, How::Command(command)) => {
+                // After `--run` come the words of the command itself, which may look like options
+                // of ours.
                 words.push("--run".to_owned());
                 words.push("--".to_owned());
                 words.extend(command.iter().cloned());

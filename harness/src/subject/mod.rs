@@ -1,4 +1,4 @@
-//! Subjects: whatever is being asked, in worker processes over the wire (docs/wire.md).
+//! Subjects: the processes on trial, asked over the wire (docs/wire.md).
 
 mod ended;
 pub mod launch;

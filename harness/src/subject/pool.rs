@@ -1,9 +1,9 @@
-//! Workers that are kept warm, and replaced when they can no longer be trusted.
+//! Keeps workers warm, and replaces those that can no longer be trusted.
 
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use goldgate_wire::answer::{Failed, Said};
+use goldgate_wire::answer::{Failed, RawAnswer};
 use goldgate_wire::call::Ping;
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
@@ -12,13 +12,13 @@ use crate::line::{Exchange, Heard as Answered, Transport};
 use crate::subject::launch::Launch;
 use crate::subject::worker::{Reply, Worker};
 
-/// A subject that is not there.
+/// A subject that could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Absent {
-    /// Why.
+    /// The reason.
     pub message: String,
-    /// Whether nobody waited for it any more.
+    /// Whether it was given up because the run was stopped.
     pub stopped: bool,
 }
 
@@ -28,14 +28,14 @@ impl Absent {
     }
 }
 
-/// What a slot found out that belongs to no single question.
+/// Findings of a slot that belong to no single question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incidents {
     /// Processes that outlived their worker; each costs the slot's last question its pass.
     pub leaks: Vec<String>,
-    /// Words that nobody had asked for.
+    /// Output that answers no question.
     pub strays: Vec<String>,
-    /// Another identity or device than the first worker of this subject named.
+    /// Workers with a different identity or device than the first worker of this subject.
     pub changed: Vec<String>,
     /// How often a worker was replaced.
     pub replaced: u32,
@@ -48,7 +48,7 @@ pub struct Slot {
     worker: Option<Worker>,
     hello: Hello,
     incidents: Incidents,
-    /// How many processes there have been.
+    /// How many processes were started so far.
     started: u32,
 }
 
@@ -56,14 +56,14 @@ impl Slot {
     /// Starts a worker and asks hello. The calling thread must outlive the slot.
     ///
     /// # Errors
-    /// A subject that cannot start or that says no hello.
+    /// The subject cannot start or does not answer hello.
     pub fn open(launch: Launch) -> Result<Slot, Absent> {
         let (worker, hello) = start(&launch)?;
         let incidents = Incidents::default();
         Ok(Slot { launch, worker: Some(worker), hello, incidents, started: 1 })
     }
 
-    /// A warm worker: the one that is there, or a new one.
+    /// A warm worker: the current one, or a new one if there is none.
     fn ready(&mut self) -> Result<&mut Worker, Absent> {
         match &mut self.worker {
             Some(worker) => Ok(worker),
@@ -71,6 +71,8 @@ impl Slot {
                 let (worker, hello) = start(&self.launch)?;
                 self.incidents.replaced += 1;
                 self.started += 1;
+                // Rows of one subject must describe one subject, so a changed identity makes the
+                // run INVALID.
                 if hello.identity() != self.hello.identity() {
                     let (was, is) = (self.hello.identity(), hello.identity());
                     self.incidents.changed.push(format!("{was:?} became {is:?}"));
@@ -80,14 +82,14 @@ impl Slot {
         }
     }
 
-    /// Sends the events of the worker that is there to a channel.
+    /// Forwards the events of the current worker to a channel.
     pub fn tell(&mut self, events: Sender<Value>) {
         if let Some(worker) = &mut self.worker {
             worker.tell(events);
         }
     }
 
-    /// Ends the worker, so that the next question meets a fresh process.
+    /// Ends the worker, so that the next question goes to a fresh process.
     pub fn renew(&mut self) {
         if let Some(worker) = self.worker.take() {
             let ended = worker.end();
@@ -98,27 +100,28 @@ impl Slot {
         }
     }
 
-    /// What was found out since this was last asked.
+    /// Takes the findings since the last call.
     pub fn incidents(&mut self) -> Incidents {
         std::mem::take(&mut self.incidents)
     }
 
-    /// Ends the worker and says what was found out.
+    /// Ends the worker and returns its findings.
     pub fn finish(mut self) -> Incidents {
         self.renew();
         self.incidents()
     }
 
-    /// Any call but hello: its reply, the worker replaced where it can no longer be trusted.
+    /// Puts any question except hello. The worker is replaced if it can no longer be trusted.
     ///
     /// # Errors
-    /// A worker that could not be started.
+    /// A worker could not be started.
     pub fn call(
         &mut self,
         question: Value,
         tensors: Tensors,
         limit: Duration,
     ) -> Result<Heard, Absent> {
+        // Twice: output before the question may be the fault of the worker that was just replaced.
         for _ in 0..2 {
             let worker = self.ready()?;
             if let Some(Reply::Stale(what) | Reply::Gone(what)) = worker.unasked() {
@@ -129,12 +132,14 @@ impl Slot {
             let start = Instant::now();
             let mut reply = worker.put(question, tensors, limit);
             let time = start.elapsed();
+            // The limit of the question applies: work that shows after its answer is still its
+            // work.
             if matches!(reply, Reply::Answer(_)) {
                 reply = settle(worker, reply, limit);
             }
             let stderr = worker.stderr();
             let sticky = match &reply {
-                Reply::Answer(Said { key: "failed", body, .. }) => Failed::read(body).sticky,
+                Reply::Answer(RawAnswer { key: "failed", body, .. }) => Failed::read(body).sticky,
                 Reply::Answer(_) | Reply::TooBig(_) | Reply::Unsent(_) => false,
                 _ => true,
             };
@@ -153,14 +158,14 @@ impl Slot {
     }
 }
 
-/// A reply with its time and the end of stderr.
+/// A reply, how long it took, and the tail of stderr.
 #[derive(Debug)]
 pub struct Heard {
     /// The reply.
     pub reply: Reply,
-    /// From the question to its answer.
+    /// Time from the question to its answer.
     pub time: Duration,
-    /// What it wrote to stderr meanwhile.
+    /// What the subject wrote to stderr meanwhile.
     pub stderr: String,
 }
 
@@ -168,13 +173,14 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let program = launch.program.display();
     let mut worker = Worker::start(launch)
         .map_err(|e| Absent::because(format!("could not start {program}: {e}")))?;
-    let said = worker.hello(&launch.scratch);
+    let reply_to_hello = worker.hello(&launch.scratch);
     let stderr = worker.stderr();
+    // The last line usually names the cause, where the exit status alone does not.
     let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    let stopped = matches!(said, Err(Reply::Stopped));
-    let why = match said {
+    let stopped = matches!(reply_to_hello, Err(Reply::Stopped));
+    let why = match reply_to_hello {
         Ok(hello) => return Ok((worker, hello)),
-        Err(Reply::Answer(Said { key, body, .. })) => match body["message"].as_str() {
+        Err(Reply::Answer(RawAnswer { key, body, .. })) => match body["message"].as_str() {
             Some(message) => message.to_owned(),
             None => format!("hello was answered by {key}: {body}"),
         },
@@ -194,8 +200,8 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     Err(Absent { message: why, stopped })
 }
 
-/// After an answer a ping must come back: a second answer, a stray word or a late death is heard
-/// now and belongs to the question that was just answered.
+/// Sends a ping after an answer. A second answer, unsolicited output or a late death shows now, and
+/// belongs to the question that was just answered.
 fn settle(worker: &mut Worker, reply: Reply, limit: Duration) -> Reply {
     let (ping, none) = Ping.question();
     match worker.ask(ping, none, limit) {
@@ -232,7 +238,7 @@ impl Transport for Slot {
             }
         };
         let exchange = match reply {
-            Reply::Answer(said) => Exchange::Answered(said),
+            Reply::Answer(reply_to_hello) => Exchange::Answered(reply_to_hello),
             Reply::Crashed(how) | Reply::Gone(how) => Exchange::Crashed(how),
             Reply::TimedOut => Exchange::TimedOut,
             Reply::Protocol(what) | Reply::Stale(what) => Exchange::Protocol(what),

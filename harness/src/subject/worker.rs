@@ -1,4 +1,5 @@
-//! One worker process: pipes drained by threads, a monotonic clock, an end that always comes.
+//! One worker process: its pipes are drained by threads and its time is measured by a monotonic
+//! clock, so that the harness never hangs on a subject.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goldgate_wire::answer::Said;
+use goldgate_wire::answer::RawAnswer;
 use goldgate_wire::frame::{Frame, FrameError, read_frame, too_big, write_frame};
 use goldgate_wire::hello::{FIRST_FRAME, MAX_FRAME};
 use goldgate_wire::{Call, Hello, Tensors, attach, call};
@@ -20,16 +21,16 @@ use serde_json::{Value, json};
 use crate::subject::ended::{describe, group_lives};
 use crate::subject::launch::Launch;
 
-/// How much of stderr is kept.
+/// How many bytes of stderr are kept.
 const TAIL: usize = 64 << 10;
 
 /// How long a process may take to end after EOF, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often an exit is looked for while nothing is heard.
+/// How often an exit is checked for while no output arrives.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long hello may take.
+/// The time limit of hello.
 pub const HELLO_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the reading thread passes on.
@@ -37,30 +38,31 @@ enum Heard {
     Frame(Frame),
     /// The stream ended.
     End,
-    /// Something that is not the wire.
+    /// Output that does not follow the wire protocol.
     Bad(FrameError),
-    /// What could be read after that.
+    /// The bytes that followed it.
     More(Vec<u8>),
 }
 
-/// What came of one question, before anything is judged.
+/// The outcome of one question, before it is judged.
 #[derive(Debug)]
 pub enum Reply {
     /// An answer.
-    Answer(Said),
+    Answer(RawAnswer),
     /// The process ended, or closed its stdout.
     Crashed(String),
     /// Past its limit, or silent for three heartbeats.
     TimedOut,
-    /// Something that is not the wire.
+    /// Output that does not follow the wire protocol.
     Protocol(String),
-    /// It spoke before it was asked; the question did not go out.
+    /// The subject wrote before it was asked, so the question was not sent.
     Stale(String),
-    /// It had ended before it was asked; the question did not go out.
+    /// The subject had ended before it was asked, so the question was not sent.
     Gone(String),
-    /// A frame does not hold the question, and it takes no attachments; it did not go out.
+    /// The question does not fit into a frame and the subject takes no attachments, so it was not
+    /// sent.
     TooBig(String),
-    /// The attachment could not be written; the question did not go out.
+    /// The attachment could not be written, so the question was not sent.
     Unsent(String),
     /// The run was stopped while the question was open.
     Stopped,
@@ -69,7 +71,7 @@ pub enum Reply {
 /// How a worker ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Whether it came to its end by itself, with status 0.
+    /// Whether it ended by itself, with status 0.
     pub clean: bool,
     /// Whether a process of its group outlived it.
     pub leak: bool,
@@ -84,15 +86,15 @@ pub struct Worker {
     heard: Receiver<Heard>,
     max_frame: Sender<u64>,
     stderr: Arc<Mutex<Vec<u8>>>,
-    /// Hangs up when stderr has ended.
+    /// Disconnects when stderr has ended.
     drained: Receiver<()>,
     heartbeat: Option<Duration>,
-    /// The largest frame that both sides take.
+    /// The largest frame that both sides accept.
     room: u64,
-    /// Where larger tensors go by file, if it takes them.
+    /// The folder for tensors that do not fit into a frame, if the subject takes attachments.
     attach: Option<PathBuf>,
     next_id: u64,
-    /// Where its events go.
+    /// The receiver of its events.
     events: Option<Sender<Value>>,
     /// Set from outside when the run is stopped.
     stop: Option<Arc<AtomicBool>>,
@@ -111,12 +113,13 @@ impl std::fmt::Debug for Heard {
 
 impl Worker {
     /// Starts a process and its threads. The calling thread must outlive the worker: on Linux the
-    /// worker is asked to die with the thread that started it.
+    /// worker asks to die with the thread that started it.
     ///
     /// # Errors
-    /// A program that cannot be started.
+    /// The program cannot be started.
     pub fn start(launch: &Launch) -> std::io::Result<Worker> {
         let mut command = Command::new(&launch.program);
+        // A group of its own, so that children of the subject can be found and killed with it.
         command.args(launch.words()).env("GOLDGATE_WIRE", "1").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
@@ -154,10 +157,10 @@ impl Worker {
         })
     }
 
-    /// Asks hello, always the first question.
+    /// Asks hello, which is always the first question.
     ///
     /// # Errors
-    /// The reply that is no hello.
+    /// The reply, if it is not a hello.
     pub fn hello(&mut self, scratch: &Path) -> Result<Hello, Reply> {
         let ask = call::Hello {
             wire: vec![1],
@@ -167,11 +170,12 @@ impl Worker {
         };
         let (question, none) = ask.question();
         match self.ask(question, none, HELLO_LIMIT) {
-            Reply::Answer(Said { key: "ok", body, tensors }) => {
+            Reply::Answer(RawAnswer { key: "ok", body, tensors }) => {
                 let hello = call::Hello::read_answer(body, tensors);
                 let hello = hello.map_err(|bad| Reply::Protocol(bad.to_string()))?;
-                // A listener that is gone has told why.
+                // If the listener is gone, it has already reported why.
                 let _ = self.max_frame.send(hello.max_frame());
+                // The contract calls a subject dead after three heartbeats of silence.
                 self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
                 self.room = hello.max_frame();
                 self.attach = hello.attaches().then(|| scratch.to_path_buf());
@@ -181,7 +185,7 @@ impl Worker {
         }
     }
 
-    /// Asks one question and waits for its answer, its end, or its limit.
+    /// Asks one question and waits for its answer, the end of the process, or the time limit.
     pub fn ask(&mut self, question: Value, tensors: Tensors, limit: Duration) -> Reply {
         match self.unasked() {
             Some(reply) => reply,
@@ -189,7 +193,8 @@ impl Worker {
         }
     }
 
-    /// What it said before it was asked: [`Reply::Stale`], or [`Reply::Gone`] where it has ended.
+    /// Output from before the question: [`Reply::Stale`], or [`Reply::Gone`] if the process has
+    /// ended.
     pub fn unasked(&mut self) -> Option<Reply> {
         let heard = self.heard.try_recv().ok()?;
         Some(Reply::Stale(match heard {
@@ -200,12 +205,12 @@ impl Worker {
         }))
     }
 
-    /// Puts one question to a worker that has said nothing unasked.
+    /// Puts one question to a worker without pending output.
     pub fn put(&mut self, mut question: Value, tensors: Tensors, limit: Duration) -> Reply {
         let id = self.next_id;
         self.next_id += 1;
         if id > 0 {
-            // The tail of this question only; what it wrote while it started belongs to hello.
+            // The tail belongs to one question; what was written during startup belongs to hello.
             self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let mut ask = json!({"id": id});
@@ -216,23 +221,25 @@ impl Worker {
         let attached = match self.fit(&mut frame, id) {
             Ok(attached) => attached,
             Err(reply) => {
+                // The question was never sent, so its id is still free: ids count up without gaps.
                 self.next_id = id;
                 return reply;
             }
         };
         if let Some(writer) = &self.writer {
-            // A worker that no longer reads is noticed by its silence or its end.
+            // A worker that no longer reads shows by its silence or its end.
             let _ = writer.send(frame);
         }
         let reply = self.wait(id, limit);
         if let Some(path) = attached {
-            // The reader has deleted it, unless it came to no reading.
+            // The reader has deleted the file, unless it never came to read it.
             let _ = std::fs::remove_file(path);
         }
         reply
     }
 
-    /// Makes a question fit into a frame; the file that holds its tensors where they do not.
+    /// Makes a question fit into a frame. Returns the file that holds its tensors, if they do not
+    /// fit.
     fn fit(&self, frame: &mut Frame, id: u64) -> Result<Option<PathBuf>, Reply> {
         let length = frame.length();
         if length <= self.room || frame.tensors.is_empty() {
@@ -262,9 +269,9 @@ impl Worker {
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Heard::Frame(frame)) => {
                     self.pass_on(&frame);
-                    match self.joined(frame).and_then(|f| Said::read(id, f)) {
+                    match self.joined(frame).and_then(|f| RawAnswer::read(id, f)) {
                         Ok(None) => alive = Instant::now(),
-                        Ok(Some(said)) => return Reply::Answer(said),
+                        Ok(Some(answer)) => return Reply::Answer(answer),
                         Err(what) => return Reply::Protocol(what),
                     }
                 }
@@ -280,10 +287,11 @@ impl Worker {
                     return Reply::Crashed(self.how_it_ended());
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    // A child left behind may hold stdout open after the worker's own end.
+                    // A child left behind may keep stdout open after the worker itself has ended.
                     let ended = matches!(self.child.try_wait(), Ok(Some(_)));
                     match exited_at {
                         None if ended => exited_at = Some(Instant::now()),
+                        // A moment of grace, because the last frame may still be in the pipe.
                         Some(at) if Instant::now().duration_since(at) > 10 * LOOK => {
                             return Reply::Crashed(self.how_it_ended());
                         }
@@ -294,7 +302,7 @@ impl Worker {
         }
     }
 
-    /// A message with its tensors, by frame or by file.
+    /// A message with its tensors, whether they came in the frame or by file.
     fn joined(&self, mut frame: Frame) -> Result<Frame, String> {
         match frame.json.get(attach::KEY) {
             Some(_) if self.attach.is_none() => {
@@ -306,21 +314,22 @@ impl Worker {
         }
     }
 
-    /// Sends the events of later questions to a channel too.
+    /// Forwards the events of later questions to a channel as well.
     pub fn tell(&mut self, events: Sender<Value>) {
         self.events = Some(events);
     }
 
     fn pass_on(&self, frame: &Frame) {
         if let (Some(events), true) = (&self.events, frame.json["event"].is_string()) {
-            // Whoever listened has had enough.
+            // The receiver may have lost interest.
             let _ = events.send(frame.json.clone());
         }
     }
 
-    /// What a bad frame looks like, with the bytes that followed.
+    /// Describes a malformed frame, with the bytes that followed it.
     fn shown(&self, error: &FrameError) -> String {
         let mut text = error.to_string();
+        // Text read as a length is beyond every limit, so the length itself shows what was printed.
         if let (FrameError::TooLong { length, .. }, Ok(Heard::More(more))) =
             (error, self.heard.recv_timeout(10 * LOOK))
         {
@@ -331,11 +340,12 @@ impl Worker {
         text
     }
 
-    /// Waits a moment for the exit that an ended stream announces, and says how it was.
+    /// Waits briefly for the exit that an ended stream announces, and describes it.
     fn how_it_ended(&mut self) -> String {
         match self.exit_within(GRACE) {
             Some(status) => {
-                // Its last words may still be on their way; a child left behind may hold the pipe.
+                // The last lines may still be on their way, but a child left behind may hold the
+                // pipe.
                 let _ = self.drained.recv_timeout(10 * LOOK);
                 describe(status)
             }
@@ -354,13 +364,13 @@ impl Worker {
         }
     }
 
-    /// The end of what it wrote to stderr since the last question.
+    /// The tail of what the subject wrote to stderr since the last question.
     pub fn stderr(&self) -> String {
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&tail).into_owned()
     }
 
-    /// Closes stdin and waits; then SIGTERM, then SIGKILL, for the whole group.
+    /// Closes stdin and waits; then sends SIGTERM, then SIGKILL, to the whole group.
     pub fn end(mut self) -> Ended {
         self.writer = None;
         let status = self.exit_within(GRACE);
@@ -372,10 +382,10 @@ impl Worker {
         Ended { clean, leak }
     }
 
-    /// SIGTERM, 2 s, SIGKILL, for the whole group.
+    /// Sends SIGTERM, and after 2 s SIGKILL, to the whole group.
     pub fn kill(&mut self) {
         self.writer = None;
-        // Whoever is already gone cannot be signalled, and need not be.
+        // A process that is already gone cannot be signalled, and need not be.
         let _ = kill_process_group(self.group, Signal::TERM);
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline {
@@ -399,7 +409,8 @@ impl Drop for Worker {
     }
 }
 
-/// Passes on what comes: hello under the first limit, the rest under the one that it agreed on.
+/// Passes on what arrives. The first frame has the limit for hello, later ones the limit that hello
+/// agreed on.
 fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &Sender<Heard>) {
     let mut max = None;
     loop {
@@ -414,14 +425,16 @@ fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &Sender<Heard>) {
             return;
         }
         if more {
+            // Together with the 8 bytes of the length these are the 64 bytes that a report shows.
             let mut bytes = [0; 56];
             let n = stdout.read(&mut bytes).unwrap_or(0);
-            // Nobody may be listening any more.
+            // The receiver may be gone.
             let _ = to.send(Heard::More(bytes[..n].to_vec()));
         }
         if last {
             return;
         }
+        // The limit for later frames is known only once hello has been read.
         if max.is_none() {
             max = agreed.recv().ok();
             if max.is_none() {

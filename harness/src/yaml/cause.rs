@@ -1,13 +1,14 @@
-//! One cause, one error: what follows from another error of the same file is left out, and what is
-//! wrong in the same way in many places is one error with a count.
+//! Reduces errors to their causes: an error that follows from another one in the same file is left
+//! out, and the same mistake in many places is one error with a count, so that the list shows what
+//! to repair.
 
 use crate::yaml::Problem;
 
-/// Codes that say of a whole that something in it is missing or does not fit. Where a part of that
-/// whole has an error of its own, this follows from it.
+/// Codes which state that something in a whole is missing or does not fit. If a part of that whole
+/// has an error of its own, such an error follows from it.
 const OF_A_WHOLE: &[&str] = &["MISSING_FIELD", "GATE_EMPTY", "EDIT", "RANGE"];
 
-/// The problems of one file in the order of its lines, each cause once.
+/// The problems of one file in the order of its lines, with each cause listed once.
 pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|p| (p.place.line, p.place.column));
     let follows: Vec<bool> =
@@ -25,12 +26,12 @@ pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
     kept
 }
 
-/// Whether `problem` is what `cause` leads to.
+/// Whether `problem` follows from `cause`.
 fn follows(problem: &Problem, cause: &Problem) -> bool {
     if !OF_A_WHOLE.contains(&problem.code) || std::ptr::eq(problem, cause) {
         return false;
     }
-    // A key that is misspelt is unknown, and then the right one is missing.
+    // A misspelt key is an unknown key, and at the same time the right one is missing.
     let misspelt = cause.code == "UNKNOWN_FIELD"
         && problem.code == "MISSING_FIELD"
         && parent(&cause.field) == parent(&problem.field);
@@ -48,8 +49,8 @@ fn parent(field: &str) -> &str {
 
 /// Whether two problems are the same mistake in two places.
 fn same(a: &Problem, b: &Problem) -> bool {
-    let said = |p: &Problem| (p.code, p.found.clone(), p.expected.clone());
-    last(&a.field) == last(&b.field) && said(a) == said(b)
+    let facts = |p: &Problem| (p.code, p.found.clone(), p.expected.clone());
+    last(&a.field) == last(&b.field) && facts(a) == facts(b)
 }
 
 /// The last part of a dotted name, without its index.
@@ -58,7 +59,7 @@ fn last(field: &str) -> &str {
     part.split('[').next().unwrap_or_default()
 }
 
-/// Notes on the first of several equal problems where the others are.
+/// Adds the place of an equal problem to the first one.
 pub fn add(first: &mut Problem, other: &Problem) {
     let place = (other.place.line, other.place.column);
     if place != (first.place.line, first.place.column) && !first.again.contains(&place) {
@@ -78,27 +79,27 @@ mod tests {
         problem
     }
 
-    fn said(problems: Vec<Problem>) -> Vec<(&'static str, u32, usize)> {
-        let one = |p: &Problem| (p.code, p.place.line, p.again.len());
-        causes(problems).iter().map(one).collect()
+    fn listed(problems: Vec<Problem>) -> Vec<(&'static str, u32, usize)> {
+        let facts = |p: &Problem| (p.code, p.place.line, p.again.len());
+        causes(problems).iter().map(facts).collect()
     }
 
     #[test]
     fn a_misspelt_key_is_one_error() {
         let missing = problem("MISSING_FIELD", 4, "cases[0].why", "nothing");
         let unknown = problem("UNKNOWN_FIELD", 5, "cases[0].wyh", "wyh");
-        assert_eq!(said(vec![missing.clone(), unknown.clone()]), [("UNKNOWN_FIELD", 5, 0)]);
+        assert_eq!(listed(vec![missing.clone(), unknown.clone()]), [("UNKNOWN_FIELD", 5, 0)]);
         let other = problem("UNKNOWN_FIELD", 9, "cases[1].wyh", "wyh");
-        assert_eq!(said(vec![missing, other]).len(), 2);
+        assert_eq!(listed(vec![missing, other]).len(), 2);
         let whole = problem("MISSING_FIELD", 4, "cases[0]", "a mapping of 3");
-        assert_eq!(said(vec![whole, unknown]), [("UNKNOWN_FIELD", 5, 0)]);
+        assert_eq!(listed(vec![whole, unknown]), [("UNKNOWN_FIELD", 5, 0)]);
     }
 
     #[test]
     fn the_same_mistake_in_many_places_is_counted() {
         let each = |i: u32| problem("UNKNOWN_FIELD", 4 + i, &format!("cases[{i}].wyh"), "wyh");
-        assert_eq!(said((0..30).map(each).collect()), [("UNKNOWN_FIELD", 4, 29)]);
+        assert_eq!(listed((0..30).map(each).collect()), [("UNKNOWN_FIELD", 4, 29)]);
         let others = vec![problem("TYPE", 1, "a.slow", "yes"), problem("TYPE", 2, "b.slow", "no")];
-        assert_eq!(said(others).len(), 2);
+        assert_eq!(listed(others).len(), 2);
     }
 }

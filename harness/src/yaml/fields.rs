@@ -1,4 +1,4 @@
-//! Fields that several kinds of file share: the version of a format, gates, types, attributes.
+//! Fields that several kinds of file share: format version, gates, types, attributes.
 
 use goldgate_tensor::DType;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::yaml::read::Reader;
 use crate::yaml::tree::Node;
 
-/// The version of a format: 1.
+/// The format version, which is 1.
 pub fn version(r: &Reader<'_>, node: &Node, path: &str) -> Option<u8> {
     match node.bare() {
         Some("1") => Some(1),
@@ -24,28 +24,29 @@ pub fn gate(r: &Reader<'_>, node: &Node, path: &str) -> Option<u8> {
     }
 }
 
-/// Attributes as JSON; null removes one.
+/// Attributes as JSON; null removes an attribute.
 pub fn attributes(r: &Reader<'_>, node: &Node, path: &str) -> Option<Map<String, Value>> {
     let table = r.table(node, path, Reader::json)?;
     Some(table.into_iter().map(|(key, value)| (key.value, value)).collect())
 }
 
-/// Words of a list of values, by their names.
+/// Pairs of name and value, for reading a word from a fixed list.
 pub fn words<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str) -> Vec<(&'static str, T)> {
     all.iter().map(|&t| (name(t), t)).collect()
 }
 
-/// A list of activation types, each once.
+/// A list of activation types, without repetition.
 pub fn dtypes(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<DType>> {
     type_list(r, node, path, &DType::ACTIVATIONS)
 }
 
-/// A list of some of `all`, each once.
+/// A list of types out of `all`, without repetition.
 ///
 pub fn type_list(r: &Reader<'_>, node: &Node, path: &str, all: &[DType]) -> Option<Vec<DType>> {
     let words = words(all, DType::name);
     let before = r.count();
     let list = r.list(node, path, |r, n, p| Some((n.clone(), r.word(n, p, &words)?)))?;
+    // Items that could not be read are left out, so the list may look empty or unique by mistake.
     if r.count() > before {
         return None;
     }

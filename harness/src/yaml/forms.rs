@@ -1,4 +1,5 @@
-//! The written forms of values, for the JSON Schema: what `specs/schema.json` says of them.
+//! The written forms of values, as `specs/schema.json` describes them to editors. The doc comments
+//! of these types are the descriptions in that file.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! Reading YAML: a tree that knows its places, values read from it, and every mistake noted.
+//! Reads YAML: a tree that knows where its parts were written, values read from it, and a list of
+//! every mistake.
 //!
 //! ```text
 //! bytes ─Source→ text ─parse→ Node ─Reader→ values, problems

@@ -1,6 +1,6 @@
-//! What was probably meant by a word that nothing knows.
+//! Suggests what was probably meant by an unknown word.
 
-/// Words of other programs for words of ours.
+/// Words of other programs, with our words for the same things.
 const SYNONYMS: &[(&str, &str)] = &[
     ("bfloat16", "bf16"),
     ("double", "f64"),
@@ -16,11 +16,11 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("uint8", "u8"),
 ];
 
-/// The shortest word that may stand for one that it begins, as `eps` for `epsilon`.
+/// The shortest abbreviation that is recognised, such as `eps` for `epsilon`.
 const SHORTEST: usize = 3;
 
-/// The word of `known` that is nearest to `word`, if one is near: a synonym, else the fewest edits,
-/// else one of which the other is the beginning.
+/// The word of `known` that is nearest to `word`, if one is near: a synonym, or else the one with
+/// the fewest edits, or else one that begins with the other.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<&str> = known.into_iter().collect();
     let lower = word.to_ascii_lowercase();
@@ -28,7 +28,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     if let Some(own) = known.iter().find(|k| Some(**k) == synonym) {
         return Some(own);
     }
-    // Of a word of one letter every other one is a single edit away.
+    // Any other letter is a single edit away from a word of one letter.
     let count = word.chars().count();
     let limit = if count < 2 { 0 } else { (count / 3).max(1) };
     let by_edits = known.iter().map(|k| (distance(&lower, &k.to_ascii_lowercase()), *k));
@@ -41,12 +41,12 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known.iter().filter(begins).min_by_key(|k| k.len().abs_diff(word.len())).copied()
 }
 
-/// `; did you mean X?` where a word of `known` is near, else nothing.
+/// `; did you mean X?` if a word of `known` is near, else nothing.
 pub fn guess<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map(|k| format!("; did you mean {k}?")).unwrap_or_default()
 }
 
-/// What may be written: the near word alone, else the whole list.
+/// The allowed words for a message: the nearest word alone if there is one, or else the whole list.
 pub fn one_of(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(k) => format!("another word; did you mean {k}?"),
@@ -54,7 +54,8 @@ pub fn one_of(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Insertions, deletions, replacements and exchanges of neighbours between two words.
+/// The least number of insertions, deletions, replacements and swaps of neighbours between two
+/// words.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -64,6 +65,7 @@ fn distance(a: &str, b: &str) -> usize {
         for j in 0..b.len() {
             let replaced = row[j] + usize::from(a[i] != b[j]);
             let mut best = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            // Swapped neighbours are the commonest slip, so they count as one edit and not as two.
             if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
                 best = best.min(before[j - 1] + 1);
             }

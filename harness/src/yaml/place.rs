@@ -1,15 +1,15 @@
-//! Where in a file a value was written, by the names on the way to it: for problems that are found
-//! when the text is no longer at hand.
+//! Finds where a value was written by the names that lead to it, for problems that are found after
+//! the tree is gone.
 
 use crate::yaml::tree::{Kind, Node, Source, parse};
 
-/// One step down: a key, and of the list below it the item of that name.
+/// One step down: a key and, in the list below it, the item with that name.
 pub type Step<'a> = (&'a str, Option<&'a str>);
 
-/// Keys that name an item of a list.
+/// Keys that can name an item of a list.
 const NAMES: [&str; 3] = ["name", "id", "case"];
 
-/// The value of a key of a mapping.
+/// The value of a key in a mapping.
 pub fn value<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     let Kind::Map(entries) = &node.kind else { return None };
     entries.iter().find(|(k, _)| k.text() == Some(key)).map(|(_, value)| value)
@@ -39,13 +39,13 @@ pub fn entry(node: &Node, path: &[Step<'_>]) -> Option<(u32, u32)> {
     find(node, path).map(|n| (n.line, n.column))
 }
 
-/// Line and column of the value at the end of the first of several paths that is there.
+/// Line and column of the value at the end of the first path that exists.
 pub fn first(source: &Source, paths: &[&[Step<'_>]]) -> Option<(u32, u32)> {
     let node = parse(source).ok()?;
     paths.iter().find_map(|path| entry(&node, path))
 }
 
-/// The path as messages show it: `stages.first_block.slots`.
+/// The path as messages show it, such as `stages.first_block.slots`.
 pub fn dotted(path: &[Step<'_>]) -> String {
     let parts = path.iter().flat_map(|(key, item)| [Some(*key), *item]).flatten();
     parts.collect::<Vec<_>>().join(".")

@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where: one line that tools open, a snippet for people.
+//! A mistake in a file and its place: one line that tools can open, and a snippet for people.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -8,34 +8,34 @@ use serde_json::{Value, json};
 
 use crate::line::Place;
 
-/// One thing that is wrong with a file that people write.
+/// A mistake in a file that people write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(Box<Facts>);
 
-/// What is known of a [`Problem`].
+/// The facts of a [`Problem`], boxed because results carry it by value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The code of the kind of mistake: `YAML_DUP`, `UNKNOWN_FIELD` …
+    /// The code of this kind of mistake, such as `YAML_DUP` or `UNKNOWN_FIELD`.
     pub code: &'static str,
-    /// Where it was written; line 0 is the file as a whole.
+    /// Where it was written; line 0 stands for the file as a whole.
     pub place: Place,
-    /// The folder that the file is below, as seen from the current one; empty where nobody said.
+    /// The folder that contains the file, as seen from the current one; empty if it is unknown.
     pub folder: PathBuf,
     /// The dotted name of the field; empty for the file as a whole.
     pub field: String,
-    /// What was written.
+    /// The value that was found.
     pub found: String,
-    /// What may be written.
+    /// The values that are allowed.
     pub expected: String,
     /// The first of two places that contradict each other.
     pub also: Option<Place>,
-    /// Line and column of the same mistake further down in the same file.
+    /// Line and column of the same mistake further down in the file.
     pub again: Vec<(u32, u32)>,
-    /// The lines around with a caret; empty where there is no line.
+    /// The surrounding lines with a caret; empty if there is no line.
     pub snippet: String,
 }
 
-/// Further places that are named one by one; the others are counted.
+/// How many further places are listed; the rest are counted.
 const NAMED: usize = 5;
 
 impl std::error::Error for Problem {}
@@ -55,7 +55,7 @@ impl DerefMut for Problem {
 }
 
 impl Problem {
-    /// A problem of a whole file.
+    /// A problem of a file as a whole.
     pub fn of_file(
         code: &'static str,
         file: &str,
@@ -75,13 +75,13 @@ impl Problem {
         }))
     }
 
-    /// The file, as a terminal opens it from the current folder.
+    /// The path of the file as a terminal can open it from the current folder.
     pub fn path(&self) -> String {
         clean(&self.folder.join(&self.place.file).to_string_lossy())
     }
 
-    /// One line, which editors and terminals open at the place:
-    /// `specs/ops/x.yaml:12:5: error[CODE]: field: found …, expected …`.
+    /// One line that editors and terminals can open at the place: `specs/ops/x.yaml:12:5:
+    /// error[CODE]: field: found …, expected …`.
     pub fn line(&self) -> String {
         let mut place = self.path();
         if self.place.line > 0 {
@@ -90,7 +90,7 @@ impl Problem {
         format!("{place}: error[{}]: {}", self.code, self.message())
     }
 
-    /// The same as an annotation of GitHub: `::error file=…,line=…,col=…,title=CODE::…`.
+    /// The same as a GitHub annotation: `::error file=…,line=…,col=…,title=CODE::…`.
     pub fn annotation(&self) -> String {
         let text = |s: &str| s.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
         let value = |s: &str| text(s).replace(':', "%3A").replace(',', "%2C");
@@ -101,7 +101,7 @@ impl Problem {
         format!("::error {place},title={}::{}", self.code, text(&self.message()))
     }
 
-    /// What is wrong, in words.
+    /// The mistake in words.
     fn message(&self) -> String {
         let mut text = String::new();
         if !self.field.is_empty() {
@@ -154,7 +154,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Text for a terminal: what does not print is escaped, quotes and backslashes stay.
+/// Text that is safe for a terminal: unprintable characters are escaped, quotes and backslashes
+/// stay.
 fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -166,7 +167,7 @@ fn clean(text: &str) -> String {
     out
 }
 
-/// The line of `place` with one line before and after it, and a caret.
+/// The line of `place` with a caret, and one line before and after it.
 pub fn snippet(text: &str, line: u32, column: u32) -> String {
     if line == 0 {
         return String::new();
@@ -178,6 +179,7 @@ pub fn snippet(text: &str, line: u32, column: u32) -> String {
         if i > at {
             break;
         }
+        // A longer line would wrap, and the caret would point at nothing.
         let shown: String = content.chars().take(96).map(visible).collect();
         lines.push(format!("{:width$} | {shown}", i + 1));
         if i + 1 == at {
@@ -202,12 +204,12 @@ mod tests {
         p.place.line = 3;
         p.place.column = 7;
         p.field = "cases[0].name".into();
-        let said = "error[TYPE]: cases[0].name: found \\u{1b}[31m, expected a number";
-        assert_eq!(p.line(), format!("ops/a b.yaml:3:7: {said}"));
+        let message = "error[TYPE]: cases[0].name: found \\u{1b}[31m, expected a number";
+        assert_eq!(p.line(), format!("ops/a b.yaml:3:7: {message}"));
         p.folder = "../specs".into();
         p.again = (4..12).map(|line| (line, 7)).collect();
         let more = "; 8 more of it: line 4, 5, 6, 7, 8 …";
-        assert_eq!(p.line(), format!("../specs/ops/a b.yaml:3:7: {said}{more}"));
+        assert_eq!(p.line(), format!("../specs/ops/a b.yaml:3:7: {message}{more}"));
         assert_eq!(p.to_json()["pointer"], "cases[0].name");
     }
 

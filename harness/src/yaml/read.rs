@@ -1,4 +1,5 @@
-//! Reading a tree into values: every mistake is noted with its place, and reading goes on.
+//! Reads a tree into values. A mistake is noted with its place and reading goes on, so that one
+//! check lists all of them.
 
 use std::cell::RefCell;
 
@@ -9,18 +10,18 @@ use crate::yaml::cause::causes;
 use crate::yaml::near::{nearest, one_of};
 use crate::yaml::tree::{Kind, Node, Source};
 
-/// A value and where it was written.
+/// A value with the place where it was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At<T> {
     /// The value.
     pub value: T,
-    /// From 1.
+    /// Counted from 1.
     pub line: u32,
-    /// From 1.
+    /// Counted from 1.
     pub column: u32,
 }
 
-/// A mapping with keys of its own, in the order of the file.
+/// A mapping with arbitrary keys, in the order of the file.
 pub type Table<T> = Vec<(At<String>, T)>;
 
 impl<T> At<T> {
@@ -53,12 +54,12 @@ pub struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    /// A reader of `source` without problems.
+    /// A reader of `source` that has noted nothing yet.
     pub fn new(source: &'s Source) -> Reader<'s> {
         Reader { source, problems: RefCell::default() }
     }
 
-    /// What was noted, in the order of the file, each cause once.
+    /// All problems in the order of the file, with each cause listed once.
     pub fn finish(self) -> Vec<Problem> {
         causes(self.problems.into_inner())
     }
@@ -82,7 +83,7 @@ impl<'s> Reader<'s> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Notes a problem at a value that was read.
+    /// Notes a problem at a value that was read earlier.
     pub fn note_value<T>(
         &self,
         at: &At<T>,
@@ -94,17 +95,17 @@ impl<'s> Reader<'s> {
         self.note_at(at.line, at.column, code, field, found, expected);
     }
 
-    /// Notes a problem that was made elsewhere.
+    /// Adds a problem that was created elsewhere.
     pub fn push(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// How many problems there are.
+    /// The number of problems so far.
     pub fn count(&self) -> usize {
         self.problems.borrow().len()
     }
 
-    /// Whether nothing was noted outside the lists of these names.
+    /// Whether all problems lie inside the lists with these names.
     pub fn is_clean_outside(&self, lists: &[&str]) -> bool {
         let inside = |p: &Problem| {
             lists.iter().any(|l| p.field.strip_prefix(l).is_some_and(|rest| rest.starts_with('[')))
@@ -126,7 +127,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// A mapping with keys of its own; the values are read by `read`.
+    /// A mapping with arbitrary keys, whose values are read by `read`.
     pub fn table<T>(
         &self,
         node: &Node,
@@ -138,6 +139,7 @@ impl<'s> Reader<'s> {
         };
         let mut table = Vec::with_capacity(entries.len());
         for (key, value) in entries {
+            // Reading goes on with a malformed key, so that mistakes in its value are listed too.
             let name = key.text().unwrap_or_default().to_owned();
             let path = join(path, &name);
             if !is_id(&name) {
@@ -150,7 +152,7 @@ impl<'s> Reader<'s> {
         Some(table)
     }
 
-    /// A list; the items are read by `read`. An item that is wrong is noted and left out.
+    /// A list whose items are read by `read`. A malformed item is noted and left out.
     pub fn list<T>(
         &self,
         node: &Node,
@@ -164,9 +166,10 @@ impl<'s> Reader<'s> {
         Some(items.iter().enumerate().filter_map(read).collect())
     }
 
-    /// Text. What YAML would take for something else must be quoted.
+    /// Text. Text that YAML could take for something else must be quoted.
     pub fn text(&self, node: &Node, path: &str) -> Option<String> {
         match node.bare() {
+            // Otherwise another YAML reader could see a number or a flag here.
             Some(bare) if looks_otherwise(bare) => {
                 self.fail(node, "TYPE", path, "text; what looks like something else is quoted")
             }
@@ -178,7 +181,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// A name of the form that trials' names are made of.
+    /// A name that may become part of a trial's name.
     pub fn id(&self, node: &Node, path: &str) -> Option<At<String>> {
         let text = self.text(node, path)?;
         if is_id(&text) {
@@ -198,11 +201,12 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// A finite number, with its digits as they were written.
+    /// A finite number in decimal notation.
     pub fn number(&self, node: &Node, path: &str) -> Option<f64> {
         let Some(text) = node.bare() else {
             return self.fail(node, "TYPE", path, "a number");
         };
+        // YAML can write these, so the mistake is the value and not its type.
         if matches!(text.trim_start_matches(['-', '+']), ".nan" | ".inf" | ".NaN" | ".Inf") {
             return self.fail(node, "RANGE", path, "a finite number");
         }
@@ -215,7 +219,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// A number above `low` and at most `high`; `closed` allows `low` itself.
+    /// A number above `low` and at most `high`; `closed` includes `low` itself.
     pub fn number_in(
         &self,
         node: &Node,
@@ -239,7 +243,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// One of `words`, each with its value.
+    /// The value of one of `words`.
     pub fn word<T: Copy>(&self, node: &Node, path: &str, words: &[(&str, T)]) -> Option<T> {
         let text = node.text().unwrap_or_default();
         if let Some((_, value)) = words.iter().find(|(w, _)| *w == text) {
@@ -249,7 +253,7 @@ impl<'s> Reader<'s> {
         self.fail(node, "ENUM", path, &one_of(text, &known))
     }
 
-    /// Any value, as JSON: numbers, flags and null are bare, everything else is text.
+    /// Any value, as JSON: numbers, flags and null are unquoted, everything else is text.
     pub fn json(&self, node: &Node, path: &str) -> Option<Value> {
         match &node.kind {
             Kind::Scalar { text, plain: false } => Some(text.as_str().into()),
@@ -258,6 +262,8 @@ impl<'s> Reader<'s> {
                 "true" => Some(true.into()),
                 "false" => Some(false.into()),
                 _ if is_int(text) => match text.parse::<i64>() {
+                    // Beyond 2^53 a reader that holds numbers as f64 would change them without
+                    // notice.
                     Ok(x) if x.unsigned_abs() < 1 << 53 => Some(x.into()),
                     _ => self.fail(node, "RANGE", path, "below 2^53, or quoted hex"),
                 },
@@ -276,7 +282,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Notes a problem and gives nothing.
+    /// Notes a problem and returns nothing.
     pub fn fail<T>(
         &self,
         node: &Node,
@@ -289,7 +295,7 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// A mapping whose fields are asked for by name; what nobody asked for is unknown.
+/// A mapping whose fields are read by name; fields that were never read are unknown.
 #[derive(Debug)]
 pub struct Fields<'n, 's> {
     reader: &'n Reader<'s>,
@@ -300,13 +306,13 @@ pub struct Fields<'n, 's> {
 }
 
 impl<'n, 's> Fields<'n, 's> {
-    /// The value of a field, if it is there.
+    /// The value of a field, if it is present. The field counts as known from now on.
     pub fn find(&mut self, name: &'static str) -> Option<&'n Node> {
         self.known.push(name);
         self.entries.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
     }
 
-    /// A field that may be absent.
+    /// Reads an optional field.
     pub fn may<T>(
         &mut self,
         name: &'static str,
@@ -316,7 +322,7 @@ impl<'n, 's> Fields<'n, 's> {
         read(self.reader, node, &join(&self.path, name))
     }
 
-    /// A field that must be there.
+    /// Reads a required field.
     pub fn need<T>(
         &mut self,
         name: &'static str,
@@ -338,7 +344,7 @@ impl<'n, 's> Fields<'n, 's> {
         join(&self.path, name)
     }
 
-    /// Notes every field that nobody asked for.
+    /// Notes every field that was never read.
     pub fn done(self) {
         for (key, _) in self.entries {
             let name = key.text().unwrap_or_default();
@@ -354,10 +360,10 @@ impl<'n, 's> Fields<'n, 's> {
     }
 }
 
-/// The form of every part of a name.
+/// The form of each part of a trial's name.
 pub const ID_RULE: &str = "[a-z0-9][a-z0-9_.-]{0,63}";
 
-/// Whether `text` may be a part of a trial's name.
+/// Whether `text` may be part of a trial's name.
 pub fn is_id(text: &str) -> bool {
     let first = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let rest = |b: u8| first(b) || matches!(b, b'_' | b'.' | b'-');
@@ -366,7 +372,7 @@ pub fn is_id(text: &str) -> bool {
         && bytes.len() <= 64
 }
 
-/// The dotted name of a field of `path`.
+/// The dotted name of a field below `path`.
 pub fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
@@ -375,6 +381,7 @@ fn is_int(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit())
+        // A leading zero is refused: YAML 1.1 reads such a number as octal.
         && (digits == "0" || !digits.starts_with('0'))
 }
 
@@ -396,8 +403,9 @@ fn is_number(text: &str) -> bool {
     whole_then_part && exponent.is_none_or(digits)
 }
 
-/// Whether YAML of any version would take a bare word for something else than text.
+/// Whether any version of YAML would take an unquoted word for something other than text.
 fn looks_otherwise(text: &str) -> bool {
+    // YAML 1.1 reads these words in any case.
     let lower = text.to_ascii_lowercase();
     if matches!(lower.as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "~") {
         return true;

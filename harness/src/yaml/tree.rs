@@ -1,6 +1,7 @@
-//! YAML into a tree that knows its places: one document, no anchors, no tags, no key twice.
+//! Parses YAML into a tree that knows where each part was written: one document, no anchors, no
+//! tags, no repeated key.
 //!
-//! The parser is serde-saphyr's; the tree is ours, because an error of meaning needs the place of
+//! The parser is serde-saphyr's. The tree is ours, because errors of meaning need the place of
 //! every value and the digits as they were written.
 
 use serde_yaml::granit_parser::{
@@ -11,26 +12,26 @@ use crate::line::Place;
 use crate::yaml::Problem;
 use crate::yaml::problem::snippet;
 
-/// The largest file that is read.
+/// The largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// The deepest nesting that is read.
 pub const MAX_DEPTH: usize = 32;
 
-/// A file's text, for places and snippets.
+/// The text of a file, for places and snippets.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Path below the specs folder.
+    /// The path below the specs folder.
     pub file: String,
     /// The whole text, without byte order mark.
     pub text: String,
 }
 
 impl Source {
-    /// Takes a file's bytes as text: UTF-8, at most [`MAX_BYTES`], no control characters.
+    /// Takes the bytes of a file as text: UTF-8, at most [`MAX_BYTES`], no control characters.
     ///
     /// # Errors
-    /// `SIZE`, or `YAML_CHAR` with the byte.
+    /// `SIZE`, or `YAML_CHAR` with the offending byte.
     pub fn new(file: &str, bytes: &[u8]) -> Result<Source, Problem> {
         if bytes.len() > MAX_BYTES {
             let (found, expected) = (format!("{} bytes", bytes.len()), "at most 1 MiB");
@@ -46,6 +47,7 @@ impl Source {
             }
         };
         let source = Source { file: file.to_owned(), text: text.to_owned() };
+        // A control character could change what a terminal shows of the file.
         let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}');
         if let Some((at, c)) = text.char_indices().find(|&(_, c)| control(c)) {
             let found = format!("character {:?} at offset {at}", c);
@@ -55,7 +57,7 @@ impl Source {
         Ok(source)
     }
 
-    /// A problem at a place of this file.
+    /// A problem at a place in this file.
     pub fn problem(
         &self,
         code: &'static str,
@@ -84,22 +86,22 @@ fn position(text: &str, offset: usize) -> (u32, u32) {
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// From 1.
+    /// Counted from 1.
     pub line: u32,
-    /// From 1.
+    /// Counted from 1.
     pub column: u32,
-    /// What stands there.
+    /// The value itself.
     pub kind: Kind,
 }
 
-/// What a node is.
+/// The kinds of node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// Text, and whether it stands there bare.
+    /// A scalar, and whether it is unquoted.
     Scalar {
-        /// After YAML's escapes.
+        /// The text after resolving YAML's escapes.
         text: String,
-        /// Neither quoted nor a block.
+        /// Whether it is neither quoted nor a block.
         plain: bool,
     },
     /// A sequence.
@@ -109,7 +111,7 @@ pub enum Kind {
 }
 
 impl Node {
-    /// The place in `source`.
+    /// The place of the node in `source`.
     pub fn place(&self, source: &Source) -> Place {
         Place { file: source.file.clone(), line: self.line, column: self.column }
     }
@@ -122,7 +124,7 @@ impl Node {
         }
     }
 
-    /// The text of a bare scalar.
+    /// The text of an unquoted scalar.
     pub fn bare(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, plain: true } => Some(text),
@@ -130,7 +132,7 @@ impl Node {
         }
     }
 
-    /// In words, for `found`.
+    /// The node in words, for `found`.
     pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Scalar { text, plain: true } => text.clone(),
@@ -141,14 +143,15 @@ impl Node {
     }
 }
 
-/// Reads the one document of `source`.
+/// Parses the single document of `source`.
 ///
 /// # Errors
-/// The first error of syntax, or the first thing that specs do not need: anchors, aliases, merge
-/// keys, tags, directives, a second document, a key twice, nesting beyond [`MAX_DEPTH`].
+/// The first error of syntax, or the first construct that specs do not allow: anchors, aliases,
+/// merge keys, tags, directives, a second document, a repeated key, nesting beyond [`MAX_DEPTH`].
 pub fn parse(source: &Source) -> Result<Node, Problem> {
     let mut options = Options::default();
     options.disallow_directives = true;
+    // Aliases must arrive as events to be refused; resolved, they would pass for values.
     options.emit_unresolved_aliases = true;
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(&source.text, options);
@@ -222,6 +225,7 @@ impl<'a> Builder<'a> {
         _style: StructureStyle,
         read: fn(&mut Builder<'a>) -> Result<Kind, Problem>,
     ) -> Result<Kind, Problem> {
+        // Limited, because reading recurses and a file could otherwise exhaust the stack.
         if self.depth == MAX_DEPTH {
             let found = format!("nesting beyond {MAX_DEPTH}");
             return Err(self.at(span, "YAML_DEPTH", &found, "at most 32 levels"));

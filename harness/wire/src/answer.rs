@@ -1,4 +1,4 @@
-//! The four kinds of answer, exactly one of which a question gets.
+//! The four kinds of answer. A question gets exactly one of them.
 
 use serde_json::{Value, json};
 
@@ -13,54 +13,54 @@ pub enum Answer {
     Ok(Value, Tensors),
     /// The question is malformed.
     Refused(Box<Refused>),
-    /// A fair question that the subject does not offer: what of it.
+    /// A valid question that the subject does not support, and which part of it.
     Unsupported(String),
-    /// It tried and could not.
+    /// The subject tried and could not answer.
     Failed(Failed),
 }
 
-/// An answer as it came, before what is in it is read.
+/// An answer as received, before its contents are read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Said {
-    /// Which of `ok refused unsupported failed`.
+pub struct RawAnswer {
+    /// The kind: `ok`, `refused`, `unsupported` or `failed`.
     pub key: &'static str,
-    /// Its value, an object.
+    /// The value under that key, an object.
     pub body: Value,
-    /// Tensors of the message.
+    /// The tensors of the message.
     pub tensors: Tensors,
 }
 
-/// A malformed question or file.
+/// A refusal of a malformed question or file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refused {
     /// The kind, by the names of [`crate::words::RefusalKind`]; a foreign subject may have others.
     pub kind: String,
     /// The operand, attribute or field that is wrong.
     pub operand: String,
-    /// Both values, in words.
+    /// The reason, with both values, in words.
     pub message: String,
-    /// Where a file is malformed.
+    /// The place where a file is malformed, if the question was about one.
     pub file: Option<FilePlace>,
     /// What the subject observed meanwhile.
     pub observed: Option<Observed>,
 }
 
-/// The place at which a file is malformed.
+/// The place where a file is malformed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilePlace {
     /// The code, by the words of [`crate::words::Code`]; a foreign subject may have others.
     pub code: String,
     /// The file.
     pub file: String,
-    /// The byte where the field begins.
+    /// The offset of the byte at which the field begins.
     pub offset: Option<u64>,
-    /// The field, dotted.
+    /// The dotted name of the field.
     pub field: String,
-    /// What is there.
+    /// The value in the file.
     pub found: String,
-    /// What must be there.
+    /// The value that it must have.
     pub expected: String,
-    /// Line and column of a JSON text, both from 1, and the JSON pointer of the value.
+    /// Line and column in a JSON text, both from 1, and the JSON pointer of the value.
     pub json: Option<(u64, u64, String)>,
 }
 
@@ -69,13 +69,13 @@ pub struct FilePlace {
 pub struct Failed {
     /// `oom device io cancelled bad_request internal nondeterministic`.
     pub class: String,
-    /// Whether every later question to this process would fail too.
+    /// Whether all later questions to this process would fail as well.
     pub sticky: bool,
-    /// In words.
+    /// The reason, in words.
     pub message: String,
 }
 
-/// The fields of which an answer has exactly one.
+/// The keys of which an answer has exactly one.
 const KEYS: [&str; 4] = ["ok", "refused", "unsupported", "failed"];
 
 impl Answer {
@@ -92,45 +92,48 @@ impl Answer {
     /// Reads the message that answers question `id`; `None` for an event.
     ///
     /// # Errors
-    /// What is wrong with it: another id, none of the four kinds or several, no object.
+    /// What is wrong with it: a different id, none or several of the four keys, or no object.
     pub fn read(id: u64, frame: Frame) -> Result<Option<Answer>, String> {
-        Said::read(id, frame)?.map(Said::answer).transpose()
+        RawAnswer::read(id, frame)?.map(RawAnswer::answer).transpose()
     }
 }
 
-impl Said {
+impl RawAnswer {
     /// Reads the message that answers question `id`; `None` for an event.
     ///
     /// # Errors
-    /// What is wrong with it: another id, none of the four kinds or several, no object.
-    pub fn read(id: u64, frame: Frame) -> Result<Option<Said>, String> {
+    /// What is wrong with it: a different id, none or several of the four keys, or no object.
+    pub fn read(id: u64, frame: Frame) -> Result<Option<RawAnswer>, String> {
         let Frame { json: Value::Object(mut json), tensors } = frame else {
             return Err("a message that is no object".to_owned());
         };
         if json.get("id").and_then(Value::as_u64) != Some(id) {
-            let said = json.get("id").cloned().unwrap_or(Value::Null);
-            return Err(format!("answered question {said}, was asked {id}"));
+            let answered = json.get("id").cloned().unwrap_or(Value::Null);
+            return Err(format!("answered question {answered}, was asked {id}"));
         }
+        // After the id: an event of another question would be out of place as well.
         if json.contains_key("event") {
             return Ok(None);
         }
-        let said: Vec<&'static str> = KEYS.into_iter().filter(|k| json.contains_key(*k)).collect();
-        let [key] = said[..] else {
-            return Err(format!("wants exactly one of {}, found {said:?}", KEYS.join(", ")));
+        // Several at once would leave the outcome to the order in which they are looked up.
+        let present: Vec<&'static str> =
+            KEYS.into_iter().filter(|k| json.contains_key(*k)).collect();
+        let [key] = present[..] else {
+            return Err(format!("wants exactly one of {}, found {present:?}", KEYS.join(", ")));
         };
         let body = json.remove(key).unwrap_or(Value::Null);
         if !body.is_object() {
             return Err(format!("`{key}` is {body}, wants an object"));
         }
-        Ok(Some(Said { key, body, tensors }))
+        Ok(Some(RawAnswer { key, body, tensors }))
     }
 
-    /// What it means.
+    /// Interprets the answer.
     ///
     /// # Errors
-    /// Observations of another type.
+    /// Observations have the wrong type.
     pub fn answer(self) -> Result<Answer, String> {
-        let Said { key, body, tensors } = self;
+        let RawAnswer { key, body, tensors } = self;
         Ok(match key {
             "ok" => Answer::Ok(body, tensors),
             "refused" => Answer::Refused(Box::new(Refused::read(&body)?)),
@@ -140,18 +143,19 @@ impl Said {
     }
 }
 
-/// A text that is as good as empty where it is absent: it is shown and never compared.
+/// A text, or the empty one if it is absent. Lenient, because these texts are shown and never
+/// compared.
 fn word(body: &Value, key: &str) -> String {
     body[key].as_str().unwrap_or_default().to_owned()
 }
 
 impl Refused {
-    /// What is wrong, in a word: of a file the code, else the kind.
+    /// The reason as one word: the code for a file, or else the kind.
     pub fn word(&self) -> &str {
         self.file.as_ref().map_or(&self.kind, |place| &place.code)
     }
 
-    /// Where it is wrong: of a file the field, where one is named, else the operand.
+    /// What is wrong: the field of a file if one is named, or else the operand.
     pub fn field(&self) -> &str {
         let field = self.file.as_ref().map(|place| place.field.as_str());
         field.filter(|field| !field.is_empty()).unwrap_or(&self.operand)
@@ -189,11 +193,13 @@ impl Refused {
     /// Reads the value of `refused`.
     ///
     /// # Errors
-    /// Observations of another type.
+    /// Observations have the wrong type.
     pub fn read(body: &Value) -> Result<Refused, String> {
         let fields = Fields(body);
         let number = |key: &str| body[key].as_u64();
+        // All three or none: a part of a place would point nowhere.
         let json = || Some((number("line")?, number("column")?, word(body, "pointer")));
+        // Only refusals of files have a code.
         let file = body["code"].is_string().then(|| FilePlace {
             code: word(body, "code"),
             file: word(body, "file"),
@@ -203,7 +209,7 @@ impl Refused {
             expected: word(body, "expected"),
             json: json(),
         });
-        let observed = fields.has("observed").then(|| Observed::of(body)).transpose()?;
+        let observed = fields.has("observed").then(|| Observed::from_answer(body)).transpose()?;
         Ok(Refused {
             kind: word(body, "kind"),
             operand: word(body, "operand"),

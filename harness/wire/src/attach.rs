@@ -1,5 +1,5 @@
-//! What a frame does not hold goes by a file in the scratch folder; the side that reads it deletes
-//! it.
+//! Attachments: tensors that do not fit into a frame are sent as a file in the scratch folder. The
+//! side that reads the file deletes it.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use crate::frame::{Frame, FrameError, decode, write_tensors};
 
-/// The key of a message that names its file.
+/// The key by which a message names its file.
 pub const KEY: &str = "attach";
 
 /// What is wrong with an attachment.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The name is no name of a file in the scratch folder.
+    /// The name is not that of a file in the scratch folder.
     #[error("`attach` is {0}, wants a file name without `/`")]
     Name(String),
-    /// No scratch folder was named.
+    /// Hello named no scratch folder.
     #[error("`attach` without a scratch folder in hello")]
     NoScratch,
-    /// The message has tensors of its own too.
+    /// The message also has tensors of its own.
     #[error("`attach` {0} beside tensors in the frame")]
     Both(String),
     /// The file could not be read, written or deleted.
@@ -27,10 +27,10 @@ pub enum AttachError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file is no safetensors buffer.
+    /// The file is not a safetensors buffer.
     #[error("attachment {path}: {source}")]
     Buffer {
         /// The file.
@@ -40,10 +40,10 @@ pub enum AttachError {
     },
 }
 
-/// Moves a frame's tensors into the file `name` of the scratch folder; the frame names it.
+/// Moves a frame's tensors into the file `name` in the scratch folder, and names it in the frame.
 ///
 /// # Errors
-/// A folder that cannot be written.
+/// The folder cannot be written.
 pub fn detach(frame: &mut Frame, scratch: &Path, name: &str) -> Result<(), AttachError> {
     let path = scratch.join(name);
     let write = || {
@@ -57,20 +57,24 @@ pub fn detach(frame: &mut Frame, scratch: &Path, name: &str) -> Result<(), Attac
     Ok(())
 }
 
-/// Gives a frame the tensors of the file that it names, if it names one, and deletes the file.
+/// Replaces a frame's tensors by those in the file that it names, if it names one, and deletes the
+/// file.
 ///
 /// # Errors
-/// A name that leaves the folder, a file that cannot be read or is no buffer, tensors in the frame.
+/// The name leads out of the folder, the file cannot be read or is not a buffer, or the frame has
+/// tensors.
 pub fn join(frame: &mut Frame, scratch: Option<&Path>) -> Result<(), AttachError> {
-    let Some(said) = frame.json.get(KEY) else { return Ok(()) };
-    let name = said.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\0']) && *n != "..");
-    let name = name.ok_or_else(|| AttachError::Name(said.to_string()))?;
+    let Some(named) = frame.json.get(KEY) else { return Ok(()) };
+    // A name with a slash could make this side read and delete any file.
+    let name = named.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\0']) && *n != "..");
+    let name = name.ok_or_else(|| AttachError::Name(named.to_string()))?;
     if !frame.tensors.is_empty() {
         return Err(AttachError::Both(name.to_owned()));
     }
     let path = scratch.ok_or(AttachError::NoScratch)?.join(name);
     let io = |source| AttachError::Io { path: path.clone(), source };
     let bytes = fs::read(&path).map_err(io)?;
+    // Deleted before it is parsed, so that a malformed file does not stay behind.
     fs::remove_file(&path).map_err(io)?;
     let (_, tensors) =
         decode(&bytes).map_err(|source| AttachError::Buffer { path: path.clone(), source })?;
@@ -112,8 +116,8 @@ mod tests {
     fn what_is_no_attachment_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("text"), "no buffer").expect("written");
-        let refused = |said: serde_json::Value, scratch: Option<&Path>| {
-            let mut frame = Frame::new(json!({"id": 0, "attach": said}));
+        let refused = |name: serde_json::Value, scratch: Option<&Path>| {
+            let mut frame = Frame::new(json!({"id": 0, "attach": name}));
             join(&mut frame, scratch).expect_err("refused").to_string()
         };
         let here = Some(folder.path());

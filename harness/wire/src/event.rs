@@ -1,4 +1,4 @@
-//! What a subject may send between a question and its answer.
+//! The messages that a subject may send between a question and its answer.
 
 use serde_json::{Map, Value};
 
@@ -9,23 +9,23 @@ use crate::fields::Body;
 pub enum Event {
     /// A token of a text that is being generated.
     Token {
-        /// Which prompt of several, from 0.
+        /// The sequence index among several prompts, from 0.
         sequence: Option<u64>,
-        /// Tokens of this text before it.
+        /// How many tokens of this text precede it.
         index: u64,
         /// Its id.
         token: u64,
-        /// From the question until it was there, ms.
+        /// The time in ms from the question to this token.
         ms: Option<f64>,
     },
-    /// How far the loading of a model is.
+    /// The progress of loading a model.
     Progress {
-        /// Bytes that are done.
+        /// The bytes loaded so far.
         done: u64,
-        /// Bytes in all.
+        /// The bytes to load in total.
         total: u64,
     },
-    /// Nothing but that the subject still works.
+    /// A sign that the subject is still working.
     Alive,
 }
 
@@ -51,7 +51,8 @@ impl Event {
         body.json()
     }
 
-    /// Reads a message; nothing where it is an answer or an event that this version does not know.
+    /// Reads a message. Returns nothing for an answer, or for an event that this version does not
+    /// know.
     pub fn read(message: &Value) -> Option<Event> {
         let message: &Map<String, Value> = message.as_object()?;
         let number = |key: &str| message.get(key).and_then(Value::as_u64);

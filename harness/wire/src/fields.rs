@@ -1,4 +1,4 @@
-//! Reading and writing the fields of a message, with errors that name the field.
+//! Reads and writes the fields of messages, with errors that name the field.
 
 use std::str::FromStr;
 
@@ -10,10 +10,10 @@ use crate::frame::Tensors;
 /// What is wrong with a field or tensor of a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadField {
-    /// It is not there.
+    /// It is missing.
     #[error("{0}")]
     Missing(String),
-    /// It is of another type, or has a word or number that it may not have.
+    /// It has the wrong type, or a word or number that is not allowed.
     #[error("{0}")]
     Mistyped(String),
     /// It has more or fewer elements than were asked for.
@@ -22,7 +22,7 @@ pub enum BadField {
 }
 
 impl BadField {
-    /// An answer without the tensor `name`.
+    /// The error for an answer without the tensor `name`.
     pub fn no_tensor(name: &str) -> BadField {
         BadField::Missing(format!("no {name} in the answer"))
     }
@@ -34,12 +34,12 @@ impl From<BadField> for String {
     }
 }
 
-/// A JSON object that is being written: fields keep the order in which they were put.
+/// A JSON object under construction, whose fields keep their order of insertion.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body(Map<String, Value>);
 
 impl Body {
-    /// A question of the call `name`.
+    /// The question of the call `name`.
     pub(crate) fn call(name: &str) -> Body {
         let mut body = Body::default();
         body.put("call", name);
@@ -50,7 +50,7 @@ impl Body {
         self.0.insert(key.to_owned(), value.into());
     }
 
-    /// Puts a field that is absent where there is no value.
+    /// Adds a field if there is a value, and leaves it out otherwise.
     pub(crate) fn may(&mut self, key: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.put(key, value);
@@ -66,7 +66,8 @@ impl Body {
     }
 }
 
-/// A message that is being read. A field that is null counts as absent.
+/// A message to be read. A field that is null counts as absent, because many languages write absent
+/// values that way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'v>(pub(crate) &'v Value);
 
@@ -79,7 +80,7 @@ impl<'v> Fields<'v> {
         self.get(key).is_some()
     }
 
-    /// A field by `read`; `None` where it is absent.
+    /// Reads an optional field by `read`.
     pub(crate) fn may<T>(
         self,
         key: &str,
@@ -119,7 +120,7 @@ impl<'v> Fields<'v> {
         need(key, "true or false", self.may_flag(key)?)
     }
 
-    /// A flag that is false where it is absent.
+    /// A flag that is false if absent.
     pub(crate) fn flag(self, key: &str) -> Result<bool, BadField> {
         Ok(self.may_flag(key)?.unwrap_or(false))
     }
@@ -128,7 +129,7 @@ impl<'v> Fields<'v> {
         self.may(key, "true or false", Value::as_bool)
     }
 
-    /// A list by `read` of each element; `None` where it is absent.
+    /// Reads an optional list, each element by `read`.
     pub(crate) fn may_list<T>(
         self,
         key: &str,
@@ -138,13 +139,13 @@ impl<'v> Fields<'v> {
         self.may(key, wants, |v| v.as_array()?.iter().map(read).collect())
     }
 
-    /// A list of texts that is empty where it is absent.
+    /// A list of texts that is empty if absent.
     pub(crate) fn texts(self, key: &str) -> Result<Vec<String>, BadField> {
         let text = |v: &Value| v.as_str().map(str::to_owned);
         Ok(self.may_list(key, "a list of texts", text)?.unwrap_or_default())
     }
 
-    /// One of the words of `T`.
+    /// An optional word of the type `T`.
     pub(crate) fn may_word<T: FromStr>(
         self,
         key: &str,
@@ -153,7 +154,7 @@ impl<'v> Fields<'v> {
         self.may(key, wants, |v| v.as_str()?.parse().ok())
     }
 
-    /// One of the types that activations and caches may have.
+    /// An optional type that activations and caches may have.
     pub(crate) fn may_activations(self, key: &str) -> Result<Option<DType>, BadField> {
         self.may(key, "f32, f16 or bf16", |v| {
             v.as_str()?.parse().ok().filter(|t| DType::ACTIVATIONS.contains(t))
@@ -161,7 +162,7 @@ impl<'v> Fields<'v> {
     }
 }
 
-/// What was found of a field that must be there.
+/// Reports an error if a required field is absent.
 fn need<T>(key: &str, wants: &str, found: Option<T>) -> Result<T, BadField> {
     found.ok_or_else(|| BadField::Missing(format!("{key} is missing, wants {wants}")))
 }
@@ -171,16 +172,16 @@ pub(crate) fn i32s(list: &[i32]) -> Tensor {
     Tensor::from_i32(&[list.len()], list)
 }
 
-/// Bytes of a text as the tensor U8 [n].
+/// The bytes of a text as the tensor U8 [n].
 pub(crate) fn u8s(bytes: Vec<u8>) -> Tensor {
     let shape = [bytes.len()];
     Tensor::new(DType::U8, &shape, bytes)
 }
 
-/// Takes the operand `name` of a question, a list of `dtype`.
+/// Takes the operand `name` of a question, which must be a list of `dtype`.
 ///
 /// # Errors
-/// A tensor that is missing, of another type, or no list.
+/// The tensor is missing, has the wrong type, or is not a list.
 pub(crate) fn operand(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, Refusal> {
     let refused = |kind, message: String| Err(Refusal::new(kind, name, message));
     let Some(tensor) = tensors.remove(name) else {
@@ -196,7 +197,7 @@ pub(crate) fn operand(tensors: &mut Tensors, name: &str, dtype: DType) -> Result
     }
 }
 
-/// Takes the list `name` of an answer, of `dtype`; `None` where it is absent.
+/// Takes the optional list `name` of an answer, which must be of `dtype`.
 pub(crate) fn may_result(
     tensors: &mut Tensors,
     name: &str,
@@ -209,7 +210,7 @@ pub(crate) fn may_result(
     }
 }
 
-/// Takes the list `name` of an answer, of `dtype`.
+/// Takes the list `name` of an answer, which must be of `dtype`.
 pub(crate) fn result(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, BadField> {
     may_result(tensors, name, dtype)?.ok_or_else(|| BadField::no_tensor(name))
 }

@@ -1,8 +1,8 @@
-//! Frames: a length, then one safetensors buffer whose metadata carries the JSON.
+//! Frames: a length, followed by one safetensors buffer whose metadata contains the JSON.
 //!
-//! `u64 little-endian N`, then N bytes. Raw block tensors travel as U8 `[rows, bytes_per_row]` with
-//! the metadata `<tensor>.type` and `<tensor>.shape`; everything else under its own type. The same
-//! buffers are the golden files, so reading and writing them is public here.
+//! `u64 little-endian N`, then N bytes. Raw block tensors are sent as U8 `[rows, bytes_per_row]`
+//! with the metadata `<tensor>.type` and `<tensor>.shape`; all others under their own type. Golden
+//! files are the same buffers, so reading and writing them is public here.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -14,16 +14,16 @@ use serde_json::{Map, Value, json};
 
 use crate::json;
 
-/// The metadata key that holds the JSON of a message.
+/// The metadata key that contains the JSON of a message.
 pub const KEY: &str = "goldgate";
 
 /// The longest JSON of a message, in bytes.
 pub const MAX_JSON: usize = 1 << 20;
 
-/// The longest header of a buffer, in bytes: the JSON escaped, and many tensors.
+/// The longest header of a buffer in bytes: enough for the JSON with escapes, and many tensors.
 const MAX_HEADER: usize = 16 << 20;
 
-/// Tensors of a message by name.
+/// The tensors of a message, by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
 /// One message.
@@ -31,7 +31,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 pub struct Frame {
     /// The JSON object of the message.
     pub json: Value,
-    /// Its tensors by name.
+    /// Its tensors, by name.
     pub tensors: Tensors,
 }
 
@@ -46,7 +46,7 @@ impl Frame {
         Frame { json, tensors }
     }
 
-    /// The N of its length, in bytes: header and tensors.
+    /// The length N in bytes: header and tensors.
     pub fn length(&self) -> u64 {
         let metadata = BTreeMap::from([(KEY.to_owned(), self.json.to_string())]);
         length(&header(&metadata, &self.tensors), &self.tensors)
@@ -62,32 +62,32 @@ pub enum FrameError {
     /// The stream ended inside a frame.
     #[error("the stream ended after {have} of {want} bytes of a frame")]
     Cut {
-        /// Bytes that came.
+        /// The bytes received.
         have: u64,
-        /// Bytes that the frame has.
+        /// The bytes that the frame should have.
         want: u64,
     },
-    /// A length beyond the limit: usually text on the wire.
+    /// The length exceeds the limit, usually because text was written to the wire.
     #[error("a frame of {length} bytes is beyond the limit of {max}; its length reads {first:?}")]
     TooLong {
-        /// The length as read.
+        /// The length that was read.
         length: u64,
         /// The limit.
         max: u64,
-        /// The length's eight bytes as text.
+        /// The eight bytes of the length as text.
         first: String,
     },
-    /// The buffer is no safetensors buffer.
+    /// The buffer is not a safetensors buffer.
     #[error("no safetensors buffer: {field}: found {found}, expected {expected}")]
     Buffer {
         /// The part of the buffer.
         field: String,
-        /// What is there.
+        /// What was found.
         found: String,
-        /// What must be there.
+        /// What is required.
         expected: String,
     },
-    /// The message has no JSON object under its key, or one that is none.
+    /// The message has no JSON under its key, or not an object.
     #[error("metadata key `goldgate`: {0}")]
     Json(String),
 }
@@ -100,23 +100,27 @@ fn bad(field: &str, found: impl ToString, expected: impl ToString) -> FrameError
     }
 }
 
-/// Reads one frame; `None` where the stream ends before one begins.
+/// Reads one frame; `None` if the stream ends before it begins.
 ///
 /// # Errors
-/// A stream that fails or ends inside a frame, a length over `max`, a malformed buffer or JSON.
+/// The stream fails or ends inside a frame, the length exceeds `max`, or the buffer or its JSON is
+/// malformed.
 pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, FrameError> {
     let mut head = Vec::with_capacity(8);
     stream.by_ref().take(8).read_to_end(&mut head)?;
     let Ok(head) = <[u8; 8]>::try_from(head.as_slice()) else {
+        // Between two frames the other side may rightly hang up.
         let have = head.len() as u64;
         return if have == 0 { Ok(None) } else { Err(FrameError::Cut { have, want: 8 }) };
     };
     let length = u64::from_le_bytes(head);
+    // Checked before anything is allocated.
     if length > max {
+        // Shown as text, because the usual cause is a print to stdout.
         let first = head.iter().map(|&b| if b.is_ascii_graphic() { b as char } else { '.' });
         return Err(FrameError::TooLong { length, max, first: first.collect() });
     }
-    // Grows as bytes come: a length alone must not cost memory.
+    // The buffer grows with the bytes that arrive: a length alone must not cost memory.
     let mut bytes = Vec::with_capacity(length.min(1 << 20) as usize);
     stream.by_ref().take(length).read_to_end(&mut bytes)?;
     if (bytes.len() as u64) < length {
@@ -134,10 +138,10 @@ pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, Fra
     Ok(Some(Frame { json, tensors }))
 }
 
-/// Writes one frame and flushes.
+/// Writes one frame and flushes the stream.
 ///
 /// # Errors
-/// A stream that fails, or JSON over [`MAX_JSON`].
+/// The stream fails, or the JSON exceeds [`MAX_JSON`].
 pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameError> {
     let text = frame.json.to_string();
     if text.len() > MAX_JSON {
@@ -151,8 +155,8 @@ pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameEr
     Ok(())
 }
 
-/// A safetensors buffer: tensors in the order of their names, without holes, the header padded with
-/// spaces to a multiple of 8.
+/// A safetensors buffer: tensors in the order of their names, without gaps, and the header padded
+/// with spaces to a multiple of 8.
 pub fn encode(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
     let mut bytes = header(metadata, tensors);
     for tensor in tensors.values() {
@@ -161,10 +165,10 @@ pub fn encode(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8>
     bytes
 }
 
-/// Writes the buffer of these tensors, tensor by tensor: a large one is not held twice.
+/// Writes the buffer tensor by tensor, so that a large one is not held in memory twice.
 ///
 /// # Errors
-/// A stream that fails.
+/// The stream fails.
 pub fn write_tensors(stream: &mut impl Write, tensors: &Tensors) -> io::Result<()> {
     write_buffer(stream, &header(&BTreeMap::new(), tensors), tensors)
 }
@@ -174,12 +178,12 @@ fn write_buffer(stream: &mut impl Write, header: &[u8], tensors: &Tensors) -> io
     tensors.values().try_for_each(|tensor| stream.write_all(&tensor.bytes))
 }
 
-/// Bytes of the buffer that this header begins.
+/// The length in bytes of the buffer that begins with this header.
 fn length(header: &[u8], tensors: &Tensors) -> u64 {
     header.len() as u64 + tensors.values().map(|t| t.bytes.len() as u64).sum::<u64>()
 }
 
-/// What comes before the tensors: the length of the header, and the header.
+/// Everything before the tensors: the length of the header, and the header itself.
 fn header(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
     let mut notes: Map<String, Value> =
         metadata.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
@@ -189,6 +193,7 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
         let begin = end;
         end += tensor.bytes.len();
         let (word, shape) = stored(&tensor.meta);
+        // safetensors has no block types, so the real type and shape travel in the metadata.
         if tensor.meta.dtype.is_block() {
             notes.insert(format!("{name}.type"), tensor.meta.dtype.name().into());
             notes.insert(format!("{name}.shape"), json!(tensor.meta.shape).to_string().into());
@@ -202,13 +207,14 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
     header.insert("__metadata__".into(), Value::Object(notes));
     header.append(&mut entries);
     let mut header = Value::Object(header).to_string().into_bytes();
+    // Padded so that the tensors start aligned.
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.append(&mut header);
     bytes
 }
 
-/// The word and the shape under which a tensor is stored.
+/// The type name and the shape under which a tensor is stored.
 fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
     let word = match meta.dtype {
         DType::F64 => "F64",
@@ -225,28 +231,30 @@ fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
     (word, vec![rows.iter().product(), last / meta.dtype.elements() * meta.dtype.bytes()])
 }
 
-/// Why a message does not go: its size, and what a frame takes.
+/// The message for a question or answer that does not fit: its size, and what a frame can carry.
 pub fn too_big(what: &str, length: u64, room: u64) -> String {
     format!("{what} has {length} bytes, a frame takes {room}, and the subject no attachments")
 }
 
-/// Metadata and tensors of a buffer.
+/// The metadata and tensors of a buffer.
 pub type Buffer = (BTreeMap<String, String>, Tensors);
 
-/// Reads a safetensors buffer; block tensors get their type and logical shape back.
+/// Reads a safetensors buffer. Block tensors get back their type and logical shape.
 ///
 /// # Errors
-/// Whatever is malformed: header, key twice, type, shape, offsets with holes or overlaps.
+/// Anything malformed: the header, a repeated key, a type, a shape, offsets with gaps or overlaps.
 pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
     let (head, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| {
         bad("header length", format!("{} bytes", bytes.len()), "8 bytes at least")
     })?;
     let length = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
+    // Checked before parsing, so that a wrong length cannot cost memory.
     if length > rest.len() || length > MAX_HEADER {
         return Err(bad("header length", length, format!("at most {}", rest.len())));
     }
     let (header, data) = rest.split_at(length);
     let header = std::str::from_utf8(header).map_err(|e| bad("header", e, "UTF-8"))?;
+    // Our own reader, because a repeated key must be an error here.
     let header = json::read(header).map_err(|e| bad("header", e, "a JSON object"))?;
     let Value::Object(mut header) = header else {
         return Err(bad("header", "something else", "a JSON object"));
@@ -257,6 +265,8 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
         let (begin, end) = offsets(name, entry)?;
         entries.push((begin, end, name, entry));
     }
+    // In this order gaps and overlaps show as a tensor that does not begin where the last one
+    // ended.
     entries.sort_by_key(|&(begin, end, ..)| (begin, end));
     let mut at = 0;
     let mut tensors = BTreeMap::new();
@@ -323,6 +333,7 @@ fn tensor(
     if meta.bytes() != Some(data.len()) {
         return Err(bad(name, format!("{} bytes", data.len()), format!("those of {meta}")));
     }
+    // Only types with blocks are restored; a metadata entry cannot relabel other tensors.
     let block = metadata.get(&format!("{name}.type")).and_then(|t| t.parse().ok());
     if let (DType::U8, Some(block)) = (dtype, block.filter(|t: &DType| t.is_block())) {
         let field = format!("{name}.shape");

@@ -1,6 +1,7 @@
-//! Patterns with `*`: which slots a question names, and the one place that says what `*` is.
+//! Patterns with `*`, as questions use them to name slots. This is the only definition of `*`, so
+//! that filters and slots cannot differ.
 
-/// Whether a text with `*` for any run of characters is the whole of `name`.
+/// Whether a pattern matches the whole of `name`; `*` stands for any run of characters.
 pub fn glob(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
@@ -15,8 +16,8 @@ pub fn glob(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Whether a glob of slots means a name: `*` is anything inside a part between dots, and at the end
-/// all parts that follow.
+/// Whether a glob of slots matches a name: `*` is anything within one part between dots, and at the
+/// end it is any number of parts.
 pub fn means(pattern: &str, name: &str) -> bool {
     let (globs, parts): (Vec<&str>, Vec<&str>) =
         (pattern.split('.').collect(), name.split('.').collect());
@@ -25,7 +26,7 @@ pub fn means(pattern: &str, name: &str) -> bool {
     (same || open) && globs.iter().zip(&parts).all(|(g, p)| glob(g, p))
 }
 
-/// Whether one of the globs of slots means a name.
+/// Whether one of the globs of slots matches a name.
 pub fn any(patterns: &[String], name: &str) -> bool {
     patterns.iter().any(|pattern| means(pattern, name))
 }

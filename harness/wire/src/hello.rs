@@ -1,4 +1,4 @@
-//! What a subject says of itself before anything is asked.
+//! What a subject reports about itself before anything else is asked.
 
 use goldgate_tensor::dtype::DType;
 use serde_json::Value;
@@ -6,27 +6,27 @@ use serde_json::Value;
 /// The largest frame before hello is answered.
 pub const FIRST_FRAME: u64 = 64 << 20;
 
-/// The largest frame afterwards, where a subject does not say less.
+/// The largest frame after that, unless the subject sets a lower limit.
 pub const MAX_FRAME: u64 = 1 << 30;
 
-/// The field that says whether `bench` takes a model.
+/// The field that states whether `bench` accepts a model.
 pub const BENCH_MODEL: &str = "bench_model";
 
-/// The field that says how many sequences `generate` takes side by side.
+/// The field that states how many sequences `generate` accepts at the same time.
 pub const SEQUENCES: &str = "sequences";
 
-/// What a question about an op needs of a subject.
+/// What a question about an op needs from a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpNeeds<'q> {
-    /// The op, by its name.
+    /// The name of the op.
     pub op: &'q str,
     /// The type of activations.
     pub dtype: DType,
-    /// The stored type of the operand that is a weight, for ops that have one.
+    /// The stored type of the operand that is a weight, if the op has one.
     pub weight: Option<DType>,
 }
 
-/// A subject's answer to hello: the object as it came, read on demand.
+/// A subject's answer to hello: the object as received, which is read on demand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello(Value);
 
@@ -34,7 +34,7 @@ impl Hello {
     /// Reads the `ok` of an answer to hello.
     ///
     /// # Errors
-    /// A required field that is not there, or another version of the wire.
+    /// A required field is missing, or the version of the wire differs.
     pub fn read(ok: &Value) -> Result<Hello, String> {
         if ok["wire"].as_u64() != Some(1) {
             return Err(format!("hello: wire is {}, wants 1", ok["wire"]));
@@ -54,22 +54,22 @@ impl Hello {
         Ok(Hello(ok.clone()))
     }
 
-    /// The object as it came, for the report.
+    /// The object as received, for the report.
     pub fn json(&self) -> &Value {
         &self.0
     }
 
-    /// A text by JSON pointer; empty where it is absent.
+    /// The text at a JSON pointer; empty if absent.
     pub fn text(&self, pointer: &str) -> &str {
         self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// `cpu`, `cuda` …
+    /// The kind of device: `cpu`, `cuda` …
     pub fn device_kind(&self) -> &str {
         self.text("/device/kind")
     }
 
-    /// The card's name, or the kind of device where it gave none.
+    /// The name of the device, or its kind if it reported no name.
     pub fn device_name(&self) -> &str {
         match self.text("/device/name") {
             "" => self.device_kind(),
@@ -77,62 +77,68 @@ impl Hello {
         }
     }
 
-    /// Whether it offers a call.
+    /// Whether the subject offers a call.
     pub fn offers(&self, call: &str) -> bool {
         self.0["calls"].as_array().is_some_and(|calls| calls.iter().any(|c| c == call))
     }
 
-    /// Whether `bench` tells the times of a model's decode step.
+    /// Whether `bench` can time a model's decode step.
     pub fn times_models(&self) -> bool {
         self.offers("bench") && self.0[BENCH_MODEL] == true
     }
 
-    /// How many sequences `generate` takes side by side: one, where it does not say.
+    /// How many sequences `generate` accepts at the same time: one, if not reported.
     pub fn sequences(&self) -> u64 {
         self.0[SEQUENCES].as_u64().unwrap_or(1).max(1)
     }
 
-    /// Whether it promised to answer a question about an op: the op, its dtype, its weight's type.
+    /// Whether hello explicitly lists everything that a question about an op needs: the op, its
+    /// dtype, its weight type.
     pub fn promises<'q>(&self, question: impl Into<OpNeeds<'q>>) -> bool {
         let OpNeeds { op, dtype, weight } = question.into();
         let offer = &self.0["ops"][op];
         let lists = |key: &str, dtype: DType| {
+            // An absent list promises nothing.
             offer[key].as_array().is_some_and(|l| l.iter().any(|t| t == dtype.name()))
         };
         let weight = weight.is_none_or(|dtype| lists("weights", dtype));
         self.offers("op") && lists("dtypes", dtype) && weight
     }
 
-    /// What of a question about an op it does not offer, by the ops, dtypes and weights that it
-    /// listed. Such a question is not put to it.
+    /// Which need of a question about an op is not among the ops, dtypes and weights that hello
+    /// lists. Such a question is not asked.
     pub fn lacks<'q>(&self, question: impl Into<OpNeeds<'q>>) -> Option<String> {
         let OpNeeds { op, dtype, weight } = question.into();
+        // A subject that lists no ops may support any, so it is asked.
         let ops = self.0["ops"].as_object()?;
         let Some(offer) = ops.get(op) else { return Some(format!("op {op}")) };
         let lists = |key: &str, dtype: DType| {
+            // An absent list rules nothing out.
             offer[key].as_array().is_none_or(|l| l.iter().any(|t| t == dtype.name()))
         };
         if !lists("dtypes", dtype) {
             return Some(format!("{op} in {dtype}"));
         }
-        // What is no weight type makes a malformed question, which a subject with the op must get.
+        // Anything else than a weight type makes a malformed question, and a subject with the op
+        // must be asked to refuse it.
         let weight = weight.filter(|w| DType::WEIGHTS.contains(w));
         let weight = weight.filter(|w| !lists("weights", *w))?;
         Some(format!("{op} with weights in {weight}"))
     }
 
-    /// The largest frame that both sides take.
+    /// The largest frame that both sides accept.
     pub fn max_frame(&self) -> u64 {
         self.0["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME)
     }
 
-    /// Whether it takes by file what a frame does not hold.
+    /// Whether it accepts attachments for what does not fit into a frame.
     pub fn attaches(&self) -> bool {
         self.0["attach"].as_bool().unwrap_or(false)
     }
 
     /// Its heartbeat in seconds, if it has one.
     pub fn heartbeat(&self) -> Option<f64> {
+        // A heartbeat of zero or below would let every subject time out at once.
         self.0["heartbeat_s"].as_f64().filter(|h| h.is_finite() && *h > 0.0)
     }
 
@@ -141,12 +147,12 @@ impl Hello {
         self.0["exclusive"].as_bool().unwrap_or(false)
     }
 
-    /// The memory of its device, bytes, if it said.
+    /// The memory of its device in bytes, if reported.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.0.pointer("/device/memory_bytes").and_then(Value::as_u64)
     }
 
-    /// What must not differ between two workers of one subject: who it is and what it runs on.
+    /// What must be the same for all workers of one subject: the program, and its device.
     pub fn identity(&self) -> (Value, Value) {
         (self.0["subject"].clone(), self.0["device"].clone())
     }

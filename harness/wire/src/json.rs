@@ -1,14 +1,14 @@
-//! JSON that means one thing: no key twice, no NaN, nothing after the value.
+//! Strict JSON that has only one meaning: no repeated key, no NaN, nothing after the value.
 
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON value and refuses an object that has a key twice.
+/// Reads one JSON value and refuses objects with a repeated key.
 ///
 /// # Errors
-/// What serde_json refuses (NaN and infinities among it), and a key that is there twice.
+/// Everything that serde_json refuses (NaN and infinities included), and a repeated key.
 pub fn read(text: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut deserializer)?;
@@ -78,6 +78,7 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
+            // Readers differ in which of two equal keys they take, so such an object is ambiguous.
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format!("the key `{key}` stands twice")));
             }

@@ -1,7 +1,7 @@
-//! The wire: how a harness talks to a subject, as docs/wire.md specifies it, for both sides.
+//! The wire: how a harness talks to a subject, as specified in docs/wire.md, for both sides.
 //!
-//! This crate knows messages, not processes, and no engine: a worker in Rust needs it and
-//! goldgate-tensor alone.
+//! This crate knows messages, but neither processes nor an engine: a worker in Rust depends only on
+//! it and on goldgate-tensor.
 
 pub mod answer;
 pub mod attach;

@@ -1,40 +1,41 @@
-//! What a subject says about itself while it answers.
+//! What a subject reports about itself while it answers.
 
 use serde_json::Value;
 
-/// Observations of one question, in section 8 of docs/wire.md; absent is *not observed*, not
+/// Observations for one question (section 8 of docs/wire.md). Absent means *not observed*, and not
 /// *intact*.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Observed {
-    /// `intact`, or which guard broke.
+    /// `intact`, or the guard that was overwritten.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub guards: Option<String>,
-    /// `unchanged`, or which input changed.
+    /// `unchanged`, or the input that was changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub inputs: Option<String>,
-    /// `overwritten`, or what was left.
+    /// `overwritten`, or what was left unwritten.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub poison: Option<String>,
-    /// Kernel entries that ran.
+    /// The kernel entries that ran.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub route: Option<Vec<String>>,
-    /// Most bytes held: of the device by an op, of the host by a file beyond those before.
+    /// The most bytes held: on the device for an op; for a file, on the host beyond those held
+    /// before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_bytes: Option<u64>,
-    /// Largest single host allocation, bytes.
+    /// The largest single allocation on the host, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub largest_request: Option<u64>,
-    /// Processor time that a file took, µs.
+    /// The processor time for a file, in µs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu_us: Option<u64>,
 }
 
 impl Observed {
-    /// The field `observed` of an answer; nothing observed where it is absent.
+    /// The field `observed` of an answer; if absent, nothing was observed.
     ///
     /// # Errors
-    /// A field of another type.
-    pub fn of(body: &Value) -> Result<Observed, String> {
+    /// A field has the wrong type.
+    pub fn from_answer(body: &Value) -> Result<Observed, String> {
         match &body["observed"] {
             Value::Null => Ok(Observed::default()),
             given => Observed::read(given),
@@ -44,14 +45,14 @@ impl Observed {
     /// Reads the value of the field `observed`.
     ///
     /// # Errors
-    /// A field of another type.
+    /// A field has the wrong type.
     pub fn read(value: &Value) -> Result<Observed, String> {
         serde_json::from_value(value.clone()).map_err(|e| format!("observed: {e}"))
     }
 
-    /// As JSON, without what was not observed.
+    /// The observations as JSON, without those that are absent.
     pub fn json(&self) -> Value {
-        // A struct of strings, lists and numbers always becomes JSON.
+        // Cannot fail: a struct of strings, lists and numbers always becomes JSON.
         serde_json::to_value(self).unwrap_or_default()
     }
 }

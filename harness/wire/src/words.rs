@@ -1,27 +1,27 @@
-//! Words that fields of several calls take.
+//! Words that several calls use as values of fields.
 
 use std::str::FromStr;
 
-/// Codes of refused files and kinds of refusal: the lists that docs/wire.md closes.
+/// The codes of refused files and the kinds of refusal: the closed lists of docs/wire.md.
 pub use goldgate_tensor::{Code, RefusalKind};
 
-/// How special tokens are treated where one word says it all.
+/// How special tokens are treated, as a single word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Special {
-    /// None is added, and what looks like one is text.
+    /// None is added, and text that looks like one is plain text.
     #[default]
     None,
-    /// The model's policy adds them at the ends; what looks like one is text.
+    /// The model's policy adds them at the ends; text that looks like one is plain text.
     Add,
-    /// None is added; those written in the text are taken as such.
+    /// None is added; those written in the text are recognised.
     Parse,
 }
 
 impl Special {
-    /// The three, in the order of their names.
+    /// All three, in the order of their names.
     pub const ALL: [Special; 3] = [Special::Add, Special::None, Special::Parse];
 
-    /// As specs and the command line spell it.
+    /// The word in specs and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Special::Add => "add",
@@ -30,17 +30,18 @@ impl Special {
         }
     }
 
-    /// `add_special` and `parse_special`.
+    /// The flags `add_special` and `parse_special`.
     pub const fn flags(self) -> (bool, bool) {
         (matches!(self, Special::Add), matches!(self, Special::Parse))
     }
 }
 
-/// A word that a field does not have.
+/// A word that is not allowed in a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no word of this field")]
 pub struct UnknownWord(pub String);
 
+// One list per type, so that writing and reading a word cannot disagree.
 macro_rules! words {
     ($(#[$of:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident $word:literal,)* }) => {
         $(#[$of])*
@@ -48,10 +49,10 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* $variant),* }
 
         impl $name {
-            /// Every word, in the order of docs/wire.md.
+            /// All words, in the order of docs/wire.md.
             pub const ALL: &[$name] = &[$($name::$variant),*];
 
-            /// As the wire spells it.
+            /// The word on the wire.
             pub const fn name(self) -> &'static str {
                 match self { $($name::$variant => $word),* }
             }
@@ -69,33 +70,34 @@ macro_rules! words {
 }
 
 words! {
-    /// What runs while slots of a model are kept.
+    /// What is executed while slots of a model are kept.
     #[derive(Default)]
     TraceMode {
-        /// What runs without: fused steps hide their inner slots.
+        /// The normal execution: fused steps hide their inner slots.
         #[default]
         AsRun "as_run",
-        /// Every slot that is traced is forced to exist.
+        /// Every traced slot is forced to exist.
         Unfused "unfused",
-        /// As it runs, and each step is also held to its own definition on its own operands.
+        /// The normal execution, and each step is also compared with its own definition on its own
+        /// operands.
         Local "local",
     }
 }
 
 words! {
-    /// Whether steps of a model are fused.
+    /// Whether the steps of a model are fused.
     Fusion {
-        /// They are, as far as rewrites reach.
+        /// Fused, as far as the rewrites apply.
         Fused "fused",
-        /// They run one by one.
+        /// Executed one by one.
         Plain "plain",
     }
 }
 
 words! {
-    /// How the ends of YaRN's ramp are taken.
+    /// How the ends of YaRN's ramp are computed.
     YarnRamp {
-        /// As the reference does: as they come.
+        /// As in the reference, without rounding.
         Reference "reference",
         /// Rounded to whole dimensions.
         Rounded "rounded",
@@ -105,7 +107,7 @@ words! {
 words! {
     /// How the tokens of a call are run.
     Phase {
-        /// As a part of a prompt.
+        /// As part of a prompt.
         Prefill "prefill",
         /// As a step of generation.
         Decode "decode",
@@ -113,17 +115,17 @@ words! {
 }
 
 words! {
-    /// How rows of logits are given.
+    /// How rows of logits are returned.
     #[derive(Default)]
     Logits {
         /// Not at all.
         #[default]
         None "none",
-        /// The last token's row.
+        /// Only the row of the last token.
         Last "last",
         /// Whole rows.
         All "all",
-        /// The most likely tokens with their log-probabilities, and what is left.
+        /// The most likely tokens with their log-probabilities, and a summary of the rest.
         Compact "compact",
     }
 }
@@ -133,9 +135,9 @@ words! {
     Stop {
         /// A token that ends texts was chosen.
         Eos "eos",
-        /// The text holds one of the texts that end it.
+        /// The text contains one of the texts that end it.
         Stop "stop",
-        /// It has as many tokens as it may have.
+        /// It has reached its maximal number of tokens.
         Length "length",
         /// Prompt and text together fill the context.
         Context "context",

@@ -1,7 +1,7 @@
-//! The worker's allocator: the system's, and while it is asked to, a count of what it is asked for.
+//! The worker's allocator: passes requests on to the system's, and counts them while it is told to.
 //!
-//! A reservation that is never touched costs no resident memory, so how much a file makes a reader
-//! ask for can be seen here alone.
+//! Memory that is reserved but never touched costs no resident memory, so only here can be seen how
+//! much a file makes its reader request.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -15,17 +15,17 @@ static LARGEST: AtomicU64 = AtomicU64::new(0);
 static HELD: AtomicI64 = AtomicI64::new(0);
 static PEAK: AtomicI64 = AtomicI64::new(0);
 
-/// What was asked for in between.
+/// The requests counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The largest single request, bytes.
+    /// The largest single request in bytes.
     pub largest_request: u64,
-    /// The most bytes held beyond those at the beginning.
+    /// The most bytes held beyond those held at the beginning.
     pub peak_bytes: u64,
 }
 
 impl Counting {
-    /// Begins to count, from zero.
+    /// Starts counting from zero.
     pub fn begin() {
         LARGEST.store(0, Ordering::Relaxed);
         HELD.store(0, Ordering::Relaxed);
@@ -33,12 +33,12 @@ impl Counting {
         ON.store(true, Ordering::SeqCst);
     }
 
-    /// Ends counting; nothing where another allocator serves this process.
+    /// Stops counting. Returns nothing if this process uses another allocator.
     pub fn end() -> Option<Asked> {
         ON.store(false, Ordering::SeqCst);
         let largest_request = LARGEST.load(Ordering::Relaxed);
         let peak_bytes = u64::try_from(PEAK.load(Ordering::Relaxed)).unwrap_or_default();
-        // Whatever is counted asks for something.
+        // Anything worth counting makes a request, so zero means that none came through here.
         (largest_request > 0).then_some(Asked { largest_request, peak_bytes })
     }
 
@@ -57,8 +57,8 @@ impl Counting {
     }
 }
 
-// SAFETY: every call goes to the system's allocator with the arguments that it came with; counting
-// touches atomics alone and asks for no memory.
+// SAFETY: every call is passed to the system's allocator with its own arguments; counting only
+// touches atomics and requests no memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.grow(layout.size());

@@ -1,5 +1,5 @@
-//! The checks that a subject of ours answers as a whole: one layer as a Program, questions after a
-//! refusal, questions side by side.
+//! The checks by which our own subject tests itself as a whole: a layer as one Program, questions
+//! after a refusal, questions on two streams.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +20,18 @@ use sha2::{Digest, Sha256};
 
 use crate::device::{Device, NoAnswer};
 
-/// A block whose widths are unequal and no powers of two.
+/// A block with different widths, none of them a power of two, so that confused dimensions show.
 const CONFIG: Config = Config { hidden: 192, heads: 3, ffn: 320, context: 96, eps: 1e-5 };
 
-/// Tokens of the prompt: more than one split of keys, and no multiple of anything.
+/// The number of prompt tokens: more than one split of keys, and a multiple of no tile size.
 const TOKENS: usize = 67;
 
-/// Sequences of a batch.
+/// The number of sequences in a batch.
 const BATCH: usize = 8;
 
-/// The worst difference that the output of a whole layer may show against its definitions, as a
-/// share of the largest number. Each step is held to its derived bound by itself; this one only
-/// sees that they are put together, so it is a class: some ten sums of 24 bits, a few roundings.
+/// How far the output of a whole layer may deviate from its definitions, as a fraction of the
+/// largest number. Every step has its own derived bound; this check only tests their composition,
+/// so the limit is a class: about ten sums of 24 bits and a few roundings.
 fn limit(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 4e-3,
@@ -40,8 +40,8 @@ fn limit(dtype: DType) -> f64 {
     }
 }
 
-/// Numbers of mean 0 and deviation `size`, the same on every machine: each is the sum of twelve
-/// words of a stream of its own per name, as inputs of cases are made.
+/// Numbers of mean 0 and deviation `size`, the same on every machine. Each is the sum of twelve
+/// words from a stream per name, computed as the inputs of cases are.
 fn tensor(name: &str, dtype: DType, shape: &[usize], size: f64) -> Tensor {
     let digest = Sha256::digest(format!("goldgate-fill-1\nlayer\ngpt2\n{name}\n"));
     let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| digest[at + i]));
@@ -57,7 +57,7 @@ fn tensor(name: &str, dtype: DType, shape: &[usize], size: f64) -> Tensor {
     Tensor::from_f64(dtype, shape, &numbers)
 }
 
-/// A layer with its weights and a prompt.
+/// A layer with weights and a prompt.
 struct Layer {
     dtype: DType,
     program: Program,
@@ -86,7 +86,7 @@ impl Layer {
         CpuModel::load(program, self.dtype, &self.weights, &mut |_| ())
     }
 
-    /// The output by the definitions, step by step, plain.
+    /// The output by the definitions, step by step and without fusion.
     fn defined(&self, x: &Tensor) -> Result<Tensor, String> {
         let model = self.model(&self.program);
         out(CpuSession::open(&model)
@@ -100,7 +100,7 @@ impl Layer {
         let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs() / size);
         let worst = worst.fold(0.0, |m: f64, x| if x.is_nan() { f64::INFINITY } else { m.max(x) });
         let limit = limit(self.dtype);
-        // Written so that NaN fails.
+        // Written such that NaN fails.
         if worst <= limit {
             return Ok(());
         }
@@ -118,19 +118,19 @@ fn rows(x: &Tensor, from: usize, count: usize) -> Tensor {
     Tensor::new(x.meta.dtype, &shape, x.bytes[from * row..(from + count) * row].to_vec())
 }
 
-/// A call of rows of one sequence from `position` on.
+/// A call with rows of one sequence from `position` on.
 fn call(x: &Tensor, position: usize) -> CallInputs {
     let n = x.meta.shape[0];
     let positions: Vec<i32> = (position..position + n).map(|p| p as i32).collect();
     CallInputs::from([("x", x.clone()), ("positions", Tensor::from_i32(&[n], &positions))])
 }
 
-/// A call of rows of several sequences: sequence and position of each.
+/// A call with rows of several sequences, given sequence and position of each row.
 fn mixed(x: &Tensor, rows: &[(i32, i32)]) -> CallInputs {
-    let of = |pick: fn(&(i32, i32)) -> i32| {
+    let column = |pick: fn(&(i32, i32)) -> i32| {
         Tensor::from_i32(&[rows.len()], &rows.iter().map(pick).collect::<Vec<_>>())
     };
-    let (sequences, positions) = (of(|r| r.0), of(|r| r.1));
+    let (sequences, positions) = (column(|r| r.0), column(|r| r.1));
     CallInputs::from([("x", x.clone()), ("positions", positions), ("sequences", sequences)])
 }
 
@@ -138,7 +138,7 @@ fn out(mut slots: Slots) -> Result<Tensor, String> {
     slots.remove("out").ok_or_else(|| "no slot out".to_owned())
 }
 
-/// The prompt with another last token.
+/// The prompt with a different last token.
 fn other_end(x: &Tensor) -> Tensor {
     let mut y = x.clone();
     let row = x.bytes.len() / x.meta.shape[0];
@@ -151,6 +151,7 @@ fn earlier_rows(a: &Tensor, b: &Tensor) -> Result<(), String> {
     let count = a.meta.shape[0] - 1;
     match rows(a, 0, count) == rows(b, 0, count) {
         true if a != b => Ok(()),
+        // Otherwise a layer that ignores its input would pass.
         true => Err("another last token changed nothing at all".to_owned()),
         false => Err("another last token changed the bits of an earlier row".to_owned()),
     }
@@ -192,7 +193,8 @@ pub fn on_cpu(case: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Prompt tokens of a sequence of the batch: lengths differ, one crosses a split of keys.
+/// The prompt length of a sequence in the batch. All lengths differ, and one crosses a split of
+/// keys.
 fn length(sequence: usize) -> usize {
     9 * sequence + 2
 }
@@ -202,16 +204,16 @@ fn step(layer: &Layer, order: &[usize]) -> CallInputs {
     let row = |s: &usize| rows(&layer.x, 58 + s, 1).bytes;
     let mut x = rows(&layer.x, 0, 1);
     (x.bytes, x.meta.shape[0]) = (order.iter().flat_map(row).collect(), order.len());
-    let of: Vec<_> = order.iter().map(|s| (*s as i32, length(*s) as i32)).collect();
-    mixed(&x, &of)
+    let places: Vec<_> = order.iter().map(|s| (*s as i32, length(*s) as i32)).collect();
+    mixed(&x, &places)
 }
 
 fn prompt_of(layer: &Layer, sequence: usize) -> CallInputs {
-    let of: Vec<_> = (0..length(sequence) as i32).map(|p| (sequence as i32, p)).collect();
-    mixed(&rows(&layer.x, 0, of.len()), &of)
+    let places: Vec<_> = (0..length(sequence) as i32).map(|p| (sequence as i32, p)).collect();
+    mixed(&rows(&layer.x, 0, places.len()), &places)
 }
 
-/// Rows of eight sequences in one call agree with each sequence by itself.
+/// Checks that rows of eight sequences in one call agree with each sequence alone.
 fn batch_on_cpu(several: &Layer, single: &Layer) -> Result<(), String> {
     let prefill = several.model(&several.program);
     let decode = several.model(&fuse(&several.program, Phase::Decode, &[]));
@@ -232,7 +234,7 @@ fn batch_on_cpu(several: &Layer, single: &Layer) -> Result<(), String> {
     Ok(())
 }
 
-/// A layer's session on a card.
+/// The session of a layer on a card.
 struct Run<'c> {
     card: &'c mut Card,
     model: CudaModel,
@@ -257,7 +259,7 @@ impl<'c> Run<'c> {
         out(slots.map_err(|e| e.to_string())?)
     }
 
-    /// Each step, on the operands that it really had, within its own derived bound.
+    /// Checks each step, on the operands that it actually had, against its own derived bound.
     fn steps_hold(&mut self, phase: Phase, inputs: &CallInputs) -> Result<(), String> {
         let Run { card, model, session } = self;
         let (program, dtype) = (model.program_of(phase).clone(), model.dtype());
@@ -328,7 +330,7 @@ pub fn on_card(card: &mut Card, case: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A row of a decode step has the bits that it has alone, among eight, and at another place.
+/// Checks that a row of a decode step has the same bits alone, among eight, and at another place.
 fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
     for s in 0..BATCH {
         run.call(Phase::Prefill, &prompt_of(layer, s))?;
@@ -336,6 +338,7 @@ fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
     let order: Vec<usize> = (0..BATCH).collect();
     let whole = run.call(Phase::Decode, &step(layer, &order))?;
     run.steps_hold(Phase::Decode, &step(layer, &order))?;
+    // No sequence keeps its place, so that bits that depend on the place show.
     let moved = [5, 2, 7, 0, 3, 6, 1, 4];
     let other = run.call(Phase::Decode, &step(layer, &moved))?;
     for (place, s) in moved.into_iter().enumerate() {
@@ -348,7 +351,7 @@ fn batch_on_card(layer: &Layer, run: &mut Run<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A prompt in chunks has the bits of the whole.
+/// Checks that a prompt in chunks has the bits of the whole.
 fn in_chunks(run: &mut Run<'_>, x: &Tensor, size: usize, whole: &Tensor) -> Result<(), String> {
     let mut bytes = Vec::new();
     for at in (0..TOKENS).step_by(size) {
@@ -361,7 +364,7 @@ fn in_chunks(run: &mut Run<'_>, x: &Tensor, size: usize, whole: &Tensor) -> Resu
     }
 }
 
-/// A gather of rows: a question that only its data can spoil.
+/// A gather of rows: a question that only its data can make invalid.
 fn gather(ids: &[i32]) -> Op {
     let table = tensor("table", DType::F16, &[37, 64], 1.0);
     let tensors = [("ids", Tensor::from_i32(&[ids.len()], ids)), ("table", table)];
@@ -375,13 +378,13 @@ fn gather(ids: &[i32]) -> Op {
     }
 }
 
-/// The checks of errors, on any subject of ours.
+/// The checks of errors, for any subject of ours.
 ///
 /// # Errors
 /// What does not hold.
 pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
-    let said = |e: NoAnswer| format!("{e:?}");
-    let before = device.op(&gather(&[3, 36, 0])).map_err(said)?.results;
+    let message = |e: NoAnswer| format!("{e:?}");
+    let before = device.op(&gather(&[3, 36, 0])).map_err(message)?.results;
     match device.op(&gather(&[3, 37, 0])) {
         Err(NoAnswer::Refused(r)) if r.operand == "ids" && r.kind.name() == "IdOutOfRange" => {}
         other => return Err(format!("id 37 of 37 rows: {other:?}")),
@@ -389,7 +392,7 @@ pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
     match case {
         "bad_id_is_refused" => Ok(()),
         "next_question_is_unharmed" => {
-            let after = device.op(&gather(&[3, 36, 0])).map_err(said)?.results;
+            let after = device.op(&gather(&[3, 36, 0])).map_err(message)?.results;
             match after == before {
                 true => Ok(()),
                 false => Err("the next question has other bits".to_owned()),
@@ -399,8 +402,8 @@ pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
     }
 }
 
-/// Two questions on two streams, many times over, have the bits that each has alone; `open` opens
-/// the subject once more for each of them.
+/// Checks that two questions on two streams, repeated many times, have the bits that each has
+/// alone. `open` opens the subject anew for each stream.
 ///
 /// # Errors
 /// What does not hold.

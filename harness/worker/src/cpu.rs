@@ -1,4 +1,4 @@
-//! Our engine on the CPU, and a card that is not there, behind the wire.
+//! Our engine on the CPU behind the wire, and the stand-in for a card that is missing.
 
 use goldgate_engine::DType;
 use goldgate_engine::ops;
@@ -15,7 +15,7 @@ use crate::device::{Answer, Device, NoAnswer, Tell, Trouble};
 use crate::models::{self, Models};
 use crate::tokenizers::Tokenizers;
 
-/// The fields of hello that every worker of ours has; `build` says how the program was built.
+/// The fields of hello that all our workers share; `build` states how the program was built.
 pub fn hello_of_ours(build: &str, device: &Value, calls: &[&str], observes: &[&str]) -> Value {
     json!({
         "wire": 1,
@@ -41,7 +41,7 @@ pub fn hello_of_ours(build: &str, device: &Value, calls: &[&str], observes: &[&s
 /// What the CPU answers.
 const CALLS: &[&str] = &["check", "detokenize", "inspect", "memory", "op", "tokenize"];
 
-/// The ops of our engine as hello offers them.
+/// The ops of our engine, as hello lists them.
 fn offers() -> Value {
     let names = |list: &[DType]| list.iter().map(|t| t.name().into()).collect::<Vec<Value>>();
     let mut offers = Map::new();
@@ -65,7 +65,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// An engine without models; `build` is what hello says of the program.
+    /// An engine without models; `build` is passed on to hello.
     pub fn new(build: &str) -> Cpu {
         Cpu { build: build.to_owned(), ..Cpu::default() }
     }
@@ -117,14 +117,14 @@ impl Device for Cpu {
     }
 }
 
-/// Bytes of memory that this process holds, where the system says so.
+/// The resident memory of this process in bytes, if the system reports it.
 pub fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|k| k << 10)
 }
 
-/// A card that is not there: hello says why.
+/// A missing card, whose hello reports the reason.
 #[derive(Clone, Debug)]
 pub struct NoDevice(pub String);
 

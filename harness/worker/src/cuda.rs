@@ -1,4 +1,5 @@
-//! Our engine on a card, behind the wire. Only a worker process opens it.
+//! Our engine on a card behind the wire. Only a worker process opens it, so that a fault of the
+//! driver cannot end the harness.
 
 use goldgate_engine::cuda::{Card as Properties, Device as Card, DeviceError, Settings};
 use goldgate_engine::exec::bench;
@@ -19,7 +20,7 @@ use crate::device::{Answer, Device, NoAnswer, Tell, Trouble};
 use crate::models::{self, Models};
 use crate::tokenizers::Tokenizers;
 
-/// What our worker observes of itself on a card.
+/// What our worker observes about itself on a card.
 const OBSERVES: [&str; 5] = ["guards", "inputs", "poison", "route", "memory"];
 
 /// An open card.
@@ -33,14 +34,14 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// Opens card `index`; `build` is what hello says of the program.
+    /// Opens card `index`; `build` is passed on to hello.
     ///
     /// # Errors
-    /// No driver, no such card, no compiler.
+    /// There is no driver, no such card, or no compiler.
     pub fn open(settings: &Settings, index: usize, build: &str) -> Result<Cuda, DeviceError> {
         let card = Card::open(settings, index)?;
-        // With many cores every page is compiled at once, into the cache, so that no case waits
-        // for the compiler; with few, each page when it is first needed.
+        // With many cores all pages are compiled into the cache at once, so that no case waits for
+        // the compiler; with few, each page is compiled when first needed.
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         if cores >= 8 {
             card.warm(&ops::pages())?;
@@ -153,10 +154,10 @@ impl Device for Cuda {
     }
 }
 
-/// Replays of a bench where the question does not say how many.
+/// The number of replays of a bench, if the question gives none.
 const REPLAYS: u64 = 20;
 
-/// The op of a question, and the question held to its signature.
+/// The op of a question, and the question checked against its signature.
 fn checked(question: &Op) -> Result<(&'static dyn ops::Op, Question), NoAnswer> {
     let Op { op, dtype, attributes, tensors, .. } = question;
     let Some(op) = ops::find(op) else {

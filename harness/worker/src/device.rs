@@ -1,4 +1,4 @@
-//! What answers behind a worker's wire, and why it may not.
+//! What answers behind a worker's wire, and the reasons why it may not.
 
 use goldgate_engine::cuda::Card;
 use goldgate_engine::error::{Refusal, RefusalKind};
@@ -13,15 +13,15 @@ use goldgate_wire::call::{
 use goldgate_wire::{Call, Event, Tensors};
 use serde_json::{Map, Value};
 
-/// Events go this way before the answer.
+/// Sends events before the answer.
 pub type Tell<'a> = &'a mut dyn FnMut(Event);
 
-/// What answers behind a worker's wire.
+/// Answers the questions of a worker.
 pub trait Device {
     /// The `ok` of hello.
     ///
     /// # Errors
-    /// Why there is nothing here to ask: class and message.
+    /// Why the subject is not available: class and message.
     fn hello(&self) -> Result<Value, Trouble>;
 
     /// Answers one question about an op.
@@ -46,10 +46,10 @@ pub trait Device {
         Err(NoAnswer::Unsupported("bench".to_owned()))
     }
 
-    /// A check of the subject as a whole (`layer::…`, `fault::…`, `streams::…`).
+    /// Performs a check of the subject as a whole (`layer::…`, `fault::…`, `streams::…`).
     ///
     /// # Errors
-    /// A check that is not offered.
+    /// The check is not offered.
     fn check(&mut self, check: &Check) -> Result<Checked, NoAnswer> {
         Err(NoAnswer::Unsupported(format!("check {}::{}", check.stem, check.case)))
     }
@@ -70,8 +70,8 @@ pub trait Device {
         Err(NoAnswer::Unsupported(format!("call {}", Detokenize::NAME)))
     }
 
-    /// A call about a model, one of [`crate::models::CALLS`] or `bench` of one; what comes
-    /// before the answer goes to `tell`.
+    /// Answers a call about a model: one of [`crate::models::CALLS`], or `bench` of a model. Events
+    /// before the answer go to `tell`.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -89,16 +89,17 @@ pub trait Device {
         None
     }
 
-    /// The card whose figures foretell what `load` takes; without one of its own, the H200's.
+    /// The card whose properties decide what `load` will take; the H200's if the device has none of
+    /// its own.
     fn card(&self) -> Card {
         Card::h200()
     }
 }
 
-/// The `ok` of a call, as the wire carries it.
+/// The `ok` of a call, in the form of the wire.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// Tensors by name.
+    /// The tensors, by name.
     pub results: Tensors,
     /// The fields of `ok`.
     pub fields: Map<String, Value>,
@@ -107,7 +108,7 @@ pub struct Answer {
 /// Reads a question as the call `C` and answers it.
 ///
 /// # Errors
-/// A question that cannot be read, and whatever `answer` gives.
+/// The question cannot be read, or `answer` fails.
 pub fn typed<C: Call>(
     question: &Value,
     tensors: Tensors,
@@ -121,14 +122,14 @@ pub fn typed<C: Call>(
     Ok(Answer { results, fields })
 }
 
-/// It tried and could not.
+/// The subject tried and could not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// `oom device io cancelled bad_request internal nondeterministic`.
     pub class: &'static str,
-    /// Whether every later question in this process would fail too.
+    /// Whether all later questions in this process would fail as well.
     pub sticky: bool,
-    /// In words.
+    /// The reason, in words.
     pub message: String,
 }
 
@@ -137,11 +138,11 @@ pub struct Trouble {
 pub enum NoAnswer {
     /// The question is malformed.
     Refused(Refusal),
-    /// A file is.
+    /// A file is malformed.
     File(Box<Malformed>),
-    /// A fair question that is not offered.
+    /// A valid question that is not supported.
     Unsupported(String),
-    /// It tried and could not.
+    /// The subject tried and could not answer.
     Failed(Trouble),
 }
 
@@ -198,7 +199,7 @@ impl From<Answer> for Reply {
     }
 }
 
-/// A refused file as the wire says it.
+/// A malformed file in the form of the wire.
 pub fn refused(m: &Malformed) -> Refused {
     let place = FilePlace {
         code: m.code.as_str().to_owned(),
@@ -218,7 +219,7 @@ pub fn refused(m: &Malformed) -> Refused {
     }
 }
 
-/// Why a call of a model gave nothing, as the wire says it.
+/// The failure of a call about a model, in the form of the wire.
 pub fn no_answer(error: CallError) -> NoAnswer {
     match error {
         CallError::Refused { step, source } => {

@@ -1,4 +1,4 @@
-//! The hash that a question expects of a file, compared in a thread of its own during the load.
+//! The hash that a question expects of a file, compared in its own thread while weights load.
 
 use std::thread;
 
@@ -8,11 +8,10 @@ use goldgate_engine::weights::{Checkpoint, Malformed};
 
 use crate::device::{NoAnswer, Trouble};
 
-/// The one file of a checkpoint, with the hash that a question expects of it; none where it
-/// expects none.
+/// The single file of a checkpoint with the hash that a question expects; none if it expects none.
 ///
 /// # Errors
-/// A checkpoint of several files, of which no single hash is known.
+/// The checkpoint has several files, so it has no single hash.
 pub fn expected<'c>(
     sha256: Option<&'c str>,
     checkpoint: &'c Checkpoint,
@@ -27,10 +26,10 @@ pub fn expected<'c>(
     }
 }
 
-/// The hash that the thread found, where there was one.
+/// The hash that the thread computed, if there was one.
 ///
 /// # Errors
-/// A file of another hash.
+/// The file has a different hash.
 pub fn compared(
     outcome: Option<thread::Result<Result<String, Malformed>>>,
 ) -> Result<Option<String>, NoAnswer> {

@@ -1,4 +1,4 @@
-//! The call `generate` of our worker: behind one prompt, and behind several alongside each other.
+//! The call `generate` of our worker, for one prompt or for several at the same time.
 
 use std::time::Instant;
 
@@ -14,10 +14,10 @@ use crate::device::{NoAnswer, Tell, no_answer};
 use crate::loaded::{Loaded, ids};
 use crate::text_so_far::TextSoFar;
 
-/// The most tokens of a text where the question does not say.
+/// The most tokens of a text, if the question gives no number.
 const MAX_TOKENS: u64 = 128;
 
-/// Writes text behind one prompt, or where there are lengths behind several.
+/// Generates text for one prompt, or for several if there are lengths.
 ///
 /// # Errors
 /// Why there is no answer.
@@ -27,17 +27,17 @@ pub(crate) fn answer(
     question: &Generate,
     tell: Tell<'_>,
 ) -> Result<Generated, NoAnswer> {
-    // What others left is not this question's.
+    // Entries recorded by earlier calls do not belong to this question.
     loaded.model.route();
     let mut generated = match &question.lengths {
-        None => one(place, loaded, question, tell)?,
-        Some(lengths) => several(place, loaded, question, lengths, tell)?,
+        None => answer_one(place, loaded, question, tell)?,
+        Some(lengths) => answer_several(place, loaded, question, lengths, tell)?,
     };
     generated.observed = Observed { route: loaded.model.route(), ..Observed::default() };
     Ok(generated)
 }
 
-fn one(
+fn answer_one(
     place: &mut Place<'_>,
     loaded: &Loaded,
     question: &Generate,
@@ -73,7 +73,7 @@ fn one(
     Ok(Generated { ids, text, stop, first_token_ms, total_ms, ..Generated::default() })
 }
 
-fn several(
+fn answer_several(
     place: &mut Place<'_>,
     loaded: &Loaded,
     question: &Generate,
@@ -118,7 +118,7 @@ fn several(
     })
 }
 
-/// Why a generation ended, as the wire says it.
+/// The reason why a generation ended, in the form of the wire.
 fn word(stop: Stop) -> words::Stop {
     match stop {
         Stop::Token => words::Stop::Eos,
@@ -161,7 +161,7 @@ fn sampling(given: &Sampling) -> Result<sample::Sampling, NoAnswer> {
     })
 }
 
-/// The prompts that `ids` holds one after the other, by their lengths.
+/// Splits `ids` into prompts by their lengths.
 fn prompts<'a>(
     ids: &'a [u32],
     lengths: &[i32],
@@ -196,7 +196,7 @@ fn prompts<'a>(
         .collect())
 }
 
-/// One seed per prompt: those of the question, or its one seed counting up.
+/// One seed per prompt: those of the question, or its single seed counting up.
 fn seeds(question: &Generate, count: usize) -> Result<Vec<u64>, NoAnswer> {
     let first = question.sampling.seed.unwrap_or(0);
     match &question.seeds {

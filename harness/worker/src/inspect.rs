@@ -1,4 +1,5 @@
-//! What our engine says of a model file, without a device: the call `inspect` and its command.
+//! What our engine reports about a model file without a device, for the call `inspect` and its
+//! command.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -16,19 +17,19 @@ use sha2::{Digest, Sha256};
 use crate::device::{NoAnswer, refused};
 use crate::load_plan::needed;
 
-/// The file of a tokenizer, and how the name of one ends.
+/// The file name of a tokenizer, which is also the ending by which one is recognised.
 const TOKENIZER: &str = "tokenizer.json";
 
-/// What was opened and found whole.
+/// A file that was opened and is intact.
 #[derive(Debug)]
 pub enum Inspected {
     /// A model.
     Model(Box<Whole>),
-    /// A tokenizer.json by itself.
+    /// A tokenizer.json without a model.
     Tokenizer(PathBuf, Box<Facts>),
 }
 
-/// A model file, its configuration, and its vocabulary where it has one that is read.
+/// A model file with its configuration, and its vocabulary if it has a supported one.
 #[derive(Debug)]
 pub struct Whole {
     checkpoint: Checkpoint,
@@ -38,13 +39,14 @@ pub struct Whole {
 }
 
 impl Inspected {
-    /// Opens `path`: a model file with its configuration, whose tensors and vocabulary are held to
-    /// it, or a tokenizer.json. One in the folder of a GGUF file must have the same vocabulary.
+    /// Opens `path`: a model file, whose tensors and vocabulary are checked against its
+    /// configuration, or a tokenizer.json. A tokenizer.json next to a GGUF file must have the same
+    /// vocabulary.
     ///
     /// # Errors
     /// The first refusal.
     pub fn open(path: &Path) -> Result<Inspected, Malformed> {
-        // Its name is all that tells it from other JSON before it is read.
+        // Before it is read, only its name distinguishes it from other JSON files.
         if path.to_string_lossy().ends_with(TOKENIZER) && !path.is_dir() {
             let facts = Facts::of_json(path)?;
             return Ok(Inspected::Tokenizer(path.to_path_buf(), Box::new(facts)));
@@ -63,7 +65,7 @@ impl Inspected {
         Ok(Inspected::Model(Box::new(Whole { checkpoint, config, vocabulary, warnings })))
     }
 
-    /// All that there is to say, as JSON. Hashes every byte.
+    /// All facts as JSON. Hashes every byte of the files.
     pub fn facts(&self) -> Value {
         match self {
             Inspected::Model(whole) => whole.facts(),
@@ -76,7 +78,7 @@ impl Inspected {
         }
     }
 
-    /// What is odd and legal, and the defaults that were filled in.
+    /// Properties that are legal but unusual, and defaults that were filled in.
     pub fn warnings(&self) -> &[String] {
         match self {
             Inspected::Model(whole) => whole.warnings.list(),
@@ -84,11 +86,10 @@ impl Inspected {
         }
     }
 
-    /// The memory that `load` takes on `card` with the options of `load`;
-    /// nothing for what is no model.
+    /// The memory that `load` takes on `card` with these options; nothing for a tokenizer.
     ///
     /// # Errors
-    /// What `load` refuses too.
+    /// Anything that `load` refuses as well.
     pub fn need(&self, card: &Card, options: &LoadOptions) -> Result<Value, NoAnswer> {
         match self {
             Inspected::Model(whole) => whole.need(card, options),
@@ -96,7 +97,7 @@ impl Inspected {
         }
     }
 
-    /// The facts as lines for people; `need` as [`Inspected::need`] gave it.
+    /// The facts as lines for people; `need` is the result of [`Inspected::need`].
     pub fn text(&self, need: &Value) -> String {
         if let Inspected::Model(whole) = self {
             return whole.text(need);
@@ -115,8 +116,8 @@ impl Inspected {
     }
 }
 
-/// The vocabulary of a model: of its GGUF file, or of tokenizer.json in its folder. One of a kind
-/// that is not offered is a warning, since the model may be good.
+/// The vocabulary of a model: that of its GGUF file, or of tokenizer.json in its folder. An
+/// unsupported kind is only a warning, since the model itself may be fine.
 fn vocabulary(
     checkpoint: &Checkpoint,
     warnings: &mut Warnings,
@@ -143,8 +144,8 @@ fn vocabulary(
 }
 
 impl Whole {
-    /// What the file itself says of its tokenizer: scalars as they stand, lists by their lengths.
-    /// Of a folder, what was found.
+    /// What a GGUF file states about its tokenizer: scalars as they are, lists by their lengths.
+    /// For a folder, the facts of its vocabulary.
     fn tokenizer(&self) -> Value {
         let Checkpoint::Gguf(gguf) = &self.checkpoint else {
             return self.vocabulary.as_ref().map_or(Value::Null, of_vocabulary);
@@ -196,11 +197,11 @@ impl Whole {
         })
     }
 
-    /// The memory that `load` takes on `card` with the options of `load`:
-    /// the card whose figures were taken, what is in force, and bytes.
+    /// The memory that `load` takes on `card` with these options: the properties used, the options
+    /// in force, and bytes.
     ///
     /// # Errors
-    /// What `load` refuses too.
+    /// Anything that `load` refuses as well.
     fn need(&self, card: &Card, options: &LoadOptions) -> Result<Value, NoAnswer> {
         needed(card, options, &self.config, &Form::of(&self.config, &self.checkpoint))
     }
@@ -241,7 +242,7 @@ impl Whole {
     }
 }
 
-/// One line of facts.
+/// Appends one line of facts.
 fn line(text: &mut String, name: &str, value: &str) {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "{name:<14} {value}");
@@ -298,7 +299,7 @@ fn scaling(scaling: Scaling) -> Value {
     }
 }
 
-/// A refused file as the wire says it.
+/// A malformed file in the form of the wire.
 pub fn refusal(m: &Malformed) -> Value {
     refused(m).json()
 }

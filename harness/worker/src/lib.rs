@@ -1,6 +1,6 @@
-//! Our engine behind the wire: what `goldgate worker` runs.
+//! Our engine behind the wire: the code of `goldgate worker`.
 //!
-//! A worker reads questions as the types of goldgate-wire, hands them to the engine on the CPU or
+//! A worker reads questions as the types of goldgate-wire, passes them to the engine on the CPU or
 //! on a card, and answers. It knows neither cases nor goldens.
 
 pub mod allocator;

@@ -1,4 +1,4 @@
-//! The call `load` of our worker: a file is held to its configuration, sized, and read.
+//! The call `load` of our worker: checks a file against its configuration, sizes it, and reads it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::file_hash::{compared, expected};
 use crate::load_plan::{Plan, card, usual};
 use crate::loaded::Loaded;
 
-/// Loads a model: it, and the answer, whose handle is still to be given.
+/// Loads a model. Returns it with the answer, whose handle is not assigned yet.
 ///
 /// # Errors
 /// Why there is no model.
@@ -37,20 +37,21 @@ pub(crate) fn load(
     let yarn = ramp(&mut config, options.yarn)?;
     warnings.join(tensors::check(&config, &checkpoint)?);
     let map = Weights::of(&config, &checkpoint);
-    let plan = Plan::of(usual(place, &map), options, &config, &map)?;
+    let plan = Plan::new(usual(place, &map), options, &config, &map)?;
     let sizes = need(&plan.program, &plan.settings, &card(place)).map_err(no_answer)?;
     let bytes = sizes.weights + sizes.session();
+    // Before any weight is read: a refusal must come before anything is allocated.
     let bytes_driver = fits(place, options.budget_bytes, bytes)?;
     let mut progress = often(sizes.weights, tell);
     let hash = expected(options.sha256.as_deref(), &checkpoint)?;
-    // The vocabulary is read, and the file hashed, while the weights are loaded.
+    // The vocabulary is read and the file is hashed while the weights load.
     let (model, tokenizer, hash) = std::thread::scope(|scope| {
         let tokenizer = scope.spawn(|| Tokenizer::open(path).ok());
         let hash = hash.map(|(file, sha256)| scope.spawn(move || file.held_to(sha256)));
         let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress);
         (model, tokenizer.join().ok().flatten(), hash.map(|thread| thread.join()))
     });
-    // Another file than was expected explains whatever else is wrong with it.
+    // A wrong file explains all other errors, so its hash is reported first.
     let sha256 = compared(hash)?;
     let model = model.map_err(|error| not_loaded(error, &checkpoint))?;
     let answer = call::Loaded {
@@ -76,8 +77,8 @@ pub(crate) fn load(
     Ok((Loaded { model, config, local: plan.local, tokenizer }, answer))
 }
 
-/// How the ends of YaRN's ramp are taken, as asked in place of what the file says; nothing for a
-/// model that has none.
+/// How the ends of YaRN's ramp are computed: as requested, or else as the file states; none for a
+/// model without YaRN.
 fn ramp(config: &mut Config, asked: Option<YarnRamp>) -> Result<Option<YarnRamp>, NoAnswer> {
     let scaling = config.rope.as_mut().and_then(|rope| rope.scaling.as_mut());
     let Some(Scaling::Yarn { truncate, .. }) = scaling else {
@@ -89,10 +90,10 @@ fn ramp(config: &mut Config, asked: Option<YarnRamp>) -> Result<Option<YarnRamp>
     Ok(Some(if *truncate { YarnRamp::Rounded } else { YarnRamp::Reference }))
 }
 
-/// The shortest time between two events of progress.
+/// The shortest time between two progress events.
 const OFTEN: Duration = Duration::from_millis(100);
 
-/// Reports now and then how many of `total` bytes are done.
+/// Reports from time to time how many of `total` bytes are done.
 fn often(total: usize, tell: Tell<'_>) -> impl FnMut(usize) {
     let mut last = Instant::now();
     move |done| {
@@ -103,8 +104,8 @@ fn often(total: usize, tell: Tell<'_>) -> impl FnMut(usize) {
     }
 }
 
-/// Why a model was not loaded: a file that changed, which makes all else doubtful; a weight that is
-/// not finite, by its place in the file.
+/// Why a model was not loaded: first a file that changed meanwhile, which makes all else doubtful;
+/// then a weight that is not finite, by its place in the file.
 fn not_loaded(error: CallError, checkpoint: &Checkpoint) -> NoAnswer {
     if let Err(malformed) = checkpoint.unchanged() {
         return malformed.into();
@@ -117,7 +118,7 @@ fn not_loaded(error: CallError, checkpoint: &Checkpoint) -> NoAnswer {
     no_answer(error)
 }
 
-/// Refuses what is beyond the budget or the card; the driver's part of the memory.
+/// Refuses what exceeds the budget or the card. Returns the memory that was in use before.
 fn fits(place: &Place<'_>, budget: Option<u64>, bytes: usize) -> Result<Option<u64>, NoAnswer> {
     let refuse = |message: String| {
         Err(NoAnswer::from(Refusal::new(RefusalKind::CapacityExceeded, "path", message)))

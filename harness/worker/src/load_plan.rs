@@ -1,5 +1,5 @@
-//! What `load` decides before a weight is read, and the memory that it comes to: the same numbers
-//! for a model that is loaded and for one that is only looked at.
+//! The decisions of `load` before a weight is read, and the memory that follows from them. Shared
+//! with `inspect`, so that both report the same numbers.
 
 use goldgate_engine::batch::MOST;
 use goldgate_engine::cuda::Card;
@@ -21,31 +21,31 @@ use serde_json::{Value, json};
 
 use crate::device::{NoAnswer, no_answer};
 
-/// Positions of a session where nobody says how many.
+/// The positions of a session, if no number is given.
 const CONTEXT: usize = 4096;
 
-/// Prompt tokens of one call where nobody says how many.
+/// The prompt tokens of one call, if no number is given.
 const CHUNK: usize = 512;
 
-/// A Program with how it is to be run.
+/// A Program, and how it is to be run.
 #[derive(Debug)]
 pub struct Plan {
-    /// Before any rewrite.
+    /// The Program before any rewrite.
     pub program: Program,
-    /// How it runs.
+    /// How it is run.
     pub settings: Settings,
     /// The type of the cache.
     pub kv: DType,
-    /// Whether calls tell how far each step is from its own definition.
+    /// Whether calls report how far each step is from its own definition.
     pub local: bool,
 }
 
 impl Plan {
-    /// Takes the options of `load`; `usual` is the type of activations where none is named.
+    /// The plan for the options of `load`; `usual` is the type of activations if none is given.
     ///
     /// # Errors
-    /// A context beyond the model's, more sequences than run, a model that does not run here.
-    pub fn of(
+    /// The context exceeds the model's, there are too many sequences, or the model cannot run here.
+    pub fn new(
         usual: DType,
         options: &LoadOptions,
         config: &Config,
@@ -66,7 +66,7 @@ impl Plan {
             let message = format!("is {sequences}, at most {MOST} go side by side");
             return Err(Refusal::new(RefusalKind::CapacityExceeded, "sequences", message).into());
         }
-        // Several sequences are a rewrite of the Program of one.
+        // Several sequences are a rewrite of the Program for one.
         let capacity = Capacity { context, sequences: 1 };
         let types = Types { dtype, kv };
         let program = model::program(config, types, capacity, |name| map.meta(name))
@@ -85,7 +85,7 @@ impl Plan {
         if self.settings.options.fused { Fusion::Fused } else { Fusion::Plain }
     }
 
-    /// The options in force, by the names of the wire.
+    /// The options in force, under the names of the wire.
     pub fn facts(&self) -> Value {
         json!({
             "activations": self.settings.dtype.name(),
@@ -98,7 +98,7 @@ impl Plan {
     }
 }
 
-/// The slots that exist in what runs and that a glob names.
+/// The slots that exist at run time and match one of the globs.
 fn traced(program: &Program, globs: &[String], fused: bool) -> Vec<String> {
     let phases = [Phase::Prefill, Phase::Decode];
     let runs = phases.map(|phase| match fused {
@@ -116,7 +116,7 @@ fn traced(program: &Program, globs: &[String], fused: bool) -> Vec<String> {
     names.map(|i| program.slots[i].name.clone()).filter(|name| globs::any(globs, name)).collect()
 }
 
-/// The card that a place is lowered for; the CPU has none, and the H200's figures are taken.
+/// The card that a place is planned for. The CPU has none, so the H200's properties are used.
 pub fn card(place: &Place<'_>) -> Card {
     match place {
         Place::Cpu => Card::h200(),
@@ -124,26 +124,26 @@ pub fn card(place: &Place<'_>) -> Card {
     }
 }
 
-/// The type of activations where none is named.
+/// The type of activations if none is given.
 pub fn usual(place: &Place<'_>, map: &Weights<'_>) -> DType {
     if matches!(place, Place::Cpu) { DType::F32 } else { map.activations() }
 }
 
-/// What a model needs on `card`, with the options in force, as JSON. Exact: `load` takes two arenas
-/// of `bytes_weights` and of the rest.
+/// What a model needs on `card`, with the options in force, as JSON. The numbers are exact: `load`
+/// takes two arenas, one of `bytes_weights` and one of the rest.
 ///
 /// # Errors
-/// As [`Plan::of`].
+/// Those of [`Plan::new`].
 pub fn needed(
     card: &Card,
     options: &LoadOptions,
     config: &Config,
     map: &Weights<'_>,
 ) -> Result<Value, NoAnswer> {
-    let plan = Plan::of(map.activations(), options, config, map)?;
+    let plan = Plan::new(map.activations(), options, config, map)?;
     let bytes = need(&plan.program, &plan.settings, card).map_err(no_answer)?;
     let mut facts = plan.facts();
-    // Grids, and with them scratch, follow the card.
+    // Grids depend on the card, and the scratch memory on the grids.
     facts["card"] = card.name.as_str().into();
     facts["multiprocessors"] = card.multiprocessors.into();
     for (name, count) in parts(&bytes) {
@@ -152,7 +152,7 @@ pub fn needed(
     Ok(facts)
 }
 
-/// Everything that is taken on the device, by the names of the wire; the last one is the sum.
+/// All memory taken on the device, under the names of the wire; the last entry is the sum.
 pub fn parts(bytes: &NeedBytes) -> [(&'static str, usize); 7] {
     [
         ("bytes_weights", bytes.weights),

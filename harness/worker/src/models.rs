@@ -1,4 +1,4 @@
-//! Models and sessions of our worker: what is loaded, and the calls of sessions.
+//! The models and sessions of our worker, and the calls about them.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ use crate::rows::{compact, rows};
 pub const CALLS: &[&str] =
     &[Close::NAME, Extend::NAME, Fork::NAME, Generate::NAME, Load::NAME, Open::NAME, Unload::NAME];
 
-/// What a worker holds.
+/// The models and sessions that a worker holds.
 #[derive(Debug, Default)]
 pub struct Models {
     next: u64,
@@ -80,17 +80,17 @@ impl Models {
     fn unload(&mut self, question: &Unload) -> Result<(), NoAnswer> {
         let handle = question.model;
         self.sessions.retain(|_, (model, _)| *model != handle);
-        self.models.remove(&handle).map(drop).ok_or_else(|| none("model"))
+        self.models.remove(&handle).map(drop).ok_or_else(|| unknown_handle("model"))
     }
 
     fn loaded(&self, handle: u64) -> Result<&Loaded, NoAnswer> {
-        self.models.get(&handle).ok_or_else(|| none("model"))
+        self.models.get(&handle).ok_or_else(|| unknown_handle("model"))
     }
 
     fn open(&mut self, place: &mut Place<'_>, question: &Open) -> Result<OpenAnswer, NoAnswer> {
         let session = Session::open(place, &self.loaded(question.model)?.model);
         let session = session.map_err(no_answer)?;
-        // The definitions take no arena, and say nothing of one.
+        // The definitions on the CPU take no arena, so they report none.
         let bytes_session = Some(session.bytes() as u64).filter(|bytes| *bytes > 0);
         Ok(OpenAnswer { session: self.keep(question.model, session), bytes_session })
     }
@@ -102,7 +102,7 @@ impl Models {
     }
 
     fn close(&mut self, question: &Close) -> Result<(), NoAnswer> {
-        self.sessions.remove(&question.session).map(drop).ok_or_else(|| none("session"))
+        self.sessions.remove(&question.session).map(drop).ok_or_else(|| unknown_handle("session"))
     }
 
     fn keep(&mut self, model: u64, session: Session) -> u64 {
@@ -112,8 +112,9 @@ impl Models {
     }
 
     fn session(&mut self, handle: u64) -> Result<(u64, &Loaded, &mut Session), NoAnswer> {
-        let (model, session) = self.sessions.get_mut(&handle).ok_or_else(|| none("session"))?;
-        let loaded = self.models.get(model).ok_or_else(|| none("model"))?;
+        let (model, session) =
+            self.sessions.get_mut(&handle).ok_or_else(|| unknown_handle("session"))?;
+        let loaded = self.models.get(model).ok_or_else(|| unknown_handle("model"))?;
         Ok((*model, loaded, session))
     }
 
@@ -142,7 +143,7 @@ impl Models {
             }
             loads = session.local(place, model, &ids, phase).map_err(no_answer)?;
         }
-        // What others left is not this question's.
+        // Entries recorded by earlier calls do not belong to this question.
         model.route();
         let mut output = session.extend(place, model, &ids, &wanted).map_err(no_answer)?;
         let route = model.route();
@@ -166,7 +167,7 @@ impl Models {
         Ok(Extended { results, types, length, observed: Observed { route, ..Observed::default() } })
     }
 
-    /// A decode step, part by part.
+    /// Times a decode step, part by part.
     fn bench(
         &mut self,
         place: &mut Place<'_>,
@@ -186,7 +187,7 @@ impl Models {
     }
 }
 
-/// A decode step as the wire carries it.
+/// The times of a decode step in the form of the wire.
 fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> StepTimes {
     let part = |p: &Part| StepPart {
         step: p.name.clone(),
@@ -206,6 +207,6 @@ fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> StepTimes {
     }
 }
 
-fn none(what: &str) -> NoAnswer {
+fn unknown_handle(what: &str) -> NoAnswer {
     NoAnswer::bad_request(format!("there is no such {what}"))
 }

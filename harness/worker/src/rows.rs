@@ -1,4 +1,4 @@
-//! The rows of logits that a call gives, whole or compact.
+//! The rows of logits that a call returns, whole or compact.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use goldgate_wire::words::Logits;
 /// The tokens of a call of `count` tokens whose rows of logits are wanted.
 ///
 /// # Errors
-/// A row that the call does not have.
+/// The call has no such row.
 pub fn rows(want: &Want, count: usize) -> Result<Vec<usize>, Refusal> {
     let rows = match (want.logits, &want.rows) {
         (Logits::None, _) => Vec::new(),
@@ -28,21 +28,23 @@ pub fn rows(want: &Want, count: usize) -> Result<Vec<usize>, Refusal> {
     }
 }
 
-/// The most likely tokens that a compact row names.
+/// How many of the most likely tokens a compact row names.
 const TOP: usize = 64;
 
-/// Rows of logits as top ids with their log-probabilities, the log of the mass outside, the
-/// entropy, and the log-probability of the token that follows.
+/// Rows of logits in compact form: top ids with their log-probabilities, the log of the remaining
+/// mass, the entropy, and the log-probability of the token that follows.
 pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String, Tensor> {
     let vocabulary = logits.meta.shape[1];
     let top = TOP.min(vocabulary);
     let (mut top_ids, mut top_logprobs) = (Vec::new(), Vec::new());
     let (mut tail, mut entropy, mut next) = (Vec::new(), Vec::new(), Vec::new());
     for (row, at) in logits.to_f64().chunks(vocabulary).zip(rows) {
+        // Subtracting the largest logit first keeps the exponentials from overflowing.
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = row.iter().map(|l| (l - most).exp()).sum();
         let log = |l: f64| l - most - sum.ln();
         let mut order: Vec<usize> = (0..vocabulary).collect();
+        // Equal logits in the order of ids, so that the list is the same on every machine.
         order.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
         let outside: f64 = order[top..].iter().map(|i| log(row[*i]).exp()).sum();
         top_ids.extend(order[..top].iter().map(|i| *i as i32));

@@ -1,4 +1,4 @@
-//! The other side of the wire: the loop of `goldgate worker`.
+//! The subject's side of the wire: the loop of `goldgate worker`.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use goldgate_wire::{Call, Event, Observed};
 /// Answers questions until the stream ends.
 ///
 /// # Errors
-/// A stream that fails, or something on it that is not the wire.
+/// The stream fails, or does not follow the wire protocol.
 pub fn serve(
     mut input: impl Read,
     mut output: impl Write,
@@ -33,6 +33,7 @@ pub fn serve(
     while let Some(mut frame) = read_frame(&mut input, MAX_FRAME)? {
         let id = frame.json["id"].clone();
         if frame.json["call"] == Hello::NAME {
+            // Before the question is read: its tensors may be in the scratch folder that it names.
             link.learn(&frame.json);
         }
         let (reply, last) = match attach::join(&mut frame, link.scratch.as_deref()) {
@@ -71,7 +72,7 @@ fn numbered(mut json: Value, id: &Value) -> Frame {
     Frame::new(json)
 }
 
-/// What hello said of the way back.
+/// What hello stated about the way back to the harness.
 struct Link {
     scratch: Option<PathBuf>,
     room: u64,
@@ -79,15 +80,15 @@ struct Link {
 
 impl Link {
     fn learn(&mut self, question: &Value) {
-        // A hello that cannot be read is answered so; until then nothing is known of the way back.
+        // A malformed hello is answered as such; until then the way back is unknown.
         let hello = Hello::read(question, Default::default()).unwrap_or_default();
         self.scratch = hello.scratch.map(PathBuf::from);
         self.room = hello.max_frame.unwrap_or(MAX_FRAME).min(MAX_FRAME);
     }
 
-    /// Puts the tensors of a reply that no frame holds into the scratch folder.
+    /// Moves the tensors of a reply that does not fit into a frame into the scratch folder.
     fn fit(&self, reply: &mut Frame) -> Result<(), AttachError> {
-        // JSON alone is short, and goes as it is.
+        // JSON alone is short, so it is sent as it is.
         if reply.tensors.is_empty() || reply.length() <= self.room {
             return Ok(());
         }
@@ -119,7 +120,7 @@ fn answer(frame: Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Reply, bool
             device.memory().ok_or_else(|| NoAnswer::Unsupported(Memory::NAME.to_owned()))
         }),
         Op::NAME => typed(&ask, tensors, |op: &Op| device.op(op)),
-        // What is timed says which of the three it is.
+        // The fields decide which of the three forms of `bench` is meant.
         BenchOp::NAME if ask["model"].is_u64() => device.model(&ask, &tensors, tell),
         BenchOp::NAME if ask["copy"].is_u64() => {
             typed(&ask, tensors, |card: &BenchCopy| device.limits(card))
@@ -134,7 +135,7 @@ fn answer(frame: Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Reply, bool
     (answer.map_or_else(Reply::from, Reply::from), false)
 }
 
-/// The reply to hello; one that is no hello is the last one.
+/// The reply to hello. A failed hello is the last reply.
 fn greeted(ask: &Value, device: &dyn Device) -> (Reply, bool) {
     let refuse =
         |message: String| (Trouble { class: "bad_request", sticky: true, message }.into(), true);
@@ -150,7 +151,7 @@ fn greeted(ask: &Value, device: &dyn Device) -> (Reply, bool) {
     }
 }
 
-/// A model file, without a device: what it took to read is counted.
+/// Inspects a model file without a device, and measures what reading it takes.
 fn inspected(ask: &Value, card: &Card) -> Reply {
     let Inspect { path, options } = match Inspect::read(ask, Default::default()) {
         Ok(inspect) => inspect,

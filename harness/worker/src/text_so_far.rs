@@ -1,15 +1,15 @@
-//! What a generation hands out: ids and their text, cut where a stop text begins.
+//! The result of a generation so far: ids and their text, cut where a stop text begins.
 
 use goldgate_engine::tokenizer::{Decoder, Tokenizer};
 
 /// The ids and the text so far.
 #[derive(Debug)]
 pub struct TextSoFar<'t> {
-    /// Absent where there is no vocabulary: then there are ids alone.
+    /// Absent if there is no vocabulary; then there are only ids.
     decoder: Option<Decoder<'t>>,
     stops: &'t [String],
     ids: Vec<i32>,
-    /// Bytes of the text before each id.
+    /// How many bytes of the text precede each id.
     begins: Vec<usize>,
     text: Vec<u8>,
     /// Where the first stop text begins.
@@ -17,19 +17,19 @@ pub struct TextSoFar<'t> {
 }
 
 impl<'t> TextSoFar<'t> {
-    /// Nothing yet.
+    /// An empty text.
     pub fn new(tokenizer: Option<&'t Tokenizer>, stops: &'t [String]) -> TextSoFar<'t> {
         let (ids, begins, text) = (Vec::new(), Vec::new(), Vec::new());
         let decoder = tokenizer.map(Tokenizer::stream);
         TextSoFar { decoder, stops, ids, begins, text, cut: None }
     }
 
-    /// How many ids there are.
+    /// The number of ids.
     pub fn count(&self) -> usize {
         self.ids.len()
     }
 
-    /// One more id; whether no stop text is whole.
+    /// Adds an id. Returns false once a stop text is complete.
     pub fn push(&mut self, id: u32) -> bool {
         let before = self.text.len();
         self.ids.push(i32::try_from(id).unwrap_or(-1));
@@ -37,7 +37,7 @@ impl<'t> TextSoFar<'t> {
         let new = self.decoder.as_mut().and_then(|decoder| decoder.push(id).ok());
         self.text.extend(new.unwrap_or_default());
         let found = self.stops.iter().filter_map(|stop| {
-            // What is further back has been searched before.
+            // Text further back was searched before.
             let from = before.saturating_sub(stop.len().saturating_sub(1));
             let at =
                 self.text[from..].windows(stop.len().max(1)).position(|w| w == stop.as_bytes());
@@ -47,7 +47,7 @@ impl<'t> TextSoFar<'t> {
         self.cut.is_none()
     }
 
-    /// The ids with text before the stop, and that text; of ids without a vocabulary no text.
+    /// The ids with text before the stop, and that text; no text without a vocabulary.
     pub fn finish(mut self) -> (Vec<i32>, Option<Vec<u8>>) {
         let Some(decoder) = self.decoder else { return (self.ids, None) };
         match self.cut {

@@ -9,23 +9,23 @@ use goldgate_wire::call::{Detokenize, Detokenized, Tokenize, Tokenized, Vocabula
 
 use crate::device::{NoAnswer, Trouble};
 
-/// The tokenizer that was used last: reading a large vocabulary takes a second.
+/// The most recently used tokenizer, kept because reading a large vocabulary takes a second.
 #[derive(Debug, Default)]
 pub struct Tokenizers {
     open: Option<(Mark, Tokenizer)>,
 }
 
-/// A file as it was when it was read.
+/// Identifies a file and its state when it was read, so that a changed file is read again.
 type Mark = (PathBuf, Option<(u64, SystemTime)>);
 
 impl Tokenizers {
     /// The ids of a text.
     ///
     /// # Errors
-    /// A file that is refused, a vocabulary without a path.
+    /// The file is refused, or the vocabulary has no path.
     pub fn tokenize(&mut self, question: &Tokenize) -> Result<Tokenized, NoAnswer> {
         let Tokenize { vocabulary, add_special, parse_special, text } = question;
-        let ids = self.of(vocabulary)?.encode(text, *add_special, *parse_special);
+        let ids = self.tokenizer_for(vocabulary)?.encode(text, *add_special, *parse_special);
         let ids = ids.map_err(|e| failed(e.to_string()))?;
         Ok(Tokenized { ids: ids.into_iter().map(|id| id as i32).collect() })
     }
@@ -33,15 +33,15 @@ impl Tokenizers {
     /// The text of ids.
     ///
     /// # Errors
-    /// A file that is refused, ids without a token, a vocabulary without a path.
+    /// The file is refused, an id has no token, or the vocabulary has no path.
     pub fn detokenize(&mut self, question: &Detokenize) -> Result<Detokenized, NoAnswer> {
         let ids: Vec<u32> = question.ids.iter().map(|id| *id as u32).collect();
-        decode(self.of(&question.vocabulary)?, &ids, question).map_err(|e| {
+        decode(self.tokenizer_for(&question.vocabulary)?, &ids, question).map_err(|e| {
             NoAnswer::Refused(Refusal::new(RefusalKind::IdOutOfRange, "ids", e.to_string()))
         })
     }
 
-    fn of(&mut self, vocabulary: &Vocabulary) -> Result<&Tokenizer, NoAnswer> {
+    fn tokenizer_for(&mut self, vocabulary: &Vocabulary) -> Result<&Tokenizer, NoAnswer> {
         match vocabulary {
             Vocabulary::Path(path) => self.tokenizer(Path::new(path)),
             Vocabulary::Model(_) => {
@@ -67,7 +67,7 @@ impl Tokenizers {
     }
 }
 
-/// The text of ids; streamed, with the number of bytes handed out after each.
+/// The text of ids; if streamed, with the number of bytes handed out after each.
 fn decode(tokenizer: &Tokenizer, ids: &[u32], how: &Detokenize) -> Result<Detokenized, Fault> {
     if !how.stream {
         return Ok(Detokenized { text: tokenizer.decode(ids, how.skip_special)?, ends: None });

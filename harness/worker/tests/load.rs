@@ -60,7 +60,7 @@ fn a_step_reads_every_weight_once_and_the_cache_so_far() {
     let (config, _) = Config::of(&checkpoint).expect("a configuration");
     let map = Weights::of(&config, &checkpoint);
     let options = LoadOptions { context: Some(128), ..LoadOptions::default() };
-    let plan = Plan::of(DType::F16, &options, &config, &map).expect("runs");
+    let plan = Plan::new(DType::F16, &options, &config, &map).expect("runs");
     let reads = measure::reads(&plan.program, DType::F16, 9, 1).expect("good questions");
     // Two layers, keys and values, ten positions, two heads of 80, two bytes.
     assert_eq!(reads.kv, 2 * 2 * 10 * 2 * 80 * 2);

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Found { specs: mut more, golden } = review(&mut specs, store.as_ref(), today());
     more.extend(generated::problems(&root, &specs));
     let good = problems.is_empty() && more.is_empty() && golden.is_empty() && of_store.is_empty();
-    // What a wrong requirement does not select any more would come back as gone.
+    // Trials that a faulty requirement no longer selects would be reported as removed.
     if !more.iter().any(|p| p.place.file == "gates.yaml") {
         more.extend(lock(&root, &specs, args.lock && good)?);
     }

@@ -1,19 +1,19 @@
-//! The last lines of a run: what did not run and why, what became of the mutants, where the report
-//! is, and how long it took.
+//! The last lines of a run: what did not run and why, the outcomes of the mutants, the place of the
+//! report, and the time taken.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use goldgate_harness::line::{Fate, Planted, Row, Verdict};
-use goldgate_harness::session::Told;
+use goldgate_harness::session::RunOutcome;
 
-/// Lines that say what a green line does not: nothing is left out in silence.
-pub fn lines(told: &Told, report: Option<&Path>, took: Duration) -> Vec<String> {
+/// Lines that state what a passing line cannot, so that nothing is left out silently.
+pub fn lines(outcome: &RunOutcome, report: Option<&Path>, took: Duration) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.extend(stopped(told));
-    lines.extend(not_run(&told.report.rows));
-    lines.extend(mutants(&told.mutants));
+    lines.extend(stopped(outcome));
+    lines.extend(not_run(&outcome.report.rows));
+    lines.extend(mutants(&outcome.mutants));
     if let Some(folder) = report {
         lines.push(format!("report       {}", folder.display()));
     }
@@ -21,7 +21,7 @@ pub fn lines(told: &Told, report: Option<&Path>, took: Duration) -> Vec<String> 
     lines
 }
 
-/// `NOT RUN 30: no_model 30`, and one reason of each sort in words.
+/// `NOT RUN 30: no_model 30`, with one example of the reason per kind.
 fn not_run(rows: &[Row]) -> Vec<String> {
     let mut reasons: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for row in rows {
@@ -35,8 +35,8 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     }
     let each = reasons.iter().map(|(word, (count, _))| format!("{word} {count}"));
     let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
-    let said = reasons.iter().filter(|(word, _)| **word != "stopped");
-    lines.extend(said.map(|(word, (_, message))| format!("  {word}: {message}")));
+    let examples = reasons.iter().filter(|(word, _)| **word != "stopped");
+    lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {message}")));
     lines
 }
 
@@ -66,10 +66,10 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
     vec![line]
 }
 
-/// How much of a run that was stopped was asked, and how much of that had failed.
-fn stopped(told: &Told) -> Option<String> {
-    told.report.incomplete.as_ref()?;
-    let rows = &told.report.rows;
+/// How much of a stopped run was not asked, and how many rows had failed.
+fn stopped(outcome: &RunOutcome) -> Option<String> {
+    outcome.report.incomplete.as_ref()?;
+    let rows = &outcome.report.rows;
     let unasked = rows.iter().filter(|row| matches!(row.verdict, Verdict::NotRun { .. })).count();
     let failed = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail { .. })).count();
     Some(format!("STOPPED      {unasked} of {} not asked, {failed} had failed", rows.len()))

@@ -16,7 +16,7 @@ pub struct Args {
     json: bool,
 }
 
-/// One thing that is there or missing, and how to get it.
+/// A requirement of the program that is present or missing, and how to get it.
 struct Finding {
     what: &'static str,
     there: bool,
@@ -25,7 +25,7 @@ struct Finding {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = settings(None);
-    let findings = look(&settings);
+    let findings = findings_of(&settings);
     let all = findings.iter().all(|f| f.there);
     if args.json {
         let fact = |f: &Finding| json!({"what": f.what, "there": f.there, "says": f.says});
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(if all { Exit::Yes } else { Exit::Absent })
 }
 
-fn look(settings: &Settings) -> Vec<Finding> {
+fn findings_of(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let driver = library::driver_is_present();
     let says = match driver {

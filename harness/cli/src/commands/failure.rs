@@ -1,4 +1,4 @@
-//! Why a command stopped.
+//! Reasons for a command to stop.
 
 use std::io;
 
@@ -8,13 +8,13 @@ use goldgate_harness::yaml::Problem;
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Files that people write are wrong.
+    /// Files that people write are invalid.
     #[error("{} errors", .0.len())]
     Problems(Vec<Problem>),
-    /// A model file is wrong.
+    /// A model file is malformed.
     #[error(transparent)]
     Malformed(Box<goldgate_engine::weights::Malformed>),
-    /// What was asked for is not there.
+    /// Something that was requested does not exist.
     #[error("{0}")]
     Absent(String),
     /// The command line makes no sense.
@@ -23,13 +23,13 @@ pub enum Failure {
     /// The oracle does not answer.
     #[error(transparent)]
     Oracle(#[from] goldgate_harness::golden::make::OracleError),
-    /// A run that could not be told.
+    /// The run could not be completed or reported.
     #[error(transparent)]
     Run(#[from] goldgate_harness::run::RunError),
-    /// A report could not be written.
+    /// The report could not be written.
     #[error(transparent)]
     Publish(#[from] goldgate_harness::report::publish::PublishError),
-    /// Output went nowhere.
+    /// Output could not be written.
     #[error("could not write: {0}")]
     Io(#[from] io::Error),
 }

@@ -1,5 +1,5 @@
-//! `goldgate fetch`: published checkpoints, into the cache of the hub. What is there already needs
-//! no network; `download` alone asks one, in a build with the feature `hub`.
+//! `goldgate fetch`: downloads published checkpoints into the cache of the hub. Files that are
+//! already there need no network; only `download` uses it, in a build with the feature `hub`.
 
 #[cfg(feature = "hub")]
 mod download;
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     bad_input(fetch(args), args.json)
 }
 
-/// What became of one form.
+/// The outcome for one form.
 struct Outcome {
     path: PathBuf,
     fetched: bool,
@@ -56,7 +56,7 @@ fn fetch(args: &Args) -> Result<Exit, Failure> {
         Some(folder) => vec![std::path::absolute(folder)?],
         None => args.folders.models_dirs()?,
     };
-    let mut told = Vec::new();
+    let mut facts = Vec::new();
     for (name, hub) in forms {
         let outcome = match places.iter().find_map(|folder| hub.find(folder)) {
             Some(path) => here(hub, path)?,
@@ -66,19 +66,19 @@ fn fetch(args: &Args) -> Result<Exit, Failure> {
         if !args.json {
             say(&format!("{word:<8} {name}  {}", outcome.path.display()))?;
         }
-        told.push(json!({
+        facts.push(json!({
             "form": name, "repo": hub.repo, "revision": hub.revision, "file": hub.file,
             "path": outcome.path.display().to_string(), "fetched": outcome.fetched,
             "sha256": outcome.sha256,
         }));
     }
     if args.json {
-        say_json(&Value::Array(told))?;
+        say_json(&Value::Array(facts))?;
     }
     Ok(Exit::Yes)
 }
 
-/// The published forms that the words name, by `STEM::FORM`.
+/// The published forms that the words select, by `STEM::FORM`.
 fn asked<'c>(
     cases: &'c [ModelCase],
     words: &[String],
@@ -100,10 +100,10 @@ fn asked<'c>(
     Ok(published.into_iter().filter(|(name, _)| wanted(name)).collect())
 }
 
-/// What is there already, held to the hash that the spec gives.
+/// Checks the hash of a file that is already present, if the spec gives one.
 fn here(hub: &Hub, path: PathBuf) -> Result<Outcome, Failure> {
     let sha256 = match &hub.sha256 {
-        Some(expected) => Some(held(&path, expected)?),
+        Some(expected) => Some(checked_hash(&path, expected)?),
         None => None,
     };
     Ok(Outcome { path, fetched: false, sha256 })
@@ -112,7 +112,7 @@ fn here(hub: &Hub, path: PathBuf) -> Result<Outcome, Failure> {
 #[cfg(feature = "hub")]
 use download::download;
 
-/// A build without a client for HTTP and TLS says how to get one, and how to do without.
+/// A build without a client for HTTP and TLS explains how to get one, and how to do without.
 #[cfg(not(feature = "hub"))]
 fn download(hub: &Hub, _: Option<&Path>) -> Result<Outcome, Failure> {
     Err(Failure::Absent(format!(
@@ -122,14 +122,14 @@ fn download(hub: &Hub, _: Option<&Path>) -> Result<Outcome, Failure> {
     )))
 }
 
-/// What a person does who has the file from elsewhere.
+/// Instructions for someone who has the file from elsewhere.
 fn by_hand(hub: &Hub) -> String {
     let place = hub.file.as_ref().map_or_else(|| hub.repo.clone(), |f| format!("{}/{f}", hub.repo));
     format!("get it by hand as DIR/{place}, and name DIR with --models")
 }
 
-/// The hash of a file, which must be that.
-fn held(path: &Path, expected: &str) -> Result<String, Failure> {
+/// The hash of a file, checked against the expected one.
+fn checked_hash(path: &Path, expected: &str) -> Result<String, Failure> {
     let found = hash(path)?;
     match found.eq_ignore_ascii_case(expected) {
         true => Ok(found),

@@ -63,14 +63,14 @@ pub struct Args {
     json: bool,
 }
 
-/// Most texts that may end a generation.
+/// The most texts that may end a generation.
 const STOPS: usize = 4;
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    bad_input(told(args), args.json)
+    bad_input(run_generate(args), args.json)
 }
 
-/// What goes into the model, and what ends it.
+/// The input of the model, and what ends the text.
 struct Prompt {
     ids: Vec<u32>,
     ends: Vec<u32>,
@@ -82,6 +82,8 @@ fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure>
     let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--prompt: {e}"));
     match (&args.prompt, &args.ids, tokenizer) {
         (Some(prompt), _, Some(tokenizer)) if args.chat => {
+            // Encoded by the template, so that control tokens in the message itself stay plain
+            // text.
             let template = template(args, tokenizer)?;
             let laid_out = || Ok((template.ids(tokenizer, prompt)?, template.end_id(tokenizer)?));
             let (ids, end) = laid_out().map_err(|e: NoChat| match e {
@@ -103,7 +105,7 @@ fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure>
     }
 }
 
-fn told(args: &Args) -> Result<Exit, Failure> {
+fn run_generate(args: &Args) -> Result<Exit, Failure> {
     if args.stop.len() > STOPS || args.stop.iter().any(String::is_empty) {
         let message = format!("--stop: {} texts, at most {STOPS}, none empty", args.stop.len());
         return Err(Failure::Usage(message));
@@ -121,14 +123,14 @@ fn told(args: &Args) -> Result<Exit, Failure> {
     };
     let (events, heard) = mpsc::channel();
     loaded.tell(events);
-    let (said, (load_ms, facts), (text, stopped)) = std::thread::scope(|scope| {
+    let (outcome, (load_ms, facts), (text, stopped)) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
-        let said = ask(&mut loaded, args, &ids, &ends);
+        let outcome = ask(&mut loaded, args, &ids, &ends);
         let facts = (loaded.model.load_ms, loaded.facts.clone());
         loaded.finish();
-        (said, facts, reader.join().unwrap_or_default())
+        (outcome, facts, reader.join().unwrap_or_default())
     });
-    let Generated { ids, stop, first_token_ms, total_ms, .. } = match said? {
+    let Generated { ids, stop, first_token_ms, total_ms, .. } = match outcome? {
         Ok(generated) => generated,
         Err(exit) => return Ok(exit),
     };
@@ -186,8 +188,8 @@ fn ask(loaded: &mut Loaded, args: &Args, ids: &[u32], ends: &[u32]) -> Asked<Gen
     loaded.ask(&ask, args.json)
 }
 
-/// Reads tokens as they come, and prints text where it streams: the text, cut at the first stop,
-/// and whether there was one.
+/// Reads tokens as they arrive, and prints text if it streams. Returns the text cut at the first
+/// stop, and whether there was one.
 fn read(
     events: mpsc::Receiver<Value>,
     tokenizer: Option<&Tokenizer>,
@@ -200,12 +202,12 @@ fn read(
     let show = |bytes: &[u8], from: usize, to: usize| {
         if stream && from < to {
             let mut out = std::io::stdout();
-            // A reader that has gone is no reason to stop.
+            // A closed stdout is no reason to stop.
             let _ = out.write_all(&bytes[from..to]).and_then(|()| out.flush());
         }
         to.max(from)
     };
-    // Text that may still become a stop is kept back.
+    // Text that may still become part of a stop is held back.
     let longest = stops.iter().map(String::len).max().unwrap_or(1) - 1;
     for event in events {
         let Some(token) = event["token"].as_u64() else { continue };

@@ -1,5 +1,5 @@
-//! What is generated from the specs and the types that read them: schema.json, and the table of
-//! gates in README.md.
+//! The generated files: schema.json from the types that read specs, and the table of gates in
+//! README.md.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub const BEGIN: &str = "<!-- gates: written by `goldgate check --write` -->";
 /// The line after it.
 pub const END: &str = "<!-- end of gates -->";
 
-/// Generated files that are not what the program generates.
+/// Problems for generated files that differ from what the program generates.
 pub fn problems(root: &Path, specs: &Specs) -> Vec<Problem> {
     let expected = "goldgate check --write";
     let of = |file: &str, found: &str| Problem::of_file("GENERATED", file, found, expected);
@@ -39,15 +39,15 @@ pub fn problems(root: &Path, specs: &Specs) -> Vec<Problem> {
 /// Writes schema.json.
 ///
 /// # Errors
-/// A folder that cannot be written.
+/// The folder cannot be written.
 pub fn write_schema(specs: &Path) -> Result<(), Failure> {
     Ok(replace(&specs.join("schema.json"), schema::text().as_bytes())?)
 }
 
-/// Writes the table of gates into the README.md beside the specs, where it has a place for it.
+/// Writes the table of gates into the README.md next to the specs, if it has a place for it.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// The file cannot be written.
 pub fn write_table(specs: &Path, gates: &GatesFile) -> Result<(), Failure> {
     if let Some((path, text)) = readme(specs)
         && let Some(new) = with_table(&text, gates)
@@ -63,15 +63,15 @@ fn readme(specs: &Path) -> Option<(PathBuf, String)> {
     Some((path, text))
 }
 
-/// The text with the table between its two lines; none where they are not there.
+/// The text with the table between the two marker lines; none if they are missing.
 fn with_table(text: &str, gates: &GatesFile) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}\n\n{}\n{END}{after}", table(gates)))
 }
 
-/// A line a gate: what changes with every case stays out, so that two people who add one do not
-/// meet here.
+/// One row per gate. Numbers that change with every case are left out, so that two people who add
+/// cases do not conflict here.
 fn table(gates: &GatesFile) -> String {
     let mut table =
         String::from("| gate | says | must hold on | requirements |\n|---|---|---|---|\n");

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::commands::{Exit, Failure, problems_json, say, say_json, today};
 
-/// The two things that are done with goldens.
+/// The two operations on goldens.
 #[derive(Debug, clap::Subcommand)]
 pub enum Golden {
     /// Asks the oracle over the wire; writes goldens and the manifest. Unchanged ones are kept.
@@ -88,7 +88,7 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
     let models = args.folders.models_dirs()?;
     let mut made = Made::default();
     let asked = make_models::make(&specs, &mut store, &by_models, &models, &mut made, about);
-    // What was made before an oracle died is in the manifest all the same.
+    // The manifest contains what was made before an oracle died, so the other oracle runs as well.
     make(&specs, &mut store, &options, &mut made, selected)?;
     asked?;
     if args.json {
@@ -157,7 +157,7 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
                 two += usize::from(witnesses > 1);
             }
             Some(Err(problem)) => problems.push(problem),
-            // What is not shipped is nobody's debt.
+            // A golden that is not shipped is not expected here.
             None if path.starts_with("local/") => {}
             None => pending += 1,
         }
@@ -178,7 +178,7 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
     }
 }
 
-/// How many witnesses the golden of a case about a model has; nothing where it is not there.
+/// How many witnesses the golden of a case about a model has; none if it does not exist.
 fn verified(
     specs: &Specs,
     store: &Store,

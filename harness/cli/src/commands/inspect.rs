@@ -34,14 +34,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn open(args: &Args) -> Result<Exit, Failure> {
     let found = Inspected::open(&args.path).map_err(|m| Failure::Malformed(Box::new(m)))?;
     let given = LoadOptions { sequences: args.sequences, ..args.sizing.options() };
-    // Options that nobody can have are noticed as a subject notices them: where it reads them.
+    // Impossible options are checked by the same code as in a subject: where options are read.
     let (question, _) = Inspect { path: String::new(), options: given }.question();
     let options = LoadOptions::read(&question).map_err(NoAnswer::bad_request);
     let needed = options.and_then(|options| found.need(&Card::h200(), &options));
     let (need, refused) = match needed {
         Ok(need) => (need, None),
         Err(why) => {
-            let (kind, field, message) = said(why);
+            let (kind, field, message) = refusal_parts(why);
             let line = format!("error[{kind}] field={field} found={message:?}");
             (json!({"refused": {"kind": kind, "operand": field, "message": message}}), Some(line))
         }
@@ -54,7 +54,7 @@ fn open(args: &Args) -> Result<Exit, Failure> {
         }
         false => say(found.text(&need).trim_end())?,
     }
-    // A file that does not run here is still a file; options that nobody can have are a mistake.
+    // A file that cannot run here is still a valid file, but impossible options are a mistake.
     match refused.filter(|_| args.sizing.is_given() || args.sequences.is_some()) {
         Some(line) => {
             eprintln!("{line}");
@@ -64,8 +64,8 @@ fn open(args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// Kind, field and sentence of what `load` would answer.
-fn said(why: NoAnswer) -> (&'static str, String, String) {
+/// Kind, field and message of what `load` would answer.
+fn refusal_parts(why: NoAnswer) -> (&'static str, String, String) {
     match why {
         NoAnswer::Refused(r) => (r.kind.name(), r.operand, r.message),
         NoAnswer::File(m) => ("Malformed", m.field.clone(), m.to_string()),

@@ -2,7 +2,7 @@
 
 use goldgate_harness::gate::coverage::{Coverage, coverage};
 use goldgate_harness::kinds::Kind;
-use goldgate_harness::kinds::container::case::{Awaits, ContainerCase};
+use goldgate_harness::kinds::container::case::{ContainerCase, FileExpectation};
 use goldgate_harness::kinds::model::Model;
 use goldgate_harness::kinds::model::case::ModelCase;
 use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
@@ -29,7 +29,7 @@ pub struct Args {
     json: bool,
 }
 
-/// The subjects that every trial of an op is listed for.
+/// The subjects for which every trial of an op is listed.
 pub const SUBJECTS: [&str; 2] = ["cpu", "cuda"];
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// A block an op: a line a type, the reasons of empty cells, the faults.
+/// One block per op: a line per type, the reasons for empty cells, and the faults.
 fn covered(table: &[Coverage], json: bool) -> Result<Exit, Failure> {
     if json {
         say_json(&json!(table))?;
@@ -108,9 +108,9 @@ fn row(case: &Case, kind: &str, store: &Store) -> Value {
 }
 
 fn of_files(case: &ContainerCase) -> Value {
-    let golden = match &case.awaits {
-        Awaits::Refused { .. } => "refusal",
-        Awaits::Opened { .. } => "opened",
+    let golden = match &case.expected {
+        FileExpectation::Refused { .. } => "refusal",
+        FileExpectation::Opened { .. } => "opened",
     };
     json!({
         "name": case.full_name(),
@@ -154,7 +154,7 @@ fn model(case: &ModelCase, store: &Store) -> Value {
     })
 }
 
-/// Where the awaited numbers of a case come from, in one word.
+/// The source of a case's expected numbers, in one word.
 pub fn golden(case: &Case, store: &Store) -> &'static str {
     match &case.expect {
         Expect::Refusal { .. } => "refusal",

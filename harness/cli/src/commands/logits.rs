@@ -69,14 +69,17 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let answer = loaded.ask(&ask, args.json)?;
     let facts = loaded.facts.clone();
     loaded.finish();
-    let said = match answer {
-        Ok(said) => said,
+    let answered = match answer {
+        Ok(answered) => answered,
         Err(exit) => return Ok(exit),
     };
     let label = |(name, dtype): (String, DType)| (format!("{name}.type"), dtype.name().to_owned());
-    let labels = said.types.into_iter().map(label).collect();
-    goldgate_harness::report::document::replace(&args.out, &frame::encode(&labels, &said.results))?;
-    let tensors = said.results;
+    let labels = answered.types.into_iter().map(label).collect();
+    goldgate_harness::report::document::replace(
+        &args.out,
+        &frame::encode(&labels, &answered.results),
+    )?;
+    let tensors = answered.results;
     let shapes: Map<String, Value> =
         tensors.iter().map(|(n, t)| (n.clone(), t.meta.to_string().into())).collect();
     match args.json {

@@ -1,4 +1,4 @@
-//! The command line: a file a subcommand, one line of `Command` each.
+//! The command line: one file per subcommand.
 
 mod bench;
 mod check;
@@ -91,7 +91,7 @@ enum Command {
     Worker(worker::Worker),
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
         Command::Worker(args) => return args.run(),
     };
     let exit = outcome.unwrap_or_else(|failure| {
-        // A reader that has read enough (`goldgate list | head`) is no failure.
+        // A reader that has seen enough (`goldgate list | head`) is not a failure.
         let gone = matches!(&failure, Failure::Io(e) if e.kind() == io::ErrorKind::BrokenPipe);
         if gone {
             return Exit::Yes;
@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
                 problems.iter().for_each(|problem| eprintln!("{problem}\n"));
                 eprintln!("{failure}");
             }
-            // Its one line begins with error[CODE].
+            // Its single line begins with error[CODE].
             Failure::Malformed(malformed) => eprintln!("{malformed}"),
             other => eprintln!("error: {other}"),
         }
@@ -145,7 +145,7 @@ pub fn main() -> ExitCode {
 /// Prints one line of text on stdout.
 ///
 /// # Errors
-/// A stdout that is closed.
+/// Stdout is closed.
 pub fn say(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
@@ -153,15 +153,15 @@ pub fn say(text: &str) -> io::Result<()> {
 /// Prints facts as JSON on stdout.
 ///
 /// # Errors
-/// A stdout that is closed.
+/// Stdout is closed.
 pub fn say_json(value: &Value) -> io::Result<()> {
     say(&format!("{value:#}"))
 }
 
-/// With `json`, tells bad input as JSON on stdout in place of a line on stderr.
+/// With `json`, reports bad input as JSON on stdout instead of a line on stderr.
 ///
 /// # Errors
-/// Every other failure; a stdout that is closed.
+/// Any other failure, or a closed stdout.
 pub fn bad_input(outcome: Result<Exit, Failure>, json: bool) -> Result<Exit, Failure> {
     match outcome {
         Err(Failure::Malformed(malformed)) if json => {
@@ -181,7 +181,7 @@ pub fn problems_json(problems: &[Problem]) -> Value {
     json!(problems.iter().map(Problem::to_json).collect::<Vec<_>>())
 }
 
-/// The day, by the clock of this machine, in UTC.
+/// The current day in UTC, by the clock of this machine.
 pub fn today() -> goldgate_harness::line::Day {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     goldgate_harness::line::Day::of_seconds(now.map_or(0, |d| d.as_secs()))

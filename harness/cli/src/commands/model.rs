@@ -1,4 +1,4 @@
-//! What commands that load a model share: the options of `load`, and a subject that has loaded.
+//! What commands that load a model share: the options of `load`, and a subject with a loaded model.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,14 +65,15 @@ pub struct How {
 }
 
 impl How {
-    /// Whether anything was named.
+    /// Whether any option is given.
     pub fn is_given(&self) -> bool {
         self.sizing.is_given() || self.vram_budget.is_some()
     }
 }
 
 impl Sizing {
-    /// As `load` takes it. What is no type goes as it is: the subject says so.
+    /// The options in the form that `load` takes. An invalid type is passed on, because the subject
+    /// must refuse it.
     pub fn options(&self) -> LoadOptions {
         let mut options = LoadOptions {
             context: self.context,
@@ -94,63 +95,63 @@ impl Sizing {
         options
     }
 
-    /// Whether anything was named.
+    /// Whether any option is given.
     pub fn is_given(&self) -> bool {
         let words = self.dtype.is_some() || self.kv.is_some();
         words || self.context.is_some() || self.chunk.is_some()
     }
 
-    /// The same with positions for `count` tokens, where no number was named.
+    /// The options with positions for `count` tokens, unless a number is given.
     pub fn at_least(&self, count: u64) -> LoadOptions {
         LoadOptions { context: Some(self.context.unwrap_or(count)), ..self.options() }
     }
 }
 
-/// A subject with a model in it.
+/// A subject with a loaded model.
 pub struct Loaded {
     slot: Slot,
     _scratch: tempfile::TempDir,
-    /// What the subject said of it.
+    /// The subject's answer to `load`.
     pub model: call::Loaded,
-    /// The same as it came: the `ok` of `load`.
+    /// The same answer as received: the `ok` of `load`.
     pub facts: Value,
 }
 
-/// Either what was wanted, or how the command ends: what was refused has been told.
+/// Either the result, or the exit code of a command whose refusal has already been printed.
 pub type Asked<T> = Result<Result<T, Exit>, Failure>;
 
-/// Longest that loading and generating may take.
+/// The time limit of loading and generating.
 const LIMIT: Duration = Duration::from_secs(3600);
 
 impl ModelArgs {
-    /// How the model is loaded, as far as the command line says.
+    /// The load options as far as the command line gives them.
     pub fn options(&self) -> LoadOptions {
         self.how.sizing.options()
     }
 
-    /// Starts the subject and loads the model; a refusal is told here.
+    /// Starts the subject and loads the model. A refusal is printed here.
     ///
     /// # Errors
-    /// A subject that is not there.
+    /// The subject cannot be started.
     pub fn load(&self, options: LoadOptions, json_out: bool) -> Asked<Loaded> {
         self.how.load(&self.model, &self.on, options, json_out)
     }
 
-    /// The same for another file: a subject of its own.
+    /// Does the same for another file, with a subject of its own.
     ///
     /// # Errors
-    /// A subject that is not there.
+    /// The subject cannot be started.
     pub fn load_other(&self, path: &Path, json_out: bool) -> Asked<Loaded> {
         self.how.load(path, &self.on, self.options(), json_out)
     }
 }
 
 impl How {
-    /// Starts the subject `on` and loads the model at `path`, with a bar on a terminal where that
-    /// takes long; a refusal is told here.
+    /// Starts the subject `on` and loads the model at `path`, with a progress bar on a terminal if
+    /// it takes long. A refusal is printed here.
     ///
     /// # Errors
-    /// A subject that is not there.
+    /// The subject cannot be started.
     pub fn load(
         &self,
         path: &Path,
@@ -170,16 +171,16 @@ impl How {
         };
         let yarn = options.yarn;
         let (question, none) = call::Load { path: absolute(path), options }.question();
-        let (said, _) = progress::shown("loading", |events| {
+        let (answer, _) = progress::shown("loading", |events| {
             slot.tell(events);
             put(&mut slot, question, none, json_out)
         })?;
-        let (facts, tensors) = match said {
-            Ok(said) => said,
+        let (facts, tensors) = match answer {
+            Ok(answer) => answer,
             Err(exit) => return Ok(Err(exit)),
         };
         let model = read::<call::Load>(facts.clone(), tensors)?;
-        // A subject that does not know the option would compute something else.
+        // A subject that does not know the option would silently compute something else.
         if yarn.is_some() && model.yarn != yarn {
             return Err(Failure::Absent("not offered: yarn".to_owned()));
         }
@@ -192,22 +193,22 @@ fn absolute(path: &Path) -> String {
 }
 
 impl Loaded {
-    /// One more question about the model.
+    /// Asks one more question about the model.
     ///
     /// # Errors
-    /// A subject that is gone.
+    /// The subject is gone.
     pub fn ask<C: Call>(&mut self, call: &C, json_out: bool) -> Asked<C::Answer> {
         Ok(self.timed(call, json_out)?.map(|(answer, _)| answer))
     }
 
-    /// The same, and how long it took.
+    /// Asks a question and measures how long it takes.
     ///
     /// # Errors
-    /// A subject that is gone.
+    /// The subject is gone.
     pub fn timed<C: Call>(&mut self, call: &C, json_out: bool) -> Asked<(C::Answer, Duration)> {
         let (question, tensors) = call.question();
-        let (said, time) = put(&mut self.slot, question, tensors, json_out)?;
-        match said {
+        let (answer, time) = put(&mut self.slot, question, tensors, json_out)?;
+        match answer {
             Ok((body, tensors)) => Ok(Ok((read::<C>(body, tensors)?, time))),
             Err(exit) => Ok(Err(exit)),
         }
@@ -218,12 +219,12 @@ impl Loaded {
         self.slot.hello().offers(C::NAME)
     }
 
-    /// What the subject said of itself.
+    /// What the subject reported about itself.
     pub fn hello(&self) -> &Hello {
         self.slot.hello()
     }
 
-    /// Sends the events of later questions to a channel.
+    /// Forwards the events of later questions to a channel.
     pub fn tell(&mut self, events: std::sync::mpsc::Sender<Value>) {
         self.slot.tell(events);
     }
@@ -234,25 +235,25 @@ impl Loaded {
     }
 }
 
-/// An `ok` by the type of its call.
+/// Reads an `ok` as the type of its call.
 fn read<C: Call>(body: Value, tensors: Tensors) -> Result<C::Answer, Failure> {
     C::read_answer(body, tensors).map_err(|bad| Failure::Absent(format!("{}: {bad}", C::NAME)))
 }
 
-/// An answer as it came, and how long it took.
+/// An answer as received, and how long it took.
 type Put = (Result<(Value, Tensors), Exit>, Duration);
 
-/// Puts a question; a refusal is told here.
+/// Puts a question. A refusal is printed here.
 fn put(slot: &mut Slot, question: Value, tensors: Tensors, json_out: bool) -> Result<Put, Failure> {
     let heard = slot.call(question, tensors, LIMIT);
     let heard = heard.map_err(|absent| Failure::Absent(absent.message))?;
-    let said = match heard.reply {
-        Reply::Answer(said) => said,
+    let answer = match heard.reply {
+        Reply::Answer(answer) => answer,
         other => return Err(Failure::Absent(format!("{other:?}\n{}", heard.stderr))),
     };
-    // Shown as it came.
-    let shown = json!({ said.key: said.body });
-    match said.answer().map_err(Failure::Absent)? {
+    // Printed exactly as received.
+    let shown = json!({ answer.key: answer.body });
+    match answer.answer().map_err(Failure::Absent)? {
         Answer::Ok(body, tensors) => Ok((Ok((body, tensors)), heard.time)),
         Answer::Refused(refused) => {
             let Refused { kind, operand, message, file, .. } = *refused;

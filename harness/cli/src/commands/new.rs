@@ -42,7 +42,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Its word, where it is a case of a model.
+    /// The kind's word, if it is a case of a model.
     fn of_model(self) -> Option<&'static str> {
         match self {
             Kind::Stage => Some("stage"),
@@ -123,12 +123,14 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
     Ok(Exit::Yes)
 }
 
-/// `text` at the end of the list that begins with the line `list`, which is added if need be.
+/// Inserts `text` at the end of the list that begins with the line `list`, which is added if it is
+/// missing.
 fn insert(old: &str, list: &str, text: &str) -> String {
     let lines: Vec<&str> = old.lines().collect();
     let Some(start) = lines.iter().position(|line| *line == list) else {
         return format!("{}\n\n{list}\n{text}", old.trim_end());
     };
+    // The list ends at the first line that is neither indented nor an item, a comment or empty.
     let inside = |line: &&str| line.is_empty() || line.starts_with([' ', '-', '#']);
     let end = start + 1 + lines[start + 1..].iter().take_while(|line| inside(line)).count();
     let end = lines[..end].iter().rposition(|line| !line.is_empty()).map_or(end, |i| i + 1);
@@ -177,7 +179,8 @@ fn vectors_text(name: &str) -> String {
     )
 }
 
-/// Its forms are those below golden/ that have its name, else a tokenizer that ships.
+/// A tokenizer's file. Its forms are those below golden/ with its name, or else a tokenizer that
+/// ships.
 fn tokenizer_file(name: &str, golden: &Path) -> Result<String, Failure> {
     if !is_id(name) {
         return Err(Failure::Usage(format!("{name:?} is no name of a file of cases")));

@@ -121,7 +121,7 @@ fn question(args: &Args) -> Result<OpQuestion, Failure> {
     Ok(OpQuestion { op: args.name.clone(), dtype, attributes, tensors, alias })
 }
 
-/// Writes results by a sibling and rename, so that no reader sees half of them.
+/// Writes results through a temporary file and rename, so that no reader sees half of them.
 fn write(path: &Path, results: &BTreeMap<String, Tensor>) -> Result<(), Failure> {
     let bytes = frame::encode(&BTreeMap::new(), results);
     goldgate_harness::report::document::replace(path, &bytes)?;

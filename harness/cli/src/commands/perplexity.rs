@@ -42,10 +42,11 @@ pub struct Args {
     json: bool,
 }
 
-/// Rows of whole logits that are asked for at once.
+/// How many rows of full logits are requested at once.
+// Whole rows are large: 4 bytes times the vocabulary each, for two models.
 const ROWS: usize = 32;
 
-/// What was wanted of a question, or the end of the command.
+/// Unwraps an answer, or ends the command with the exit code of a refusal.
 macro_rules! wanted {
     ($asked:expr) => {
         match $asked? {
@@ -86,7 +87,7 @@ fn measured(args: &Args) -> Asked<()> {
     let (mut own, mut compared) = (Vec::new(), Compared::default());
     for ids in &windows {
         match &mut other {
-            None => own.extend(wanted!(foretold(&mut model, ids, args.json))),
+            None => own.extend(wanted!(predicted(&mut model, ids, args.json))),
             Some(other) => wanted!(both(&mut model, other, ids, &mut compared, args)),
         }
         bar.inc(ids.len() as u64);
@@ -96,11 +97,11 @@ fn measured(args: &Args) -> Asked<()> {
     model.finish();
     let counts = json!({"tokens": ids.len(), "windows": windows.len(), "window": window});
     match other {
-        None => tell(args, &counts, &Figures::of(&own), None, &facts)?,
+        None => tell(args, &counts, &Figures::from_log_probabilities(&own), None, &facts)?,
         Some(other) => {
             let other_facts = other.facts.clone();
             other.finish();
-            let figures = Figures::of(&compared.own);
+            let figures = Figures::from_log_probabilities(&compared.own);
             tell(args, &counts, &figures, Some((&compared, &other_facts)), &facts)?;
         }
     }
@@ -113,18 +114,19 @@ fn no_text(args: &Args, code: &'static str, found: &str) -> Failure {
     Failure::Problems(vec![Problem::of_file(code, &file, found, expected)])
 }
 
-/// Tells that a model file does not go with the other.
+/// Reports that a model file does not go with the other.
 fn refused(args: &Args, path: &Path, code: Code, found: &str, expected: &str) -> Exit {
     let malformed = Malformed::new(code, path, "tokens", found, expected);
     match args.json {
-        // A stdout that is closed hears nothing; the exit code says it all.
+        // If stdout is closed, the exit code still tells.
         true => drop(say_json(&goldgate_worker::inspect::refusal(&malformed))),
         false => eprintln!("{malformed}"),
     }
     Exit::BadInput
 }
 
-/// The ids of the text: the subject's, or, where it offers no tokenizer, ours of the same file.
+/// The ids of the text: by the subject, or by our own tokenizer of the same file if the subject
+/// offers none.
 fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Asked<Vec<i32>> {
     if loaded.offers::<Tokenize>() {
         let path = std::path::absolute(path)?.display().to_string();
@@ -134,7 +136,7 @@ fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Ask
             parse_special: false,
             text: bytes.to_vec(),
         };
-        return Ok(loaded.ask(&ask, json_out)?.map(|said| said.ids));
+        return Ok(loaded.ask(&ask, json_out)?.map(|answer| answer.ids));
     }
     let tokenizer = Tokenizer::open(path).map_err(|e| Failure::Malformed(Box::new(e)))?;
     let ids = tokenizer.encode(bytes, false, false);
@@ -164,13 +166,13 @@ fn bar(length: u64) -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A fresh session.
+/// Opens a fresh session.
 fn open(loaded: &mut Loaded, json_out: bool) -> Asked<u64> {
     let ask = Open { model: loaded.model.model };
     Ok(loaded.ask(&ask, json_out)?.map(|opened| opened.session))
 }
 
-/// One tensor of what a session gives for ids.
+/// One tensor of a session's answer to ids.
 fn extend(
     loaded: &mut Loaded,
     session: u64,
@@ -180,23 +182,23 @@ fn extend(
 ) -> Asked<Tensor> {
     let want = Want { logits, ..Want::default() };
     let phase = Some(Phase::Prefill);
-    let said = wanted!(loaded.ask(&Extend { session, want, phase, ids: ids.to_vec() }, json_out));
-    let tensor = said.result(name).map_err(|bad| Failure::Absent(bad.to_string()))?;
+    let answer = wanted!(loaded.ask(&Extend { session, want, phase, ids: ids.to_vec() }, json_out));
+    let tensor = answer.result(name).map_err(|bad| Failure::Absent(bad.to_string()))?;
     Ok(Ok(tensor.clone()))
 }
 
-/// Log-probabilities of every id of a window but the first.
-fn foretold(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
+/// The log-probabilities of all ids of a window except the first.
+fn predicted(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
     let session = wanted!(open(loaded, json_out));
     let next = wanted!(extend(loaded, session, ids, (Logits::Compact, "next_logprob"), json_out));
     wanted!(loaded.ask(&Close { session }, json_out));
     let mut next = next.to_f64();
-    // Nothing follows the last one.
+    // Nothing follows the last id.
     next.truncate(ids.len() - 1);
     Ok(Ok(next))
 }
 
-/// Whole distributions of both models after every id of a window but the last.
+/// The full distributions of both models after every id of a window except the last.
 fn both(
     model: &mut Loaded,
     other: &mut Loaded,
@@ -236,17 +238,17 @@ fn tell(
     facts: &Value,
 ) -> Result<(), Failure> {
     if args.json {
-        let mut told = json!({"load": facts});
+        let mut output = json!({"load": facts});
         for (key, value) in
             [counts, &figures.json()].into_iter().filter_map(Value::as_object).flatten()
         {
-            told[key] = value.clone();
+            output[key] = value.clone();
         }
         if let Some((compared, facts)) = compared {
-            told["against"] = compared.json();
-            told["against"]["load"] = facts.clone();
+            output["against"] = compared.json();
+            output["against"]["load"] = facts.clone();
         }
-        return Ok(say_json(&told)?);
+        return Ok(say_json(&output)?);
     }
     let (tokens, windows) = (&counts["tokens"], &counts["windows"]);
     say(&format!("tokens              {tokens}, {} foretold", figures.count))?;

@@ -1,4 +1,5 @@
-//! A bar on stderr for work that tells how far it is: on a terminal, once it has taken a second.
+//! A progress bar on stderr for work that reports its progress: on a terminal, after the first
+//! second.
 
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,29 +8,30 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-/// How long nothing is shown.
+/// How long nothing is shown, because short work needs no bar.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Does `work`, and shows the events `progress` that come through the channel handed to it, whose
-/// `done` and `total` are bytes.
+/// Does `work` while showing the `progress` events that arrive on the channel passed to it; `done`
+/// and `total` are bytes.
 pub fn shown<T>(what: &'static str, work: impl FnOnce(Sender<Value>) -> T) -> T {
     let (events, heard) = channel();
     let end = events.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| watch(what, heard));
         let outcome = work(events);
-        // The subject keeps its end of the channel until it is told of another.
+        // The subject keeps its end of the channel, so the channel alone does not tell when the
+        // work ends.
         let _ = end.send(Value::Null);
         outcome
     })
 }
 
-/// Reads events until the one that is null.
+/// Reads events until one that is null.
 fn watch(what: &'static str, events: Receiver<Value>) {
     let began = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     for event in events.iter().take_while(|event| !event.is_null()) {
-        let Some((done, total)) = told(&event) else { continue };
+        let Some((done, total)) = done_and_total(&event) else { continue };
         if bar.is_none() && stderr().is_terminal() && began.elapsed() >= QUIET {
             let new = ProgressBar::new(total).with_message(what);
             let form = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}";
@@ -45,8 +47,8 @@ fn watch(what: &'static str, events: Receiver<Value>) {
     }
 }
 
-/// Bytes so far and in all.
-fn told(event: &Value) -> Option<(u64, u64)> {
+/// The bytes done and the bytes in total.
+fn done_and_total(event: &Value) -> Option<(u64, u64)> {
     let whole = event["event"] == "progress";
     whole.then(|| Some((event["done"].as_u64()?, event["total"].as_u64()?))).flatten()
 }
@@ -59,9 +61,12 @@ mod tests {
 
     #[test]
     fn only_progress_moves_the_bar_and_the_watch_ends_with_the_work() {
-        assert_eq!(told(&json!({"event": "progress", "done": 3, "total": 9})), Some((3, 9)));
-        assert_eq!(told(&json!({"event": "token", "done": 3, "total": 9})), None);
-        assert_eq!(told(&json!({"event": "progress", "done": 3})), None);
+        assert_eq!(
+            done_and_total(&json!({"event": "progress", "done": 3, "total": 9})),
+            Some((3, 9))
+        );
+        assert_eq!(done_and_total(&json!({"event": "token", "done": 3, "total": 9})), None);
+        assert_eq!(done_and_total(&json!({"event": "progress", "done": 3})), None);
         let mut kept = None;
         let outcome = shown("loading", |events| {
             kept = Some(events.clone());

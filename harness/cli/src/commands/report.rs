@@ -104,7 +104,7 @@ pub fn run(report: &Report) -> Result<Exit, Failure> {
         Report::Show(args) => show(args),
         Report::Diff(args) => compare(args),
         Report::Merge(args) => merge_all(args),
-        Report::Verify(args) => hold(args),
+        Report::Verify(args) => verify_report(args),
     }
 }
 
@@ -140,7 +140,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
         return Ok(Exit::Yes);
     }
     for row in rows.iter().take(MOST) {
-        say(&told(row))?;
+        say(&row_text(row))?;
     }
     if rows.len() > MOST {
         say(&format!("and {} more rows\n", rows.len() - MOST))?;
@@ -155,8 +155,8 @@ fn show(args: &Show) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// A row in full: its page, or what there is to say without one.
-fn told(row: &Row) -> String {
+/// A row in full: its page, or the available facts if it has none.
+fn row_text(row: &Row) -> String {
     if let Some(page) = &row.page {
         return lines(page);
     }
@@ -261,7 +261,7 @@ fn merge_all(args: &Merge) -> Result<Exit, Failure> {
     Ok(if good { Exit::Yes } else { Exit::No })
 }
 
-fn hold(args: &Verify) -> Result<Exit, Failure> {
+fn verify_report(args: &Verify) -> Result<Exit, Failure> {
     let report = read(&args.path)?;
     let file = |path: &PathBuf| match path.is_file() {
         true => Ok(file_hash(path)?),
@@ -297,7 +297,7 @@ fn hold(args: &Verify) -> Result<Exit, Failure> {
     Ok(if findings.is_empty() { Exit::Yes } else { Exit::No })
 }
 
-/// The beginning of the day that many days before now.
+/// The beginning of the day that lies this many days in the past.
 fn days_ago(days: u32) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |d| d.as_secs());

@@ -10,7 +10,7 @@ use goldgate_harness::line::{Fate, Row, Verdict};
 use goldgate_harness::report::publish::gate_lines;
 use goldgate_harness::session::exit::Signal;
 use goldgate_harness::session::folders::{Folders, nothing};
-use goldgate_harness::session::{Request, Session, Told};
+use goldgate_harness::session::{Request, RunOutcome, Session};
 use goldgate_harness::trials;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -92,8 +92,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let signal = stop_on_signals(&stop);
     let counter = Counter::new(session.plan.names().len(), args.json);
     let mut shown = BTreeMap::new();
-    let told = session.run(Arc::clone(&stop), &mut |row| {
-        // A row that comes again, after its reruns, is shown again only under another status.
+    let outcome = session.run(Arc::clone(&stop), &mut |row| {
+        // A row that comes again after reruns is shown again only if its status changed.
         let before = shown.insert(row.name.clone(), status(row));
         let page = row.page.as_deref().filter(|_| !args.json && before != Some(status(row)));
         counter.row(row, before.is_none(), page);
@@ -101,19 +101,19 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     counter.finish();
     match args.json {
         true => say_json(&json!({
-            "report": told.report, "gates": told.weighed, "mutants": told.mutants }))?,
+            "report": outcome.report, "gates": outcome.weighed, "mutants": outcome.mutants }))?,
         false => {
-            summary(&told)?;
-            for line in closing::lines(&told, Some(&args.reports), began.elapsed()) {
+            summary(&outcome)?;
+            for line in closing::lines(&outcome, Some(&args.reports), began.elapsed()) {
                 say(&line)?;
             }
-            for line in gate_lines(&told.report) {
+            for line in gate_lines(&outcome.report) {
                 say(&line)?;
             }
         }
     }
     let signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(session.happened(&told, *signal).exit())
+    Ok(session.happened(&outcome, *signal).exit())
 }
 
 fn request(args: &Args) -> Result<Request, Failure> {
@@ -136,8 +136,8 @@ fn request(args: &Args) -> Result<Request, Failure> {
     })
 }
 
-/// The first SIGINT or SIGTERM stops the run, questions that are open among them; a second ends
-/// the process at once. The signal that came, for the exit code.
+/// Installs handlers: the first SIGINT or SIGTERM stops the run, including open questions; a second
+/// one ends the process at once. Returns the signal received, for the exit code.
 fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     let came = Arc::new(Mutex::new(None));
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
@@ -161,7 +161,7 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     came
 }
 
-/// A line on a terminal that says how far the run is.
+/// A progress line on a terminal.
 struct Counter {
     bar: ProgressBar,
     failed: AtomicUsize,
@@ -171,7 +171,7 @@ impl Counter {
     fn new(rows: usize, quiet: bool) -> Counter {
         let bar = match quiet {
             true => ProgressBar::hidden(),
-            // Where stderr is no terminal, nothing is drawn.
+            // If stderr is not a terminal, nothing is drawn.
             false => ProgressBar::new(rows as u64),
         };
         if let Ok(style) = ProgressStyle::with_template("{elapsed} {pos} of {len} rows, {msg}") {
@@ -182,8 +182,9 @@ impl Counter {
         Counter { bar, failed: AtomicUsize::new(0) }
     }
 
-    /// Counts a row that is new, and shows the page of one that failed.
+    /// Counts a new row, and shows the page of a failed one.
     fn row(&self, row: &Row, new: bool, page: Option<&str>) {
+        // A row that comes again was already counted.
         let red = usize::from(new && row.is_red());
         let failed = self.failed.fetch_add(red, Ordering::SeqCst) + red;
         if new {
@@ -202,15 +203,15 @@ impl Counter {
     }
 }
 
-fn summary(told: &Told) -> Result<(), Failure> {
+fn summary(outcome: &RunOutcome) -> Result<(), Failure> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for row in &told.report.rows {
+    for row in &outcome.report.rows {
         *counts.entry((&row.subject, status(row))).or_default() += 1;
     }
     for ((subject, status), count) in counts {
         say(&format!("{subject:<12} {status:<12} {count:>6}"))?;
     }
-    let survived = told.mutants.iter().filter_map(|m| match &m.fate {
+    let survived = outcome.mutants.iter().filter_map(|m| match &m.fate {
         Fate::Survived { why } => Some((m, why)),
         _ => None,
     });
@@ -218,10 +219,10 @@ fn summary(told: &Told) -> Result<(), Failure> {
         let (op, id, fault, case) = (&mutant.op, &mutant.id, &mutant.fault, &mutant.case);
         say(&format!("SURVIVED {op} {id}: {fault} (must be noticed by {case}): {why}"))?;
     }
-    for (label, why) in &told.report.absent {
+    for (label, why) in &outcome.report.absent {
         say(&format!("{label} is not there: {why}"))?;
     }
-    for known in told.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
+    for known in outcome.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
         say(&format!("KNOWN {}", known.name))?;
     }
     Ok(())

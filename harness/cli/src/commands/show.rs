@@ -8,7 +8,7 @@ use goldgate_harness::kinds::container::case::ContainerCase;
 use goldgate_harness::kinds::op::case::{Case, Expect};
 use goldgate_harness::kinds::op::golden::{self, is_pending};
 use goldgate_harness::kinds::op::oracle as ask;
-use goldgate_harness::kinds::op::page::{awaited, number};
+use goldgate_harness::kinds::op::page::{expectation, number};
 use goldgate_harness::line::{Sort, hex};
 use goldgate_harness::session::folders::Folders;
 use goldgate_harness::spec::Specs;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::commands::list::golden;
 use crate::commands::{Exit, Failure, say, say_json};
 
-/// Written values that a page shows.
+/// How many of the written values a page shows.
 const SHOWN: usize = 8;
 
 /// Example: goldgate show gate1::layernorm::ragged::f16
@@ -67,16 +67,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// Every trial without its subject.
+/// The names of all trials, without subjects.
 fn names(specs: &Specs) -> Vec<String> {
     let plan = trials::heads(specs).into_iter().filter(|p| p.sort != Sort::Check);
     plan.map(|planned| planned.name).collect()
 }
 
-/// The trial that neighbouring parts of a name select, with or without a subject at the end.
+/// The trial that adjacent parts of a name select, with or without a subject at the end.
 fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
     let parts: Vec<&str> = written.split("::").collect();
-    // Of a name with three parts and more the last may be a subject.
+    // In a name of three or more parts the last one may be a subject.
     let short = if parts.len() > 2 { parts.len() - 1 } else { parts.len() };
     for parts in [&parts[..], &parts[..short]] {
         let has = |name: &&String| {
@@ -98,18 +98,19 @@ fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
 }
 
 fn no_trial(written: &str, names: &[String]) -> Failure {
+    // Suggested with and without the outer parts, because both forms may be written.
     let short = names.iter().filter_map(|name| name.split_once("::")).map(|(_, rest)| rest);
     let cases = short.clone().filter_map(|name| name.rsplit_once("::")).map(|(case, _)| case);
     let known = names.iter().map(String::as_str).chain(short).chain(cases);
     Failure::Usage(format!("{written:?} is no trial{}", guess(written, known)))
 }
 
-/// The first file of a case, byte for byte, and what is awaited of it.
+/// Shows the first file of a case byte by byte, and what is expected of it.
 fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
     let files = case.make(0).map_err(Failure::Usage)?;
     let bytes: Vec<(&str, Vec<u8>)> = files.bytes();
     let written = format!("{}:{}:{}", case.place.file, case.place.line, case.place.column);
-    let awaited = format!("{:?}", case.awaits);
+    let expectation = format!("{:?}", case.expected);
     if as_json {
         let files: Vec<Value> = bytes
             .iter()
@@ -117,7 +118,7 @@ fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
             .collect();
         say_json(&json!({
             "name": case.full_name(), "why": case.why, "source": case.source, "file": written,
-            "variants": case.variants(), "files": files, "awaited": awaited,
+            "variants": case.variants(), "files": files, "awaited": expectation,
         }))?;
         return Ok(Exit::Yes);
     }
@@ -133,11 +134,11 @@ fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
             say(&format!("           {:6}  {:47}  {text}", line * 16, spaced(chunk)))?;
         }
     }
-    say(&format!("  awaited  {awaited}"))?;
+    say(&format!("  awaited  {expectation}"))?;
     Ok(Exit::Yes)
 }
 
-/// How many lines of sixteen bytes a file is shown by.
+/// How many lines of sixteen bytes are shown of a file.
 const SHOWN_LINES: usize = 24;
 
 fn printable(byte: u8) -> char {
@@ -166,7 +167,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
                 },
                 "sha256": fill::hash(&tensor),
             });
-            // Block types are shown by their bytes alone: decoding them is the engine's business.
+            // Block types are shown as bytes only: decoding them is up to the engine.
             if !input.meta.dtype.is_block() {
                 facts["statistics"] = statistics(&tensor.to_f64());
             }
@@ -177,7 +178,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
         Expect::Refusal { kind, operand } => json!({"refusal": kind.name(), "operand": operand}),
         Expect::Answer { tolerance, .. } => json!({
             "golden": golden(case, store),
-            "tolerance": awaited(case),
+            "tolerance": expectation(case),
             "because": tolerance.because,
         }),
     };
@@ -225,7 +226,7 @@ fn statistics(x: &[f64]) -> Value {
     })
 }
 
-/// A fill as a spec writes it.
+/// A fill in the form that specs use.
 fn words(fill: &Fill) -> String {
     let n = |x: &f64| number(*x);
     match fill {
@@ -282,7 +283,7 @@ fn yaml(value: &Value) -> String {
         Value::Array(list) => {
             format!("[{}]", list.iter().map(yaml).collect::<Vec<_>>().join(", "))
         }
-        // Attributes have been rounded to f32: its digits are those that were written.
+        // Attributes were rounded to f32, so f32 digits reproduce what was written.
         Value::Number(x) if x.is_f64() => match x.as_f64().unwrap_or(f64::NAN) {
             x if f64::from(x as f32) == x => format!("{:?}", x as f32),
             x => number(x),
@@ -292,8 +293,8 @@ fn yaml(value: &Value) -> String {
     }
 }
 
-/// A witness: its name, version and date.
-fn said(witness: &Value) -> String {
+/// A witness with its version and date.
+fn witness_line(witness: &Value) -> String {
     let [name, version, date] = ["name", "version", "date"].map(|key| yaml(&witness[key]));
     format!("{name}, {version}, {date}")
 }
@@ -322,7 +323,7 @@ fn page(case: &Case, facts: &Value) -> String {
         }
         field("", &format!("sha256 {}", text(operand, "sha256")));
     }
-    field("awaited", &awaited(case));
+    field("awaited", &expectation(case));
     if let Some(because) = facts["awaited"]["because"].as_str() {
         field("because", because);
     }
@@ -332,7 +333,7 @@ fn page(case: &Case, facts: &Value) -> String {
     for (key, value) in facts["provenance"].as_object().into_iter().flatten() {
         let each = value.as_array().filter(|l| l.iter().any(Value::is_object));
         match each {
-            Some(list) => list.iter().for_each(|v| field("", &format!("by {}", said(v)))),
+            Some(list) => list.iter().for_each(|v| field("", &format!("by {}", witness_line(v)))),
             None => field("", &format!("{key}: {}", yaml(value))),
         }
     }

@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             of_model.layers
         )));
     }
-    let synth = Synth::of(model, Config { layers, context, ..of_model }, mix, args.seed);
+    let synth = Synth::new(model, Config { layers, context, ..of_model }, mix, args.seed);
     let began = Instant::now();
     progress::shown("writing", |events| write(&synth, &args.out, &events))?;
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
@@ -78,22 +78,22 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// Writes beside the file and renames, so that no half of one is ever taken for a model.
+/// Writes through a temporary file and rename, so that half a file is never taken for a model.
 fn write(synth: &Synth, path: &Path, events: &Sender<Value>) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     let outcome = File::create(&part).and_then(|file| {
         let mut last = Instant::now();
-        let mut told = |done: u64| {
+        let mut report = |done: u64| {
             if last.elapsed() >= Duration::from_millis(100) {
                 last = Instant::now();
-                // Nobody looks: then nobody is told.
+                // Without a receiver the progress is not shown.
                 let _ =
                     events.send(json!({"event": "progress", "done": done, "total": synth.bytes()}));
             }
         };
-        synth.write(&mut BufWriter::with_capacity(1 << 20, file), &mut told)
+        synth.write(&mut BufWriter::with_capacity(1 << 20, file), &mut report)
     });
     let outcome = outcome.and_then(|()| std::fs::rename(&part, path));
     if outcome.is_err() {

@@ -86,15 +86,15 @@ fn decode(args: &Args, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Exit, Failu
         Err(fault) => return Ok(bad(args, "IDS", &fault.to_string(), "ids of the vocabulary")),
     };
     if !args.json {
-        // Byte for byte, without a newline of ours.
+        // Byte for byte, without a newline added.
         io::stdout().lock().write_all(&bytes)?;
         return Ok(Exit::Yes);
     }
-    let mut told = json!({"text": String::from_utf8_lossy(&bytes)});
+    let mut facts = json!({"text": String::from_utf8_lossy(&bytes)});
     if std::str::from_utf8(&bytes).is_err() {
-        told["bytes"] = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
+        facts["bytes"] = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
     }
-    say_json(&told)?;
+    say_json(&facts)?;
     Ok(Exit::Yes)
 }
 
@@ -106,11 +106,11 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// One line on stderr, or the same as JSON.
+/// Reports a problem as one line on stderr, or as JSON.
 fn bad(args: &Args, code: &'static str, found: &str, expected: &str) -> Exit {
     let problem = Problem::of_file(code, &args.model.display().to_string(), found, expected);
     match args.json {
-        // A stdout that is closed hears nothing; the exit code says it all.
+        // If stdout is closed, the exit code still tells.
         true => drop(say_json(&problem.to_json())),
         false => eprintln!("{problem}"),
     }
@@ -118,7 +118,7 @@ fn bad(args: &Args, code: &'static str, found: &str, expected: &str) -> Exit {
 }
 
 fn malformed_json(m: &goldgate_engine::weights::Malformed) -> serde_json::Value {
-    let mut told = json!({
+    let mut facts = json!({
         "code": m.code.as_str(),
         "file": m.file.display().to_string(),
         "offset": m.offset,
@@ -127,9 +127,9 @@ fn malformed_json(m: &goldgate_engine::weights::Malformed) -> serde_json::Value 
         "expected": m.expected,
     });
     if let Some(place) = &m.json {
-        told["line"] = place.line.into();
-        told["column"] = place.column.into();
-        told["pointer"] = place.pointer.as_str().into();
+        facts["line"] = place.line.into();
+        facts["column"] = place.column.into();
+        facts["pointer"] = place.pointer.as_str().into();
     }
-    told
+    facts
 }

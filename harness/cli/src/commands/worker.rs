@@ -40,9 +40,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Serves, or becomes the command.
+    /// Serves the wire, or becomes the command.
     pub fn run(&self) -> ExitCode {
-        // Kept across exec. Where the system has no such thing, EOF on stdin is the end.
+        // The setting survives exec. Systems without it rely on EOF on stdin.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         if self.run {
             return become_command(&self.command);
@@ -90,7 +90,7 @@ impl Worker {
     }
 }
 
-/// What the environment says of the device.
+/// The settings of the device, from the environment.
 pub fn settings(overlay: Option<PathBuf>) -> Settings {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = variable("HOME");
@@ -113,15 +113,15 @@ pub fn settings(overlay: Option<PathBuf>) -> Settings {
     }
 }
 
-/// The Pythons of pyenv.
+/// The Python installations of pyenv, which may contain NVRTC.
 fn pyenv(home: Option<&Path>) -> Vec<PathBuf> {
     let versions = home.map(|h| h.join(".pyenv/versions"));
     let entries = versions.and_then(|v| std::fs::read_dir(v).ok()).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
-/// Keeps the real stdout for the wire and points descriptor 1 at stderr, so that a library that
-/// prints does no harm.
+/// Serves on the real stdout and points descriptor 1 at stderr, so that a library that prints
+/// cannot disturb the wire.
 fn speak(device: &mut dyn Device) -> Result<(), Box<dyn std::error::Error>> {
     let wire = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(std::io::stderr())?;
@@ -134,7 +134,7 @@ fn become_command(words: &[String]) -> ExitCode {
         eprintln!("error: no command after --run --");
         return ExitCode::from(2);
     };
-    // Returns only where it failed.
+    // Returns only on failure.
     let error = Command::new(program).args(arguments).exec();
     eprintln!("error: could not start {program}: {error}");
     ExitCode::from(127)

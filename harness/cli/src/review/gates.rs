@@ -1,4 +1,4 @@
-//! Gates prove something, and rest on what they rested on at the last release.
+//! Checks that gates prove something, and still rest on what they rested on at the last release.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,11 @@ pub fn problems(specs: &Specs) -> Vec<Problem> {
     gate::check(specs, &trials::heads(specs))
 }
 
-/// Trials that were locked and are gone; with `renew`, where nothing is wrong, the lock is written.
+/// Trials that were locked and are gone. With `renew`, and if there are none, the lock is
+/// rewritten.
 ///
 /// # Errors
-/// A folder that cannot be written.
+/// The folder cannot be written.
 pub fn lock(root: &Path, specs: &Specs, renew: bool) -> std::io::Result<Vec<Problem>> {
     if specs.broken.has_gates() {
         return Ok(Vec::new());

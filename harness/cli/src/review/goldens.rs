@@ -1,4 +1,5 @@
-//! Goldens answer the questions that their cases ask now: what a run would call `golden_hash`.
+//! Checks that goldens answer the questions that their cases ask now; otherwise a run would report
+//! `golden_hash`.
 
 use goldgate_harness::golden::make::orders;
 use goldgate_harness::golden::make_models;
@@ -14,12 +15,13 @@ use rayon::prelude::*;
 
 use crate::review::once;
 
-/// Goldens that are there and do not belong to their case, at the place of the case.
+/// Goldens that exist but do not belong to their case, reported at the place of the case.
 pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     let orders: Vec<_> = orders(specs)
         .into_iter()
         .filter(|order| store.has(&order.path) && !specs.broken.has(&order.cases[0].stem))
         .collect();
+    // In parallel, because every question computes its inputs anew to hash them.
     let of_ops = orders.par_iter().filter_map(|order| {
         let case = order.cases[0];
         let asked = ask::question(case, &order.wrong);
@@ -34,7 +36,7 @@ pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
             continue;
         }
         let wrong = make_models::wrong_of_model(specs, case);
-        // A file that is not there was said of its path.
+        // A missing file is reported for its path already.
         let asked = question(case, &wrong, &store.manifest, &store.root, &[]);
         let Ok(asked) = asked else { continue };
         if let Err(problem) = model::golden::of_case(store, case, path, &asked) {
@@ -45,7 +47,7 @@ pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     once(problems)
 }
 
-/// A problem of a golden, at its case, with the command that makes it again.
+/// A golden's problem at the place of its case, with the command that makes the golden again.
 fn at_case(
     specs: &Specs,
     place: &Place,
@@ -80,8 +82,8 @@ fn at_case(
     at_case
 }
 
-/// Manifest and folder agree; what belongs to cases that may be missing for now is left out, and
-/// goldens that no case of a stem asks for any more are one problem.
+/// Checks that manifest and folder agree. Files of cases that may be missing for now are left out,
+/// and goldens of one folder that no case needs any more are one problem.
 pub fn files(specs: &Specs, store: &Store) -> Vec<Problem> {
     let mut kept: Vec<(Problem, usize)> = Vec::new();
     for problem in store.check_files(&specs.golden_paths()) {

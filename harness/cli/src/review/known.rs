@@ -1,4 +1,4 @@
-//! Known failures: of trials that there are, and not beyond their end.
+//! Checks that known failures name existing trials and have not expired.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use goldgate_harness::yaml::near::guess;
 
 const FILE: &str = "known.yaml";
 
-/// Entries of no trial, and entries that have ended.
+/// Entries that name no trial, and entries that have expired.
 pub fn problems(specs: &Specs, today: Day) -> Vec<Problem> {
     if specs.broken.files.contains(FILE) {
         return Vec::new();

@@ -1,11 +1,12 @@
-//! What `goldgate check` finds beyond the form of each file: names that lead nowhere, questions
-//! that nobody can answer, goldens of other questions, gates that prove nothing.
+//! The checks of `goldgate check` beyond the form of each file: dangling names, unanswerable
+//! questions, goldens of other questions, and gates that prove nothing.
 //!
 //! ```text
 //! files ─own problems→ broken ─references→ broken ─goldens, gates, lock→ the rest
 //! ```
 //!
-//! Each stage leaves out what rests on a file that an earlier one found wrong.
+//! Each stage leaves out whatever depends on a file that an earlier stage found broken, so that one
+//! mistake is reported once.
 
 mod gates;
 mod goldens;
@@ -26,16 +27,17 @@ use goldgate_harness::store::Store;
 use goldgate_harness::yaml::Problem;
 use goldgate_harness::yaml::cause::add;
 
-/// Problems of the specs folder and of the golden folder, whose files are named apart.
+/// Problems of the specs folder and of the golden folder, whose paths are printed differently.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Of files below specs/.
+    /// Problems of files below specs/.
     pub specs: Vec<Problem>,
-    /// Of files below golden/.
+    /// Problems of files below golden/.
     pub golden: Vec<Problem>,
 }
 
-/// Everything that is wrong between the files. Notes in `specs` the files that turn out broken.
+/// Everything that is wrong between the files. Files that turn out to be broken are recorded in
+/// `specs`.
 pub fn review(specs: &mut Specs, store: Option<&Store>, today: Day) -> Found {
     let mut found = Found::default();
     let note = |specs: &mut Specs, found: &mut Found, problems: Vec<Problem>| {
@@ -44,7 +46,7 @@ pub fn review(specs: &mut Specs, store: Option<&Store>, today: Day) -> Found {
     };
     let questions = questions::problems(specs);
     note(specs, &mut found, questions);
-    // Without a golden folder there is nothing that paths could lead to.
+    // Without a golden folder all paths would be reported as missing.
     if let Some(store) = store.filter(|store| store.root.is_dir()) {
         let forms = models::problems(specs, store);
         note(specs, &mut found, forms);
@@ -65,7 +67,7 @@ pub fn review(specs: &mut Specs, store: Option<&Store>, today: Day) -> Found {
     found
 }
 
-/// Problems of one code in one file as one, with a count.
+/// Merges problems of one code in one file into one with a count.
 fn once(mut problems: Vec<Problem>) -> Vec<Problem> {
     let place = |p: &Problem| (p.place.file.clone(), p.place.line, p.place.column);
     problems.sort_by_key(place);
@@ -82,7 +84,7 @@ fn once(mut problems: Vec<Problem>) -> Vec<Problem> {
     kept
 }
 
-/// Each of `items` once, in their order.
+/// The distinct `items`, in their order.
 fn distinct<T: Ord + Copy>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut seen = BTreeSet::new();
     items.into_iter().filter(|item| seen.insert(*item)).collect()

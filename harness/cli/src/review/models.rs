@@ -1,4 +1,4 @@
-//! Models: files that are not there, slots that the model does not have, ids beyond its vocabulary.
+//! Checks models: missing files, slots that the model does not have, ids beyond its vocabulary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,15 +20,15 @@ use goldgate_worker::load_plan::Plan;
 
 use crate::review::{distinct, once};
 
-/// What the engine says of one shipped form, from its configuration alone.
+/// What the engine derives from the configuration of a shipped form.
 struct Shape {
-    /// Rows of the embedding.
+    /// The number of rows of the embedding.
     vocabulary: usize,
-    /// Slots of a run without rewrites.
+    /// The slots of a run without rewrites.
     slots: Vec<String>,
 }
 
-/// What leads nowhere in the files of models.
+/// Dangling names in the files of models.
 pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     let mut problems = Vec::new();
     let stems = distinct(specs.models.iter().map(|c| c.stem.as_str()));
@@ -43,7 +43,7 @@ pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     problems
 }
 
-/// The list of a file that a case was written in.
+/// The list of the file in which a case was written.
 pub fn list(case: &ModelCase) -> &'static str {
     match &case.ask {
         Ask::Load(_) => "loads",
@@ -54,7 +54,7 @@ pub fn list(case: &ModelCase) -> &'static str {
     }
 }
 
-/// Files below golden/ that are not there.
+/// Files below golden/ that do not exist.
 fn missing(specs: &Specs, store: &Store, cases: &[&ModelCase]) -> Vec<Problem> {
     let mut paths: BTreeMap<&str, Vec<Step<'_>>> = BTreeMap::new();
     for case in cases {
@@ -70,7 +70,7 @@ fn missing(specs: &Specs, store: &Store, cases: &[&ModelCase]) -> Vec<Problem> {
     absent.map(|(path, way)| no_file(specs, store, (file, &way), path)).collect()
 }
 
-/// A path below golden/ that leads to nothing, and the one that was probably meant.
+/// The problem of a path below golden/ that does not exist, with the one that was probably meant.
 pub fn no_file(specs: &Specs, store: &Store, at: (&str, &[Step<'_>]), path: &str) -> Problem {
     let files = store.given_files();
     let folders = files.iter().filter_map(|f| f.rsplit_once('/')).map(|(folder, _)| folder);
@@ -90,6 +90,7 @@ fn of_stem(specs: &Specs, store: &Store, cases: &[&ModelCase]) -> Vec<Problem> {
         let step = (list(case), Some(case.name.as_str()));
         let mut note = |path: &[Step<'_>], code, found: &str, expected: &str| {
             let problem = specs.problem(code, (&case.place.file, path), found, expected);
+            // The same mistake shows in every form and type that a case is asked in.
             if seen.insert((problem.place.line, problem.place.column, found.to_owned())) {
                 problems.push(problem);
             }
@@ -121,7 +122,7 @@ fn of_stem(specs: &Specs, store: &Store, cases: &[&ModelCase]) -> Vec<Problem> {
     problems
 }
 
-/// The shape of a shipped form; none of one that does not open, which a run says better.
+/// The shape of a shipped form; none if it does not open, which a run reports more clearly.
 fn shape(store: &Store, path: &str) -> Option<Shape> {
     let checkpoint = Checkpoint::open(&store.root.join(path)).ok()?;
     let (config, _) = Config::of(&checkpoint).ok()?;
@@ -129,7 +130,7 @@ fn shape(store: &Store, path: &str) -> Option<Shape> {
     let trace = vec!["*".to_owned()];
     let trace_mode = Some(TraceMode::Unfused);
     let options = LoadOptions { trace, trace_mode, ..LoadOptions::default() };
-    let plan = Plan::of(DType::F32, &options, &config, &map).ok()?;
+    let plan = Plan::new(DType::F32, &options, &config, &map).ok()?;
     Some(Shape { vocabulary: config.vocabulary, slots: plan.settings.trace })
 }
 

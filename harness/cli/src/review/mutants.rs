@@ -1,4 +1,4 @@
-//! Mutants that could not be planted: a run would count them as survivors, or plant nothing.
+//! Finds mutants that cannot be planted: a run would count them as survivors, or plant nothing.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use goldgate_harness::yaml::place::Step;
 
 use crate::review::{distinct, models};
 
-/// Mutants whose edit names what is not there.
+/// Mutants whose edits name things that do not exist.
 pub fn problems(specs: &Specs, store: Option<&Store>) -> Vec<Problem> {
     let files = specs.mutants.iter().filter(|f| !specs.broken.has(&f.mutants.value));
     files.flat_map(|file| causes(of_file(specs, store, file))).collect()
@@ -69,10 +69,10 @@ fn of_file(specs: &Specs, store: Option<&Store>, file: &MutantsFile) -> Vec<Prob
     problems
 }
 
-/// Key, what it names and what it may name.
+/// The key, the name it gives, and the names it may give.
 type Wrong = (&'static str, String, String);
 
-/// Operands that no variant of the case has, attributes and ops that there are not.
+/// Operands that no variant of the case has, and attributes and ops that do not exist.
 fn of_ask(specs: &Specs, stem: &str, mutant: &Mutant, edit: &AskEdit) -> Vec<Wrong> {
     let cases = cases_of(specs, stem, mutant);
     let operands: Vec<&str> =
@@ -111,7 +111,7 @@ fn of_ask(specs: &Specs, stem: &str, mutant: &Mutant, edit: &AskEdit) -> Vec<Wro
     wrong
 }
 
-/// The wrong formulas that the goldens of a mutant's case hold; none where no golden is there.
+/// The wrong formulas in the goldens of a mutant's case; none if there is no golden.
 fn formulas(specs: &Specs, store: &Store, stem: &str, mutant: &Mutant) -> Option<BTreeSet<String>> {
     let name = mutant.killed_by.as_ref()?.value.as_str();
     let models = specs.models.iter().filter(|c| c.stem == stem && c.name == name);
@@ -164,7 +164,7 @@ fn of_model(store: &Store, cases: &[&ModelCase], mutant: &Mutant, edit: &ModelEd
     wrong
 }
 
-/// The variants of the op's case that must notice a mutant.
+/// The variants of the op's case that should detect a mutant.
 fn cases_of<'s>(specs: &'s Specs, op: &str, mutant: &Mutant) -> Vec<&'s Case> {
     let name = mutant.killed_by.as_ref().map_or("", |k| k.value.as_str());
     specs.cases().filter(|case| case.stem == op && case.name == name).collect()

@@ -1,4 +1,4 @@
-//! Every case that asks for an answer asks a question that its op takes.
+//! Checks that every case that expects an answer asks a question that its op accepts.
 
 use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
 use goldgate_harness::kinds::op::golden::written;
@@ -9,7 +9,7 @@ use goldgate_harness::yaml::Problem;
 use goldgate_harness::yaml::cause::add;
 use goldgate_harness::yaml::place::{Step, first};
 
-/// Questions that are refused, and written numbers that do not fit; each cause once in a file.
+/// Questions that are refused, and written numbers that do not fit, with each cause once per file.
 pub fn problems(specs: &Specs) -> Vec<Problem> {
     let ops = specs.ops.iter().filter(|op| !specs.broken.has(&op.file.op.value));
     ops.flat_map(of_op).collect()
@@ -20,8 +20,8 @@ fn of_op(op: &OpSpec) -> Vec<Problem> {
     let timed = op.benches.iter().map(|b| &b.case);
     for problem in op.cases.iter().chain(timed).filter_map(|case| of_case(op, case)) {
         let same = |p: &&mut Problem| {
-            let said = (&p.found, &p.expected) == (&problem.found, &problem.expected);
-            said || (p.code, &p.place) == (problem.code, &problem.place)
+            let same_words = (&p.found, &p.expected) == (&problem.found, &problem.expected);
+            same_words || (p.code, &p.place) == (problem.code, &problem.place)
         };
         match kept.iter_mut().find(same) {
             Some(first) => add(first, &problem),

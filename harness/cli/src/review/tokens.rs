@@ -1,4 +1,4 @@
-//! Tokenizers: files that are not there, ids beyond the vocabulary.
+//! Checks tokenizers: missing files, ids beyond the vocabulary.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use goldgate_harness::yaml::tree::{Kind, Node, parse};
 use crate::review::models::no_file;
 use crate::review::{distinct, once};
 
-/// What leads nowhere in the files of tokenizers.
+/// Dangling names in the files of tokenizers.
 pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     let mut problems = Vec::new();
     let forms = specs.tokens.iter().map(|c| (c.stem.as_str(), c.variant.as_str(), c.path.as_str()));
@@ -36,7 +36,8 @@ pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     once(problems)
 }
 
-/// How many tokens a vocabulary has; none where it does not open, which a run says better.
+/// The number of tokens in a vocabulary; none if it does not open, which a run reports more
+/// clearly.
 fn vocabulary(path: &Path) -> Option<usize> {
     if path.extension().is_some_and(|e| e == "gguf") {
         let gguf = Gguf::open(path).ok()?;
@@ -58,7 +59,7 @@ fn beyond(specs: &Specs, case: &TokenCase, count: usize) -> Option<Problem> {
     Some(source.problem("RANGE", at.line, at.column, &field, &id, &expected))
 }
 
-/// The first place where a list of vectors has an id.
+/// The first place in a list of vectors that has an id.
 fn written<'n>(vectors: &'n Node, id: &str) -> Option<&'n Node> {
     let Kind::List(vectors) = &vectors.kind else { return None };
     let ids = vectors.iter().filter_map(|v| value(v, "ids"));

@@ -1,23 +1,24 @@
-//! Which matrix gets which type, as llama.cpp's quantiser chooses (llama-quant.cpp).
+//! Chooses the type of each matrix as llama.cpp's quantiser does (llama-quant.cpp).
 
 use std::str::FromStr;
 
 use goldgate_engine::model::Config;
 use goldgate_tensor::DType;
 
-/// What a file is quantised to.
+/// The quantisation of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
-    /// Every matrix of one type; where that is q4_0 or q5_0, the head is q6_k.
+    /// All matrices of one type; for q4_0 and q5_0 the head is q6_k.
     Plain(DType),
-    /// Mostly q4_k; more bits for the head and for some layers' values and down projections.
+    /// Mostly q4_k, with more bits for the head and for the value and down projections of some
+    /// layers.
     Q4KM,
 }
 
-/// Every word that names one.
+/// All words that name a quantisation.
 pub const WORDS: [&str; 7] = ["f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m"];
 
-/// A word that is none of [`WORDS`].
+/// A word that is not one of [`WORDS`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is none of {list}", list = WORDS.join(", "))]
 pub struct UnknownMix(String);
@@ -35,7 +36,7 @@ impl FromStr for Mix {
 }
 
 impl Mix {
-    /// `general.file_type`, by llama.cpp's numbers.
+    /// `general.file_type`, in llama.cpp's numbering.
     pub fn file_type(self) -> u32 {
         match self {
             Mix::Plain(DType::F32) => 0,
@@ -60,7 +61,7 @@ impl Mix {
     }
 }
 
-/// The type of a matrix of a layer among q4_k.
+/// The type of a layer's matrix in the mix of q4_k.
 fn k_quant(config: &Config, name: &str) -> DType {
     let mut parts = name.split('.');
     let layer = parts.nth(1).and_then(|l| l.parse().ok());
@@ -71,15 +72,15 @@ fn k_quant(config: &Config, name: &str) -> DType {
     }
 }
 
-/// The layers whose most delicate matrices get more bits: the first and the last eighth, and every
-/// third between.
+/// Whether a layer's most sensitive matrices get more bits: those of the first and the last eighth,
+/// and of every third layer in between.
 fn more_bits(layer: usize, layers: usize) -> bool {
     let eighth = layers / 8;
     layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
 }
 
-/// What stands in where rows are no whole number of blocks. (Published files have q5_1 in place of
-/// q5_k; that is not computed with here, and q5_0 is the next.)
+/// The replacement for a type whose blocks do not divide the rows. (Published files use q5_1 in
+/// place of q5_k. It is not supported here, and q5_0 is the nearest.)
 fn fitting(dtype: DType, width: usize) -> DType {
     if width.is_multiple_of(dtype.elements()) {
         return dtype;

@@ -1,8 +1,8 @@
-//! Model files of real shapes with random weights: for tests of loading, memory and speed, where
-//! what the model says does not matter and what it weighs does.
+//! Model files of real shapes with random weights, for tests of loading, memory and speed, where
+//! the size of a model matters and its output does not.
 //!
-//! A file has the metadata, names, types and sizes that a published GGUF file of the model has. Its
-//! weights are finite, the same for the same seed, and small enough that activations stay finite.
+//! A file has the metadata, names, types and sizes of a published GGUF file of the model. Its
+//! weights are finite, the same for the same seed, and small enough to keep activations finite.
 
 pub mod mix;
 pub mod models;
@@ -21,10 +21,10 @@ use mix::Mix;
 use models::Model;
 use vocabulary::Vocabulary;
 
-/// Data begin at a multiple of this, each tensor too.
+/// The alignment of the data and of each tensor.
 const ALIGN: u64 = 32;
 
-/// Bytes of weights that are made at once.
+/// How many bytes of weights are generated at once.
 const SLAB: usize = 32 << 20;
 
 /// A tensor of the file.
@@ -32,14 +32,14 @@ const SLAB: usize = 32 << 20;
 pub struct Tensor {
     /// Its name.
     pub name: String,
-    /// Row-major, last axis fastest.
+    /// The shape, row-major: the last axis varies fastest.
     pub shape: Vec<usize>,
-    /// How it is stored.
+    /// The stored type.
     pub dtype: DType,
 }
 
 impl Tensor {
-    /// Its data, bytes.
+    /// The size of its data in bytes.
     pub fn bytes(&self) -> u64 {
         let volume: u64 = self.shape.iter().map(|x| *x as u64).product();
         volume / self.dtype.elements() as u64 * self.dtype.bytes() as u64
@@ -57,12 +57,12 @@ pub struct Synth {
 }
 
 impl Synth {
-    /// The file of a model; `config` may have fewer layers or another context than the model.
-    pub fn of(model: &'static Model, config: Config, mix: Mix, seed: u64) -> Synth {
+    /// The file of a model. `config` may have fewer layers or a different context than the model.
+    pub fn new(model: &'static Model, config: Config, mix: Mix, seed: u64) -> Synth {
         let scaled = matches!(config.rope.and_then(|r| r.scaling), Some(Scaling::Llama3 { .. }));
         let mut tensors = Vec::new();
         for wanted in of_gguf(&config) {
-            // Of what may be missing only the divisors are in a published file.
+            // Of the optional tensors, published files have only the divisors.
             if wanted.optional && !(scaled && wanted.name == "rope_freqs.weight") {
                 continue;
             }
@@ -75,17 +75,17 @@ impl Synth {
         Synth { model, config, mix, seed, tensors }
     }
 
-    /// Every tensor, in the order of the file.
+    /// All tensors, in the order of the file.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
 
-    /// Bytes of all weights.
+    /// The size of all weights in bytes.
     pub fn bytes(&self) -> u64 {
         self.tensors.iter().map(Tensor::bytes).sum()
     }
 
-    /// Writes the file; `progress` is told the bytes of weights so far.
+    /// Writes the file. `progress` receives the bytes of weights written so far.
     ///
     /// # Errors
     /// Those of `out`.
@@ -104,7 +104,7 @@ impl Synth {
         out.flush()
     }
 
-    /// The data of one tensor.
+    /// Writes the data of one tensor.
     fn data(
         &self,
         tensor: &Tensor,
@@ -116,9 +116,10 @@ impl Synth {
             let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
             return out.write_all(&bytes);
         }
-        let stream = Philox::of(["synth", &self.seed.to_string(), &tensor.name]);
-        let spread = weights::Spread::of(&tensor.name);
+        let stream = Philox::for_tensor(["synth", &self.seed.to_string(), &tensor.name]);
+        let spread = weights::Spread::for_tensor(&tensor.name);
         let (unit, bytes) = (weights::unit(tensor.dtype) as u64, tensor.bytes());
+        // Whole units, so that every slab can be generated independently.
         let slab = SLAB as u64 / unit * unit;
         let mut buffer = vec![0u8; slab.min(bytes) as usize];
         let mut at = 0;
@@ -132,11 +133,11 @@ impl Synth {
         Ok(())
     }
 
-    /// Everything before the padding in front of the data.
+    /// Everything before the padding that precedes the data.
     fn header(&self) -> Vec<u8> {
         let mut keys = Keys::default();
         self.describe(&mut keys);
-        Vocabulary::of(self.model.words, self.config.vocabulary).describe(&mut keys);
+        Vocabulary::with_size(self.model.words, self.config.vocabulary).describe(&mut keys);
         let mut header = b"GGUF".to_vec();
         header.extend(3u32.to_le_bytes());
         header.extend((self.tensors.len() as u64).to_le_bytes());
@@ -154,7 +155,7 @@ impl Synth {
         header
     }
 
-    /// `general.*` and the keys of the architecture.
+    /// Writes `general.*` and the keys of the architecture.
     fn describe(&self, keys: &mut Keys) {
         let c = &self.config;
         let prefix = c.architecture.name();
@@ -185,13 +186,13 @@ impl Synth {
     }
 }
 
-/// The number of a type in a file.
+/// The number of a type in the file.
 fn type_id(dtype: DType) -> u32 {
     let known = |id: &u32| Stored::of_gguf(*id).is_some_and(|stored| stored == dtype);
     (0..64).find(known).unwrap_or_default()
 }
 
-/// Metadata as it grows.
+/// Metadata under construction.
 #[derive(Debug, Default)]
 pub struct Keys {
     bytes: Vec<u8>,

@@ -1,34 +1,34 @@
-//! The published models whose shapes are offered.
+//! The published models whose shapes are available.
 
 use goldgate_engine::model::{Architecture, Config, Rope, Scaling};
 
-/// Whose vocabulary a model has.
+/// The vocabulary of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
     /// GPT-2: 50,257 tokens.
     Gpt2,
-    /// Llama 3: 128,000 tokens and 256 of its own.
+    /// Llama 3: 128,000 tokens and 256 special ones.
     Llama3,
-    /// Qwen2: 151,643 tokens, three of its own, padding.
+    /// Qwen2: 151,643 tokens, three special ones, and padding.
     Qwen2,
 }
 
 /// A published model.
 #[derive(Debug, PartialEq)]
 pub struct Model {
-    /// As it is called on the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// Whose vocabulary it has.
+    /// The vocabulary that it has.
     pub words: Words,
     /// Layers, hidden, heads, heads of keys, feed-forward, context, vocabulary.
     shape: [usize; 7],
-    /// Whether the head is the embedding.
+    /// Whether the head is tied to the embedding.
     tied: bool,
-    /// By what Llama 3's scaling divides low frequencies; 0: no scaling.
+    /// The divisor of low frequencies in Llama 3's scaling; 0 for no scaling.
     factor: f64,
 }
 
-/// Every model, smallest first within a family.
+/// All models, smallest first within a family.
 pub const ALL: &[Model] = &[
     Model {
         name: "gpt2-124m",
@@ -75,7 +75,7 @@ pub const ALL: &[Model] = &[
 ];
 
 impl Model {
-    /// The model of that name.
+    /// The model with this name.
     pub fn find(name: &str) -> Option<&'static Model> {
         ALL.iter().find(|model| model.name == name)
     }

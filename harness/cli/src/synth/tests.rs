@@ -11,7 +11,7 @@ use super::*;
 /// How many tensors a file has of each type.
 fn types(name: &str, mix: &str) -> BTreeMap<DType, usize> {
     let model = Model::find(name).expect("a model");
-    let synth = Synth::of(model, model.config(), mix.parse().expect("a mix"), 0);
+    let synth = Synth::new(model, model.config(), mix.parse().expect("a mix"), 0);
     let mut counts = BTreeMap::new();
     synth.tensors().iter().for_each(|t| *counts.entry(t.dtype).or_insert(0) += 1);
     counts
@@ -42,7 +42,7 @@ fn sizes_are_those_of_published_models() {
         ("qwen2.5-7b", "q8_0", 8080, 8110),
     ] {
         let model = Model::find(name).expect("a model");
-        let synth = Synth::of(model, model.config(), mix.parse().expect("a mix"), 0);
+        let synth = Synth::new(model, model.config(), mix.parse().expect("a mix"), 0);
         let mb = synth.bytes() / 1_000_000;
         assert!((low..=high).contains(&mb), "{name} {mix}: {mb} MB");
     }
@@ -55,7 +55,7 @@ fn a_file_opens_whole_and_is_the_same_for_the_same_seed() {
     {
         let model = Model::find(name).expect("a model");
         let config = Config { layers: 1, context: 512, ..model.config() };
-        let synth = Synth::of(model, config.clone(), mix.parse().expect("a mix"), 3);
+        let synth = Synth::new(model, config.clone(), mix.parse().expect("a mix"), 3);
         let mut bytes = Vec::new();
         let mut told = 0;
         synth.write(&mut bytes, &mut |done| told = done).expect("written");
@@ -84,6 +84,6 @@ fn a_file_opens_whole_and_is_the_same_for_the_same_seed() {
     }
     let model = Model::find("gpt2-124m").expect("a model");
     let config = Config { layers: 1, vocabulary: 50_257, ..model.config() };
-    let header = |seed| Synth::of(model, config.clone(), Mix::Q4KM, seed).header();
+    let header = |seed| Synth::new(model, config.clone(), Mix::Q4KM, seed).header();
     assert_eq!(header(1), header(1));
 }

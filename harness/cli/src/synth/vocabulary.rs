@@ -1,19 +1,19 @@
-//! A byte-level vocabulary of a given size: the letters of all bytes, then each pair of letters,
-//! then pairs with a third, each with the merge that makes it.
+//! A byte-level vocabulary of a given size: the letters of all bytes, then all pairs of letters,
+//! then pairs with a third letter, each with the merge that creates it.
 
 use goldgate_engine::tokenizer::alphabet::letter;
 
 use super::Keys;
 use super::models::Words;
 
-/// A token that texts are made of.
+/// The type of a token that texts consist of.
 const NORMAL: i32 = 1;
-/// A token that steers.
+/// The type of a control token.
 const CONTROL: i32 = 3;
-/// A row of the embedding that nothing names.
+/// The type of an embedding row without a token.
 const UNUSED: i32 = 5;
 
-/// Tokens, merges, and what the file says of them.
+/// Tokens and merges, with their description in the file.
 #[derive(Debug)]
 pub struct Vocabulary {
     words: Words,
@@ -23,8 +23,8 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// `size` tokens in the manner of `words`.
-    pub fn of(words: Words, size: usize) -> Vocabulary {
+    /// A vocabulary of `size` tokens in the style of `words`.
+    pub fn with_size(words: Words, size: usize) -> Vocabulary {
         let (own, first): (&[&str], usize) = match words {
             Words::Gpt2 => (&["<|endoftext|>"], 50_256),
             Words::Llama3 => (&["<|begin_of_text|>", "<|end_of_text|>"], 128_000),
@@ -37,7 +37,7 @@ impl Vocabulary {
         for i in 0..first - letters.len() {
             let (left, right) = match i.checked_sub(1 << 16) {
                 None => (letters[i / 256].clone(), &letters[i % 256]),
-                // The pair that merge j / 256 made.
+                // The pair that merge j / 256 created.
                 Some(j) => (tokens[256 + j / 256].clone(), &letters[j % 256]),
             };
             tokens.push(format!("{left}{right}"));

@@ -1,18 +1,19 @@
-//! Random weights: each depends on its place alone, so that any part can be made by itself.
+//! Random weights. Each depends only on its position, so that any part can be generated
+//! independently.
 //!
-//! Plain numbers take 16 bits each and are spread evenly. Blocks are random bytes under scales that
-//! give their values the same deviation, 0.02, and a mean near zero: where codes have another
-//! middle than zero, half of the scales are negative, or the minima take it away.
+//! Plain numbers take 16 random bits each and are distributed evenly. Blocks are random bytes under
+//! scales that give all types the same deviation, 0.02, and a mean near zero: where the codes are
+//! not centred on zero, half of the scales are negative, or the minima compensate.
 
 use goldgate_harness::fill::philox::Philox;
 use goldgate_tensor::DType;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// The deviation of weights, that of GPT-2's initialisation.
+/// The deviation of weights, taken from GPT-2's initialisation.
 const DEVIATION: f64 = 0.02;
 
-/// Where plain numbers lie.
+/// The interval of plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     middle: f64,
@@ -20,8 +21,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// By what a tensor is: the weights of norms lie near one.
-    pub fn of(name: &str) -> Spread {
+    /// The interval for a tensor by its name: the weights of norms lie around one.
+    pub fn for_tensor(name: &str) -> Spread {
         let one = name.ends_with("norm.weight");
         let half_width = if one { 0.1 } else { DEVIATION * 3f64.sqrt() };
         Spread { middle: f64::from(u8::from(one)), half_width }
@@ -32,19 +33,19 @@ impl Spread {
     }
 }
 
-/// Plain numbers that one counter of the generator gives.
+/// How many plain numbers one counter of the generator yields.
 const PER_COUNTER: usize = 8;
 
-/// Bytes that are made as one: a block, or the plain numbers of one counter. A tensor may end
-/// inside.
+/// The number of bytes that are generated together: a block, or the plain numbers of one counter. A
+/// tensor may end inside.
 pub fn unit(dtype: DType) -> usize {
     if dtype.is_block() { dtype.bytes() } else { PER_COUNTER * dtype.bytes() }
 }
 
-/// Units that one thread makes at once.
+/// How many units one thread generates at once.
 const TASK: usize = 1 << 12;
 
-/// Fills `data` with units `first ..` of a tensor.
+/// Fills `data` with the units of a tensor from `first` on.
 ///
 /// # Panics
 /// If `dtype` is neither a plain float nor a block type.
@@ -62,7 +63,7 @@ pub fn fill(dtype: DType, spread: Spread, stream: &Philox, first: u64, data: &mu
     });
 }
 
-/// The bytes of each 16-bit word's number.
+/// The bytes of the number for each 16-bit word.
 fn table(dtype: DType, spread: Spread) -> Vec<u8> {
     let number = |word: u16| {
         let x = spread.at(word);
@@ -98,7 +99,8 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
         let [low, high] = scale(deviation);
         [low, high | (sign << 7)]
     };
-    // The deviation of random codes, times random scales where a type has them.
+    // The arguments are the deviations of random codes, times random sub-scales where a type has
+    // them.
     match dtype {
         DType::Q4_0 => bytes[..2].copy_from_slice(&signed(4.6)),
         DType::Q5_0 => bytes[..2].copy_from_slice(&signed(9.2)),
@@ -110,7 +112,7 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
     }
 }
 
-/// d, and dmin so that the minima take away the mean of codes around `middle`.
+/// Writes d, and dmin such that the minima cancel the mean of codes around `middle`.
 fn k_scales(bytes: &mut [u8], deviation: f64, middle: f64) {
     let d = DEVIATION / deviation;
     bytes[..2].copy_from_slice(&f16::from_f64(d).to_le_bytes());
@@ -125,11 +127,11 @@ mod tests {
 
     #[test]
     fn every_type_has_the_deviation_and_no_mean() {
-        let stream = Philox::of(["synth", "0", "w"]);
+        let stream = Philox::for_tensor(["synth", "0", "w"]);
         for dtype in DType::WEIGHTS.into_iter().filter(|t| *t != DType::Mxfp4) {
             let elements = 1 << 17;
             let mut data = vec![0; elements / dtype.elements() * dtype.bytes()];
-            fill(dtype, Spread::of("w"), &stream, 0, &mut data);
+            fill(dtype, Spread::for_tensor("w"), &stream, 0, &mut data);
             let values = Tensor::new(dtype, &[elements], data).to_f64();
             let mean = values.iter().sum::<f64>() / elements as f64;
             let square = values.iter().map(|x| x * x).sum::<f64>() / elements as f64;
@@ -140,9 +142,9 @@ mod tests {
 
     #[test]
     fn a_part_made_by_itself_is_the_same() {
-        let stream = Philox::of(["synth", "1", "w"]);
+        let stream = Philox::for_tensor(["synth", "1", "w"]);
         for dtype in [DType::F16, DType::Q4K] {
-            let (unit, spread) = (unit(dtype), Spread::of("attn_norm.weight"));
+            let (unit, spread) = (unit(dtype), Spread::for_tensor("attn_norm.weight"));
             let mut whole = vec![0; 40 * unit];
             fill(dtype, spread, &stream, 0, &mut whole);
             let mut part = vec![0; 7 * unit];

@@ -1,7 +1,7 @@
-//! The bytes of a good file, from a description, and where each field of it lies.
+//! Builds the bytes of a good file from a description, and records where each of its fields lies.
 //!
-//! Written from the formats' own texts and not with the engine's tables: what builds the files is a
-//! second witness of what reads them.
+//! Written from the texts of the formats, without the engine's tables: the builder of the files
+//! must be a second witness, independent of the reader under test.
 
 use std::ops::Range;
 
@@ -11,47 +11,47 @@ use serde_json::{Map, Value, json};
 
 use crate::fill::{Fill, Grid, Input, fill};
 
-/// What a file is before the edits.
+/// A file before any edits.
 #[derive(Clone, Debug)]
 pub enum Base {
-    /// One GGUF file.
+    /// A single GGUF file.
     Gguf {
-        /// Metadata records.
+        /// The metadata records.
         metadata: Vec<Entry>,
-        /// Tensors.
+        /// The tensors.
         tensors: Vec<Tensor>,
     },
     /// A folder of the hub: `config.json` and safetensors.
     Hub {
         /// The configuration.
         config: Value,
-        /// Tensors.
+        /// The tensors.
         tensors: Vec<Tensor>,
-        /// How many files hold them; with an index where there is more than one.
+        /// How many files hold them. If there are several, an index is added.
         shards: usize,
     },
-    /// One JSON file.
+    /// A single JSON file.
     Json {
         /// Its name.
         file: String,
-        /// The value.
+        /// Its value.
         json: Value,
     },
-    /// Another base, and JSON files in its folder.
-    Beside {
-        /// What is asked about.
+    /// Another base, with further JSON files in its folder.
+    WithFiles {
+        /// The base that the question is about.
         base: Box<Base>,
-        /// Name and value of each other file.
+        /// Name and value of each further file.
         others: Vec<(String, Value)>,
     },
 }
 
-/// A metadata record: type, and value as it stands in the file.
+/// A metadata record, with its value in the bytes of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// The number of the type.
+    /// The number of its type.
     pub id: u32,
     /// The value.
     pub value: Vec<u8>,
@@ -64,13 +64,13 @@ pub struct Tensor {
     pub name: String,
     /// The name of the type.
     pub dtype: String,
-    /// Row-major.
+    /// The shape, row-major.
     pub shape: Vec<u64>,
-    /// How it is filled; zeros where nothing is said.
+    /// How it is filled; zeros where nothing is specified.
     pub fill: Option<Fill>,
 }
 
-/// Name, number in GGUF, word in safetensors, elements and bytes of a block.
+/// Name, number in GGUF, word in safetensors, elements per block, bytes per block.
 type Type = (&'static str, u32, &'static str, u64, u64);
 
 const TYPES: &[Type] = &[
@@ -91,7 +91,7 @@ const TYPES: &[Type] = &[
     ("u8", u32::MAX, "U8", 1, 1),
 ];
 
-/// Names of the types that a tensor may have.
+/// The names of the types that a tensor may have.
 pub fn types() -> Vec<&'static str> {
     TYPES.iter().map(|t| t.0).collect()
 }
@@ -104,6 +104,7 @@ impl Tensor {
 
     fn data(&self) -> Result<Vec<u8>, String> {
         let (_, _, _, elements, bytes) = self.dtype()?;
+        // Rounded up to whole blocks, as a file stores them.
         let count: u64 = self.shape.iter().product();
         let length = count.div_ceil(elements) * bytes;
         if length > 1 << 20 {
@@ -121,29 +122,29 @@ impl Tensor {
     }
 }
 
-/// A file as it is being edited: in parts until its bytes are touched.
+/// A file while it is being edited: it stays in parts until its bytes are touched.
 #[derive(Clone, Debug)]
 pub enum File {
     /// Metadata and tensors of GGUF.
     Gguf(Vec<Entry>, Vec<Tensor>),
-    /// A JSON text and what follows it: the data of safetensors, or nothing. With data the text's
-    /// length stands before it.
+    /// A JSON text and what follows it: the data of safetensors, or nothing. With data, the length
+    /// of the text precedes it.
     Json(Text, Option<Vec<u8>>),
-    /// Bytes, and the places of fields that a name was given to.
+    /// Bytes, with the places of the named fields.
     Bytes(Vec<u8>, Vec<(String, Range<usize>)>),
 }
 
-/// A JSON text as a value, or as it was written.
+/// A JSON text, as a value or as literal text.
 #[derive(Clone, Debug)]
 pub enum Text {
-    /// A value, to be written without spaces.
+    /// A value, written without spaces.
     Value(Value),
-    /// A text.
+    /// A literal text, which may be malformed.
     Written(String),
 }
 
 impl Text {
-    /// As it will stand in the file.
+    /// The text as the file will contain it.
     pub fn written(&self) -> String {
         match self {
             Text::Value(value) => value.to_string(),
@@ -152,12 +153,12 @@ impl Text {
     }
 }
 
-/// Files by name; the first is the one that edits mean.
+/// Files by name. Edits refer to the first unless they name another.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Name and content.
+    /// Name and content of each file.
     pub files: Vec<(String, File)>,
-    /// Whether the folder is asked about, and not the first file.
+    /// Whether the question is about the folder and not about the first file.
     pub folder: bool,
 }
 
@@ -165,8 +166,8 @@ impl Files {
     /// The files of a base.
     ///
     /// # Errors
-    /// A tensor that cannot be written, in words.
-    pub fn of(base: &Base) -> Result<Files, String> {
+    /// A tensor cannot be written; the reason in words.
+    pub fn from_base(base: &Base) -> Result<Files, String> {
         match base {
             Base::Gguf { metadata, tensors } => {
                 let file = File::Gguf(metadata.clone(), tensors.clone());
@@ -182,8 +183,8 @@ impl Files {
                 let content = File::Json(Text::Value(json.clone()), None);
                 Ok(Files { files: vec![(file.clone(), content)], folder: false })
             }
-            Base::Beside { base, others } => {
-                let mut files = Files::of(base)?;
+            Base::WithFiles { base, others } => {
+                let mut files = Files::from_base(base)?;
                 for (name, json) in others {
                     if files.files.iter().any(|(own, _)| own == name) {
                         return Err(format!("{name} is there already"));
@@ -195,18 +196,18 @@ impl Files {
         }
     }
 
-    /// The file that is asked about; `None` for the folder.
+    /// The file that the question is about; `None` for the folder.
     pub fn asked(&self) -> Option<&str> {
         (!self.folder).then(|| self.files[0].0.as_str())
     }
 
-    /// Every file's name and bytes.
+    /// Name and bytes of every file.
     pub fn bytes(&self) -> Vec<(&str, Vec<u8>)> {
         self.files.iter().map(|(name, f)| (name.as_str(), f.clone().finish().0)).collect()
     }
 }
 
-/// Safetensors in so many files, and their index first where there is more than one.
+/// Safetensors split into this many files, preceded by an index if there are several.
 fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String> {
     if shards <= 1 {
         return Ok(vec![("model.safetensors".to_owned(), safetensors(tensors.iter())?)]);
@@ -214,6 +215,7 @@ fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String>
     let name = |shard: usize| format!("model-{:05}-of-{shards:05}.safetensors", shard + 1);
     let (mut files, mut map, mut total) = (Vec::new(), Map::new(), 0);
     for shard in 0..shards {
+        // Dealt out in turn, so that each shard has tensors of every part of the model.
         let own: Vec<&Tensor> = tensors.iter().skip(shard).step_by(shards).collect();
         for tensor in &own {
             map.insert(tensor.name.clone(), name(shard).into());
@@ -222,6 +224,7 @@ fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String>
         files.push((name(shard), safetensors(own.into_iter())?));
     }
     let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+    // First, because edits refer to the first file and the index is what a reader opens.
     files.insert(0, (INDEX.to_owned(), File::Json(Text::Value(index), None)));
     Ok(files)
 }
@@ -230,6 +233,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 fn safetensors<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Result<File, String> {
     let mut header = Map::new();
+    // Written by publishers, so readers must expect it.
     header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
     let mut data = Vec::new();
     for tensor in tensors {
@@ -244,7 +248,7 @@ fn safetensors<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Result<File, St
 }
 
 impl File {
-    /// The bytes, and the places of named fields.
+    /// The bytes, with the places of the named fields.
     pub fn finish(self) -> (Vec<u8>, Vec<(String, Range<usize>)>) {
         match self {
             File::Bytes(bytes, fields) => (bytes, fields),
@@ -266,7 +270,7 @@ impl File {
     }
 }
 
-/// Bytes as they grow, with the places of fields.
+/// Bytes under construction, with the places of the fields written so far.
 #[derive(Default)]
 struct Writer {
     bytes: Vec<u8>,
@@ -287,12 +291,13 @@ impl Writer {
     }
 }
 
-/// GGUF version 3, by docs/gguf.md of ggml.
+/// GGUF version 3, following docs/gguf.md of ggml.
 fn gguf(metadata: &[Entry], tensors: &[Tensor]) -> (Vec<u8>, Vec<(String, Range<usize>)>) {
     let alignment = metadata
         .iter()
         .find(|entry| entry.key == "general.alignment" && entry.id == 4)
         .and_then(|entry| entry.value.first_chunk().map(|w| u32::from_le_bytes(*w)))
+        // A malformed alignment is itself a test case, so the layout falls back to the default.
         .filter(|alignment| alignment.is_power_of_two() && *alignment <= 1 << 16)
         .unwrap_or(32) as usize;
     let mut w = Writer::default();
@@ -306,7 +311,7 @@ fn gguf(metadata: &[Entry], tensors: &[Tensor]) -> (Vec<u8>, Vec<(String, Range<
         w.put(format!("{key}.type"), &id.to_le_bytes());
         let at = w.bytes.len();
         w.put(format!("{key}.value"), value);
-        // A string begins with its length, an array with its elements' type and their count.
+        // A string begins with its length; an array with the type and the number of its elements.
         match id {
             8 => w.fields.push((format!("{key}.len"), at..at + 8)),
             9 => {
@@ -317,16 +322,18 @@ fn gguf(metadata: &[Entry], tensors: &[Tensor]) -> (Vec<u8>, Vec<(String, Range<
         }
     }
     let mut offset = 0;
-    // Whatever cannot be written was found when the case was read.
+    // Tensors that cannot be written were refused when the case was read.
     let data: Vec<Vec<u8>> = tensors.iter().map(|t| t.data().unwrap_or_default()).collect();
     for (tensor, data) in tensors.iter().zip(&data) {
         let name = &tensor.name;
         w.put(format!("{name}.name_len"), &(name.len() as u64).to_le_bytes());
         w.put(format!("{name}.name"), name.as_bytes());
         w.put(format!("{name}.n_dims"), &(tensor.shape.len() as u32).to_le_bytes());
+        // GGUF lists the fastest axis first, specs the slowest.
         for (i, dim) in tensor.shape.iter().rev().enumerate() {
             w.put(format!("{name}.dims[{i}]"), &dim.to_le_bytes());
         }
+        // A type that GGUF lacks gets a number that no reader knows.
         let id = tensor.dtype().map_or(u32::MAX, |t| t.1);
         w.put(format!("{name}.type"), &id.to_le_bytes());
         w.put(format!("{name}.offset"), &(offset as u64).to_le_bytes());

@@ -1,5 +1,5 @@
-//! Malformed files: described by a base and edits, made here, and put before a subject that must
-//! refuse them, or open them.
+//! Malformed files: described by a base and edits, made here, and given to a subject that must
+//! refuse or open them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::kinds::container::bytes::{Base, Files};
 use crate::kinds::container::edit::Edit;
 use crate::line::{Family, Place};
 
-/// A question about files: made from a base by edits, awaited to be refused or opened.
+/// A question about files, which are made from a base by edits and must be refused or opened.
 #[derive(Clone, Debug)]
 pub struct ContainerCase {
     /// The gate that it belongs to.
@@ -21,33 +21,33 @@ pub struct ContainerCase {
     pub name: String,
     /// Why it exists; printed on failure.
     pub why: String,
-    /// What says that it must be so.
+    /// The authority for the expected answer.
     pub source: String,
     /// Where it was written.
     pub place: Place,
-    /// What the file is before the edits.
+    /// The file before the edits.
     pub base: Base,
     /// The edits, in order.
     pub edits: Vec<Edit>,
-    /// What is awaited of every file.
-    pub awaits: Awaits,
+    /// What is expected for every file.
+    pub expected: FileExpectation,
 }
 
-/// What is awaited.
+/// The expected outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Awaits {
-    /// A refusal; what is not named may be anything.
+pub enum FileExpectation {
+    /// A refusal; parts that are not given may be anything.
     Refused {
         /// The code.
         code: Code,
-        /// The byte.
+        /// The offset of the offending byte.
         offset: Option<u64>,
-        /// The field.
+        /// The name of the offending field.
         field: Option<String>,
     },
-    /// It opens; a warning that has this text, if one is named.
+    /// It opens, with a warning that contains this text, if one is given.
     Opened {
-        /// A part of a warning.
+        /// A part of the warning.
         warns: Option<String>,
     },
 }
@@ -58,29 +58,30 @@ impl ContainerCase {
         format!("gate{}::{}::{}::file", self.gate, self.stem, self.name)
     }
 
-    /// Refusals prove refusing; a file that opens is a whole answer.
+    /// The family of the case: refusals prove only refusing, while a file that opens is a full
+    /// answer.
     pub fn family(&self) -> Family {
-        match self.awaits {
-            Awaits::Refused { .. } => Family::Refused,
-            Awaits::Opened { .. } => Family::Exact,
+        match self.expected {
+            FileExpectation::Refused { .. } => Family::Refused,
+            FileExpectation::Opened { .. } => Family::Exact,
         }
     }
 
-    /// How many files it is: one, or one for each value of a list or range.
+    /// How many files the case stands for: one, or one per value of a list or range.
     pub fn variants(&self) -> usize {
         variants(&self.edits)
     }
 
-    /// Makes variant `index`.
+    /// Makes the file of variant `index`.
     ///
     /// # Errors
-    /// An edit that does not fit the base, in words.
+    /// An edit does not fit the base; the reason in words.
     pub fn make(&self, index: usize) -> Result<Files, String> {
         make(&self.base, &self.edits, index)
     }
 }
 
-/// How many files edits make: one, or one for each value of their lists and ranges.
+/// How many files the edits make: one, or one per value of their lists and ranges.
 pub fn variants(edits: &[Edit]) -> usize {
     edits.iter().map(Edit::variants).product()
 }
@@ -88,9 +89,10 @@ pub fn variants(edits: &[Edit]) -> usize {
 /// Makes variant `index` of a base under edits.
 ///
 /// # Errors
-/// An edit that does not fit the base, in words.
+/// An edit does not fit the base; the reason in words.
 pub fn make(base: &Base, edits: &[Edit], index: usize) -> Result<Files, String> {
-    let mut files = Files::of(base)?;
+    let mut files = Files::from_base(base)?;
+    // The index counts through all combinations, with the first edit as the fastest digit.
     let mut rest = index;
     for edit in edits {
         let own = rest % edit.variants();
@@ -100,10 +102,11 @@ pub fn make(base: &Base, edits: &[Edit], index: usize) -> Result<Files, String> 
     Ok(files)
 }
 
-/// Writes files into an empty folder; the path that is asked about, and the bytes of all.
+/// Writes files into an empty folder. Returns the path that the question is about, and the size of
+/// all files.
 ///
 /// # Errors
-/// What the system says.
+/// Those of the file system.
 pub fn write(files: &Files, folder: &Path) -> io::Result<(PathBuf, u64)> {
     let mut length = 0;
     for (name, bytes) in files.bytes() {

@@ -1,45 +1,46 @@
-//! Edits of a file: of its parts, of its JSON, of its bytes; applied in order.
+//! Edits of a file: of its parts, its JSON or its bytes, applied in order.
 
 use serde_json::Value;
 
 use super::bytes::{Entry, File, Files, Tensor, Text};
 
-/// One edit. Lists make one file each.
+/// One edit. A list of values stands for one file per value.
 #[derive(Clone, Debug)]
 pub struct Edit {
-    /// Which file of a folder; the first where nothing is said.
+    /// The file of a folder that it applies to; the first if none is named.
     pub file: Option<String>,
-    /// What is done to it.
+    /// The change.
     pub change: Change,
 }
 
-/// What an edit does.
+/// What an edit changes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A metadata record of GGUF, in place of that of its key or after the others.
+    /// A metadata record, which replaces the one with its key or is added at the end.
     Set(Entry),
-    /// A tensor, in place of that of its name or after the others.
+    /// A tensor, which replaces the one with its name or is added at the end.
     Tensor(Tensor),
-    /// A key or tensor of GGUF that goes away.
+    /// Removes a key or tensor of GGUF.
     Drop(String),
-    /// A value in a JSON text, by RFC 6901; `None` takes it away.
+    /// A value in a JSON text, by RFC 6901; `None` removes it.
     Pointer(String, Option<Value>),
-    /// Another JSON text.
+    /// Replaces the whole JSON text.
     Text(String),
-    /// A part of a JSON text that occurs once, and what stands there instead, so many times.
+    /// Replaces a part of a JSON text that occurs exactly once by another text, repeated this many
+    /// times.
     Replace(String, String, usize),
-    /// A named field overwritten.
+    /// Overwrites a named field.
     Field(String, Vec<Vec<u8>>),
-    /// Bytes overwritten at a place.
+    /// Overwrites bytes at an offset.
     At(usize, Vec<u8>),
-    /// Cut to a length; a negative one counts from the end.
+    /// Cuts the file to a length; a negative one counts from the end.
     Cut(Vec<i64>),
-    /// Bytes after the end, so many times.
+    /// Appends bytes, repeated this many times.
     Append(Vec<u8>, usize),
 }
 
 impl Edit {
-    /// How many files it makes of one.
+    /// How many files it makes out of one.
     pub fn variants(&self) -> usize {
         match &self.change {
             Change::Field(_, values) => values.len(),
@@ -51,7 +52,7 @@ impl Edit {
     /// Applies variant `index`.
     ///
     /// # Errors
-    /// Why it does not fit the file.
+    /// The reason why it does not fit the file.
     pub fn apply(&self, files: &mut Files, index: usize) -> Result<(), String> {
         let name = self.file.as_deref().unwrap_or(&files.files[0].0).to_owned();
         let Some((_, file)) = files.files.iter_mut().find(|(own, _)| *own == name) else {
@@ -70,6 +71,7 @@ impl Edit {
             Change::Replace(from, to, times) => {
                 let text = written(file)?;
                 let old = text.written();
+                // With several matches it would be open which part of the file is changed.
                 if old.matches(from.as_str()).count() != 1 {
                     return Err(format!("{from:?} must occur exactly once in {old}"));
                 }
@@ -90,6 +92,7 @@ fn overwrite(
     bytes: &mut Vec<u8>,
     fields: &[(String, std::ops::Range<usize>)],
 ) -> Result<(), String> {
+    // Overwriting must not lengthen a file: that would be another fault than the one described.
     let mut put = |at: usize, new: &[u8]| match bytes.get_mut(at..at + new.len()) {
         Some(old) => {
             old.copy_from_slice(new);
@@ -128,7 +131,7 @@ fn overwrite(
     }
 }
 
-/// The file as bytes from here on.
+/// Turns the file into bytes for this and all later edits.
 fn as_bytes(file: &mut File) -> (&mut Vec<u8>, &[(String, std::ops::Range<usize>)]) {
     let whole = std::mem::replace(file, File::Bytes(Vec::new(), Vec::new()));
     let (bytes, fields) = whole.finish();
@@ -164,6 +167,7 @@ fn drop_part(file: &mut File, name: &str) -> Result<(), String> {
     let before = metadata.len() + tensors.len();
     metadata.retain(|own| own.key != name);
     tensors.retain(|own| own.name != name);
+    // An edit that removes nothing would leave a good file, and the case would test nothing.
     match before - metadata.len() - tensors.len() {
         1 => Ok(()),
         _ => Err(format!("no key or tensor {name}")),
@@ -184,6 +188,7 @@ fn point(file: &mut File, pointer: &str, value: Option<&Value>) -> Result<(), St
     };
     let absent = || format!("nothing at {pointer}");
     let (above, last) = pointer.rsplit_once('/').ok_or_else(absent)?;
+    // In this order, as RFC 6901 demands: `~01` stands for `~1`.
     let last = last.replace("~1", "/").replace("~0", "~");
     match (root.pointer_mut(above).ok_or_else(absent)?, value) {
         (Value::Object(map), Some(value)) => {
@@ -195,6 +200,7 @@ fn point(file: &mut File, pointer: &str, value: Option<&Value>) -> Result<(), St
         (Value::Array(list), value) => {
             let at: usize = last.parse().map_err(|_| absent())?;
             match value {
+                // One past the end appends, as in a JSON patch.
                 Some(value) if at == list.len() => list.push(value.clone()),
                 Some(value) => *list.get_mut(at).ok_or_else(absent)? = value.clone(),
                 None if at < list.len() => drop(list.remove(at)),

@@ -1,4 +1,5 @@
-//! Judging what a subject says of a file: the right refusal at the right place, within its budget.
+//! Judges what a subject reports about a file: the right refusal at the right place, within the
+//! budget.
 
 use goldgate_tensor::Code;
 use goldgate_wire::Observed;
@@ -6,58 +7,65 @@ use goldgate_wire::answer::{FilePlace, Refused};
 use goldgate_wire::call::Inspected;
 use serde_json::{Map, json};
 
-use crate::kinds::container::case::Awaits;
+use crate::kinds::container::case::FileExpectation;
 use crate::line::{FailKind, Reply, Verdict};
 
-/// What a subject said of a file.
-pub type Said = Reply<Inspected>;
+/// What a subject reported about a file.
+pub type InspectReply = Reply<Inspected>;
 
-/// The most processor time for a file of at most a MiB, in µs.
+/// The most processor time in µs for a file of at most 1 MiB.
 const TIME_US: u64 = 50_000;
-/// The most memory held meanwhile, bytes.
+/// The most memory in bytes that may be held meanwhile.
 const PEAK: u64 = 16 << 20;
 
-/// What a subject observed while it read a file.
-pub fn observed(said: &Said) -> Observed {
-    match said {
+/// What a subject observed about itself while it read a file.
+pub fn observed(reply: &InspectReply) -> Observed {
+    match reply {
         Reply::Ok(inspected) => inspected.observed.clone(),
         Reply::Refused(refused) => refused.observed.clone().unwrap_or_default(),
     }
 }
 
-/// A verdict on one answer, and what else is to be said of it.
+/// The verdict on one answer, with remarks.
 ///
-/// `length` are the bytes of all files. A foreign subject may name code and place in its own way;
-/// ours must name all, and say what it took.
-pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict, Vec<String>) {
+/// `length` is the size of all files in bytes. A foreign subject may name code and place in its own
+/// way; our own must name all of them and report what it used.
+pub fn judge(
+    expected: &FileExpectation,
+    reply: &InspectReply,
+    length: u64,
+    ours: bool,
+) -> (Verdict, Vec<String>) {
     let fail = |kind, message: String| (Verdict::Fail { kind, message }, Vec::new());
     let mut notes = Vec::new();
-    match (awaits, said) {
-        (Awaits::Refused { code, .. }, Reply::Ok(_)) => {
+    match (expected, reply) {
+        (FileExpectation::Refused { code, .. }, Reply::Ok(_)) => {
             return fail(FailKind::NotRefused, format!("opened; must be refused as {code}"));
         }
-        (Awaits::Refused { code, offset, field }, Reply::Refused(refused)) => {
+        (FileExpectation::Refused { code, offset, field }, Reply::Refused(refused)) => {
             if let Err(why) = place(refused, *code, *offset, field.as_deref()) {
+                // A foreign subject may refuse in its own words; ours must say where the fault is.
                 if ours {
                     return fail(FailKind::WrongRefusal, why);
                 }
                 notes.push(why);
             }
         }
-        (Awaits::Opened { .. }, Reply::Refused(refused)) => {
+        (FileExpectation::Opened { .. }, Reply::Refused(refused)) => {
             let message = format!("refused a good file: {}", refused.message);
             return fail(FailKind::WrongRefusal, message);
         }
-        (Awaits::Opened { warns: Some(text) }, Reply::Ok(inspected)) if ours => {
+        (FileExpectation::Opened { warns: Some(text) }, Reply::Ok(inspected)) if ours => {
             let list = inspected.warnings();
             if !list.iter().any(|warning| warning.contains(text)) {
                 return fail(FailKind::NotRefused, format!("no warning of {text:?}: {list:?}"));
             }
         }
-        (Awaits::Opened { .. }, Reply::Ok(_)) => {}
+        (FileExpectation::Opened { .. }, Reply::Ok(_)) => {}
     }
-    match budget(&observed(said), length) {
+    match budget(&observed(reply), length) {
         Ok(()) => (Verdict::Pass, notes),
+        // A foreign subject need not observe itself, but the row must show that it did not.
         Err((true, why)) if !ours => {
             notes.push(why);
             (Verdict::Pass, notes)
@@ -66,36 +74,39 @@ pub fn judge(awaits: &Awaits, said: &Said, length: u64, ours: bool) -> (Verdict,
     }
 }
 
-/// Kind, code, byte and field of a refusal.
+/// Compares kind, code, byte and field of a refusal.
 fn place(
     refused: &Refused,
     code: Code,
     offset: Option<u64>,
     field: Option<&str>,
 ) -> Result<(), String> {
-    let said = &refused.message;
+    let message = &refused.message;
     let at = match &refused.file {
         Some(at) if refused.kind == "Malformed" && at.code == code.as_str() => at,
         _ => {
             let found = Some(refused.word()).filter(|word| !word.is_empty()).unwrap_or("nothing");
-            return Err(format!("refused as {found}, must be {code} ({said})"));
+            return Err(format!("refused as {found}, must be {code} ({message})"));
         }
     };
     if let Some(offset) = offset.filter(|offset| at.offset != Some(*offset)) {
         let found = at.offset.map_or_else(|| "no byte".to_owned(), |byte| byte.to_string());
-        return Err(format!("refused at {found}, must be at {offset} ({said})"));
+        return Err(format!("refused at {found}, must be at {offset} ({message})"));
     }
     match field {
         Some(field) if at.field != field => {
-            Err(format!("refused {:?}, must be {field} ({said})", at.field))
+            Err(format!("refused {:?}, must be {field} ({message})", at.field))
         }
         _ => Ok(()),
     }
 }
 
-/// What it took, as far as it was observed: whether a figure is missing, and what is wrong.
+/// Compares the observed usage with the budget. The error tells whether a figure is merely missing,
+/// and what is wrong.
 fn budget(observed: &Observed, length: u64) -> Result<(), (bool, String)> {
+    // A larger request can only come from trusting a length that the file states.
     let request = length.saturating_mul(2).max(64 << 10);
+    // The time limit holds for files of at most 1 MiB, because time grows with the size.
     let time = (length <= 1 << 20).then_some(("cpu_us", observed.cpu_us, TIME_US));
     let limits = [
         ("largest_request", observed.largest_request, request),
@@ -113,13 +124,13 @@ fn budget(observed: &Observed, length: u64) -> Result<(), (bool, String)> {
     Ok(())
 }
 
-/// Puts the judge on trial on what this case awaits.
+/// Tests the judge on the outcome that this case expects.
 ///
 /// # Errors
-/// What it let through, or did not let through.
-pub fn self_check(awaits: &Awaits) -> Result<(), String> {
-    let passes = |said: &Said| judge(awaits, said, 100, true).0 == Verdict::Pass;
-    let perfect = perfect(awaits);
+/// A fault that it accepted, or a right answer that it refused.
+pub fn self_check(expected: &FileExpectation) -> Result<(), String> {
+    let passes = |reply: &InspectReply| judge(expected, reply, 100, true).0 == Verdict::Pass;
+    let perfect = perfect(expected);
     if !passes(&perfect) {
         return Err("what is awaited does not pass".to_owned());
     }
@@ -135,6 +146,7 @@ pub fn self_check(awaits: &Awaits) -> Result<(), String> {
             Reply::Refused(Box::new(Refused { observed: Some(observed), ..*refused }))
         }
     };
+    // Just above each limit, so that a judge with a looser one is noticed.
     let mut faults = vec![
         ("a request above the budget", with(observing(Some(65_537), Some(0)))),
         ("an answer that took too long", with(observing(Some(0), Some(50_001)))),
@@ -153,17 +165,18 @@ pub fn self_check(awaits: &Awaits) -> Result<(), String> {
             }
         }
     }
-    match faults.iter().find(|(_, said)| passes(said)) {
+    match faults.iter().find(|(_, reply)| passes(reply)) {
         Some((what, ..)) => Err(format!("{what} passes")),
         None => Ok(()),
     }
 }
 
-/// The awaited refusal with one thing wrong, as far as it is awaited.
-fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
+/// The expected refusal with one part wrong each, as far as that part is expected.
+fn misplaced(perfect: &Refused) -> Vec<(&'static str, InspectReply)> {
     let Some(at) = &perfect.file else { return Vec::new() };
     let elsewhere =
         |file: FilePlace| Reply::Refused(Box::new(Refused { file: Some(file), ..perfect.clone() }));
+    // Any code but the right one will do: the judge must compare codes, not look for one.
     let other = Code::ALL.iter().map(|code| code.as_str()).find(|code| *code != at.code);
     let code = other.unwrap_or_default().to_owned();
     let kind = Refused { kind: "NotSupported".to_owned(), ..perfect.clone() };
@@ -184,16 +197,17 @@ fn misplaced(perfect: &Refused) -> Vec<(&'static str, Said)> {
     faults
 }
 
-/// The answer that is awaited.
-fn perfect(awaits: &Awaits) -> Said {
+/// The expected answer.
+fn perfect(expected: &FileExpectation) -> InspectReply {
+    // Exactly at each limit, so that a judge with a stricter one is noticed.
     let observed = Observed {
         largest_request: Some(65_536),
         peak_bytes: Some(65_536),
         cpu_us: Some(50_000),
         ..Observed::default()
     };
-    match awaits {
-        Awaits::Refused { code, offset, field } => {
+    match expected {
+        FileExpectation::Refused { code, offset, field } => {
             let place = FilePlace {
                 code: code.as_str().to_owned(),
                 offset: *offset,
@@ -207,7 +221,7 @@ fn perfect(awaits: &Awaits) -> Said {
                 ..Refused::default()
             }))
         }
-        Awaits::Opened { warns } => {
+        FileExpectation::Opened { warns } => {
             let warnings = json!(warns.iter().collect::<Vec<_>>());
             let facts = Map::from_iter([("warnings".to_owned(), warnings)]);
             Reply::Ok(Inspected { facts, observed, need: None })
@@ -222,26 +236,27 @@ mod tests {
     #[test]
     fn the_judge_stands_its_own_trial() {
         let field = Some("kv_count".to_owned());
-        let refused = Awaits::Refused { code: Code::Count, offset: Some(16), field };
+        let refused = FileExpectation::Refused { code: Code::Count, offset: Some(16), field };
         assert_eq!(self_check(&refused), Ok(()));
-        let loose = Awaits::Refused { code: Code::Truncated, offset: None, field: None };
+        let loose = FileExpectation::Refused { code: Code::Truncated, offset: None, field: None };
         assert_eq!(self_check(&loose), Ok(()));
         for warns in [None, Some("alignment".to_owned())] {
-            assert_eq!(self_check(&Awaits::Opened { warns }), Ok(()));
+            assert_eq!(self_check(&FileExpectation::Opened { warns }), Ok(()));
         }
     }
 
     #[test]
     fn a_foreign_subject_must_refuse_and_may_do_so_in_its_own_words() {
-        let awaits = Awaits::Refused { code: Code::Count, offset: Some(16), field: None };
+        let expected =
+            FileExpectation::Refused { code: Code::Count, offset: Some(16), field: None };
         let refused =
             |body| Reply::Refused(Box::new(Refused::read(&body).expect("a refusal that is one")));
-        let (verdict, notes) = judge(&awaits, &refused(json!({"kind": "ValueError"})), 10, false);
+        let (verdict, notes) = judge(&expected, &refused(json!({"kind": "ValueError"})), 10, false);
         assert_eq!((verdict, notes.len()), (Verdict::Pass, 2));
-        let (verdict, _) = judge(&awaits, &Reply::Ok(Inspected::default()), 10, false);
+        let (verdict, _) = judge(&expected, &Reply::Ok(Inspected::default()), 10, false);
         assert!(matches!(verdict, Verdict::Fail { kind: FailKind::NotRefused, .. }));
         let large = json!({"kind": "X", "observed": {"largest_request": 70_000}});
-        let (verdict, _) = judge(&awaits, &refused(large), 10, false);
+        let (verdict, _) = judge(&expected, &refused(large), 10, false);
         assert!(matches!(verdict, Verdict::Fail { kind: FailKind::Load, .. }));
     }
 }

@@ -16,14 +16,14 @@ use goldgate_wire::call::Inspect;
 use crate::kinds::container::bytes::Base;
 use crate::kinds::container::case::{make, variants, write};
 use crate::kinds::container::edit::Edit;
-use crate::kinds::container::judge::{Said, judge, observed, self_check};
+use crate::kinds::container::judge::{InspectReply, judge, observed, self_check};
 use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Caller, Head, Judgement, On, Sort, Stopped, Verdict, Whom};
 
-/// How long one file may take by the wall clock, before the subject is ended.
+/// The wall time that one file may take before the subject is stopped.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The kind.
+/// The kind *container*.
 #[derive(Clone, Copy, Debug)]
 pub struct Container;
 
@@ -34,8 +34,8 @@ pub struct Files {
     edits: Vec<Edit>,
 }
 
-/// What a subject said of each file, and the bytes of the file.
-pub type Answers = Vec<(Said, u64)>;
+/// What a subject reported about each file, and the size of the file.
+pub type Answers = Vec<(InspectReply, u64)>;
 
 impl Kind for Container {
     type Case = ContainerCase;
@@ -60,7 +60,8 @@ impl Kind for Container {
             golden: None,
             definition: false,
             slow: false,
-            // A file is opened without a device: a card has nothing to add to the CPU.
+            // Files are opened without a device, so a card would only repeat the answers of the
+            // CPU.
             on: On::AllBut("cuda"),
             group: None,
         }
@@ -71,7 +72,7 @@ impl Kind for Container {
     }
 
     fn self_check(&self, case: &ContainerCase, (): &()) -> Result<(u32, u32), String> {
-        self_check(&case.awaits).map(|()| (0, 0))
+        self_check(&case.expected).map(|()| (0, 0))
     }
 
     fn question(&self, case: &ContainerCase, (): &(), _: &dyn Goldens) -> Result<Files, Withheld> {
@@ -81,32 +82,34 @@ impl Kind for Container {
     fn ask(&self, files: &Files, to: &mut Caller<'_>) -> Result<Answers, Stopped> {
         to.set_limit(LIMIT);
         to.need::<Inspect>()?;
-        let mut said = Answers::new();
+        let mut answers = Answers::new();
         for index in 0..variants(&files.edits) {
+            // A folder per file, so that files of an earlier variant cannot be opened by mistake.
             let folder = tempfile::tempdir_in(to.scratch());
             let folder = folder.map_err(|e| to.broken(format!("no scratch folder: {e}")))?;
             let made = make(&files.base, &files.edits, index).map_err(|why| to.broken(why))?;
             let written = write(&made, folder.path());
             let (path, length) = written.map_err(|e| to.broken(format!("no file: {e}")))?;
             let path = path.to_string_lossy().into_owned();
-            said.push((to.ask(&Inspect { path, ..Inspect::default() })?, length));
+            answers.push((to.ask(&Inspect { path, ..Inspect::default() })?, length));
         }
-        Ok(said)
+        Ok(answers)
     }
 
     fn judge(&self, case: &ContainerCase, (): &(), got: &Answers, whom: &Whom) -> Judgement {
-        let mut judgement = Judgement::of(Verdict::Pass);
+        let mut judgement = Judgement::unmeasured(Verdict::Pass);
         judgement.compared = got.len() as u64;
-        for (index, (said, length)) in got.iter().enumerate() {
-            let (more, seen) = (observed(said), &mut judgement.observed);
+        for (index, (answers, length)) in got.iter().enumerate() {
+            let (more, seen) = (observed(answers), &mut judgement.observed);
             *seen = Observed {
                 largest_request: seen.largest_request.max(more.largest_request),
                 peak_bytes: seen.peak_bytes.max(more.peak_bytes),
                 ..Observed::default()
             };
-            let (verdict, notes) = judge(&case.awaits, said, *length, whom.is_ours());
+            let (verdict, notes) = judge(&case.expected, answers, *length, whom.is_ours());
             judgement.notes.extend(notes);
             if judgement.passed() {
+                // The first failure decides the row, but all files are still observed.
                 judgement.verdict = verdict;
                 if let Verdict::Fail { message, .. } = &mut judgement.verdict
                     && got.len() > 1

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::fill::read::fill;
 use crate::kinds::container::bytes::{Base, Entry, Tensor, types};
-use crate::kinds::container::case::{Awaits, ContainerCase};
+use crate::kinds::container::case::{ContainerCase, FileExpectation};
 use crate::kinds::container::edit::{Change, Edit};
 use crate::line::Place;
 use crate::yaml::fields::{gate, version};
@@ -16,10 +16,10 @@ use crate::yaml::tree::{Kind, Node};
 
 mod value;
 
-/// The most files that one case may be.
+/// The most files that one case may stand for.
 const MAX_VARIANTS: usize = 512;
 
-/// The largest file that an edit may make, bytes.
+/// The largest file in bytes that edits may make.
 const MAX_BYTES: usize = 16 << 20;
 
 /// The file of one theme: what the files are before the edits, and the cases.
@@ -159,7 +159,7 @@ pub struct EditForm {
 }
 
 /// Reads a whole file, and makes every file that it describes once, so that an edit that does not
-/// fit is found here.
+/// fit is reported here and not during a run.
 pub fn container_file(r: &Reader<'_>, node: &Node) -> Option<ContainerFile> {
     let mut f = r.fields(node, "")?;
     let format = f.need("format", version);
@@ -201,7 +201,7 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
     let shards = f.may("shards", |r, n, p| r.int(n, p, 1, 9));
     let json = f.may("json", value::json);
     let file = f.may("file", plain_name);
-    let others = f.may("beside", beside);
+    let others = f.may("beside", other_files);
     f.done();
     let tensors = tensors.unwrap_or_default();
     let base = match (metadata, config, json, file) {
@@ -216,10 +216,11 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
         }
     };
     let base = match others {
-        Some(others) => Base::Beside { base: Box::new(base), others },
+        Some(others) => Base::WithFiles { base: Box::new(base), others },
         None => base,
     };
-    match crate::kinds::container::bytes::Files::of(&base).map(|files| files.bytes().len()) {
+    // Written once on reading, so that a base that cannot be built is reported at its own place.
+    match crate::kinds::container::bytes::Files::from_base(&base).map(|files| files.bytes().len()) {
         Ok(_) => Some(base),
         Err(why) => {
             r.note_at(node.line, node.column, "SHAPE", path, &why, "files that can be written");
@@ -228,8 +229,8 @@ fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
     }
 }
 
-/// Other JSON files: plain names, and any values.
-fn beside(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)>> {
+/// Further JSON files: plain names with arbitrary values.
+fn other_files(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)>> {
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "JSON values under names of files");
     };
@@ -239,7 +240,7 @@ fn beside(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, Value)
     entries.iter().map(each).collect()
 }
 
-/// The name of a file in a folder of its own.
+/// The name of a file in a folder of its own, which must not lead out of that folder.
 fn plain_name(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let name = r.text(node, path)?;
     match name.starts_with('.') || name.contains(['/', '\\']) {
@@ -291,9 +292,9 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
     let warns = f.may("warns", Reader::text);
     f.done();
     let name = name?;
-    let awaits = match (refuses, accepts, warns) {
+    let expected = match (refuses, accepts, warns) {
         (Some(refused), None, None) => refused,
-        (None, Some(true), warns) => Awaits::Opened { warns },
+        (None, Some(true), warns) => FileExpectation::Opened { warns },
         _ => {
             let expected = "`refuses`, or `accepts: true` with or without `warns`";
             return r.fail(node, "MISSING_FIELD", path, expected);
@@ -309,7 +310,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
         place,
         base: head.base.clone(),
         edits,
-        awaits,
+        expected,
     };
     if let Err(why) = makes(&case) {
         r.note_value(&name, "EDIT", path, &why, "edits that fit the base");
@@ -333,19 +334,20 @@ fn makes(case: &ContainerCase) -> Result<(), String> {
     Ok(())
 }
 
-fn refuses(r: &Reader<'_>, node: &Node, path: &str) -> Option<Awaits> {
+fn refuses(r: &Reader<'_>, node: &Node, path: &str) -> Option<FileExpectation> {
     let words: Vec<(&str, Code)> = Code::ALL.iter().map(|c| (c.as_str(), *c)).collect();
     let mut f = r.fields(node, path)?;
     let code = f.need("code", |r, n, p| r.word(n, p, &words));
     let offset = f.may("offset", |r, n, p| r.int(n, p, 0, 1 << 53).map(|x| x as u64));
     let field = f.may("field", Reader::text);
     f.done();
-    Some(Awaits::Refused { code: code?, offset, field })
+    Some(FileExpectation::Refused { code: code?, offset, field })
 }
 
 fn edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<Edit> {
     let mut f = r.fields(node, path)?;
     let file = f.may("file", plain_name);
+    // Bounded, because the repeated part is held in memory.
     let times = f.may("times", |r, n, p| r.int(n, p, 1, 1 << 20)).unwrap_or(1) as usize;
     let mut found: Vec<Change> = Vec::new();
     found.extend(f.may("set", entry).map(Change::Set));
@@ -371,7 +373,7 @@ fn edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<Edit> {
     }
 }
 
-/// Any quoted text, the empty one too.
+/// Any quoted text, including the empty one.
 fn any_text(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     match node.text() {
         Some(text) => Some(text.to_owned()),
@@ -391,14 +393,14 @@ fn pointer(r: &Reader<'_>, f: &mut Fields<'_, '_>, node: &Node, path: &str) -> O
     }
 }
 
-/// A field or a place, and what it is overwritten with.
+/// A field or an offset, and the values that overwrite it.
 fn field(f: &mut Fields<'_, '_>) -> Option<Change> {
     let name = f.may("field", Reader::text);
     let at = f.may("at", |r, n, p| r.int(n, p, 0, 1 << 24));
     let mut values = Vec::new();
     for (id, word) in value::METADATA {
         let read = |r: &Reader<'_>, n: &Node, p: &str| match (&n.kind, *word) {
-            // A string in place of a string's bytes: its length is a field of its own.
+            // A string overwrites the bytes of a string only: its length is a field of its own.
             (_, "string") => any_text(r, n, p).map(|text| vec![text.into_bytes()]),
             (Kind::List(_), _) => r.list(n, p, |r, n, p| value::metadata(r, n, p, *id)),
             _ => Some(vec![value::metadata(r, n, p, *id)?]),

@@ -1,6 +1,6 @@
-//! Asks about a model: loads it, opens sessions, feeds tokens, and gathers what comes back.
+//! Asks about a model: loads it, opens sessions, feeds tokens, and collects the answers.
 
-pub mod beside;
+pub mod alongside;
 mod generation;
 mod load;
 
@@ -15,89 +15,90 @@ use goldgate_wire::call::{
 use goldgate_wire::words::{Logits, Phase, TraceMode};
 use goldgate_wire::{Call, Observed, globs};
 
-use crate::kinds::model::ask::beside::Beside;
+use crate::kinds::model::ask::alongside::Alongside;
 use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
 use crate::kinds::model::golden::Rows;
 use crate::line::{Caller, Stopped};
 
-/// What a subject answered.
+/// The answers of a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// What it does to activations, as its answer to `load` says.
+    /// The type of its activations, as its answer to `load` reports it.
     pub activations: Option<DType>,
-    /// The ids that it makes of the prompt's text, where it was asked.
+    /// The ids that it made of the prompt's text, if it was asked.
     pub ids: Option<Vec<i32>>,
-    /// What was asked for.
+    /// The answer to the question itself.
     pub content: Content,
-    /// What `load` said of time and memory: unit in the name.
+    /// Time and memory as `load` reported them; each name contains the unit.
     pub figures: BTreeMap<String, f64>,
-    /// What it said of the kernels behind its answers.
+    /// What it reported about the kernels behind its answers.
     pub route: Route,
 }
 
-/// What answers to `extend` and `generate` said of the kernels that ran.
+/// What answers to `extend` and `generate` reported about the kernels that ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Every entry that was named.
+    /// All kernel entries that were named.
     pub entries: BTreeSet<String>,
-    /// Answers with an empty list.
+    /// How many answers had an empty list.
     pub empty: u32,
-    /// Answers without a list.
+    /// How many answers had no list.
     pub silent: u32,
 }
 
-/// A text that goes on, as a subject wrote it.
+/// Generated text, as a subject produced it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
-    /// The ids that were handed out, a list a run.
+    /// The ids that were handed out, one list per run.
     pub runs: Vec<Vec<i32>>,
-    /// What the first run's ids are turned back into; none where a text may be cut inside a token.
+    /// The text of the first run's ids; none where a text may be cut inside a token.
     pub text: Option<Vec<u8>>,
-    /// The same without control tokens, where there are some.
+    /// The same without control tokens, if there are any.
     pub bare: Option<Vec<u8>>,
-    /// The text that the first run handed out itself: without control tokens.
-    pub told: Option<Vec<u8>>,
+    /// The text that the first run itself reported, which is without control tokens.
+    pub reported: Option<Vec<u8>>,
     /// Why the first run ended.
     pub stop: Option<String>,
     /// Logits of every position along the golden's text.
     pub forced: Option<Rows>,
-    /// Bytes that the driver counted after the first run and after the last.
+    /// Bytes in use according to the driver, after the first run and after the last.
     pub used: Vec<f64>,
-    /// Whether tokens were drawn by another generator than the golden's.
+    /// Whether tokens were drawn by a generator other than the golden's.
     pub own_draws: bool,
-    /// Every sequence of a batch, where one was asked for.
-    pub beside: Vec<Beside>,
+    /// All sequences of a batch, if one was requested.
+    pub alongside: Vec<Alongside>,
 }
 
-/// What was asked for, a kind each.
+/// The answer to the question itself, by kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// What came of loading.
+    /// The result of loading.
     Load {
         /// The refusal: kind or code, operand or field, message.
         refused: Option<(String, String, String)>,
-        /// Bytes that the driver counted after each of two rounds of loading and unloading.
+        /// Bytes in use according to the driver, after each of two rounds of loading and unloading.
         used: Vec<f64>,
-        /// Bytes that `inspect` foretold.
-        foretold: Option<f64>,
+        /// The bytes that `inspect` predicted.
+        predicted: Option<f64>,
     },
     /// Slots, and the load of each step against its own definition.
     Stage {
         /// Slot → its rows.
         slots: BTreeMap<String, Rows>,
-        /// Slot → load, where the subject tells it.
+        /// Slot → load, where the subject reports it.
         local: BTreeMap<String, f64>,
     },
-    /// Logits of the awaited rows, in each way.
+    /// Logits of the expected rows, for each way of cutting the prompt.
     Logits(Vec<(Way, Rows)>),
-    /// Text that goes on.
+    /// Generated text.
     Generation(Written),
-    /// Log-probability of each token of a text; 0 where a window begins.
+    /// Log-probability of each token of a text; 0 at the start of a window.
     Perplexity(Vec<f64>),
 }
 
-/// A question about a model. It holds no answer, but for what its golden must say: the ids to feed,
-/// which rows were stored, and along which text the model is led.
+/// A question about a model. It contains nothing of the right answer, apart from what asking needs
+/// of the golden: the ids to feed, which rows were stored, and the text along which the model is
+/// led.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The file or folder.
@@ -106,55 +107,55 @@ pub struct Question {
     pub load: call::Load,
     /// The text of the prompt, which the subject is also asked to encode.
     pub text: Option<String>,
-    /// The ids of the prompt or of the whole text; empty where the subject's own are taken.
+    /// The ids of the prompt or of the whole text; empty if the subject's own ids are used.
     pub ids: Vec<i32>,
-    /// What is asked of the loaded model.
+    /// What to ask of the loaded model.
     pub put: Put,
-    /// Longest that one call may take.
+    /// The time limit of one call.
     pub limit: Duration,
-    /// Whether each step is also held to its own definition, where slots are asked.
+    /// Whether each step is also compared with its own definition, where slots are asked.
     pub steps: bool,
-    /// What holds an edited file on disk, where the question is about one.
+    /// Keeps the folder of an edited file alive, where the question is about one.
     pub folder: Option<std::sync::Arc<tempfile::TempDir>>,
 }
 
-/// What is asked of a loaded model, a kind each.
+/// What to ask of a loaded model, by kind.
 #[derive(Clone, Debug)]
 pub enum Put {
     /// Whether it loads.
     Load(Load),
-    /// Slots by globs, and the logits where the golden has them.
+    /// Slots by globs, and the logits if the golden has them.
     Stage {
         /// Globs of slots.
         slots: Vec<String>,
-        /// Whether logits are among them.
+        /// Whether to ask for logits as well.
         logits: bool,
     },
-    /// Logits of some rows, in each way.
+    /// Logits of some rows, for each way of cutting the prompt.
     Logits {
-        /// Indices of the rows.
+        /// The indices of the rows.
         rows: Vec<usize>,
-        /// How the tokens are cut into calls.
+        /// The ways in which the tokens are cut into calls.
         ways: Vec<Way>,
     },
-    /// Text that goes on.
+    /// Generated text.
     Generation {
-        /// What is asked.
+        /// The settings.
         generation: Generation,
-        /// The text along which logits are asked (teacher forcing), asked after the free runs.
+        /// The text along which logits are asked (teacher forcing), after the free runs.
         forced: Vec<i32>,
-        /// Whether the ids are turned back into a text that is compared.
+        /// Whether the ids are turned back into text, for comparison.
         decoded: bool,
     },
-    /// The probability of a text, in windows of so many tokens.
+    /// The probability of a text, in windows of this many tokens.
     Perplexity(usize),
 }
 
-/// One trial's calls about a model.
+/// The calls of one trial about a model.
 struct Asking<'a, 'c> {
     to: &'a mut Caller<'c>,
     question: &'a Question,
-    /// The answer to `load`; nothing where it was refused.
+    /// The answer to `load`; the default if it was refused.
     loaded: Loaded,
     route: Route,
 }
@@ -162,14 +163,14 @@ struct Asking<'a, 'c> {
 /// Asks one question.
 ///
 /// # Errors
-/// The trial is over before its answers are all there.
+/// The trial ended before all its answers arrived.
 pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
     to.set_limit(question.limit);
     let mut asking = Asking { to, question, loaded: Loaded::default(), route: Route::default() };
     let answer = asking.answer();
     let route = std::mem::take(&mut asking.route);
     if answer.is_err() {
-        // Who did not answer may be another process now, without a model.
+        // After an error another process may be answering, and it has no model.
         to.forget_model();
     }
     answer.map(|answer| Answer { route, ..answer })
@@ -177,6 +178,7 @@ pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> 
 
 impl Asking<'_, '_> {
     fn answer(&mut self) -> Result<Answer, Stopped> {
+        // Checked before anything is loaded, so that an unsupported case costs no time.
         self.to.need::<call::Load>()?;
         self.to.need::<Open>()?;
         self.to.need::<Extend>()?;
@@ -190,7 +192,9 @@ impl Asking<'_, '_> {
                 Content::Logits(each.collect::<Result<_, Stopped>>()?)
             }
             Put::Generation { generation, forced, decoded } => {
-                self.goes_beside(generation)?;
+                // Checked before loading, so that a subject without batches need not load for
+                // nothing.
+                self.require_sequences(generation)?;
                 let mut load = question.load.clone();
                 if generation.beside > 0 {
                     load.options.sequences = Some(generation.beside as u64 + 1);
@@ -212,13 +216,13 @@ impl Asking<'_, '_> {
         Ok(Answer { activations: self.loaded.activations, ids, content, figures, route })
     }
 
-    /// Loads what a question asks for, unless it is there already.
+    /// Loads the model of a question, unless it is already loaded.
     fn hold(&mut self, load: &call::Load) -> Result<(), Stopped> {
         self.loaded = self.to.model(load)?;
         Ok(())
     }
 
-    /// A new session of the loaded model.
+    /// Opens a session of the loaded model.
     fn open(&mut self) -> Result<u64, Stopped> {
         Ok(self.to.call(&Open { model: self.loaded.model })?.session)
     }
@@ -234,17 +238,17 @@ impl Asking<'_, '_> {
         want: Want,
         phase: Option<Phase>,
     ) -> Result<Extended, Stopped> {
-        let said = self.to.call(&Extend { session, want, phase, ids: ids.to_vec() })?;
-        self.route.note(&said.observed);
-        Ok(said)
+        let answered = self.to.call(&Extend { session, want, phase, ids: ids.to_vec() })?;
+        self.route.note(&answered.observed);
+        Ok(answered)
     }
 
-    /// What a session of its own gives for all ids at once.
+    /// The answer of a fresh session that is fed all ids at once.
     fn at_once(&mut self, ids: &[i32], want: Want) -> Result<Extended, Stopped> {
         let session = self.open()?;
-        let said = self.extend(session, ids, want, Some(Phase::Prefill))?;
+        let answered = self.extend(session, ids, want, Some(Phase::Prefill))?;
         self.close(session)?;
-        Ok(said)
+        Ok(answered)
     }
 
     fn stage(&mut self, slots: &[String], with_logits: bool) -> Result<Content, Stopped> {
@@ -253,24 +257,27 @@ impl Asking<'_, '_> {
         load.options.trace = slots.to_vec();
         load.options.trace_mode = Some(TraceMode::Unfused);
         self.hold(&load)?;
+        // Logits are a slot like the others to the judge, but a field of their own on the wire.
         let logits = if with_logits { Logits::All } else { Logits::None };
         let want = Want { trace: slots.to_vec(), logits, rows: None };
-        let said = self.at_once(&question.ids, want.clone())?;
-        let rows = said.results.iter().map(|(name, tensor)| (name.clone(), Rows::of(tensor)));
+        let answered = self.at_once(&question.ids, want.clone())?;
+        let rows =
+            answered.results.iter().map(|(name, tensor)| (name.clone(), Rows::from_tensor(tensor)));
         let rows: BTreeMap<String, Rows> = rows.collect();
         if !question.steps {
             return Ok(Content::Stage { slots: rows, local: BTreeMap::new() });
         }
-        // The same in the fused run, each step against its own definition on its own operands.
+        // Once more with fusion: there each step is compared with its own definition on its own
+        // operands.
         load.options.trace_mode = Some(TraceMode::Local);
         self.hold(&load)?;
-        let said = self.at_once(&question.ids, want)?;
-        let local = said.local().filter(|(slot, _)| globs::any(slots, slot));
+        let answered = self.at_once(&question.ids, want)?;
+        let local = answered.local().filter(|(slot, _)| globs::any(slots, slot));
         let local = local.map(|(slot, load)| (slot.to_owned(), load)).collect();
         Ok(Content::Stage { slots: rows, local })
     }
 
-    /// Logits of some rows, the tokens cut into calls in one way.
+    /// Logits of some rows, with the tokens cut into calls in one way.
     fn way(&mut self, way: Way, stored: &[usize]) -> Result<Rows, Stopped> {
         let ids = &self.question.ids;
         let cuts: Vec<usize> = match way {
@@ -279,6 +286,8 @@ impl Asking<'_, '_> {
             Way::Prefix(n) => vec![n.min(ids.len()), ids.len()],
             Way::OneByOne => (1..=ids.len()).collect(),
         };
+        // Chunks of a prompt must say so: a last chunk of one token would otherwise run as a decode
+        // step.
         let phase = if way == Way::OneByOne { Phase::Decode } else { Phase::Prefill };
         let mut session = self.open()?;
         let mut rows = Rows::default();
@@ -291,12 +300,13 @@ impl Asking<'_, '_> {
             let here: Vec<u64> = here.map(|r| (r - from) as u64).collect();
             let logits = if here.is_empty() { Logits::None } else { Logits::All };
             let want = Want { logits, rows: Some(here), ..Want::default() };
-            let said = self.extend(session, &ids[from..to], want, Some(phase))?;
+            let answered = self.extend(session, &ids[from..to], want, Some(phase))?;
             if logits == Logits::All {
-                let more = Rows::of(said.result("logits")?);
+                let more = Rows::from_tensor(answered.result("logits")?);
                 rows.width = more.width;
                 rows.numbers.extend(more.numbers);
             }
+            // The fork takes over, so that its cached prefix is what the remaining tokens build on.
             if matches!(way, Way::Prefix(_)) && to < ids.len() {
                 let fork = self.to.call(&Fork { session, keep: to as u64 })?.session;
                 self.close(session)?;
@@ -308,40 +318,44 @@ impl Asking<'_, '_> {
         Ok(rows)
     }
 
-    /// Log-probability of each token, every window from an empty session.
+    /// Log-probability of each token, with every window starting from an empty session.
     fn windows(&mut self, window: usize) -> Result<Vec<f64>, Stopped> {
         let mut logprobs = Vec::with_capacity(self.question.ids.len());
         for ids in self.question.ids.chunks(window) {
             let want = Want { logits: Logits::Compact, ..Want::default() };
             let next = self.at_once(ids, want)?.result("next_logprob")?.to_f64();
+            // The first token of a window is given, so nothing predicts it; the list still has one
+            // entry per token.
             logprobs.push(0.0);
             logprobs.extend(&next[..(ids.len() - 1).min(next.len())]);
         }
         Ok(logprobs)
     }
 
-    /// The ids of a text, where the subject offers it.
+    /// The ids of a text, if the subject offers to encode.
     fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
+        // A subject without a tokenizer can still run models, so the ids are then taken from the
+        // golden.
         if !self.to.hello().offers(Tokenize::NAME) {
             return Ok(None);
         }
-        let said = self.to.call(&Tokenize {
+        let answered = self.to.call(&Tokenize {
             vocabulary: self.vocabulary(),
             add_special: false,
             parse_special: false,
             text: text.as_bytes().to_vec(),
         })?;
-        Ok(Some(said.ids))
+        Ok(Some(answered.ids))
     }
 
-    /// That of the case's own file.
+    /// The vocabulary of the case's own file.
     fn vocabulary(&self) -> Vocabulary {
         Vocabulary::Path(self.question.path.display().to_string())
     }
 }
 
 impl Route {
-    /// Notes what one answer said.
+    /// Adds what one answer reported.
     fn note(&mut self, observed: &Observed) {
         match &observed.route {
             None => self.silent += 1,
@@ -360,7 +374,7 @@ pub fn prompt(ask: &Ask) -> Option<&Prompt> {
     }
 }
 
-/// What `load` says in numbers.
+/// The numbers that `load` reports.
 fn figures(loaded: &Loaded) -> BTreeMap<String, f64> {
     let bytes = |n: Option<u64>| n.map(|n| n as f64);
     let all = [

@@ -1,5 +1,5 @@
-//! The kinds of whole models: *load*, *stage*, *logits*, *generation*, *perplexity*, asked of a
-//! subject over the calls `load`, `open`, `extend`, `fork` and `generate` of the wire.
+//! The kinds of cases about whole models: *load*, *stage*, *logits*, *generation*, *perplexity*. A
+//! subject is asked them by the calls `load`, `open`, `extend`, `fork` and `generate` of the wire.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,8 @@ pub struct ModelCase {
     pub stem: String,
     /// Its name in the file.
     pub name: String,
-    /// The label of the form; where the case names types of activations, `q4_k_m-f32`.
+    /// The label of the form; with the type of the activations, if the case names types:
+    /// `q4_k_m-f32`.
     pub variant: String,
     /// Why the case exists; printed on failure.
     pub why: String,
@@ -29,27 +30,27 @@ pub struct ModelCase {
     pub place: Place,
     /// The form.
     pub form: Form,
-    /// Positions of a session.
+    /// The number of positions of a session.
     pub context: usize,
-    /// The type of activations that is asked for; without it the subject's own.
+    /// The type of activations that is requested; without it the subject's own.
     pub activations: Option<DType>,
-    /// What is asked.
+    /// The question.
     pub ask: Ask,
-    /// The path of its golden below golden/, where it has one.
+    /// The path of its golden below golden/, if it has one.
     pub golden: Option<String>,
-    /// Left out of `cargo test`.
+    /// Whether `cargo test` leaves it out.
     pub slow: bool,
-    /// Longest that one call may take.
+    /// The time limit of one call.
     pub timeout: Duration,
 }
 
 impl ModelCase {
-    /// `gate2::llama-tiny::first_block::f16`: the trial's name without its subject.
+    /// The trial's name without its subject, such as `gate2::llama-tiny::first_block::f16`.
     pub fn full_name(&self) -> String {
         format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.variant)
     }
 
-    /// The list in which it stands.
+    /// The name of its list in the spec.
     pub fn kind(&self) -> &'static str {
         match &self.ask {
             Ask::Load(_) => "load",
@@ -66,34 +67,35 @@ impl ModelCase {
 pub struct Form {
     /// Its label.
     pub label: String,
-    /// Where it lies.
+    /// Where it is stored.
     pub at: At,
-    /// The folder of the same model in the form of its publisher, below golden/: what
-    /// transformers reads.
+    /// The folder below golden/ that has the same model in its publisher's form, which transformers
+    /// reads.
     pub hf: Option<String>,
 }
 
-/// Where a form lies.
+/// Where a form is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
     /// Below golden/.
     Golden(String),
-    /// A published checkpoint: looked for in the folder of `--models`, then in the hub's cache.
+    /// A published checkpoint, searched first in the folder of `--models` and then in the hub's
+    /// cache.
     Hub(Hub),
 }
 
 impl Form {
-    /// Where the form is on this machine.
+    /// The path of the form on this machine.
     ///
     /// # Errors
-    /// Where it was looked for.
+    /// Where it was searched.
     pub fn find(&self, golden: &Path, models: &[PathBuf]) -> Result<PathBuf, String> {
         let found = match &self.at {
             At::Golden(path) => Some(golden.join(path)).filter(|path| path.exists()),
             At::Hub(hub) => models.iter().find_map(|folder| hub.find(folder)),
         };
         found.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).ok_or_else(|| {
-            // No folder of this machine: what is said here stands in reports.
+            // Without folders of this machine, because the message appears in reports.
             match &self.at {
                 At::Golden(path) => format!("{path} is not below golden/"),
                 At::Hub(hub) => {
@@ -107,7 +109,7 @@ impl Form {
     }
 }
 
-/// What is asked.
+/// The question of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// Whether it loads, in which time and memory, or is refused.
@@ -123,12 +125,12 @@ pub enum Ask {
     Logits {
         /// The tokens.
         prompt: Prompt,
-        /// Rows by index; none: all.
+        /// The rows by index; none for all.
         rows: Option<Vec<usize>>,
-        /// How the tokens are cut into calls; all must agree.
+        /// How the tokens are cut into calls; all ways must agree.
         ways: Vec<Way>,
     },
-    /// Text that goes on.
+    /// Generated text.
     Generation(Generation),
     /// The probability of a text.
     Perplexity {
@@ -136,33 +138,33 @@ pub enum Ask {
         text: String,
         /// How many of its tokens.
         tokens: usize,
-        /// Tokens that are fed together; each window begins from nothing.
+        /// How many tokens are fed together; each window starts from an empty session.
         window: usize,
         /// The largest relative difference of the perplexity.
         relative: f64,
-        /// Why that much is allowed.
+        /// Why this difference is allowed.
         because: String,
     },
 }
 
-/// A model is loaded.
+/// How a model is loaded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
-    /// Another path than the form's, below golden/.
+    /// A path below golden/ that replaces the form's.
     pub path: Option<String>,
-    /// Fields of `load` over the case's own.
+    /// Fields of `load` that override the case's own.
     pub with: Map<String, Value>,
-    /// The refusal that is awaited, by kind or by the code of a file.
+    /// The expected refusal, by kind or by the code of a file.
     pub refuses: Option<Refused>,
-    /// The longest that loading may take, in seconds.
+    /// The time limit of loading, in seconds.
     pub within_s: Option<f64>,
-    /// Whether the memory that the driver counts must be what `load` says.
+    /// Whether the driver must count no more memory after a second round than after the first.
     pub memory: bool,
-    /// Whether `inspect` must foretell the memory that `load` takes.
+    /// Whether `inspect` must predict the memory that `load` takes.
     pub foretold: bool,
 }
 
-/// An awaited refusal.
+/// An expected refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The kind of refusal.
@@ -171,7 +173,7 @@ pub struct Refused {
     pub operand: String,
 }
 
-/// Tokens to begin with.
+/// The tokens to begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
     /// Ids.
@@ -180,21 +182,21 @@ pub enum Prompt {
     Text(String),
 }
 
-/// How tokens are cut into calls.
+/// A way of cutting tokens into calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// One call.
     Whole,
-    /// Calls of so many.
+    /// Calls of this many tokens.
     Chunks(usize),
-    /// So many, then a fork of the session that goes on.
+    /// This many tokens, then the rest in a fork of the session.
     Prefix(usize),
-    /// A call each, in the decode phase.
+    /// One call per token, in the decode phase.
     OneByOne,
 }
 
 impl Way {
-    /// As it is written: `chunks_of_7`.
+    /// The name as it is written, such as `chunks_of_7`.
     pub fn name(self) -> String {
         match self {
             Way::Whole => "whole".to_owned(),
@@ -205,42 +207,42 @@ impl Way {
     }
 }
 
-/// Text that goes on.
+/// The settings of generated text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {
-    /// What it goes on from.
+    /// The prompt.
     pub prompt: Prompt,
-    /// How many tokens.
+    /// The most tokens to generate.
     pub max_tokens: usize,
-    /// The share of positions at which the golden's margin must decide.
+    /// The fraction of positions that the golden's margin must decide.
     pub decided_at_least: f64,
-    /// How often it is asked; all must be the same.
+    /// How often it is asked; all texts must be the same.
     pub repeat: u32,
-    /// Settings of the sampling chain; empty: greedy.
+    /// Settings of the sampling chain; empty for greedy.
     pub sampling: Map<String, Value>,
-    /// Sequences that generate beside it in one batch.
+    /// How many other sequences are generated alongside in one batch.
     pub beside: usize,
     /// Texts that end it.
     pub stop: Vec<String>,
     /// Ids that end it.
     pub stop_ids: Vec<i32>,
-    /// Positions of a session, in place of the file's.
+    /// The number of positions of a session, which overrides the file's.
     pub context: Option<usize>,
 }
 
 impl Generation {
-    /// Whether tokens are drawn, so that the golden rests on a generator.
+    /// Whether tokens are drawn, so that the golden depends on a generator.
     pub fn is_drawn(&self) -> bool {
         self.sampling.get("temperature").is_some_and(|t| t.as_f64() != Some(0.0))
     }
 
-    /// Whether each token is the first of the model's own logits.
+    /// Whether each token is the largest of the model's own logits.
     pub fn is_greedy(&self) -> bool {
         let usual = |key: &str| self.sampling.get(key).is_none_or(|x| x.as_f64() == Some(1.0));
         !self.is_drawn() && usual("repetition_penalty")
     }
 
-    /// Whether something may end it before all tokens are there.
+    /// Whether something may end it before all tokens are generated.
     pub fn has_stops(&self) -> bool {
         !self.stop.is_empty() || !self.stop_ids.is_empty()
     }

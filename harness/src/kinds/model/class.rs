@@ -1,20 +1,20 @@
-//! What an engine may do to activations, and how far its numbers may then be off.
+//! Classes of engines by what they do to activations, with the deviation that each may have.
 
 use goldgate_tensor::DType;
 
-/// The limits of one class. Lengths are relative to the standard deviation of the golden's
+/// The limits of one class. Distances are relative to the standard deviation of the golden's
 /// logits, or to the root mean square of a slot's row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Class {
     /// Its name.
     pub name: &'static str,
-    /// Root mean square of the difference over a row, relative.
+    /// The relative root mean square of the difference over a row.
     pub rel_rms: f64,
     /// Mean of |Δ log-probability| over the tokens that follow.
     pub mean: f64,
     /// The 99th percentile of the same.
     pub p99: f64,
-    /// The golden's log-probability of its first token less that of the subject's.
+    /// The golden's log-probability of its first token minus that of the subject's first token.
     pub regret: f64,
 }
 
@@ -29,8 +29,9 @@ pub const BF16: Class =
     Class { name: "bf16", rel_rms: 1e-1, mean: 3e-2, p99: 1.6e-1, regret: 1e-1 };
 
 impl Class {
-    /// The class of a subject's activations; one that does not say is held to float32.
-    pub fn of(activations: Option<DType>) -> Class {
+    /// The class of a subject's activations. A subject that does not report them is held to
+    /// float32, so that silence cannot loosen a limit.
+    pub fn for_activations(activations: Option<DType>) -> Class {
         match activations {
             Some(DType::F16) => F16,
             Some(DType::BF16) => BF16,
@@ -38,14 +39,15 @@ impl Class {
         }
     }
 
-    /// Whether the golden's margin decides a position: ten times the limit of the class.
+    /// Whether the golden's margin decides a position: it must exceed ten times the limit of the
+    /// class.
     pub fn decides(&self, margin: f64, std: f64) -> bool {
         margin > 10.0 * self.rel_rms * std
     }
 }
 
-/// Root mean square of the difference of two rows over a length; infinite where they have not
-/// the same width or something is no number.
+/// Root mean square of the difference of two rows, relative to a length. Infinite if their widths
+/// differ or a number is NaN.
 pub fn rel_rms(got: &[f64], want: &[f64], length: f64) -> f64 {
     if got.len() != want.len() || got.is_empty() {
         return f64::INFINITY;
@@ -55,23 +57,24 @@ pub fn rel_rms(got: &[f64], want: &[f64], length: f64) -> f64 {
     if rel.is_nan() { f64::INFINITY } else { rel }
 }
 
-/// Root mean square.
+/// The root mean square of a row.
 pub fn rms(row: &[f64]) -> f64 {
     (row.iter().map(|x| x * x).sum::<f64>() / row.len().max(1) as f64).sqrt()
 }
 
-/// Log-probability of each token of a row of logits.
+/// The log-probability of each token, given a row of logits.
 pub fn log_softmax(row: &[f64]) -> Vec<f64> {
+    // Subtracting the largest logit first keeps the exponentials from overflowing.
     let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = row.iter().map(|l| (l - most).exp()).sum();
     row.iter().map(|l| l - most - sum.ln()).collect()
 }
 
-/// The first of the largest.
+/// The index of the largest element; of several, the first.
 pub fn argmax(row: &[f64]) -> usize {
     let mut best = 0;
     for (i, x) in row.iter().enumerate() {
-        // A NaN is never the best, unless it stands first; then the row fails by its distance.
+        // A NaN is never the largest, unless it comes first; then the row fails by its distance.
         if *x > row[best] {
             best = i;
         }
@@ -79,7 +82,7 @@ pub fn argmax(row: &[f64]) -> usize {
     best
 }
 
-/// Mean and 99th percentile of magnitudes; the smallest value that at least 99 % do not exceed.
+/// Mean and 99th percentile of magnitudes: the smallest value that at least 99 % do not exceed.
 pub fn mean_and_p99(mut magnitudes: Vec<f64>) -> (f64, f64) {
     if magnitudes.is_empty() {
         return (0.0, 0.0);

@@ -1,5 +1,5 @@
-//! Planted faults: one tensor or one number of a model's file is edited, and the case must notice;
-//! a case of slots must also say where.
+//! Planted faults: edits one tensor or one number in a model's file. The case must detect the
+//! fault, and a case of slots must also locate it.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use goldgate_tensor::shape::Meta;
 
 use crate::kinds::mutant::model::ModelEdit;
 
-/// Writes the GGUF file at `original` to `file`, edited.
+/// Writes an edited copy of the GGUF file at `original` to `file`.
 ///
 /// # Errors
-/// What cannot be edited so, in words.
+/// Why the edit is impossible, in words.
 pub fn edited_file(original: &Path, file: &Path, edit: &ModelEdit) -> Result<(), String> {
     let gguf = Gguf::open(original).map_err(|_| "an edit wants the GGUF form".to_owned())?;
     let mut bytes = fs::read(original).map_err(|e| e.to_string())?;
@@ -23,6 +23,7 @@ pub fn edited_file(original: &Path, file: &Path, edit: &ModelEdit) -> Result<(),
 
 /// Applies an edit to the bytes of a file.
 fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String> {
+    // Kept, because a swap needs the old bytes and an edit without effect must be noticed.
     let before = bytes.to_vec();
     if let (Some(key), Some(value)) = (&edit.key, edit.value) {
         let entry = gguf.metadata().entry(key).ok_or_else(|| format!("no key {key}"))?;
@@ -30,6 +31,7 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
         let new: Vec<u8> = match entry.value.kind() {
             "float32" => (value as f32).to_le_bytes().to_vec(),
             "uint32" => (value as u32).to_le_bytes().to_vec(),
+            // Values of another size would shift everything behind them.
             other => return Err(format!("{key} is {other}, no number of four bytes")),
         };
         bytes[at..at + new.len()].copy_from_slice(&new);
@@ -42,6 +44,8 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
             (None, None) => in_place(info, &mut bytes[whole.clone()], edit)?,
             (Some(other), _) | (_, Some(other)) => {
                 let from = find(other)?;
+                // Anything else would move the tensors behind it, and the file would be malformed
+                // instead of wrong.
                 if (from.bytes, from.dtype) != (info.bytes, info.dtype) {
                     return Err(format!("{name} and {other} are not of one size and type"));
                 }
@@ -53,13 +57,14 @@ fn edited(gguf: &Gguf, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String>
             }
         }
     }
+    // An edit without effect would plant no fault, and its survival would mean nothing.
     match before == *bytes {
         true => Err("the edit changes nothing".to_owned()),
         false => Ok(()),
     }
 }
 
-/// Edits of one tensor; whole rows move as bytes, elements only where they are floats.
+/// Edits one tensor. Whole rows are moved as bytes; elements are changed only in float tensors.
 fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(), String> {
     let rows = info.shape.first().copied().unwrap_or(1);
     let row = bytes.len() / rows.max(1);
@@ -76,6 +81,7 @@ fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(),
         let mut numbers = tensor.to_f64();
         if edit.transpose {
             let [n, m] = info.shape[..] else { return Err("no matrix".to_owned()) };
+            // The shape stays, so only a square matrix can be transposed in place.
             if n != m {
                 return Err(format!("{n} by {m} is not square"));
             }
@@ -88,7 +94,7 @@ fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(),
     Ok(())
 }
 
-/// Rows of each head from its two halves to neighbouring pairs.
+/// Rearranges the rows of each head from two halves into neighbouring pairs.
 fn pairs(bytes: &mut [u8], row: usize, heads: usize) -> Result<(), String> {
     let before = bytes.to_vec();
     let head = bytes.len() / row / heads.max(1);

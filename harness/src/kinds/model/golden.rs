@@ -1,5 +1,5 @@
-//! The golden of a model's case: what the reference in double precision gave, and what it gives
-//! under planted faults. Made by the oracle of models, asked here.
+//! The golden of a case about a model: the results of the reference in double precision, and its
+//! results under planted faults. The oracle of models computes it; its question is built here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,86 +18,86 @@ use crate::yaml::Problem;
 /// Rows of numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
-    /// How many in a row.
+    /// The length of a row.
     pub width: usize,
-    /// Row-major.
+    /// The numbers, row-major.
     pub numbers: Vec<f64>,
 }
 
 impl Rows {
-    /// The rows of a tensor: its first axis counts them.
-    pub fn of(tensor: &Tensor) -> Rows {
+    /// The rows of a tensor, counted by its first axis.
+    pub fn from_tensor(tensor: &Tensor) -> Rows {
         let count = tensor.meta.shape.first().copied().unwrap_or(1);
         let numbers = tensor.to_f64();
         Rows { width: numbers.len().checked_div(count).unwrap_or(0), numbers }
     }
 
-    /// Each row.
+    /// Iterates over the rows.
     pub fn iter(&self) -> impl Iterator<Item = &[f64]> {
         self.numbers.chunks_exact(self.width.max(1))
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn count(&self) -> usize {
         self.numbers.len() / self.width.max(1)
     }
 }
 
-/// What is awaited of one case.
+/// What is expected in one case.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelGolden {
     /// The tokens that are fed.
     pub ids: Vec<i32>,
     /// Slot → its rows (*stage*).
     pub slots: BTreeMap<String, Rows>,
-    /// Indices of the rows whose logits are awaited (*logits*).
+    /// The indices of the rows whose logits are expected (*logits*).
     pub rows: Vec<usize>,
-    /// Their logits, all of the vocabulary (*logits*).
+    /// Their logits over the whole vocabulary (*logits*).
     pub logits: Rows,
-    /// First minus second logit: of each row, of each chosen token, of the row before each token of
-    /// a text. Of a token that is drawn: twice the largest move of every logit that leaves it the
-    /// choice.
+    /// The first minus the second logit: of each row, of each chosen token, or of the row before
+    /// each token of a text. For a token that is drawn: twice the largest shift of all logits that
+    /// does not change the choice.
     pub margin: Vec<f64>,
-    /// Standard deviation of the logits of the same rows.
+    /// The standard deviation of the logits of the same rows.
     pub std: Vec<f64>,
-    /// Every token that was chosen (*generation*), the one that ends it, too.
+    /// All chosen tokens (*generation*), including the one that ends the text.
     pub chosen: Vec<i32>,
     /// How many of them are handed out.
-    pub told: usize,
+    pub handed_out: usize,
     /// The bytes that are handed out.
     pub text: Vec<u8>,
     /// Why it ended: `eos`, `stop`, `length` or `context`.
     pub stop: String,
-    /// Log-probability of each chosen token, or of each token of a text.
+    /// The log-probability of each chosen token, or of each token of a text.
     pub logprob: Vec<f64>,
-    /// Other texts that a small margin could lead to, with their mean log-probability.
+    /// Other texts that a small margin could lead to, with their mean log-probabilities.
     pub branches: Vec<(Vec<i32>, f64)>,
     /// Fault → tensor → its numbers.
     pub wrong: BTreeMap<String, BTreeMap<String, Rows>>,
-    /// Who computed it.
+    /// The programs that computed it.
     pub witnesses: Vec<Witness>,
 }
 
-/// A question for the oracle of models.
+/// A question to the oracle of models.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The JSON, without its id.
     pub json: Value,
-    /// `ids`, where the prompt is ids.
+    /// `ids`, if the prompt is given as ids.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Files that it rests on, below golden/, by their hashes.
+    /// The files below golden/ that it depends on, with their hashes.
     pub inputs: BTreeMap<String, String>,
-    /// SHA-256 of the question, files by their hashes.
+    /// SHA-256 of the question, in which files appear by their hashes.
     pub hash: String,
 }
 
-/// What every question to the oracle of models begins with. This call is the oracle's own: no
-/// subject has it, so it is none of the wire's.
+/// The beginning of every question to the oracle of models. The call belongs to that oracle alone,
+/// so it is not part of the wire.
 #[derive(serde::Serialize)]
 struct GoldenCall<'a> {
     call: &'static str,
     kind: &'static str,
-    /// The faults whose answers are wanted too.
+    /// The faults whose answers are wanted as well.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     wrong: &'a [String],
 }
@@ -105,7 +105,7 @@ struct GoldenCall<'a> {
 /// The question whose answer is the golden of a case; `wrong` names the faults of its mutants.
 ///
 /// # Errors
-/// A file that is not there.
+/// A file is missing.
 pub fn question(
     case: &ModelCase,
     wrong: &[String],
@@ -124,8 +124,8 @@ pub fn question(
     let mut inputs = BTreeMap::new();
     let mut given = |path: &str| {
         let below = format!("{path}/");
-        let of = manifest.0.iter().filter(|(p, _)| *p == path || p.starts_with(&below));
-        inputs.extend(of.map(|(p, entry)| (p.clone(), entry.sha256.clone())));
+        let entries = manifest.0.iter().filter(|(p, _)| *p == path || p.starts_with(&below));
+        inputs.extend(entries.map(|(p, entry)| (p.clone(), entry.sha256.clone())));
     };
     match &case.ask {
         Ask::Load(_) => {}
@@ -160,10 +160,12 @@ pub fn question(
         }
     }
     let ids = tensors.values().map(fill::hash).collect::<Vec<_>>();
+    // The path is part of the question: two forms with the same files must not share an answer by
+    // accident.
     let form = case.golden.as_deref().unwrap_or_default();
     let canonical = canonical(&json!({"question": ask, "inputs": inputs, "ids": ids, "of": form}));
     let hash = hex(&Sha256::digest(canonical.to_string().as_bytes()));
-    // Paths are this machine's own, so they are no part of the hash.
+    // Paths differ from machine to machine, so they are not part of the hash.
     ask["path"] = case.form.find(root, models)?.display().to_string().into();
     if let Some(hf) = &case.form.hf {
         let folder = root.join(hf);
@@ -173,8 +175,8 @@ pub fn question(
     Ok(Question { json: ask, tensors, inputs, hash })
 }
 
-/// What a question of generation names beside prompt and length. What is not asked for is not
-/// named, so that a greedy question is as short as it was.
+/// The optional parts of a question about generation. Absent parts are left out, so that questions
+/// from before these parts existed keep their hashes.
 fn named(g: &Generation) -> impl Iterator<Item = (&'static str, Value)> {
     let all = [
         ("sampling", !g.sampling.is_empty(), json!(g.sampling)),
@@ -185,13 +187,13 @@ fn named(g: &Generation) -> impl Iterator<Item = (&'static str, Value)> {
     all.into_iter().filter(|(_, there, _)| *there).map(|(key, _, value)| (key, value))
 }
 
-/// The golden of a file's bytes.
+/// Parses the golden in the bytes of a file.
 ///
 /// # Errors
 /// `GOLDEN_FORM`, `GOLDEN_NONFINITE`, `PROVENANCE`, `PROVENANCE_SELF`.
 pub fn decode(path: &str, bytes: &[u8], kind: &str) -> Result<(ModelGolden, Label), Problem> {
     let (label, tensors) = read_bytes(path, bytes)?;
-    let mut golden = of(&tensors, kind).map_err(|(field, found)| {
+    let mut golden = from_tensors(&tensors, kind).map_err(|(field, found)| {
         let expected = "what `golden make` writes";
         let mut problem = Problem::of_file("GOLDEN_FORM", path, found, expected);
         problem.field = field;
@@ -201,7 +203,7 @@ pub fn decode(path: &str, bytes: &[u8], kind: &str) -> Result<(ModelGolden, Labe
     Ok((golden, label))
 }
 
-/// A tensor and what is wrong with it.
+/// A tensor, and what is wrong with it.
 type Wrong = (String, String);
 
 fn bad(name: &str, found: &str) -> Wrong {
@@ -230,16 +232,17 @@ fn reals(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<f64>, Wro
     }
 }
 
-/// What the tensors of a golden mean.
+/// Interprets the tensors of a golden.
 ///
 /// # Errors
-/// The tensor and what is wrong with it.
-pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, Wrong> {
+/// The tensor, and what is wrong with it.
+pub fn from_tensors(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden, Wrong> {
     let rows = |name: &str| {
         reals(tensors, name)?;
-        Ok::<_, Wrong>(Rows::of(&tensors[name]))
+        Ok::<_, Wrong>(Rows::from_tensor(&tensors[name]))
     };
     let mut golden = ModelGolden { ids: ids(tensors, "ids")?, ..ModelGolden::default() };
+    // Stages compare values, so they need no margin.
     if kind != "stage" {
         (golden.margin, golden.std) = (reals(tensors, "margin")?, reals(tensors, "std")?);
     }
@@ -274,19 +277,20 @@ pub fn of(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<ModelGolden,
     Ok(golden)
 }
 
-/// A text: a greedy one that nothing ends with its branches, or one that is drawn or ended with
-/// what of it is handed out.
+/// Reads a text: a greedy one without an end comes with its branches, a drawn or ended one with the
+/// number of tokens that are handed out.
 fn text(golden: &mut ModelGolden, tensors: &BTreeMap<String, Tensor>) -> Result<(), Wrong> {
     let greedy = tensors.contains_key("greedy");
     golden.chosen = ids(tensors, if greedy { "greedy" } else { "chosen" })?;
     let bytes = |name: &str| tensors.get(name).map(|t| t.bytes.clone());
     golden.text = bytes("text").unwrap_or_default();
-    golden.told = golden.chosen.len();
+    // A greedy text that nothing ends hands out everything that was chosen.
+    golden.handed_out = golden.chosen.len();
     golden.stop = "length".to_owned();
     if !greedy {
-        let told = ids(tensors, "told")?.first().and_then(|n| usize::try_from(*n).ok());
-        let told = told.filter(|n| *n <= golden.chosen.len());
-        golden.told = told.ok_or_else(|| bad("told", "more than was chosen"))?;
+        let handed_out = ids(tensors, "told")?.first().and_then(|n| usize::try_from(*n).ok());
+        let handed_out = handed_out.filter(|n| *n <= golden.chosen.len());
+        golden.handed_out = handed_out.ok_or_else(|| bad("told", "more than was chosen"))?;
         let stop = String::from_utf8(bytes("stop").unwrap_or_default());
         golden.stop = stop.map_err(|_| bad("stop", "no word"))?;
     }
@@ -304,23 +308,26 @@ fn text(golden: &mut ModelGolden, tensors: &BTreeMap<String, Tensor>) -> Result<
 
 type Faults = BTreeMap<String, BTreeMap<String, Rows>>;
 
-/// What the reference gives under each fault: `wrong.<fault>.<tensor>`.
+/// The results of the reference under each fault: `wrong.<fault>.<tensor>`.
 fn wrong(tensors: &BTreeMap<String, Tensor>) -> Result<Faults, Wrong> {
     let mut wrong = Faults::new();
     for (name, tensor) in tensors.iter().filter(|(n, _)| n.starts_with("wrong.")) {
         let mut parts = name.splitn(3, '.').skip(1);
-        let (Some(fault), Some(of)) = (parts.next(), parts.next()) else {
+        let (Some(fault), Some(slot)) = (parts.next(), parts.next()) else {
             return Err((name.clone(), "a tensor of no meaning".to_owned()));
         };
-        wrong.entry(fault.to_owned()).or_default().insert(of.to_owned(), Rows::of(tensor));
+        wrong
+            .entry(fault.to_owned())
+            .or_default()
+            .insert(slot.to_owned(), Rows::from_tensor(tensor));
     }
     Ok(wrong)
 }
 
-/// Whether a golden answers the question that its case asks now.
+/// Checks that a golden answers the question that its case asks now.
 ///
 /// # Errors
-/// The first thing that differs.
+/// The first difference.
 pub fn agree(path: &str, asked: &Question, label: &Label) -> Result<(), Problem> {
     let differ = |code, field: &str, found: &str, expected: &str| {
         let mut problem = Problem::of_file(code, path, found, expected);
@@ -331,6 +338,7 @@ pub fn agree(path: &str, asked: &Question, label: &Label) -> Result<(), Problem>
     if label.case != own {
         return differ("GOLDEN_CASE", "case", &label.case, own);
     }
+    // Inputs before the question: their hashes are part of the question's, and name the cause.
     if label.inputs != asked.inputs {
         let changed =
             asked.inputs.iter().find(|(name, hash)| label.inputs.get(*name) != Some(hash));
@@ -344,11 +352,11 @@ pub fn agree(path: &str, asked: &Question, label: &Label) -> Result<(), Problem>
     Ok(())
 }
 
-/// The golden of a case about a model, held against the question that the case asks now.
+/// The golden of a case about a model, checked against the question that the case asks now.
 ///
 /// # Errors
-/// `GOLDEN_MISSING` where nobody has made it; everything that is wrong with the file, its
-/// provenance, or its agreement with the case.
+/// `GOLDEN_MISSING` if none has been made; anything wrong with the file, its provenance, or its
+/// agreement with the case.
 pub fn of_case(
     store: &Store,
     case: &ModelCase,

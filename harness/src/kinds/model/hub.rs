@@ -1,31 +1,31 @@
-//! Published checkpoints: where one lies below a folder, by its name or in the layout of the hub's
-//! cache, which is the library's affair.
+//! Published checkpoints: finds one in a folder, by its name or in the layout of the hub's cache.
+//! That layout is left to the hub's own library.
 
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
 
-/// A file of a repository of models.
+/// A file of a repository of models, or the whole repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hub {
-    /// `Qwen/Qwen2.5-0.5B-Instruct-GGUF`.
+    /// The repository, such as `Qwen/Qwen2.5-0.5B-Instruct-GGUF`.
     pub repo: String,
     /// A commit, or a branch.
     pub revision: String,
-    /// The file; none: the whole snapshot, a folder.
+    /// The file; none for the whole snapshot, which is a folder.
     pub file: Option<String>,
     /// SHA-256 of the file, in hex.
     pub sha256: Option<String>,
 }
 
 impl Hub {
-    /// The repository at its revision, as the library names it.
+    /// The repository at its revision, in the library's terms.
     pub fn repository(&self) -> Repo {
         Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
     }
 
-    /// Where it lies below a folder: by its name, by repository and name, in the layout of the
-    /// hub's cache.
+    /// Its path below a folder: by its name, by repository and name, or in the layout of the hub's
+    /// cache.
     pub fn find(&self, folder: &Path) -> Option<PathBuf> {
         let own = folder.join(&self.repo);
         let places = match &self.file {
@@ -35,11 +35,11 @@ impl Hub {
         places.into_iter().find(|place| place.exists()).or_else(|| self.cached(folder))
     }
 
-    /// Where it lies in a cache. A snapshot is there when its configuration is, which is fetched
-    /// last.
+    /// Its path in a cache. A snapshot is complete if its configuration exists, because that is
+    /// fetched last.
     fn cached(&self, folder: &Path) -> Option<PathBuf> {
         let cache = Cache::new(folder.to_owned()).repo(self.repository());
-        // Not everybody who fetches a commit also writes down that it is one.
+        // Some tools that fetch a commit do not record it as a revision.
         let commit = |file| Some(cache.pointer_path(&self.revision).join(file));
         let look = |file| cache.get(file).or_else(|| commit(file).filter(|path| path.exists()));
         match &self.file {
@@ -49,20 +49,21 @@ impl Hub {
     }
 }
 
-/// What a snapshot's configuration is called.
+/// The file name of a snapshot's configuration.
 const CONFIGURATION: &str = "config.json";
 
-/// Those of a repository's files that a checkpoint is read from, the configuration last.
+/// The files of a repository that make up a checkpoint, with the configuration last.
 pub fn of_checkpoint<'f>(files: impl IntoIterator<Item = &'f str>) -> Vec<&'f str> {
-    let beside = ["generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+    let companions = ["generation_config.json", "tokenizer.json", "tokenizer_config.json"];
     let weights = |name: &str| {
         let ends = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
         name.starts_with("model") && ends && !name.contains('/')
     };
     let files: Vec<&str> = files.into_iter().collect();
     let mut wanted: Vec<&str> =
-        files.iter().copied().filter(|name| weights(name) || beside.contains(name)).collect();
+        files.iter().copied().filter(|name| weights(name) || companions.contains(name)).collect();
     wanted.sort_unstable();
+    // Last, so that an interrupted download does not look complete.
     wanted.extend(files.contains(&CONFIGURATION).then_some(CONFIGURATION));
     wanted
 }

@@ -1,4 +1,4 @@
-//! From an answer about a model to a verdict: every rule of its kind, the first that fails named.
+//! Judges an answer about a model by every rule of its kind, and names the first that fails.
 
 pub(crate) mod generation;
 mod logits;
@@ -12,37 +12,38 @@ use crate::kinds::model::class::{Class, mean_and_p99};
 use crate::kinds::model::golden::ModelGolden;
 use crate::line::{FailKind, NotRun, Verdict, Whom};
 
-/// What `inspect` and `load` say of memory.
-const FORETOLD: &str = "foretold memory";
+/// The name of the comparison between `inspect` and `load`.
+const PREDICTED: &str = "foretold memory";
 
-/// What came of judging.
+/// The results of judging.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
-    /// The first rule that failed; none: all hold.
+    /// The first rule that failed; none if all hold.
     pub failed: Option<(FailKind, String)>,
     /// The first slot that diverges (*stage*).
     pub first: Option<String>,
-    /// Too little could be decided.
+    /// Why too little could be decided, if so.
     pub inconclusive: Option<String>,
-    /// The largest distance as a share of its limit.
+    /// The largest distance as a fraction of its limit.
     pub load: f64,
-    /// Numbers, ids and bytes that were compared.
+    /// How many numbers, ids and bytes were compared.
     pub compared: u64,
-    /// What was measured: unit in the name.
+    /// Measurements; each name contains the unit.
     pub figures: BTreeMap<String, f64>,
     /// Lines for the failure page.
     pub lines: Vec<String>,
-    /// What the case looks at and the subject did not tell.
+    /// What the case examines but the subject did not report.
     pub unseen: Vec<&'static str>,
-    /// What else a reader of the row must know.
+    /// Further remarks for readers of the row.
     pub notes: Vec<String>,
 }
 
 impl Findings {
-    /// What the row is called.
+    /// The verdict of the row.
     pub fn verdict(&self) -> Verdict {
         match (&self.failed, &self.inconclusive) {
             (Some((kind, message)), _) => Verdict::Fail { kind: *kind, message: message.clone() },
+            // A failure outweighs too little evidence: what was compared was wrong.
             (None, Some(message)) => {
                 Verdict::NotRun { kind: NotRun::Inconclusive, message: message.clone() }
             }
@@ -50,15 +51,15 @@ impl Findings {
         }
     }
 
-    /// What stands beside the verdict.
+    /// The remarks that accompany the verdict.
     pub fn notes(&self) -> Vec<String> {
         let unseen =
             (!self.unseen.is_empty()).then(|| format!("not observed: {}", self.unseen.join(", ")));
         self.notes.iter().cloned().chain(unseen).collect()
     }
 
-    /// Holds what was said of kernels against where the subject runs: of our own engine on a card
-    /// every answer must name some, of another's none may be empty.
+    /// Checks the reported kernels against the subject's device: every answer of our own engine on
+    /// a card must name some, and a foreign subject on a card must not report an empty list.
     pub fn routed(&mut self, whom: &Whom, route: &Route) {
         let on_device = match whom {
             Whom::Cpu => false,
@@ -77,9 +78,9 @@ impl Findings {
         }
     }
 
-    /// Our own engine must tell what it takes and what it foretells.
-    pub fn told(&mut self, whom: &Whom) {
-        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&FORETOLD) {
+    /// Our own engine must report what it takes and what it predicts; a foreign one need not.
+    pub fn require_prediction(&mut self, whom: &Whom) {
+        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&PREDICTED) {
             self.fail(FailKind::Shape, "neither foretold nor told what load takes".to_owned());
         }
     }
@@ -88,8 +89,9 @@ impl Findings {
         self.failed.get_or_insert((kind, message));
     }
 
-    /// Holds a measured figure to its limit. What is no number is beyond every limit.
+    /// Checks a figure against its limit. NaN exceeds every limit.
     fn hold(&mut self, name: &str, measured: f64, limit: f64) {
+        // Rows report the worst value of a figure, which is the one that meets the limit.
         let largest = self.figures.entry(name.to_owned()).or_insert(0.0);
         *largest = largest.max(measured);
         let load = measured / limit;
@@ -102,8 +104,9 @@ impl Findings {
 
 /// Judges an answer.
 pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Findings {
-    let class = Class::of(answer.activations);
+    let class = Class::for_activations(answer.activations);
     let mut j = Findings { figures: answer.figures.clone(), ..Findings::default() };
+    // Other activations would be judged by another class, and perhaps a looser one.
     if let Some(asked) = case.activations
         && answer.activations != Some(asked)
         && !matches!(answer.content, Content::Load { refused: Some(_), .. })
@@ -113,16 +116,17 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Finding
     }
     if let (Some(Prompt::Text(text)), Some(ids)) = (prompt(&case.ask), &answer.ids) {
         j.compared += ids.len() as u64;
+        // Other ids are other input, so nothing after them could be compared.
         if *ids != golden.ids && !golden.ids.is_empty() {
             let message = format!("{text:?} becomes {ids:?}, awaited {:?}", golden.ids);
             j.fail(FailKind::Bits, message);
         }
     }
     match (&case.ask, &answer.content) {
-        (Ask::Load(load), Content::Load { refused, used, foretold: need }) => {
+        (Ask::Load(load), Content::Load { refused, used, predicted: need }) => {
             loaded(&mut j, load, refused.as_ref(), used);
             if load.foretold {
-                foretold(&mut j, *need);
+                predicted(&mut j, *need);
             }
         }
         (Ask::Stage { .. }, Content::Stage { slots, local }) => {
@@ -138,13 +142,14 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Finding
         }
         _ => j.fail(FailKind::Shape, "an answer to another question".to_owned()),
     }
+    // An answer that compares nothing must not pass.
     if j.failed.is_none() && j.inconclusive.is_none() && j.compared == 0 {
         j.fail(FailKind::Shape, "nothing was compared".to_owned());
     }
     j
 }
 
-/// Loaded in time, without a leak; or refused as awaited.
+/// Checks that the model loads in time and without a leak, or is refused as expected.
 fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, String)>, used: &[f64]) {
     j.compared += 1;
     match (&load.refuses, refused) {
@@ -152,15 +157,15 @@ fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, Strin
         (None, Some((kind, operand, message))) => {
             j.fail(FailKind::WrongRefusal, format!("{kind} {operand}: {message}"));
         }
-        (Some(awaited), None) => {
-            let message = format!("it loads; awaited {} of {}", awaited.kind, awaited.operand);
+        (Some(expected), None) => {
+            let message = format!("it loads; awaited {} of {}", expected.kind, expected.operand);
             j.fail(FailKind::NotRefused, message);
         }
-        (Some(awaited), Some((kind, operand, message))) => {
-            if (&awaited.kind, &awaited.operand) != (kind, operand) {
+        (Some(expected), Some((kind, operand, message))) => {
+            if (&expected.kind, &expected.operand) != (kind, operand) {
                 let message = format!(
                     "refused as {kind} of {operand}, awaited {} of {}: {message}",
-                    awaited.kind, awaited.operand
+                    expected.kind, expected.operand
                 );
                 j.fail(FailKind::WrongRefusal, message);
             }
@@ -184,11 +189,11 @@ fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, Strin
     }
 }
 
-/// To the byte what `inspect` foretold: what `load` says that it takes, and what it took.
-fn foretold(j: &mut Findings, need: Option<f64>) {
+/// Checks to the byte that `inspect` predicted what `load` reports and what was actually taken.
+fn predicted(j: &mut Findings, need: Option<f64>) {
     let figure = |j: &Findings, name: &str| j.figures.get(name).copied();
     let (Some(need), Some(arena)) = (need, figure(j, "bytes_arena")) else {
-        return j.unseen.push(FORETOLD);
+        return j.unseen.push(PREDICTED);
     };
     j.compared += 1;
     j.figures.insert("bytes_foretold".to_owned(), need);
@@ -205,7 +210,7 @@ fn foretold(j: &mut Findings, need: Option<f64>) {
     }
 }
 
-/// Every token's log-probability within the class, and the perplexity within its own limit.
+/// Checks every token's log-probability by the class, and the perplexity by its own limit.
 fn perplexity(
     j: &mut Findings,
     class: Class,
@@ -225,12 +230,12 @@ fn perplexity(
         return j.fail(FailKind::Nonfinite, format!("token {i}: {}", got[*i]));
     }
     let nll = |x: &[f64]| -predicted.iter().map(|i| x[*i]).sum::<f64>() / predicted.len() as f64;
-    let (is, awaited) = (nll(got).exp(), nll(want).exp());
+    let (is, expected) = (nll(got).exp(), nll(want).exp());
     j.figures.insert("perplexity".to_owned(), is);
-    j.figures.insert("perplexity_awaited".to_owned(), awaited);
-    j.lines.push(format!("perplexity {is:.6}, awaited {awaited:.6}"));
+    j.figures.insert("perplexity_awaited".to_owned(), expected);
+    j.lines.push(format!("perplexity {is:.6}, awaited {expected:.6}"));
     let (mean, p99) = mean_and_p99(predicted.iter().map(|i| (got[*i] - want[*i]).abs()).collect());
     j.hold("mean_dlogp", mean, class.mean);
     j.hold("p99_dlogp", p99, class.p99);
-    j.hold("perplexity_off", (is / awaited - 1.0).abs(), relative);
+    j.hold("perplexity_off", (is / expected - 1.0).abs(), relative);
 }

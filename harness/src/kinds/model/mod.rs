@@ -1,4 +1,4 @@
-//! The kinds of whole models: *load*, *stage*, *logits*, *generation*, *perplexity*.
+//! The kinds of cases about whole models: *load*, *stage*, *logits*, *generation*, *perplexity*.
 
 pub mod ask;
 pub mod case;
@@ -34,11 +34,11 @@ use crate::line::{
     Verdict, Whom,
 };
 
-/// The kind: all that is asked of a loaded model.
+/// The kind of everything that is asked of a loaded model.
 #[derive(Clone, Copy, Debug)]
 pub struct Model;
 
-/// How many lines of a table a failure page shows before and after the first that diverges.
+/// How many lines of a table a failure page shows on each side of the first that diverges.
 const AROUND: usize = 6;
 
 impl Kind for Model {
@@ -66,7 +66,7 @@ impl Kind for Model {
             definition: false,
             slow: case.slow,
             on: On::All,
-            // What lasts long is asked by itself, so that others need not wait for it.
+            // Slow cases run on their own, so that the others of the group need not wait for them.
             group: (!case.slow).then(|| format!("{}::{}", case.stem, case.form.label)),
         }
     }
@@ -101,7 +101,7 @@ impl Kind for Model {
         };
         let mut load = Load { path: path.display().to_string(), options };
         if let Ask::Load(crate::kinds::model::case::Load { path: Some(path), .. }) = &case.ask {
-            // A file that is not there has no canonical name.
+            // A file that does not exist has no canonical path.
             let path = std::path::absolute(from.folder().join(path)).unwrap_or_default();
             load.path = path.display().to_string();
             load.options.sha256 = None;
@@ -131,7 +131,7 @@ impl Kind for Model {
     ) -> Judgement {
         let mut found = judge(case, golden, answer);
         found.routed(whom, &answer.route);
-        found.told(whom);
+        found.require_prediction(whom);
         let entries: Vec<String> = answer.route.entries.iter().cloned().collect();
         let observed =
             Observed { route: (!entries.is_empty()).then_some(entries), ..Observed::default() };
@@ -183,13 +183,14 @@ impl Kind for Model {
         edited_file(&from.folder().join(path), &file, edit)?;
         let mut question = self.question(case, golden, from).map_err(Withheld::message)?;
         question.load.path = file.display().to_string();
-        // Slots are compared with goldens alone: a step still keeps its own definition.
+        // With an edited file only the goldens can reveal the fault: each step still matches its
+        // own definition.
         (question.path, question.steps) = (file, false);
         question.folder = Some(Arc::new(folder));
         Ok(Plant::Asked(question, None))
     }
 
-    /// A case of slots must also say where the fault is.
+    /// The outcome of a fault. A case of slots must also locate it.
     fn fate(&self, case: &ModelCase, mutant: &Mutant, judgement: &Judgement) -> Fate {
         let edit = mutant.ask.as_ref().and_then(|ask| ask.model.as_ref());
         let at = edit.and_then(|edit| edit.diverges_at.as_ref());
@@ -206,7 +207,7 @@ impl Kind for Model {
     }
 }
 
-/// What is asked of the loaded model.
+/// What to ask of the loaded model.
 fn put(case: &ModelCase, golden: &ModelGolden) -> Put {
     match &case.ask {
         Ask::Load(load) => Put::Load(load.clone()),
@@ -223,7 +224,7 @@ fn put(case: &ModelCase, golden: &ModelGolden) -> Put {
     }
 }
 
-/// The head of the table, and the lines around the first that is marked.
+/// The head of the table, and the lines around the first marked one.
 fn around(lines: &[String]) -> Vec<&str> {
     let marked = lines.iter().position(|line| line.ends_with("<-"));
     let Some(at) = marked else {

@@ -1,10 +1,10 @@
-//! The judge on trial, on the golden alone: what is right must pass, planted faults must not.
+//! Tests the judge on the golden alone: the right answer must pass, and planted faults must not.
 
 use std::collections::BTreeMap;
 
 use goldgate_tensor::DType;
 
-use crate::kinds::model::ask::beside::{Beside, place};
+use crate::kinds::model::ask::alongside::{Alongside, place};
 use crate::kinds::model::ask::{Answer, Content, Route, Written, prompt};
 use crate::kinds::model::case::{Ask, Generation, ModelCase, Prompt};
 use crate::kinds::model::class::Class;
@@ -12,10 +12,11 @@ use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::generation::MANY;
 use crate::kinds::model::judge::judge;
 
-/// The answer of a perfect subject: the golden itself, in float32.
+/// The answer of a perfect subject: the golden itself, rounded to float32.
 pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
     let single = |rows: &Rows| Rows {
         width: rows.width,
+        // Rounded to f32, because that is how slots travel on the wire.
         numbers: rows.numbers.iter().map(|x| f64::from(*x as f32)).collect(),
     };
     let content = match &case.ask {
@@ -25,7 +26,7 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
                 .as_ref()
                 .map(|r| (r.kind.clone(), r.operand.clone(), String::new())),
             used: if load.memory { vec![1.0; 2] } else { Vec::new() },
-            foretold: load.foretold.then_some(FORETOLD),
+            predicted: load.foretold.then_some(PREDICTED),
         },
         Ask::Stage { .. } => Content::Stage {
             slots: golden.slots.iter().map(|(n, rows)| (n.clone(), single(rows))).collect(),
@@ -35,22 +36,22 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
             Content::Logits(ways.iter().map(|w| (*w, single(&golden.logits))).collect())
         }
         Ask::Generation(g) => Content::Generation(Written {
-            runs: vec![golden.chosen[..golden.told].to_vec(); g.repeat as usize],
+            runs: vec![golden.chosen[..golden.handed_out].to_vec(); g.repeat as usize],
             text: g.stop.is_empty().then(|| golden.text.clone()),
             bare: None,
-            told: Some(golden.text.clone()),
+            reported: Some(golden.text.clone()),
             stop: Some(golden.stop.clone()),
             forced: g.is_greedy().then(|| along(golden)),
             used: vec![1.0; 2],
             own_draws: false,
-            beside: beside(g, &golden.chosen[..golden.told]),
+            alongside: alongside(g, &golden.chosen[..golden.handed_out]),
         }),
         Ask::Perplexity { .. } => Content::Perplexity(golden.logprob.clone()),
     };
     let mut figures = BTreeMap::new();
     if let Ask::Load(load) = &case.ask {
         let ms = load.within_s.map(|seconds| ("load_ms", seconds * 500.0));
-        let bytes = load.foretold.then_some(("bytes_arena", FORETOLD));
+        let bytes = load.foretold.then_some(("bytes_arena", PREDICTED));
         figures.extend(ms.into_iter().chain(bytes).map(|(name, x)| (name.to_owned(), x)));
     }
     Answer {
@@ -65,20 +66,20 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
     }
 }
 
-/// Sequences of a batch that all say something else, the case's own in its place.
-fn beside(g: &Generation, own: &[i32]) -> Vec<Beside> {
+/// Sequences of a batch that all differ from each other, with the case's own in its place.
+fn alongside(g: &Generation, own: &[i32]) -> Vec<Alongside> {
     let other = |i: usize| own.iter().map(|id| id + 1 + i as i32).collect::<Vec<_>>();
     let mut all: Vec<Vec<i32>> = (0..g.beside).map(other).collect();
     if g.beside > 0 {
         all.insert(place(g.beside), own.to_vec());
     }
-    all.into_iter().map(|ids| Beside { alone: ids.clone(), together: ids }).collect()
+    all.into_iter().map(|ids| Alongside { alone: ids.clone(), together: ids }).collect()
 }
 
-/// Bytes that a perfect subject foretells, and takes.
-const FORETOLD: f64 = 4096.0;
+/// The bytes that a perfect subject predicts and takes.
+const PREDICTED: f64 = 4096.0;
 
-/// Logits of which the golden's ids are the first.
+/// Logits whose largest elements are the golden's ids.
 fn along(golden: &ModelGolden) -> Rows {
     let width = golden.chosen.iter().max().map_or(1, |id| *id as usize + 1);
     let mut numbers = vec![0.0; width * golden.chosen.len()];
@@ -88,16 +89,16 @@ fn along(golden: &ModelGolden) -> Rows {
     Rows { width, numbers }
 }
 
-/// A fault on an answer; false where it would change nothing that is looked at.
+/// Plants a fault in an answer. Returns false if that would change nothing that is judged.
 type Fault = fn(&ModelCase, &ModelGolden, &mut Answer) -> bool;
 
-/// Every fault, with its name. Which ones can be planted depends on the kind.
+/// All faults by name. Which of them can be planted depends on the kind of case.
 const FAULTS: &[(&str, Fault)] = &[
     ("a number that is none", |_, _, a| {
         rows(a).is_some_and(|r| put(r, |_| f64::NAN)) || chances(a, |p| *p = f64::NAN)
     }),
     ("one row moved to twice the limit", |case, golden, a| {
-        let class = Class::of(a.activations);
+        let class = Class::for_activations(a.activations);
         let std = golden.std.last().copied().unwrap_or(1.0);
         let stage = matches!(case.ask, Ask::Stage { .. });
         let Some(r) = rows(a) else { return false };
@@ -105,7 +106,7 @@ const FAULTS: &[(&str, Fault)] = &[
         let Some(last) = r.numbers.len().checked_sub(width) else { return false };
         let row = &mut r.numbers[last..];
         let length = if stage { crate::kinds::model::class::rms(row) } else { std };
-        // The same step up and down, so that no sum hides it.
+        // The step alternates in sign, so that no sum hides it.
         let step = 2.0 * class.rel_rms * length;
         row.iter_mut().enumerate().for_each(|(i, x)| *x += if i % 2 == 0 { step } else { -step });
         step > 0.0
@@ -142,7 +143,7 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("one id changed where the margin decides", |_, golden, a| {
-        let at = (0..golden.told).find(|at| decided(golden, a, *at));
+        let at = (0..golden.handed_out).find(|at| decided(golden, a, *at));
         match (&mut a.content, at) {
             (Content::Generation(written), Some(at)) => {
                 written.runs.iter_mut().for_each(|run| run[at] += 1);
@@ -152,8 +153,9 @@ const FAULTS: &[(&str, Fault)] = &[
         }
     }),
     ("every id the one behind it", |_, golden, a| {
-        let told = &golden.chosen[..golden.told];
-        let differs = told.iter().zip(told.iter().cycle().skip(1)).position(|(a, b)| a != b);
+        let handed_out = &golden.chosen[..golden.handed_out];
+        let differs =
+            handed_out.iter().zip(handed_out.iter().cycle().skip(1)).position(|(a, b)| a != b);
         let seen = differs.is_some_and(|at| decided(golden, a, at));
         match &mut a.content {
             Content::Generation(written) if seen => {
@@ -164,7 +166,7 @@ const FAULTS: &[(&str, Fault)] = &[
         }
     }),
     ("one id missing", |_, golden, a| {
-        let last = golden.told.checked_sub(1);
+        let last = golden.handed_out.checked_sub(1);
         let seen = last.is_some_and(|at| decided(golden, a, at));
         match &mut a.content {
             Content::Generation(w) if seen => w.runs.iter_mut().all(|run| run.pop().is_some()),
@@ -173,7 +175,7 @@ const FAULTS: &[(&str, Fault)] = &[
     }),
     ("the id that comes next", |_, golden, a| match &mut a.content {
         Content::Generation(written) => {
-            let next = golden.chosen.get(golden.told).copied().unwrap_or_default();
+            let next = golden.chosen.get(golden.handed_out).copied().unwrap_or_default();
             written.runs.iter_mut().for_each(|run| run.push(next));
             true
         }
@@ -187,7 +189,7 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("one byte less of the text", |_, _, a| match &mut a.content {
-        Content::Generation(Written { told: Some(told), .. }) => told.pop().is_some(),
+        Content::Generation(Written { reported: Some(text), .. }) => text.pop().is_some(),
         _ => false,
     }),
     ("another text in the last run", |_, _, a| match &mut a.content {
@@ -197,24 +199,24 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("a neighbour's ids in a batch", |_, _, a| match &mut a.content {
-        Content::Generation(Written { beside, .. }) if beside.len() > 1 => {
-            let own = place(beside.len() - 1);
-            beside[own].together = beside[own - 1].together.clone();
+        Content::Generation(Written { alongside, .. }) if alongside.len() > 1 => {
+            let own = place(alongside.len() - 1);
+            alongside[own].together = alongside[own - 1].together.clone();
             true
         }
         _ => false,
     }),
     ("one seed, or one prompt, for all of a batch", |_, _, a| match &mut a.content {
-        Content::Generation(Written { beside, .. }) if beside.len() > 1 => {
-            let own = beside[place(beside.len() - 1)].together.clone();
-            beside.iter_mut().for_each(|sequence| sequence.together.clone_from(&own));
+        Content::Generation(Written { alongside, .. }) if alongside.len() > 1 => {
+            let own = alongside[place(alongside.len() - 1)].together.clone();
+            alongside.iter_mut().for_each(|sequence| sequence.together.clone_from(&own));
             true
         }
         _ => false,
     }),
     ("a sequence of a batch that ends a token early", |_, _, a| match &mut a.content {
-        Content::Generation(Written { beside, .. }) => {
-            beside.last_mut().and_then(|sequence| sequence.together.pop()).is_some()
+        Content::Generation(Written { alongside, .. }) => {
+            alongside.last_mut().and_then(|sequence| sequence.together.pop()).is_some()
         }
         _ => false,
     }),
@@ -230,7 +232,7 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("a control character", |_, _, a| match &mut a.content {
-        Content::Generation(Written { told: Some(text), .. }) => {
+        Content::Generation(Written { reported: Some(text), .. }) => {
             text.push(7);
             true
         }
@@ -269,13 +271,13 @@ const FAULTS: &[(&str, Fault)] = &[
         _ => false,
     }),
     ("a byte more than foretold", |_, _, a| match &a.content {
-        Content::Load { foretold: Some(_), .. } => {
+        Content::Load { predicted: Some(_), .. } => {
             a.figures.get_mut("bytes_arena").map(|bytes| *bytes += 1.0).is_some()
         }
         _ => false,
     }),
     ("a session larger than foretold", |_, _, a| match &a.content {
-        Content::Load { foretold: Some(all), .. } => {
+        Content::Load { predicted: Some(all), .. } => {
             let parts = [("bytes_weights", all - 8.0), ("bytes_session", 16.0)];
             a.figures.extend(parts.map(|(name, bytes)| (name.to_owned(), bytes)));
             true
@@ -297,15 +299,15 @@ const FAULTS: &[(&str, Fault)] = &[
 /// Whether the golden decides a position for the class of an answer.
 fn decided(golden: &ModelGolden, a: &Answer, at: usize) -> bool {
     let margin = golden.margin.get(at).zip(golden.std.get(at));
-    margin.is_some_and(|(margin, std)| Class::of(a.activations).decides(*margin, *std))
+    margin.is_some_and(|(margin, std)| Class::for_activations(a.activations).decides(*margin, *std))
 }
 
-/// Whether a text is asked for often enough to show what each leaves behind.
+/// Whether a text is generated often enough to reveal a leak.
 fn repeats(case: &ModelCase) -> bool {
     matches!(&case.ask, Ask::Generation(g) if g.repeat >= MANY)
 }
 
-/// The rows that a fault is planted in.
+/// The rows that faults are planted in.
 fn rows(a: &mut Answer) -> Option<&mut Rows> {
     match &mut a.content {
         Content::Stage { slots, .. } => slots.values_mut().last(),
@@ -325,38 +327,40 @@ fn chances(a: &mut Answer, change: impl Fn(&mut f64)) -> bool {
     }
 }
 
-/// The judge on trial: how many planted faults it found, of how many.
+/// Tests the judge. Returns how many planted faults it detected, and of how many.
 ///
 /// # Errors
-/// A right answer that it refuses, or a wrong one that it lets pass.
+/// It refused a right answer, or accepted a wrong one.
 pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), String> {
     let right = perfect(case, golden);
-    let told = judge(case, golden, &right);
-    if let Some((kind, message)) = &told.failed {
+    let found = judge(case, golden, &right);
+    if let Some((kind, message)) = &found.failed {
         return Err(format!("the golden itself fails: {}: {message}", kind.word()));
     }
-    if let Some(message) = &told.inconclusive {
+    if let Some(message) = &found.inconclusive {
         return Err(format!("the golden itself decides too little: {message}"));
     }
     let mut asked = 0;
     for (name, fault) in FAULTS {
         let mut wrong = right.clone();
+        // A fault that changes nothing judged says nothing about the judge.
         if !fault(case, golden, &mut wrong) {
             continue;
         }
         asked += 1;
-        let told = judge(case, golden, &wrong);
-        if told.failed.is_none() && told.inconclusive.is_none() {
+        let found = judge(case, golden, &wrong);
+        if found.failed.is_none() && found.inconclusive.is_none() {
             return Err(format!("an answer with {name} passes"));
         }
     }
     match asked {
+        // A case in which no fault shows would pass with any answer.
         0 => Err("no fault can be planted in the answer".to_owned()),
         n => Ok((n, n)),
     }
 }
 
-/// The answer that a fault of the reference gives, where the golden has it.
+/// The answer under a fault of the reference, if the golden has it.
 ///
 /// # Errors
 /// What the golden lacks.
@@ -386,16 +390,16 @@ pub fn wrong(case: &ModelCase, golden: &ModelGolden, fault: &str) -> Result<Answ
         }
         Content::Generation(written) => {
             let bytes = |rows: &Rows| rows.numbers.iter().map(|x| *x as u8).collect::<Vec<_>>();
-            let told = if tensors.contains_key("greedy") { "greedy" } else { "ids" };
-            if let Some(rows) = take(told) {
+            let key = if tensors.contains_key("greedy") { "greedy" } else { "ids" };
+            if let Some(rows) = take(key) {
                 written.runs.iter_mut().for_each(|run| *run = ids(&rows));
                 (written.text, written.forced) = (None, None);
             }
-            // A greedy text of a wrong model has its ids alone.
-            if told == "greedy" {
-                written.told = None;
+            // For greedy texts the golden has only the ids of a faulty model.
+            if key == "greedy" {
+                written.reported = None;
             } else if let (Some(text), Some(stop)) = (take("text"), take("stop")) {
-                written.told = Some(bytes(&text));
+                written.reported = Some(bytes(&text));
                 written.stop = String::from_utf8(bytes(&stop)).ok();
             }
         }

@@ -1,4 +1,4 @@
-//! The file of a model (`specs/models/<stem>.yaml`).
+//! Reads the file of a model (`specs/models/<stem>.yaml`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,7 +79,7 @@ pub struct HubSpec {
     pub sha256: Option<String>,
 }
 
-/// What every case has.
+/// The fields that all cases have.
 #[derive(Clone, Debug)]
 pub struct CaseSpec {
     name: At<String>,
@@ -126,8 +126,8 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
         r.note_value(&model, "GATE_EMPTY", "files", "none", "one file and one case at least");
     }
     for (label, file) in &files {
-        let of = |known: &At<String>| files.iter().any(|(l, _)| l.value == known.value);
-        if let Some(weights) = file.weights.as_ref().filter(|w| !of(w)) {
+        let is_label = |known: &At<String>| files.iter().any(|(l, _)| l.value == known.value);
+        if let Some(weights) = file.weights.as_ref().filter(|w| !is_label(w)) {
             let near = guess(&weights.value, files.iter().map(|(l, _)| l.value.as_str()));
             let field = format!("files.{}.weights", label.value);
             let expected = format!("a label of `files`{near}");
@@ -219,7 +219,7 @@ fn hub(r: &Reader<'_>, node: &Node, path: &str) -> Option<HubSpec> {
     Some(HubSpec { repo: repo?, revision: revision?, file, sha256 })
 }
 
-/// A path below golden/.
+/// A path that stays below golden/.
 fn below_golden(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let text = r.text(node, path)?;
     let plain = |part: &str| !matches!(part, "" | "." | "..");
@@ -316,7 +316,7 @@ fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
     let stop = f.may("stop", |r, n, p| r.list(n, p, Reader::text)).unwrap_or_default();
     let stop_ids = f.may("stop_ids", |r, n, p| r.list(n, p, id)).unwrap_or_default();
     let context = f.may("context", |r, n, p| Some(r.int(n, p, 2, 1 << 20)? as usize));
-    // What is drawn may be judged by its repetition alone.
+    // A drawn text may be judged by its repetition alone, so zero is allowed.
     let drawn = sampling.contains_key("temperature");
     let decided = f.may("decided_at_least", |r, n, p| r.number_in(n, p, (0.0, drawn, 1.0)));
     let beside = f.may("beside", |r, n, p| Some(r.int(n, p, 1, 7)? as usize)).unwrap_or_default();
@@ -333,7 +333,7 @@ fn generation(f: &mut Fields<'_, '_>) -> Option<Ask> {
     }))
 }
 
-/// Settings of the sampling chain, by the names of `generate`.
+/// Settings of the sampling chain, by the names that `generate` uses.
 fn sampling(r: &Reader<'_>, node: &Node, path: &str) -> Option<Map<String, Value>> {
     let mut f = r.fields(node, path)?;
     let mut settings = Map::new();
@@ -373,12 +373,12 @@ fn perplexity(f: &mut Fields<'_, '_>) -> Option<Ask> {
         Some((relative?, because?))
     });
     let (relative, because) = within?;
-    // The whole context where nothing is said; `expand` knows how long that is.
+    // By default the whole context, whose length `expand` knows.
     let window = window.unwrap_or(usize::MAX);
     Some(Ask::Perplexity { text: text?, tokens: tokens? as usize, window, relative, because })
 }
 
-/// Every case in every form and every type of activations.
+/// Expands every case over its forms and types of activations.
 pub fn expand(file: &ModelFile, name: &str) -> Vec<ModelCase> {
     let lists = [&file.loads, &file.stages, &file.logits, &file.generation, &file.perplexity];
     let mut cases = Vec::new();
@@ -388,8 +388,9 @@ pub fn expand(file: &ModelFile, name: &str) -> Vec<ModelCase> {
             if !spec.files.as_ref().is_none_or(asked) {
                 continue;
             }
-            let case =
-                |activations: Option<DType>| one(file, name, spec, (label, form), activations);
+            let case = |activations: Option<DType>| {
+                model_case(file, name, spec, (label, form), activations)
+            };
             match spec.activations.as_slice() {
                 [] => cases.push(case(None)),
                 types => cases.extend(types.iter().map(|t| case(Some(*t)))),
@@ -399,7 +400,7 @@ pub fn expand(file: &ModelFile, name: &str) -> Vec<ModelCase> {
     cases
 }
 
-fn one(
+fn model_case(
     file: &ModelFile,
     name: &str,
     spec: &CaseSpec,
@@ -411,7 +412,7 @@ fn one(
     let golden = match &spec.ask {
         Ask::Load(_) => None,
         _ => {
-            // What is not shipped has goldens that are not shipped either.
+            // A checkpoint that is not shipped has goldens that are not shipped either.
             let room = if form.hub.is_some() { "local" } else { "stages" };
             Some(format!("{room}/{stem}/{}.{weights}.safetensors", spec.name.value))
         }
@@ -451,7 +452,7 @@ fn one(
     }
 }
 
-/// No window is longer than the context.
+/// Limits a window to the context.
 fn within(mut ask: Ask, context: usize) -> Ask {
     if let Ask::Perplexity { window, .. } = &mut ask {
         *window = context.min(*window);

@@ -108,14 +108,14 @@ fn golden(name: &str) -> ModelGolden {
         }
         "ended" => {
             // The third token would be text, the fourth ends it.
-            (golden.chosen, golden.told) = (vec![7, 8, 9, 5], 3);
+            (golden.chosen, golden.handed_out) = (vec![7, 8, 9, 5], 3);
             (golden.text, golden.stop) = (b" upon".to_vec(), "eos".to_owned());
             (golden.margin, golden.std) = (vec![1.0, 1.0, 1.0, 1e-6], vec![1.0; 4]);
             golden.logprob = vec![-1.0; 4];
         }
         "text" => {
             golden.chosen = vec![7, 8, 9, 10];
-            (golden.told, golden.stop) = (4, "length".to_owned());
+            (golden.handed_out, golden.stop) = (4, "length".to_owned());
             golden.text = b" upon".to_vec();
             (golden.margin, golden.std) = (vec![1.0, 1.0, 1e-6, 1.0], vec![1.0; 4]);
             golden.logprob = vec![-1.0; 4];
@@ -205,9 +205,11 @@ fn the_first_slot_in_the_order_of_the_model_is_named() {
     for slot in ["layer.0.out", "layer.1.attn.norm", "logits"] {
         slots.get_mut(slot).expect(slot).numbers[7] += 1.0;
     }
-    let told = judge(&case, &golden, &answer);
-    assert_eq!(told.first.as_deref(), Some("layer.0.out"));
-    let Verdict::Fail { kind: FailKind::Load, message } = told.verdict() else { panic!("a pass") };
+    let judged = judge(&case, &golden, &answer);
+    assert_eq!(judged.first.as_deref(), Some("layer.0.out"));
+    let Verdict::Fail { kind: FailKind::Load, message } = judged.verdict() else {
+        panic!("a pass")
+    };
     assert!(message.starts_with("diverges first at layer.0.out: rel rms"), "{message}");
     assert!(message.contains("row 1"), "{message}");
 }
@@ -245,21 +247,21 @@ fn slots_stand_in_the_order_of_computing() {
 #[test]
 fn a_text_may_leave_the_golden_only_where_no_margin_decides() {
     let (case, golden) = (case("text"), golden("text"));
-    let told = |ids: [i32; 4]| {
+    let judged = |ids: [i32; 4]| {
         let mut answer = perfect(&case, &golden);
         let Content::Generation(Written { runs, .. }) = &mut answer.content else { panic!("text") };
         *runs = vec![ids.to_vec(); 2];
         judge(&case, &golden, &answer).verdict()
     };
-    assert_eq!(told([7, 8, 9, 10]), Verdict::Pass);
+    assert_eq!(judged([7, 8, 9, 10]), Verdict::Pass);
     // Undecided, and as likely as the golden's own text.
-    assert_eq!(told([7, 8, 11, 12]), Verdict::Pass);
+    assert_eq!(judged([7, 8, 11, 12]), Verdict::Pass);
     // Undecided, and much less likely.
-    assert!(matches!(told([7, 8, 12, 12]), Verdict::Fail { kind: FailKind::Load, .. }));
+    assert!(matches!(judged([7, 8, 12, 12]), Verdict::Fail { kind: FailKind::Load, .. }));
     // A text that nobody has a figure of.
-    let unknown = told([7, 8, 13, 13]);
+    let unknown = judged([7, 8, 13, 13]);
     assert!(matches!(unknown, Verdict::NotRun { kind: NotRun::Inconclusive, .. }), "{unknown:?}");
-    assert!(matches!(told([7, 9, 9, 10]), Verdict::Fail { kind: FailKind::Bits, .. }));
+    assert!(matches!(judged([7, 9, 9, 10]), Verdict::Fail { kind: FailKind::Bits, .. }));
 }
 
 /// An answer to a case of generation, changed.
@@ -273,27 +275,27 @@ fn wrote(name: &str, change: impl Fn(&mut Written)) -> Findings {
 
 #[test]
 fn what_ends_a_text_is_not_handed_out() {
-    let told = |ids: &[i32], stop: &str| {
+    let judged = |ids: &[i32], stop: &str| {
         wrote("ended", |written| {
             (written.runs, written.stop) = (vec![ids.to_vec()], Some(stop.to_owned()));
         })
         .verdict()
     };
     let fails = |kind, verdict| matches!(verdict, Verdict::Fail { kind: k, .. } if k == kind);
-    assert_eq!(told(&[7, 8, 9], "eos"), Verdict::Pass);
+    assert_eq!(judged(&[7, 8, 9], "eos"), Verdict::Pass);
     // Handed out, although the margin does not decide that it comes.
-    assert!(fails(FailKind::Bits, told(&[7, 8, 9, 5], "eos")));
+    assert!(fails(FailKind::Bits, judged(&[7, 8, 9, 5], "eos")));
     // Another token in its place, which no margin forbids; but one before it is decided.
-    assert_eq!(told(&[7, 8, 9, 6, 1], "length"), Verdict::Pass);
-    assert!(fails(FailKind::Bits, told(&[7, 8, 6], "eos")));
-    assert!(fails(FailKind::Shape, told(&[7, 8], "eos")));
-    assert!(fails(FailKind::Bits, told(&[7, 8, 9], "length")));
-    assert!(fails(FailKind::Shape, told(&[7, 8, 9, 6, 1, 1, 1, 1, 1], "length")));
+    assert_eq!(judged(&[7, 8, 9, 6, 1], "length"), Verdict::Pass);
+    assert!(fails(FailKind::Bits, judged(&[7, 8, 6], "eos")));
+    assert!(fails(FailKind::Shape, judged(&[7, 8], "eos")));
+    assert!(fails(FailKind::Bits, judged(&[7, 8, 9], "length")));
+    assert!(fails(FailKind::Shape, judged(&[7, 8, 9, 6, 1, 1, 1, 1, 1], "length")));
     let silent = wrote("ended", |written| written.stop = None);
     assert!(fails(FailKind::Shape, silent.verdict()));
-    let uncut = wrote("ended", |written| written.told = Some(b" upon stop".to_vec()));
+    let uncut = wrote("ended", |written| written.reported = Some(b" upon stop".to_vec()));
     assert!(fails(FailKind::Bits, uncut.verdict()));
-    let no_text = wrote("ended", |written| written.told = None);
+    let no_text = wrote("ended", |written| written.reported = None);
     assert!(fails(FailKind::Shape, no_text.verdict()));
 }
 
@@ -317,7 +319,7 @@ fn another_generator_is_judged_by_its_repetition() {
 }
 
 #[test]
-fn what_nobody_told_is_a_note() {
+fn what_was_not_reported_is_a_note() {
     let (case, golden) = (case("fits"), golden("fits"));
     let mut answer = perfect(&case, &golden);
     assert_eq!(judge(&case, &golden, &answer).notes(), [""; 0]);
@@ -325,13 +327,13 @@ fn what_nobody_told_is_a_note() {
     used.clear();
     let judged = judge(&case, &golden, &answer);
     assert_eq!((judged.verdict(), judged.notes()), (Verdict::Pass, vec![MEMORY.to_owned()]));
-    let Content::Load { foretold, .. } = &mut answer.content else { panic!("a load") };
-    *foretold = None;
+    let Content::Load { predicted, .. } = &mut answer.content else { panic!("a load") };
+    *predicted = None;
     let mut judged = judge(&case, &golden, &answer);
     assert_eq!(judged.notes(), ["not observed: memory, foretold memory"]);
-    judged.told(&Whom::Foreign("cuda".to_owned()));
+    judged.require_prediction(&Whom::Foreign("cuda".to_owned()));
     assert_eq!(judged.verdict(), Verdict::Pass);
-    judged.told(&Whom::Cpu);
+    judged.require_prediction(&Whom::Cpu);
     assert!(matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Shape, .. }));
 }
 
@@ -373,6 +375,6 @@ fn the_class_is_what_the_subject_says_of_its_activations() {
     let Content::Logits(ways) = &mut answer.content else { panic!("logits") };
     ways.retain(|(way, _)| *way == Way::Whole);
     ways[0].1.numbers[3] = f64::INFINITY;
-    let told = judge(&case, &golden, &answer).verdict();
-    assert!(matches!(told, Verdict::Fail { kind: FailKind::Nonfinite, .. }), "{told:?}");
+    let judged = judge(&case, &golden, &answer).verdict();
+    assert!(matches!(judged, Verdict::Fail { kind: FailKind::Nonfinite, .. }), "{judged:?}");
 }

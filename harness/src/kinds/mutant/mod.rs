@@ -1,4 +1,4 @@
-//! Mutants: planted faults and the case that must notice each (`specs/mutants/<op>.yaml`).
+//! Mutants: planted faults, and the case that must detect each (`specs/mutants/<op>.yaml`).
 
 pub mod model;
 pub mod tokens;
@@ -93,9 +93,9 @@ pub struct AskEdit {
 /// How an operand is rolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Roll {
-    /// Each row in the place of the next one, the last in that of the first.
+    /// Each row takes the place of the next, and the last that of the first.
     ByRows,
-    /// Each row by that many elements.
+    /// The elements of each row move by this many places.
     Elements(i64),
 }
 
@@ -141,7 +141,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
         Some(At::new(n, text))
     });
     let fault = f.need("fault", Reader::text);
-    let ask = f.may("ask", ask);
+    let ask = f.may("ask", ask_edit);
     let wrong = f.may("wrong", Reader::id).map(|id| id.value);
     let kernel = f.may("kernel", kernel);
     let equivalent = f.may("equivalent", Reader::text);
@@ -149,16 +149,18 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
     f.done();
     let ways = [ask.is_some(), wrong.is_some(), kernel.is_some()];
     let planted = ways.iter().filter(|x| **x).count();
+    // With two changes at once it would be unclear which of them a case detects.
     if planted > 1 || planted == 0 && equivalent.is_none() {
         r.note(node, "MISSING_FIELD", path, "exactly one of `ask`, `wrong`, `kernel`");
     }
+    // Every mutant is either detected somewhere or declared undetectable, with the reason.
     if killed_by.is_none() == equivalent.is_none() {
         r.note(node, "MISSING_FIELD", path, "`killed_by`, or else `equivalent` with the reason");
     }
     Some(Mutant { id: id?, fault: fault?, ask, wrong, kernel, equivalent, killed_by })
 }
 
-fn ask(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
+fn ask_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
     let names = |r: &Reader<'_>, n: &Node, p: &str| match n.text() {
         Some(_) => Some(vec![r.text(n, p)?]),
         None => r.list(n, p, Reader::text),
@@ -218,7 +220,7 @@ fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {
     Some(KernelEdit { file, replace: replace?, by: by? })
 }
 
-/// A line of kernel text: any quoted text, the empty one too.
+/// A line of kernel source: any quoted text, including the empty one.
 fn code(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     match node.text() {
         Some(text) => Some(text.to_owned()),

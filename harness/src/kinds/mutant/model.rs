@@ -1,4 +1,4 @@
-//! A fault in a model: one tensor or one number of its file.
+//! A fault in a model: an edit of one tensor or one number of its file.
 
 use schemars::JsonSchema;
 
@@ -38,7 +38,7 @@ pub struct ModelEdit {
     pub diverges_at: Option<String>,
 }
 
-/// Reads a fault.
+/// Reads an edit of a model.
 pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> {
     let mut f = r.fields(node, path)?;
     let count = |r: &Reader<'_>, n: &Node, p: &str| Some(r.int(n, p, 1, 1 << 20)? as u64);
@@ -65,6 +65,7 @@ pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> 
         edit.copy.is_some(),
         edit.swap.is_some(),
     ];
+    // Exactly one change, so that the slot where it first shows is known.
     let changes = flags.iter().chain(&given).filter(|x| **x).count();
     let whole = match (&edit.tensor, &edit.key) {
         (Some(_), None) => changes == 1 && edit.value.is_none(),

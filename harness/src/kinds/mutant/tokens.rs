@@ -25,42 +25,42 @@ pub struct TokensEdit {
     pub back: Option<BackEdit>,
 }
 
-/// What becomes of the text before it is asked.
+/// How the text is changed before it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextEdit {
-    /// A space before it.
+    /// A space is put before it.
     LeadingSpace,
-    /// U+FFFD for bytes that are no text.
+    /// Bytes that are not text become U+FFFD.
     Lossy,
-    /// Several spaces as one.
+    /// Several spaces become one.
     Squeezed,
-    /// Carriage returns left out.
+    /// Carriage returns are removed.
     WithoutReturns,
 }
 
-/// What becomes of the vocabulary.
+/// How the vocabulary is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VocabularyEdit {
-    /// The beginning of a text twice.
+    /// The token that begins a text is added twice.
     BosTwice,
-    /// The last merge first.
+    /// The merges are in reverse order.
     MergesReversed,
-    /// Cut by another pattern.
+    /// Texts are split by another pattern.
     Pre(Split),
 }
 
-/// What becomes of the text on its way back.
+/// How the text is changed on its way back from ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackEdit {
-    /// Each token by itself, U+FFFD for what is no text alone.
+    /// Each token is decoded on its own, and bytes that are not text by themselves become U+FFFD.
     Lossy,
-    /// Several spaces as one.
+    /// Several spaces become one.
     Squeezed,
-    /// Without the control characters.
+    /// Control characters are removed.
     WithoutControls,
 }
 
-/// Reads a fault.
+/// Reads an edit of a question about texts.
 pub fn tokens_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<TokensEdit> {
     let special = Special::ALL.map(|s| (s.name(), s));
     let text = [

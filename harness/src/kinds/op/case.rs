@@ -1,4 +1,4 @@
-//! A case: one complete question and what is awaited, independent of any device.
+//! A case: one complete question with the expected answer, independent of any device.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,45 +9,45 @@ use serde_json::{Map, Value};
 use crate::fill::Input;
 use crate::line::{Family, Place};
 
-/// One complete question with its answer's rule. A trial is a case on a subject.
+/// One complete question and how its answer is judged. A trial is a case on a subject.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The gate that it belongs to.
     pub gate: u8,
-    /// The stem of its spec file; for ops the op.
+    /// The stem of its spec file; for ops, the op.
     pub stem: String,
     /// Its name in the file.
     pub name: String,
-    /// `f16`, `f16-q4_k`, a model file's label …
+    /// The variant: `f16`, `f16-q4_k`, the label of a model file …
     pub variant: String,
     /// Why the case exists; printed on failure.
     pub why: String,
-    /// Where the awaited numbers come from.
+    /// The source of the expected numbers.
     pub source: String,
     /// Where it was written.
     pub place: Place,
     /// The question.
     pub ask: OpAsk,
-    /// What is awaited.
+    /// The expected answer.
     pub expect: Expect,
-    /// Whether all fills are integers, powers, values or one-hot (family `exact`).
+    /// The family, by the fills: integers, powers, values and one-hot make `exact`.
     pub family: Family,
     /// How often it is asked; all answers must have the same bits.
     pub repeat: u32,
-    /// Row invariance to hold bit for bit.
+    /// Row invariance to be checked bit for bit.
     pub same_bits: Option<SameBits>,
-    /// The supervisor's limit.
+    /// The time limit.
     pub timeout: Duration,
-    /// Device or host memory that it needs, MiB; 0 if it did not say.
+    /// The memory that it needs, on the device or the host, in MiB; 0 if unspecified.
     pub memory_mib: u64,
-    /// Left out of `cargo test`.
+    /// Whether `cargo test` leaves it out.
     pub slow: bool,
-    /// Why the awaited result may be constant or all zero; without a reason it must not be.
+    /// Why the expected result may be constant or all zero; without a reason it must not be.
     pub constant_golden: Option<String>,
 }
 
 impl Case {
-    /// `gate1::layernorm::ragged::f16`: the trial's name without its subject.
+    /// The trial's name without its subject, such as `gate1::layernorm::ragged::f16`.
     pub fn full_name(&self) -> String {
         format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.variant)
     }
@@ -65,25 +65,25 @@ pub struct OpAsk {
     pub op: String,
     /// The activation type.
     pub dtype: DType,
-    /// Attributes; real ones are already f32 values.
+    /// The attributes; real ones are already f32 values.
     pub attributes: Map<String, Value>,
-    /// Operands in the order of the op's signature (unknown ones last).
+    /// The operands in the order of the op's signature (unknown ones last).
     pub operands: Vec<Input>,
     /// Result → operand whose memory it shares.
     pub alias: BTreeMap<String, String>,
 }
 
-/// What is awaited.
+/// The expected answer.
 #[derive(Clone, Debug)]
 pub enum Expect {
     /// Numbers within a tolerance.
     Answer {
-        /// Where the numbers come from.
+        /// The source of the numbers.
         golden: GoldenSource,
         /// What is allowed.
         tolerance: Tolerance,
     },
-    /// A refusal of this kind, of this operand or attribute.
+    /// A refusal of this kind, naming this operand or attribute.
     Refusal {
         /// Kind.
         kind: RefusalKind,
@@ -92,18 +92,18 @@ pub enum Expect {
     },
 }
 
-/// Where awaited numbers come from.
+/// The source of expected numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GoldenSource {
-    /// A file below golden/, by the oracle.
+    /// A file below golden/, made by the oracle.
     File(String),
-    /// Written in the spec: result → numbers with half a unit of their last digit.
+    /// Written in the spec: result → numbers, each with half a unit of its last digit.
     Written(BTreeMap<String, Vec<Written>>),
-    /// The CPU definition answers; never asked of `cpu`.
+    /// The CPU definition, which is therefore never asked of `cpu`.
     Definition,
 }
 
-/// A number as written, and half a unit of its last written digit.
+/// A number as written, with half a unit of its last digit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Written {
     /// The number.
@@ -119,11 +119,11 @@ pub struct Tolerance {
     pub rule: ToleranceRule,
     /// The accumulator of a legal engine.
     pub accumulate: Accumulate,
-    /// Sequential sums are allowed: K in place of √K.
+    /// Whether sequential sums are allowed: K takes the place of √K.
     pub linear_sum: bool,
     /// Value kept inside the op → the type that a legal engine may round it to.
     pub keeps: BTreeMap<String, DType>,
-    /// Why, where a number or `sum: linear` allows an error.
+    /// Why an error is allowed, for `number` and `sum: linear`.
     pub because: Option<String>,
 }
 
@@ -134,27 +134,27 @@ pub enum ToleranceRule {
     Derived,
     /// The golden rounded to the stored type, bit for bit.
     Exact,
-    /// By hand: absolute + relative · |r| + ulp · ulp(r).
+    /// Set by hand: absolute + relative · |r| + ulp · ulp(r).
     Number {
-        /// Absolute part.
+        /// The absolute part.
         absolute: f64,
-        /// Relative part.
+        /// The relative part.
         relative: f64,
         /// In units of the last place of the stored type.
         ulp: f64,
     },
 }
 
-/// What sums the products.
+/// The accumulator of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accumulate {
-    /// mma: truncates.
+    /// A tensor core, which truncates.
     Tensor,
-    /// CUDA cores, nearest.
+    /// CUDA cores, which round to nearest.
     F32,
 }
 
-/// Rows asked apart must come back with the same bits (specs/README.md).
+/// Rows that are asked in parts must come back with the same bits (specs/README.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SameBits {
     /// Operands whose first axis is cut.
@@ -163,7 +163,7 @@ pub struct SameBits {
     pub results: Vec<String>,
     /// Sizes of the chunks.
     pub chunks: Vec<usize>,
-    /// The attribute that grows by the first row of a chunk.
+    /// The attribute that is raised by the first row of a chunk.
     pub advance: Option<String>,
     /// Whether rows are also asked in reverse order.
     pub moved: bool,

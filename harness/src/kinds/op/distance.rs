@@ -1,8 +1,9 @@
-//! Distance: how far an answer is from its golden, as a share of what is allowed beyond rounding.
+//! Distance: how far an answer is from its golden, as a fraction of what is allowed beyond
+//! rounding.
 //!
-//! With D the stored type, r the golden in `f64`, o the output and A the allowance,
-//! `load = max(0, |o - r| - half an ulp of D at r) / A`. With A = 0 the load is 0 where o is r
-//! rounded to D and infinite elsewhere. All comparisons are written so that NaN fails.
+//! With D the stored type, r the golden in `f64`, o the output and A the allowance, `load = max(0,
+//! |o - r| - half an ulp of D at r) / A`. With A = 0 the load is 0 if o is r rounded to D, and
+//! infinite otherwise. All comparisons are written such that NaN fails.
 
 use std::cmp::Ordering;
 
@@ -17,7 +18,7 @@ use crate::line::row::AROUND;
 /// 2^-24: the unit of slack, half an ulp of f32 at 1.
 pub const UNIT: f64 = 1.0 / 16_777_216.0;
 
-/// The relative error of one rounding to `dtype`, as `keeps` counts it.
+/// The relative error of one rounding to `dtype`, in the sense of `keeps`.
 pub fn unit_roundoff(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 1.0 / 2048.0,
@@ -26,12 +27,12 @@ pub fn unit_roundoff(dtype: DType) -> f64 {
     }
 }
 
-/// Whether `x` is not at most `limit`; NaN on either side is beyond every limit.
+/// Whether `x` is not at most `limit`. NaN on either side exceeds every limit.
 pub fn exceeds(x: f64, limit: f64) -> bool {
     !matches!(x.partial_cmp(&limit), Some(Ordering::Less | Ordering::Equal))
 }
 
-/// One awaited result with everything by which an element of it is judged.
+/// One expected result, with everything by which its elements are judged.
 #[derive(Clone, Debug)]
 pub struct Ruler {
     /// The result's name.
@@ -44,11 +45,11 @@ pub struct Ruler {
     pub want: Vec<f64>,
     /// Half an ulp of the stored type at the golden.
     pub half: Vec<f64>,
-    /// What is allowed beyond that.
+    /// The allowance beyond that.
     pub allow: Vec<f64>,
-    /// Where an answer is demanded; empty: everywhere.
+    /// Where an answer is demanded; empty for everywhere.
     pub decided: Vec<bool>,
-    /// Whether the bits must be those of `want`, the sign of zero included.
+    /// Whether the bits must be those of `want`, including the sign of zero.
     pub exact: bool,
 }
 
@@ -61,6 +62,7 @@ impl Ruler {
         };
         let want = golden.iter().map(|&r| dtype.round(r)).collect();
         let half: Vec<f64> = golden.iter().map(|&r| half_ulp(dtype, r)).collect();
+        // A wrong id is not nearly right, so ids have no allowance.
         let allow = if ids {
             vec![0.0; golden.len()]
         } else {
@@ -85,12 +87,12 @@ impl Ruler {
         self.golden.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.golden.is_empty()
     }
 
-    /// Whether an answer is demanded of element `i`.
+    /// Whether element `i` is compared.
     pub fn asks(&self, i: usize) -> bool {
         self.decided.get(i).copied().unwrap_or(true)
     }
@@ -100,17 +102,19 @@ impl Ruler {
         (0..self.len()).filter(|&i| self.asks(i)).count()
     }
 
-    /// The length of the last axis, 1 for a scalar: what a row is.
+    /// The length of a row: that of the last axis, or 1 for a scalar.
     pub fn width(&self) -> usize {
         self.meta.shape.last().copied().unwrap_or(1).max(1)
     }
 
-    /// The load of `o` as element `i`: at most 1 is allowed.
+    /// The load of `o` as element `i`. At most 1 is allowed.
     pub fn load(&self, i: usize, o: f64) -> f64 {
         let (r, want) = (self.golden[i], self.want[i]);
+        // Where the definition gives NaN, only NaN is right.
         if want.is_nan() {
             return if o.is_nan() { 0.0 } else { f64::INFINITY };
         }
+        // By bits: the rule `exact` tells the two zeros apart.
         if self.exact {
             return if o.to_bits() == want.to_bits() { 0.0 } else { f64::INFINITY };
         }
@@ -118,6 +122,8 @@ impl Ruler {
             return 0.0;
         }
         let allow = self.allow[i];
+        // No finite distance leads from or to infinity, and without an allowance any difference is
+        // too much.
         if !want.is_finite() || !o.is_finite() || allow == 0.0 {
             return f64::INFINITY;
         }
@@ -125,13 +131,13 @@ impl Ruler {
         if beyond <= 0.0 { 0.0 } else { beyond / allow }
     }
 
-    /// Whether `o` is no number where one is awaited, or a number where NaN is.
+    /// Whether `o` is not finite although a finite number is expected, or not NaN although NaN is.
     pub fn nonfinite(&self, i: usize, o: f64) -> bool {
         let want = self.want[i];
         if want.is_nan() { !o.is_nan() } else { o.is_nan() || o.is_infinite() && want.is_finite() }
     }
 
-    /// Measures a whole answer of the right count.
+    /// Measures a whole answer, which must have the right number of elements.
     pub fn measure(&self, got: &[f64]) -> Distance {
         let mut found = Distance::default();
         let mut worst = None;
@@ -174,8 +180,8 @@ impl Ruler {
         }
     }
 
-    /// The gain of an answer; `None` where it says nothing about this golden: fewer than 64
-    /// distinct values, or a few large ones that carry the sum.
+    /// The gain of an answer; `None` where it means nothing for this golden, because there are
+    /// fewer than 64 distinct values or a few large ones dominate the sum.
     pub fn gain(&self, got: impl Fn(usize) -> f64) -> Option<Gain> {
         let plan = self.gain_plan()?;
         let along: f64 =
@@ -197,7 +203,7 @@ impl Ruler {
             random += g * g * ulp * a.min(ulp);
             largest = largest.max(g.abs() * ulp);
         }
-        // Written so that an infinity or a NaN in the golden asks nothing.
+        // Written such that an infinity or NaN in the golden disables the rule.
         if !(squares > 0.0 && squares * squares / fourths >= 64.0 && squares.is_finite()) {
             return None;
         }
@@ -223,44 +229,45 @@ struct GainPlan {
     limit: f64,
 }
 
-/// How much larger an answer is than its golden, all elements together.
+/// How much larger an answer is than its golden, over all elements together. A small common factor
+/// can hide in the allowance of each single element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gain {
     /// Σ o·g / Σ g².
     pub value: f64,
-    /// The most that it may differ from 1.
+    /// How much it may differ from 1.
     pub limit: f64,
 }
 
 impl Gain {
-    /// Whether the answer keeps it; NaN does not.
+    /// Whether the answer is within the limit; NaN is not.
     pub fn holds(&self) -> bool {
         (self.value - 1.0).abs() <= self.limit
     }
 }
 
-/// How far an answer is.
+/// How far an answer is from its golden.
 #[derive(Clone, Debug, Default)]
 pub struct Distance {
     /// The largest load.
     pub load: f64,
-    /// Elements whose load is not at most 1.
+    /// How many elements have a load that is not at most 1.
     pub over: usize,
-    /// Elements compared.
+    /// How many elements were compared.
     pub compared: u64,
-    /// Elements that are not finite where the golden, rounded, is (or the other way round).
+    /// How many elements are not finite where the rounded golden is, or vice versa.
     pub nonfinite: usize,
-    /// The first of those.
+    /// The first of them.
     pub first_nonfinite: Option<usize>,
-    /// The gain, where it says something.
+    /// The gain, where it is meaningful.
     pub gain: Option<Gain>,
     /// The worst element and its neighbours.
     pub worst: Option<Worst>,
-    /// Whether the answer is one number everywhere although the golden is not.
+    /// Whether the answer is the same number everywhere although the golden is not.
     pub constant: bool,
 }
 
-/// The elements of a tensor as the judge compares them.
+/// The elements of a tensor in the form that the judge compares.
 pub fn elements(tensor: &Tensor) -> Vec<f64> {
     tensor.to_f64()
 }
@@ -303,7 +310,7 @@ fn is_constant(x: &[f64]) -> bool {
     x.len() > 1 && x.iter().all(|v| v.to_bits() == x[0].to_bits())
 }
 
-/// The index, an axis each, of flat element `at`.
+/// The index of flat element `at`, one number per axis.
 pub fn unravel(at: usize, shape: &[usize]) -> Vec<usize> {
     let mut rest = at;
     let mut index = vec![0; shape.len()];

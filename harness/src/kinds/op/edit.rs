@@ -1,4 +1,4 @@
-//! Edits of a question: what an `ask` mutant asks in its case's place.
+//! Edits of a question: what an `ask` mutant asks in place of its case.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::kinds::op::question::OpQuestion;
 /// The edited question.
 ///
 /// # Errors
-/// An operand that the question does not have, or that cannot be edited so.
+/// The question has no such operand, or it cannot be edited that way.
 pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String> {
     let mut asked = question.clone();
     for (name, value) in &edit.attributes {
@@ -45,6 +45,7 @@ pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String
     for (name, dtype) in &edit.round {
         let tensor = find(&mut asked, name)?;
         let values: Vec<f64> = tensor.to_f64().into_iter().map(|x| dtype.round(x)).collect();
+        // Raw blocks and ids have no rounding.
         if !tensor.meta.dtype.is_float() {
             return Err(format!("{name} is {}, which is not rounded", tensor.meta.dtype));
         }
@@ -55,6 +56,7 @@ pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String
         if tensor.meta.dtype != DType::I32 {
             return Err(format!("{name} holds no ids"));
         }
+        // In 64 bits, because an id beyond the range is what some faults are about.
         let add = |id: i32| i64::from(id).saturating_add(*by) as i32;
         let ids: Vec<i32> = tensor.to_i32().into_iter().map(add).collect();
         *tensor = Tensor::from_i32(&tensor.meta.shape, &ids);
@@ -70,7 +72,7 @@ pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String
     Ok(asked)
 }
 
-/// Another op gets only the operands and attributes that it knows.
+/// Reduces a question to the operands and attributes that another op knows.
 fn fit(question: &mut OpQuestion) {
     let Some(op) = ops::find(&question.op) else { return };
     let signature = op.signature();
@@ -79,7 +81,7 @@ fn fit(question: &mut OpQuestion) {
     question.attributes.retain(|name, _| known(name));
 }
 
-/// Results of another op under the names of the op in whose place it answers, in order.
+/// Renames the results of another op to those of the op in whose place it answers, in order.
 pub fn renamed(
     mut results: BTreeMap<String, Tensor>,
     from: &str,
@@ -94,12 +96,12 @@ fn find<'q>(question: &'q mut OpQuestion, name: &str) -> Result<&'q mut Tensor, 
     question.tensors.get_mut(name).ok_or_else(|| format!("the case has no operand {name}"))
 }
 
-/// Bytes of one entry of the first axis.
+/// The bytes of one entry of the first axis.
 fn row_bytes(tensor: &Tensor) -> usize {
     tensor.bytes.len() / tensor.meta.shape.first().copied().unwrap_or(1).max(1)
 }
 
-/// Bytes along the last axis.
+/// The bytes along the last axis.
 fn line_bytes(tensor: &Tensor) -> usize {
     let lines: usize = match &tensor.meta.shape[..] {
         [] => 1,

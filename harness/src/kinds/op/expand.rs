@@ -1,4 +1,4 @@
-//! What was written becomes cases: each over its dtypes and weight types, and nothing else.
+//! Expands what was written into cases: each over its dtypes and weight types, and nothing else.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::fill::{Fill, Grid, Input};
 use crate::kinds::op::case::{Case, Expect, OpAsk, SameBits};
-use crate::kinds::op::expect as awaited;
+use crate::kinds::op::expect as expectation;
 use crate::kinds::op::spec::{Against, Axis, BenchSpec, CaseSpec, InputSpec, OpFile, TypeWord};
 use crate::kinds::op::values::MAX_ELEMENTS;
 use crate::line::{Family, Place};
@@ -22,15 +22,15 @@ pub const MAX_CASE_BYTES: u128 = 6 << 30;
 /// The most bytes that one case may move over all its repetitions.
 pub const MAX_REPEATED_BYTES: u128 = 64 << 30;
 
-/// The limit of a case that names none.
+/// The time limit of a case that sets none.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A question that is timed, and what its time is compared with.
+/// A question that is timed, with the limit that its time is compared with.
 #[derive(Clone, Debug)]
 pub struct Bench {
-    /// The question; what it awaits is the definition.
+    /// The question; its expected answer is the definition.
     pub case: Case,
-    /// The limit.
+    /// The limit that the time is compared with.
     pub against: Against,
 }
 
@@ -43,7 +43,7 @@ pub struct Expanded {
     pub benches: Vec<Bench>,
 }
 
-/// Expands a file by the signature of its op, noting every error of meaning.
+/// Expands a file by the signature of its op, and notes every error of meaning.
 pub fn expand(r: &Reader<'_>, file: &OpFile, signature: &'static Signature) -> Expanded {
     let mut expanded = Expanded::default();
     let scope = Scope { r, file, signature };
@@ -76,7 +76,7 @@ fn place<T>(r: &Reader<'_>, at: &At<T>) -> Place {
     Place { file: r.source.file.clone(), line: at.line, column: at.column }
 }
 
-/// Shape, fill and type of an operand as a case has them.
+/// Shape, fill and type of an operand in a case.
 type WrittenInput<'w> = (&'w At<Vec<Axis>>, &'w At<Fill>, Option<TypeWord>);
 
 /// One variant of a case.
@@ -107,7 +107,7 @@ impl Scope<'_, '_> {
             return; // what seems missing may just be malformed
         }
         let before = self.r.count();
-        awaited::check(self, spec);
+        expectation::check(self, spec);
         if self.r.count() > before {
             return;
         }
@@ -115,19 +115,21 @@ impl Scope<'_, '_> {
         let weights = spec.weights.as_ref().or(self.file.weights.as_ref());
         for variant in variants(dtypes, weights) {
             let Some(operands) = self.operands(spec, variant) else { return };
-            cases.push(self.one(spec, variant, operands));
+            cases.push(self.expanded(spec, variant, operands));
             if self.r.count() > before {
                 return; // the same mistake in another type is no news
             }
         }
     }
 
-    fn one(&self, spec: &CaseSpec, variant: Variant, operands: Vec<Input>) -> Case {
+    fn expanded(&self, spec: &CaseSpec, variant: Variant, operands: Vec<Input>) -> Case {
         let file = self.file;
-        let expect = awaited::expect(self, spec, variant.dtype, variant.weight);
+        let expect = expectation::expect(self, spec, variant.dtype, variant.weight);
         let family = match &expect {
             Expect::Refusal { .. } => Family::Refused,
-            Expect::Answer { .. } if spec.expect.is_some() && !awaited::is_exact(self, spec) => {
+            Expect::Answer { .. }
+                if spec.expect.is_some() && !expectation::is_exact(self, spec) =>
+            {
                 Family::Rough
             }
             Expect::Answer { .. } => family(&operands),
@@ -306,11 +308,13 @@ impl Scope<'_, '_> {
         Some(numbers)
     }
 
-    /// YM-36: what a case would cost, before anything is allocated.
+    /// YM-36: checks what a case would cost before anything is allocated.
     fn cost(&self, spec: &CaseSpec, inputs: &[Input]) {
         let bytes = |i: &Input| i.meta.bytes().unwrap_or(0) as u128;
         let total: u128 = inputs.iter().map(bytes).sum();
         let repeat = spec.repeat.as_ref().map_or(1, |x| u128::from(x.value));
+        // In 128 bits and before allocation, so that a spec cannot exhaust the machine that checks
+        // it.
         if total > MAX_CASE_BYTES || repeat > 1000 || total * repeat > MAX_REPEATED_BYTES {
             let field = format!("{}.sizes", spec.name.value);
             let found = format!("{total} bytes, {repeat} times");
@@ -385,13 +389,13 @@ fn empty_case(name: &At<String>) -> CaseSpec {
 }
 
 fn variants(dtypes: &[DType], weights: Option<&Vec<DType>>) -> Vec<Variant> {
-    let one = |dtype: &DType| -> Vec<Variant> {
+    let variants = |dtype: &DType| -> Vec<Variant> {
         match weights {
             None => vec![Variant { dtype: *dtype, weight: None }],
             Some(all) => all.iter().map(|w| Variant { dtype: *dtype, weight: Some(*w) }).collect(),
         }
     };
-    dtypes.iter().flat_map(one).collect()
+    dtypes.iter().flat_map(variants).collect()
 }
 
 fn find<'t, T>(table: &'t [(At<String>, T)], name: &At<String>) -> Option<&'t T> {
@@ -402,8 +406,8 @@ fn alias(spec: &CaseSpec) -> BTreeMap<String, String> {
     spec.alias.iter().map(|(y, x)| (y.value.clone(), x.value.clone())).collect()
 }
 
-/// Exact where every input is of whole numbers, powers or written numbers; the oracle has the last
-/// word when the golden is made.
+/// The family by the fills: exact if every input consists of whole numbers, powers or written
+/// numbers. The oracle has the last word when it makes the golden.
 fn family(operands: &[Input]) -> Family {
     let exact = |i: &Input| {
         let constants = matches!(i.fill, Fill::Constant(_) | Fill::Ids(..));
@@ -416,7 +420,8 @@ fn family(operands: &[Input]) -> Family {
     if operands.iter().all(exact) { Family::Exact } else { Family::Rough }
 }
 
-/// The file's attributes under the case's; null removes one; real ones become f32 values.
+/// The attributes of the file, overridden by those of the case; null removes one, and real ones
+/// become f32 values.
 pub fn merge(
     signature: &Signature,
     file: &Map<String, Value>,
@@ -437,7 +442,8 @@ pub fn merge(
     merged
 }
 
-/// Every number that is real becomes the nearest f32, so that everybody gets the same question.
+/// Rounds every real number to the nearest f32, so that every subject and the oracle get the same
+/// question.
 fn round_reals(value: &mut Value, real: bool) {
     match value {
         Value::Number(n) if n.is_f64() || real => {

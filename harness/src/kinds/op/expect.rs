@@ -1,4 +1,4 @@
-//! What a case awaits: a golden, written numbers, the definition, or a refusal.
+//! What a case expects: a golden, written numbers, the definition, or a refusal.
 
 use goldgate_engine::ops::signature::Class;
 use goldgate_tensor::DType;
@@ -9,7 +9,7 @@ use crate::kinds::op::expand::Scope;
 use crate::kinds::op::spec::{CaseSpec, Rule, Sum, ToleranceSpec, TypeWord};
 use crate::yaml::read::At;
 
-/// Errors of meaning in what a case awaits and in the names that it uses.
+/// Notes errors of meaning in what a case expects and in the names that it uses.
 pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
     let r = scope.r;
     let ways = [spec.expect.is_some(), spec.refuses.is_some(), spec.judge.is_some()];
@@ -17,6 +17,7 @@ pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
         let expected = "at most one of `expect`, `refuses`, `judge`";
         r.note_value(&spec.name, "ENUM", "cases", "several ways to an answer", expected);
     }
+    // A case may be harder than its file's gate, but the file's gate must not wait for it.
     if let Some(gate) = spec.gate.filter(|g| *g < scope.file.gate) {
         let expected = format!("{} or later", scope.file.gate);
         r.note_value(&spec.name, "RANGE", "cases.gate", &gate.to_string(), &expected);
@@ -65,7 +66,7 @@ fn result_name(scope: &Scope<'_, '_>, name: &At<String>, field: &str) {
     }
 }
 
-/// Sizes, fills and operands that nothing uses are mistakes.
+/// Notes sizes, fills and operands that nothing uses, because they are mistakes.
 fn check_names(scope: &Scope<'_, '_>, spec: &CaseSpec) {
     let r = scope.r;
     let inputs = &scope.file.inputs;
@@ -95,13 +96,13 @@ fn check_names(scope: &Scope<'_, '_>, spec: &CaseSpec) {
     }
 }
 
-/// Whether the case's own tolerance, or else the file's, is bit for bit.
+/// Whether the case's own tolerance, or else the file's, demands equality bit for bit.
 pub(super) fn is_exact(scope: &Scope<'_, '_>, spec: &CaseSpec) -> bool {
     let tolerance = spec.tolerance.as_ref().or(scope.file.tolerance.as_ref());
     tolerance.is_some_and(|t| t.rule.value == Rule::Exact)
 }
 
-/// What one variant of a case awaits.
+/// What one variant of a case expects.
 pub(super) fn expect(
     scope: &Scope<'_, '_>,
     spec: &CaseSpec,
@@ -124,14 +125,16 @@ pub(super) fn expect(
 }
 
 /// `ops/<op>/<case>[.<variant>].safetensors` below golden/: one file for all dtypes on the common
-/// grid, one a dtype where inputs or formula depend on it, one a block type.
+/// grid; one per dtype if inputs or formula depend on it; one per block type.
 fn golden_path(
     scope: &Scope<'_, '_>,
     spec: &CaseSpec,
     dtype: DType,
     weight: Option<DType>,
 ) -> String {
+    // If inputs or formula depend on the type, so does the golden.
     let full = spec.grid == Some(Grid::Full) || scope.signature.rounds_inside;
+    // Float weights on the common grid hold the same numbers in every type.
     let weight = weight.filter(|w| w.is_block() || full);
     let variant = match (full, weight) {
         (false, None) => String::new(),
@@ -172,7 +175,7 @@ fn tolerance(scope: &Scope<'_, '_>, spec: &CaseSpec, dtype: DType) -> Tolerance 
     }
 }
 
-/// Products may go through a tensor core; norms, softmax and sums may not.
+/// The default accumulator: products may go through a tensor core; norms, softmax and sums may not.
 fn default_accumulate(scope: &Scope<'_, '_>) -> Accumulate {
     let name = scope.signature.name;
     let product = ["linear", "ffn_", "moe_", "attention_"].iter().any(|p| name.starts_with(p));

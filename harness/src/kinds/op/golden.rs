@@ -1,4 +1,5 @@
-//! The golden of an op's case: what somebody else computed, read from its file or its spec.
+//! The golden of an op's case: an answer from an independent source, read from its file or from the
+//! spec.
 
 use std::collections::BTreeMap;
 
@@ -14,30 +15,32 @@ use crate::yaml::Problem;
 /// The golden of one case.
 #[derive(Clone, Debug, Default)]
 pub struct Golden {
-    /// By result name.
+    /// The results by name.
     pub results: BTreeMap<String, GoldenResult>,
-    /// Wrong formula → result → its values: mutants computed when the golden was made.
+    /// Wrong formula → result → its values, for mutants; computed together with the golden.
     pub wrong: BTreeMap<String, BTreeMap<String, Numbers>>,
     /// Whether the oracle verified that every partial sum is exact.
     pub exact: bool,
-    /// Who computed it.
+    /// The programs that computed it.
     pub witnesses: Vec<Witness>,
 }
 
-/// One awaited result.
+/// One expected result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoldenResult {
-    /// Logical shape.
+    /// The logical shape.
     pub shape: Vec<usize>,
-    /// The awaited numbers or ids.
+    /// The expected numbers or ids.
     pub numbers: Numbers,
-    /// Allowed error in units of 2^-24, an element each; empty for ids and written goldens.
+    /// The allowed error in units of 2^-24, one number per element; empty for ids and written
+    /// goldens.
     pub slack: Vec<f32>,
-    /// Kept value → 2^24 · 4 · Q, an element each; the judge multiplies by its type's u.
+    /// Kept value → 2^24 · 4 · Q, one number per element; the judge multiplies it by u of the type.
     pub keeps: BTreeMap<String, Vec<f32>>,
-    /// Absolute allowance beside the slack, an element each (written goldens); empty if none.
+    /// Absolute allowance in addition to the slack, one number per element (written goldens); else
+    /// empty.
     pub absolute: Vec<f64>,
-    /// Whether an exact match is demanded, an element each; empty: everywhere.
+    /// Whether an element is compared, one flag per element; empty for everywhere.
     pub decided: Vec<bool>,
 }
 
@@ -65,16 +68,16 @@ impl Numbers {
     }
 }
 
-/// Whether the case needs a golden that nobody has made.
+/// Whether the case needs a golden that has not been made.
 pub fn is_pending(store: &Store, case: &Case) -> bool {
     oracle::path(case).is_some_and(|path| !store.has(path))
 }
 
-/// What a case awaits: read from its file, or made of the numbers in its spec.
+/// The golden of a case: read from its file, or made of the numbers in its spec.
 ///
 /// # Errors
-/// `GOLDEN_MISSING` where nobody has made it or the definition answers; everything that is
-/// wrong with the file, its provenance, or its agreement with the case.
+/// `GOLDEN_MISSING` if none has been made or the definition answers; anything wrong with the file,
+/// its provenance, or its agreement with the case.
 pub fn of_case(store: &Store, case: &Case, asked: &Asked) -> Result<Golden, Problem> {
     let golden = match &case.expect {
         Expect::Answer { golden: GoldenSource::Written(written), .. } => {
@@ -91,11 +94,12 @@ pub fn of_case(store: &Store, case: &Case, asked: &Asked) -> Result<Golden, Prob
             return Err(Problem::of_file("GOLDEN_MISSING", &name, found, "a golden"));
         }
     };
+    // After all else: a golden that belongs to the case may still be too weak to judge by.
     strength::check(case, asked, &golden)?;
     Ok(golden)
 }
 
-/// Reads one golden: size first, then the hash, then what the same bytes say.
+/// Reads one golden: checks its size and hash, then parses the same bytes.
 ///
 /// # Errors
 /// `GOLDEN_MISSING`, `GOLDEN_SIZE`, `GOLDEN_HASH`, `GOLDEN_FORM`, `PROVENANCE`.
@@ -103,7 +107,7 @@ pub fn read(store: &Store, path: &str) -> Result<(Golden, Label), Problem> {
     decode(path, &store.bytes(path)?)
 }
 
-/// The file belongs to this case and was made for these inputs.
+/// Checks that the file belongs to this case and was made for these inputs.
 fn agree(path: &str, case: &Case, asked: &Asked, label: &Label) -> Result<(), Problem> {
     let differ = |code, field: &str, found: &str, expected: &str| {
         let mut problem = Problem::of_file(code, path, found, expected);
@@ -114,6 +118,7 @@ fn agree(path: &str, case: &Case, asked: &Asked, label: &Label) -> Result<(), Pr
     if label.case != own {
         return differ("GOLDEN_CASE", "case", &label.case, own);
     }
+    // Inputs before the question, because their names tell what has changed.
     for (name, hash) in &asked.inputs {
         let field = format!("inputs.{name}");
         match label.inputs.get(name) {
@@ -129,7 +134,7 @@ fn agree(path: &str, case: &Case, asked: &Asked, label: &Label) -> Result<(), Pr
     Ok(())
 }
 
-/// Golden and label of a file's bytes.
+/// Parses golden and label in the bytes of a file.
 ///
 /// # Errors
 /// `GOLDEN_FORM`, `GOLDEN_PRECISION`, `GOLDEN_SHAPE`, `PROVENANCE`, `PROVENANCE_SELF`.
@@ -147,10 +152,10 @@ pub fn decode(path: &str, bytes: &[u8]) -> Result<(Golden, Label), Problem> {
 
 type Bad = (&'static str, String, String);
 
-/// The results and wrong answers of a golden's tensors.
+/// The results and wrong answers in a golden's tensors.
 ///
 /// # Errors
-/// Code, tensor and what is wrong with it.
+/// The code, the tensor, and what is wrong with it.
 pub fn golden_of(tensors: BTreeMap<String, Tensor>) -> Result<Golden, Bad> {
     let mut golden = Golden::default();
     for (name, tensor) in &tensors {
@@ -210,6 +215,7 @@ fn result(
         }
     }
     let slack = floats(&format!("{name}.slack"))?;
+    // Without slack the derived rule would allow nothing, and fail every correct kernel.
     if slack.is_empty() && matches!(numbers, Numbers::Real(_)) && count > 0 {
         return Err(("GOLDEN_FORM", format!("{name}.slack"), "nothing".into()));
     }
@@ -232,10 +238,10 @@ fn numbers(name: &str, tensor: &Tensor) -> Result<Numbers, Bad> {
     }
 }
 
-/// The golden of numbers that stand in the spec.
+/// The golden made of numbers in the spec.
 ///
 /// # Errors
-/// `GOLDEN_SHAPE` where their count is not the result's, and the op's own refusal.
+/// `GOLDEN_SHAPE` if their number is not the result's, or the refusal of the op itself.
 pub fn written(case: &Case, written: &BTreeMap<String, Vec<Written>>) -> Result<Golden, Problem> {
     let at = |code, found: String, expected: String| {
         let mut p = Problem::of_file(code, &case.place.file, found, expected);
@@ -281,7 +287,7 @@ pub fn written(case: &Case, written: &BTreeMap<String, Vec<Written>>) -> Result<
     Ok(golden)
 }
 
-/// The family that counts: exact only where whoever made the golden has verified it.
+/// The family that counts: exact only if the oracle has verified it.
 pub fn family(case: &Case, golden: &Golden) -> Family {
     let from_file = oracle::path(case).is_some();
     match case.family {

@@ -1,6 +1,6 @@
-//! Judging: what an outcome is called, and by which rule it failed first.
+//! Judges outcomes: the verdict, and the first rule that failed.
 //!
-//! The order: shape and count, non-finite, poison, guards, inputs and route where they are
+//! The order of the rules: shape and count, non-finite, poison, guards, inputs and route as far as
 //! observed, bits, load, gain. The first that fails is named.
 
 use goldgate_engine::ops::{self, Question};
@@ -17,11 +17,11 @@ use crate::line::{FailKind, NotRun, Verdict, Whom};
 /// A verdict on an op's answer, with the numbers behind it.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// What the row is called.
+    /// The verdict of the row.
     pub verdict: Verdict,
-    /// The result that decided it, where anything was measured.
+    /// The distance of the result that decided, if anything was measured.
     pub distance: Option<Distance>,
-    /// Refused as X, undecided elements, not observed.
+    /// Remarks: refused as X, undecided elements, not observed.
     pub notes: Vec<String>,
 }
 
@@ -31,13 +31,13 @@ impl Compared {
         Compared { verdict, distance: None, notes: Vec::new() }
     }
 
-    fn of(verdict: Verdict) -> Compared {
+    fn unmeasured(verdict: Verdict) -> Compared {
         Compared { verdict, distance: None, notes: Vec::new() }
     }
 }
 
 /// The stored type of each result: by the op's signature, or for an op that our engine does not
-/// have the question's dtype and i32 for ids.
+/// have, i32 for ids and the question's dtype otherwise.
 pub fn result_type(ask: &OpAsk, name: &str, golden: &GoldenResult) -> DType {
     let by_signature = ops::find(&ask.op).and_then(|op| {
         let metas = ask.operands.iter().map(|i| (i.name.clone(), i.meta.clone())).collect();
@@ -51,7 +51,7 @@ pub fn result_type(ask: &OpAsk, name: &str, golden: &GoldenResult) -> DType {
     })
 }
 
-/// The rulers of a case's golden; none for a refusal.
+/// The rulers for a case's golden; none for a refusal.
 pub fn rulers(case: &Case, golden: &Golden) -> Vec<Ruler> {
     let Expect::Answer { tolerance, .. } = &case.expect else { return Vec::new() };
     let ruler = |(name, result): (&String, &GoldenResult)| {
@@ -86,7 +86,7 @@ fn judge_refusal(
     (want, of): (RefusalKind, &str),
     whom: &Whom,
 ) -> Compared {
-    let mut judgement = Compared::of(Verdict::Pass);
+    let mut judgement = Compared::unmeasured(Verdict::Pass);
     let foreign = matches!(whom, Whom::Foreign(_));
     if kind != want.name() {
         if !foreign {
@@ -122,7 +122,7 @@ fn judge_answer(
             (ruler, got, distance)
         })
         .collect();
-    let mut judgement = Compared::of(Verdict::Pass);
+    let mut judgement = Compared::unmeasured(Verdict::Pass);
     judgement.notes = notes(&measured, observed, whom);
     let compared: u64 = measured.iter().map(|(_, _, d)| d.compared).sum();
     let failure = first_failure(&measured, observed, whom);
@@ -133,6 +133,7 @@ fn judge_answer(
     judgement.distance = Some(distance);
     if let Some((kind, message, _)) = failure {
         judgement.verdict = Verdict::Fail { kind, message };
+    // Passing without a comparison would be passing on nothing.
     } else if compared == 0 {
         judgement.verdict = Verdict::NotRun {
             kind: NotRun::Inconclusive,
@@ -198,14 +199,14 @@ fn nonfinite(measured: &[Measured<'_>]) -> Option<Failure> {
 }
 
 fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
-    let said = |word: &Option<String>, fine: &str| word.clone().filter(|w| w != fine);
-    if let Some(left) = said(&observed.poison, "overwritten") {
+    let deviation = |word: &Option<String>, fine: &str| word.clone().filter(|w| w != fine);
+    if let Some(left) = deviation(&observed.poison, "overwritten") {
         return Some((FailKind::Poison, format!("not all was written: {left}"), None));
     }
-    if let Some(broken) = said(&observed.guards, "intact") {
+    if let Some(broken) = deviation(&observed.guards, "intact") {
         return Some((FailKind::Guard, format!("written outside a result: {broken}"), None));
     }
-    if let Some(changed) = said(&observed.inputs, "unchanged") {
+    if let Some(changed) = deviation(&observed.inputs, "unchanged") {
         return Some((
             FailKind::InputChanged,
             format!("an input is not what it was: {changed}"),
@@ -214,6 +215,7 @@ fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     }
     let no_route = "says of no kernel that it ran: something else did the work";
     let empty = observed.route.as_ref().is_some_and(Vec::is_empty);
+    // Our own worker must report its route; silence would hide a fallback to the CPU.
     let missing = observed.route.is_none() && *whom == Whom::Cuda;
     let on_device = match whom {
         Whom::Cpu => false,
@@ -223,7 +225,8 @@ fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     (on_device && empty || missing).then(|| (FailKind::Route, no_route.into(), None))
 }
 
-/// The result with the largest load over 1: of ids and exact results (`bits`), or of the others.
+/// The result with the largest load above 1, among ids and exact results (`bits`) or among the
+/// others.
 fn over(measured: &[Measured<'_>], bits: bool) -> Option<Failure> {
     let judged_by_bits = |r: &Ruler| r.exact || r.meta.dtype == DType::I32;
     let mut found: Option<usize> = None;
@@ -273,6 +276,7 @@ fn notes(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Vec<Str
             ));
         }
     }
+    // On the CPU there is no device memory whose bounds could be observed.
     if *whom != Whom::Cpu {
         let seen = [
             ("guards", observed.guards.is_some()),
@@ -288,7 +292,7 @@ fn notes(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Vec<Str
     notes
 }
 
-/// `y[2, 13]`.
+/// An element as messages name it, such as `y[2, 13]`.
 pub fn place(ruler: &Ruler, at: usize) -> String {
     format!("{}{:?}", ruler.name, unravel(at, &ruler.meta.shape))
 }

@@ -1,4 +1,5 @@
-//! The kind *op*: one question about one op, its results held against a golden, element by element.
+//! The kind *op*: one question about one op, whose results are compared with a golden element by
+//! element.
 
 pub mod case;
 pub mod distance;
@@ -36,7 +37,7 @@ use crate::kinds::op::case::{
 use crate::kinds::op::distance::Ruler;
 use crate::kinds::op::golden::{Golden, GoldenResult, Numbers};
 use crate::kinds::op::judge::{judge, rulers};
-use crate::kinds::op::oracle::own_type;
+use crate::kinds::op::oracle::depends_on_type;
 use crate::kinds::op::outcome::Outcome;
 use crate::kinds::op::question::OpQuestion;
 use crate::kinds::op::same_bits::Differs;
@@ -46,40 +47,40 @@ use crate::line::{
     BrokenKind, Caller, FailKind, Fate, Head, Judgement, On, Reply, Sort, Stopped, Verdict, Whom,
 };
 
-/// The kind.
+/// The kind *op*.
 #[derive(Clone, Copy, Debug)]
 pub struct Op;
 
-/// A filled question, and the other ways in which it is asked.
+/// A question with its inputs computed, and the other forms in which it is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The question.
     pub op: OpQuestion,
-    /// How often; every answer must have the same bits.
+    /// How often it is asked; every answer must have the same bits.
     pub repeat: u32,
-    /// Rows asked apart, which must have the same bits.
+    /// Rows that are asked in parts and must have the same bits.
     pub same_bits: Option<SameBits>,
-    /// Memory that it needs, MiB.
+    /// The memory that it needs, in MiB.
     pub memory_mib: u64,
-    /// The supervisor's limit.
+    /// The time limit.
     pub limit: Duration,
 }
 
-/// What is expected: the golden, and the rulers by which each of its results is judged.
+/// What is expected: the golden, and the rulers that judge each of its results.
 #[derive(Debug)]
 pub struct Expected {
     /// The golden.
     pub golden: Arc<Golden>,
-    /// A ruler per result.
+    /// One ruler per result.
     pub rulers: Vec<Ruler>,
 }
 
-/// What a subject answered.
+/// The answers of a subject.
 #[derive(Debug)]
 pub struct Got {
     /// The first answer.
     pub outcome: Outcome,
-    /// Where another way of asking gave other bits.
+    /// The difference, if another form of asking gave different bits.
     pub differs: Option<Differs>,
 }
 
@@ -114,13 +115,13 @@ impl Kind for Op {
             golden,
             definition,
             slow: case.slow,
-            // Where the definition answers in a golden's place, `cpu` would judge itself.
+            // Where the definition stands in for a golden, `cpu` would be judged by itself.
             on: if definition { On::AllBut("cpu") } else { On::All },
             group: None,
         }
     }
 
-    /// Operands as stored, and widened twice where a definition answers.
+    /// The memory for a case: its operands as stored, and widened twice if a definition answers.
     fn cost(&self, case: &Case) -> u64 {
         let wide = if by_definition(case) { 16 } else { 8 };
         let operand = |input: &Input| {
@@ -132,10 +133,12 @@ impl Kind for Op {
     fn held(&self, question: &Question, expected: &Expected) -> u64 {
         let operands: usize = question.op.tensors.values().map(|t| t.bytes.len()).sum();
         let results: usize = expected.rulers.iter().map(Ruler::len).sum();
+        // Each element of a result has several numbers in its ruler.
         (operands + 64 * results) as u64
     }
 
-    /// On the common grid one definition serves every float type, as one golden does.
+    /// The key of a definition: on the common grid one definition serves every float type, as one
+    /// golden does.
     fn shares(&self, case: &Case) -> Option<String> {
         by_definition(case).then(|| definition_key(case))
     }
@@ -144,14 +147,17 @@ impl Kind for Op {
         let golden = match &case.expect {
             Expect::Refusal { .. } => Arc::default(),
             Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
-                let define = || defined(&OpQuestion::of(case, fill), tolerance).map(Arc::new);
-                from.defined(case, &define).map_err(ours)?
+                let define =
+                    || defined(&OpQuestion::from_case(case, fill), tolerance).map(Arc::new);
+                from.defined(case, &define).map_err(broken_harness)?
             }
-            // Numbers written by hand: half a unit of their last digit, besides the derived bound.
+            // Written numbers have half a unit of their last digit in addition to the derived
+            // bound.
             Expect::Answer { golden: GoldenSource::Written(_), tolerance } => {
                 let mut golden = from.golden(case)?;
                 if tolerance.rule == ToleranceRule::Derived {
-                    let derived = defined(&OpQuestion::of(case, fill), tolerance).map_err(ours)?;
+                    let derived = defined(&OpQuestion::from_case(case, fill), tolerance)
+                        .map_err(broken_harness)?;
                     for (name, result) in &mut golden.results {
                         result.slack.clone_from(&derived.results[name].slack);
                         result.keeps.clone_from(&derived.results[name].keeps);
@@ -172,7 +178,7 @@ impl Kind for Op {
 
     fn question(&self, case: &Case, _: &Expected, _: &dyn Goldens) -> Result<Question, Withheld> {
         Ok(Question {
-            op: OpQuestion::of(case, fill),
+            op: OpQuestion::from_case(case, fill),
             repeat: case.repeat,
             same_bits: case.same_bits.clone(),
             memory_mib: case.memory_mib,
@@ -196,6 +202,7 @@ impl Kind for Op {
             },
             Reply::Ok(OpAnswer { results, observed }) => Outcome::Answered { results, observed },
         };
+        // The other forms are asked only after an answer: a refusal has no bits to compare.
         let differs = match &outcome {
             Outcome::Answered { results, .. } => same_bits::ask(question, results, to)?,
             Outcome::Refused { .. } => None,
@@ -205,7 +212,7 @@ impl Kind for Op {
 
     fn judge(&self, case: &Case, expected: &Expected, got: &Got, whom: &Whom) -> Judgement {
         let judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
-        let mut judgement = Judgement::of(judged.verdict);
+        let mut judgement = Judgement::unmeasured(judged.verdict);
         judgement.notes = judged.notes;
         if let Some(distance) = judged.distance {
             judgement.load = Some(distance.load);
@@ -213,6 +220,7 @@ impl Kind for Op {
             judgement.detail = page::worst(&distance);
             judgement.worst = distance.worst;
         }
+        // The first answer decides first; a difference between the forms counts only if it passes.
         if let (true, Some(Differs { kind, message })) = (judgement.passed(), &got.differs) {
             judgement.verdict = Verdict::Fail { kind: *kind, message: message.clone() };
         }
@@ -227,6 +235,7 @@ impl Kind for Op {
 
     fn answers(&self, expected: &Expected) -> Option<Answers> {
         let rulers = &expected.rulers;
+        // A wrong sign must be visible, or the broken subject would rightly pass.
         let shown = rulers.iter().flat_map(|r| r.want.iter()).any(|w| w.is_finite() && *w != 0.0);
         let answer = |fault| rulers.iter().map(|r| (r.name.clone(), rounded(r, fault))).collect();
         shown.then(|| Answers { right: answer(None), wrong: answer(Some(Fault::Sign)) })
@@ -253,13 +262,14 @@ impl Kind for Op {
             if asked == question.op {
                 return Err("the edit changes nothing".to_owned());
             }
+            // Another op answers under its own names, and the judge expects the case's.
             let names = (asked.op.clone(), question.op.op.clone());
             let twist = Box::new(move |got: &mut Got| {
                 if let Outcome::Answered { results, .. } = &mut got.outcome {
                     *results = edit::renamed(std::mem::take(results), &names.0, &names.1);
                 }
             });
-            // One answer is enough to notice it by.
+            // One answer suffices to detect the fault.
             let question = Question { op: asked, repeat: 1, same_bits: None, ..question };
             return Ok(Plant::Asked(question, Some(twist)));
         }
@@ -269,8 +279,8 @@ impl Kind for Op {
         Ok(Plant::Answered(Got { outcome: Outcome::Answered { results, observed }, differs: None }))
     }
 
-    /// A question that nobody can answer plants nothing, and neither does text that does not
-    /// compile: such a fault does not count as noticed.
+    /// The outcome of a fault. A question that cannot be answered plants nothing, nor does source
+    /// that does not compile, so such faults do not count as detected.
     fn fate(&self, case: &Case, mutant: &Mutant, judgement: &Judgement) -> Fate {
         let survived =
             |message: &str| Fate::Survived { why: format!("{}: {message}", case.variant) };
@@ -292,11 +302,12 @@ impl Kind for Op {
     }
 }
 
-/// Puts one question about an op, unless hello says that it is not offered.
+/// Puts one question about an op, unless hello shows that it is not offered.
 pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply<OpAnswer>, Stopped> {
     if let Some(what) = to.hello().lacks(question) {
         return Err(to.unsupported(&format!("does not offer {what}")));
     }
+    // An answer that cannot be sent would look like a crash, so it is not asked for.
     let (room, answer) = (to.hello().max_frame(), question.answer_bytes());
     if answer > room && !to.hello().attaches() {
         return Err(to.too_big(too_big("the answer", answer, room)));
@@ -305,18 +316,18 @@ pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply<OpAnswer>
     to.ask_promised(&question.call(to.limit()), promised)
 }
 
-fn ours(message: String) -> Withheld {
+fn broken_harness(message: String) -> Withheld {
     Withheld::Broken(BrokenKind::Harness, message)
 }
 
-/// Whether the CPU definition answers in place of a golden.
+/// Whether the CPU definition stands in for a golden.
 pub fn by_definition(case: &Case) -> bool {
     matches!(&case.expect, Expect::Answer { golden: GoldenSource::Definition, .. })
 }
 
 /// Stem, case, and the stored types that a definition's answer depends on.
 pub fn definition_key(case: &Case) -> String {
-    let own = own_type(case);
+    let own = depends_on_type(case);
     let mut key = format!("{}::{}", case.stem, case.name);
     for input in &case.ask.operands {
         key.push_str(&match input.meta.dtype {
@@ -331,7 +342,7 @@ pub fn definition_key(case: &Case) -> String {
     key
 }
 
-/// What the definition answers, unrounded, with its slack.
+/// The definition's answer, unrounded, with its slack.
 fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, String> {
     let op = ops::find(&question.op).ok_or_else(|| format!("no op {}", question.op))?;
     let checked = question::check(question, op).map_err(|r| r.to_string())?;
@@ -364,12 +375,12 @@ fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, Strin
     Ok(golden)
 }
 
-/// The rounded golden, or with a fault in every element.
+/// The rounded golden, with a fault in every element if one is given.
 fn rounded(ruler: &Ruler, fault: Option<Fault>) -> Tensor {
     let element = |i: usize| fault.map_or(ruler.want[i], |f| f.plant(ruler, i));
     let values: Vec<f64> = (0..ruler.len()).map(element).collect();
     match ruler.meta.dtype {
-        // Ids have another sign too; -0 is shown as 1.
+        // Ids can change sign as well, but -0 is 0, so it becomes 1.
         DType::I32 => {
             let id = |x: &f64| if fault.is_some() && *x == 0.0 { 1 } else { *x as i32 };
             Tensor::from_i32(&ruler.meta.shape, &values.iter().map(id).collect::<Vec<_>>())
@@ -380,7 +391,7 @@ fn rounded(ruler: &Ruler, fault: Option<Fault>) -> Tensor {
 
 type Results = std::collections::BTreeMap<String, Tensor>;
 
-/// The oracle's wrong answer, rounded; results that it does not name are the golden's.
+/// The wrong answer of the oracle, rounded. Results that it does not contain are the golden's.
 fn wrong(golden: &Golden, rulers: &[Ruler], name: &str) -> Result<Results, String> {
     let wrong = golden.wrong.get(name).ok_or_else(|| format!("no wrong.{name} in the golden"))?;
     let mut results = Results::new();

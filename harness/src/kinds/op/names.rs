@@ -1,6 +1,8 @@
-//! Names of an op's file that its op must know: operands, attributes, sizes, what a case refuses.
+//! Checks that an op knows the names in its file: operands, attributes, sizes, and what a case
+//! refuses.
 //!
-//! One that is misspelt in the head would be noted again by every case, so it is looked for here.
+//! A name that is misspelt in the head would be noted again by every case, so it is checked here
+//! once.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +14,7 @@ use crate::yaml::place::{entry, value};
 use crate::yaml::read::Reader;
 use crate::yaml::tree::{Kind, Node};
 
-/// Notes every name of the head that the op does not have.
+/// Notes every name in the head that the op does not have.
 pub fn head(r: &Reader<'_>, node: &Node, file: &OpFile, signature: &Signature) {
     let operands: Vec<&str> = signature.operands.iter().map(|o| o.name).collect();
     for (name, input) in &file.inputs {
@@ -25,18 +27,19 @@ pub fn head(r: &Reader<'_>, node: &Node, file: &OpFile, signature: &Signature) {
             r.note_value(&input.shape, "SHAPE", "inputs", "an empty axis", "sizes from 1");
         }
     }
+    // Read from the tree, because the place of each key is needed and the map no longer has it.
     if let Some(map) = value(node, "attributes") {
         attributes(r, map, "attributes", signature);
     }
     symbols(r, file);
 }
 
-/// Notes every name of the cases and benches that the op does not have.
+/// Notes every name in cases and benches that the op does not have.
 pub fn cases(r: &Reader<'_>, node: &Node, file: &OpFile, signature: &Signature) {
     for list in ["cases", "bench"] {
         let Some(Kind::List(items)) = value(node, list).map(|n| &n.kind) else { continue };
         for (i, item) in items.iter().enumerate() {
-            // A refusal is often that of an attribute which the op does not have.
+            // A case that refuses often gives an attribute that the op does not have.
             if value(item, "refuses").is_some() {
                 continue;
             }
@@ -66,9 +69,9 @@ fn attributes(r: &Reader<'_>, map: &Node, path: &str, signature: &Signature) {
     }
 }
 
-/// An axis that no case and no bench gives a size.
+/// Notes axes that have no size in any case or bench.
 fn symbols(r: &Reader<'_>, file: &OpFile) {
-    // One case alone may as well lack a size.
+    // With a single case it is clearer to report the missing size of that case.
     if file.cases.len() + file.bench.len() < 2 {
         return;
     }
@@ -88,7 +91,7 @@ fn symbols(r: &Reader<'_>, file: &OpFile) {
     }
 }
 
-/// What a case refuses is an operand or attribute of the op, or one that the case brings itself.
+/// Notes a case that refuses neither an operand or attribute of the op nor one that it adds itself.
 fn refused(
     r: &Reader<'_>,
     field: &str,
@@ -104,7 +107,7 @@ fn refused(
     let known: Vec<&str> =
         operands.chain(attributes).chain(results).chain(own).chain(given).collect();
     let operand = &refuses.value.operand;
-    // `weights[3]` and `scaling.factor` are parts of what has the name.
+    // `weights[3]` and `scaling.factor` are parts of what the name stands for.
     let whole = operand.split(['[', '.']).next().unwrap_or_default();
     if known.contains(&whole) {
         return;

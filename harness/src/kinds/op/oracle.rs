@@ -1,4 +1,4 @@
-//! The question behind a golden: what the oracle is asked, and its hash.
+//! The question to the oracle whose answer becomes a golden, and its hash.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::kinds::op::case::{Accumulate, Case, Expect, GoldenSource};
 use crate::line::hex;
 use crate::store::canonical;
 
-/// A question for the oracle.
+/// A question to the oracle.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The JSON, without its id.
@@ -24,29 +24,31 @@ pub struct Asked {
     pub tensors: BTreeMap<String, Tensor>,
     /// SHA-256 of the values of each operand.
     pub inputs: BTreeMap<String, String>,
-    /// SHA-256 of the question in canonical form, operands by their hashes.
+    /// SHA-256 of the question in canonical form, in which operands appear by their hashes.
     pub hash: String,
 }
 
-/// The question whose answer is the golden of `case`; `wrong` names the formulas of its mutants.
+/// The question whose answer is the golden of `case`; `wrong` names the formulas that its mutants
+/// use.
 ///
-/// On the common grid one golden serves every float type, so the oracle is asked once, in f32;
-/// where inputs or formula depend on the type, it is asked in that type.
+/// On the common grid one golden serves every float type, so the oracle is asked once, in f32. If
+/// inputs or formula depend on the type, it is asked in that type.
 pub fn question(case: &Case, wrong: &[String]) -> Asked {
-    let own_type = own_type(case);
-    let dtype = if own_type { case.ask.dtype } else { DType::F32 };
+    let depends_on_type = depends_on_type(case);
+    let dtype = if depends_on_type { case.ask.dtype } else { DType::F32 };
     let tensors: BTreeMap<String, Tensor> = case
         .ask
         .operands
         .iter()
         .map(|input| {
             let stored = input.meta.dtype;
-            let asked = if stored.is_float() && !own_type { DType::F32 } else { stored };
+            let asked = if stored.is_float() && !depends_on_type { DType::F32 } else { stored };
             (input.name.clone(), fill::fill_as(input, asked))
         })
         .collect();
     let inputs: BTreeMap<String, String> =
         tensors.iter().map(|(name, tensor)| (name.clone(), fill::hash(tensor))).collect();
+    // The defaults are spelled out, so that a changed default cannot keep an old hash.
     let mut golden = json!({"accumulate": "f32", "sum": "tree", "keeps": [], "wrong": wrong});
     if let Expect::Answer { tolerance, .. } = &case.expect {
         if tolerance.accumulate == Accumulate::Tensor {
@@ -57,7 +59,7 @@ pub fn question(case: &Case, wrong: &[String]) -> Asked {
         }
         golden["keeps"] = tolerance.keeps.keys().cloned().collect();
     }
-    // Memory that results share and limits are the subjects' own: they are no part of a golden.
+    // Shared memory and time limits concern subjects only, so they are not part of a golden.
     let op = Op {
         op: case.ask.op.clone(),
         dtype,
@@ -73,8 +75,8 @@ pub fn question(case: &Case, wrong: &[String]) -> Asked {
     Asked { json, tensors, inputs, hash }
 }
 
-/// Whether the golden depends on the case's types; if not, all its float types share one.
-pub fn own_type(case: &Case) -> bool {
+/// Whether the golden depends on the case's types; if not, all float types share one.
+pub fn depends_on_type(case: &Case) -> bool {
     let rounds = ops::find(&case.ask.op).is_some_and(|op| op.signature().rounds_inside);
     rounds || case.ask.operands.iter().any(|input| input.grid == Grid::Full)
 }
@@ -82,7 +84,7 @@ pub fn own_type(case: &Case) -> bool {
 /// Name, type and shape of each result of a case, in the order of the op's signature.
 ///
 /// # Errors
-/// The refusal of the op's signature, where the question is malformed.
+/// The refusal of the op's signature, if the question is malformed.
 pub fn results(case: &Case) -> Result<Vec<(&'static str, Meta)>, Refusal> {
     let Some(op) = ops::find(&case.ask.op) else { return Ok(Vec::new()) };
     let metas: BTreeMap<String, Meta> =

@@ -1,27 +1,27 @@
-//! What came of asking a subject about an op: independent of the right answer.
+//! The outcome of asking a subject about an op, independent of the right answer.
 
 use std::collections::BTreeMap;
 
 use goldgate_tensor::Tensor;
 pub use goldgate_wire::Observed;
 
-/// What a subject made of a question about an op.
+/// The outcome of a question about an op.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Results by name, and what the subject says about itself.
+    /// The results, and what the subject reported about itself.
     Answered {
-        /// Results by name.
+        /// The results by name.
         results: BTreeMap<String, Tensor>,
         /// What it observed.
         observed: Observed,
     },
-    /// It says that the question is malformed.
+    /// The subject considers the question malformed.
     Refused {
-        /// Kind as said; a foreign subject may have its own.
+        /// The kind as reported; a foreign subject may use its own.
         kind: String,
-        /// Operand as said.
+        /// The operand as reported.
         operand: String,
-        /// In words.
+        /// The reason, in words.
         message: String,
     },
 }

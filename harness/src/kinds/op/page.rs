@@ -1,4 +1,4 @@
-//! Lines of an op's failure page: what was expected, and the worst element.
+//! Lines of a failure page about an op: what was expected, and the worst element.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use crate::kinds::op::distance::Distance;
 use crate::kinds::op::golden::Golden;
 use crate::line::row::AROUND;
 
-/// A line of a failure page: the name of the field, and its text.
+/// A line of a failure page: field name and text.
 type Line = (&'static str, String);
 
-/// What was expected of a case, and who computed it.
+/// What a case expects, and which programs computed it.
 pub fn expected(case: &Case, golden: Option<&Golden>) -> Vec<Line> {
     let Expect::Answer { tolerance, golden: source } = &case.expect else {
-        return vec![("expected", awaited(case))];
+        return vec![("expected", expectation(case))];
     };
     let mut lines = vec![("rule", rule(tolerance))];
     lines.extend(tolerance.because.iter().map(|because| ("because", because.clone())));
@@ -21,10 +21,10 @@ pub fn expected(case: &Case, golden: Option<&Golden>) -> Vec<Line> {
     lines
 }
 
-/// The worst element with its neighbours, and the gain where it says something.
+/// The worst element with its neighbours, and the gain where it is meaningful.
 pub fn worst(distance: &Distance) -> Vec<Line> {
     let Some(worst) = &distance.worst else { return Vec::new() };
-    // Neighbours never leave the row, so the last index counts them.
+    // Neighbours never leave the row, so near its start there are only as many as the index says.
     let at = worst.index.last().copied().unwrap_or(0);
     let first = at - at.min(AROUND);
     let index: Vec<String> = worst.index.iter().map(usize::to_string).collect();
@@ -50,8 +50,8 @@ pub fn worst(distance: &Distance) -> Vec<Line> {
     lines
 }
 
-/// What a case awaits, in words: a refusal, or the rule of its tolerance.
-pub fn awaited(case: &Case) -> String {
+/// What a case expects, in words: a refusal, or the rule of its tolerance.
+pub fn expectation(case: &Case) -> String {
     match &case.expect {
         Expect::Refusal { kind, operand } => format!("a refusal: {kind} of {operand}"),
         Expect::Answer { tolerance, .. } => rule(tolerance),
@@ -96,7 +96,7 @@ fn golden_line(source: &GoldenSource, golden: Option<&Golden>) -> String {
     }
 }
 
-/// A number in at most nine significant digits.
+/// A number with at most nine significant digits.
 pub fn number(x: f64) -> String {
     if x.is_nan() {
         return "NaN".to_owned();

@@ -1,4 +1,4 @@
-//! A question about one op, and what its definition says of it.
+//! A question about one op, and its answer by the definition.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::kinds::op::case::Case;
 
-/// A question about one op, with its operands filled.
+/// A question about one op, with its operands computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpQuestion {
     /// The op.
@@ -28,8 +28,8 @@ pub struct OpQuestion {
 }
 
 impl OpQuestion {
-    /// The question of a case, with operands by `fill`.
-    pub fn of(case: &Case, fill: impl Fn(&crate::fill::Input) -> Tensor) -> OpQuestion {
+    /// The question of a case, with its operands computed by `fill`.
+    pub fn from_case(case: &Case, fill: impl Fn(&crate::fill::Input) -> Tensor) -> OpQuestion {
         let ask = &case.ask;
         OpQuestion {
             op: ask.op.clone(),
@@ -40,7 +40,7 @@ impl OpQuestion {
         }
     }
 
-    /// The stored type of the operand that is a weight by the op's signature.
+    /// The stored type of the operand that is a weight according to the op's signature.
     pub fn weight(&self) -> Option<DType> {
         let signature = goldgate_engine::ops::find(&self.op)?.signature();
         self.tensors.get(signature.weight()?.name).map(|t| t.meta.dtype)
@@ -52,7 +52,7 @@ impl OpQuestion {
         Op { op, dtype, attributes, tensors, alias, timeout_s: Some(limit.as_secs_f64()) }
     }
 
-    /// Bytes of all results of a correct answer; 0 where it is a refusal.
+    /// The size in bytes of all results of a correct answer; 0 if that is a refusal.
     pub fn answer_bytes(&self) -> u64 {
         let checked = goldgate_engine::ops::find(&self.op).map(|op| check(self, op));
         let results = checked.and_then(Result::ok).map(|checked| checked.results());
@@ -67,16 +67,16 @@ impl<'q> From<&'q OpQuestion> for OpNeeds<'q> {
     }
 }
 
-/// Results by the op's definition; `None` where the engine has no such op.
+/// The results by the op's definition; `None` if the engine has no such op.
 ///
 /// # Errors
-/// A malformed question.
+/// The question is malformed.
 pub fn define(question: &OpQuestion) -> Option<Result<BTreeMap<String, Tensor>, Refusal>> {
     let OpQuestion { op, dtype, attributes, tensors, .. } = question;
     Some(ops::evaluate(ops::find(op)?, *dtype, attributes, tensors))
 }
 
-/// Holds a question against the op's signature and rules.
+/// Checks a question against the op's signature and rules.
 ///
 /// # Errors
 /// What is malformed.

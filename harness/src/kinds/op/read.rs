@@ -16,7 +16,7 @@ use crate::yaml::fields::{attributes, dtypes, gate, type_list, words};
 use crate::yaml::read::{At, Reader};
 use crate::yaml::tree::Node;
 
-/// Reads a whole file; nothing where a required field is wrong.
+/// Reads a whole file. Returns nothing if a required field is wrong.
 pub fn op_file(r: &Reader<'_>, node: &Node) -> Option<OpFile> {
     let mut f = r.fields(node, "")?;
     let format = f.need("format", |r, n, p| match r.int(n, p, 0, i64::MAX)? {
@@ -107,6 +107,7 @@ fn tolerance(r: &Reader<'_>, node: &Node, path: &str) -> Option<ToleranceSpec> {
         Some(At::new(n, r.word(n, p, &all)?))
     });
     let sum = f.may("sum", |r, n, p| r.word(n, p, &[("tree", Sum::Tree), ("linear", Sum::Linear)]));
+    // Numbers that could not be read are already noted, and must not count as absent as well.
     let before = r.count();
     let range = |r: &Reader<'_>, n: &Node, p: &str| r.number_in(n, p, (0.0, false, 1e6));
     let (absolute, relative, ulp) =

@@ -1,4 +1,4 @@
-//! The same bits: asked again, in chunks, and with its rows in another order.
+//! Checks for equal bits: asks the question again, in chunks, and with its rows in another order.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,20 @@ use crate::line::{Caller, FailKind, Reply, Stopped};
 
 type Results = BTreeMap<String, Tensor>;
 
-/// Where another way of asking the same question gave other bits.
+/// A difference: another form of the same question gave different bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Differs {
-    /// Nondeterministic, or bits that depend on what surrounds a row.
+    /// Nondeterminism, or bits that depend on what surrounds a row.
     pub kind: FailKind,
-    /// Which way, which result, which row.
+    /// Which form, which result, which row.
     pub message: String,
 }
 
-/// Asks an answered question again, in every way that it says, until one differs from `whole`.
+/// Asks a question again that was answered with `whole`, in every form that it demands, until one
+/// differs.
 ///
 /// # Errors
-/// A subject that does not answer what it answered before.
+/// The subject does not answer a question that it answered before.
 pub fn ask(
     question: &Question,
     whole: &Results,
@@ -32,6 +33,7 @@ pub fn ask(
 ) -> Result<Option<Differs>, Stopped> {
     for time in 2..=question.repeat {
         let again = answer(&question.op, to)?;
+        // One difference is proof enough.
         if again != *whole {
             let what = first_difference(whole, &again);
             let message = format!("other bits when asked for the {time}. time: {what}");
@@ -45,6 +47,7 @@ pub fn ask(
         let message = format!("other bits {how}: {what}");
         Ok(Some(Differs { kind: FailKind::Bits, message }))
     };
+    // A chunk as large as the whole would ask the same question again.
     for &size in same.chunks.iter().filter(|&&size| size > 0 && size < rows) {
         let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         for begin in (0..rows).step_by(size) {
@@ -99,7 +102,7 @@ fn chunk(question: &OpQuestion, same: &SameBits, rows: std::ops::Range<usize>) -
     }
     if let Some(attribute) = &same.advance {
         let base = part.attributes.get(attribute).and_then(Value::as_i64).unwrap_or(0);
-        // Row counts are far below 2^63.
+        // The sum cannot overflow: row counts are far below 2^63.
         part.attributes.insert(attribute.clone(), Value::from(base + rows.start as i64));
     }
     part
@@ -125,7 +128,7 @@ fn reverse(tensor: &Tensor) -> Tensor {
     Tensor { meta: tensor.meta.clone(), bytes }
 }
 
-/// Where the joined bytes differ from the whole answer.
+/// The first difference between the joined bytes and the whole answer.
 fn unequal(
     same: &SameBits,
     whole: &BTreeMap<String, Tensor>,

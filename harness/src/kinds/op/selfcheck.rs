@@ -1,8 +1,8 @@
-//! The judge on trial: before a row is judged, its golden shows what the judge can see.
+//! Tests the judge before a row is judged: the row's golden shows what the judge can detect.
 //!
-//! The rounded golden must pass; a NaN, an element moved beyond its allowance, a last row of
-//! zeros, another id, a missing result must not. Then twelve faults on the answer are planted and
-//! the noticed ones counted: every row says how much its golden can show.
+//! The rounded golden must pass. A NaN, an element moved beyond its allowance, a last row of zeros,
+//! a different id and a missing result must not. Then twelve faults are planted in the answer and
+//! those that are detected are counted, so that every row states how much its golden can reveal.
 
 use std::collections::BTreeMap;
 
@@ -15,40 +15,41 @@ use crate::kinds::op::judge::judge;
 use crate::kinds::op::outcome::Outcome;
 use crate::line::{Verdict, Whom};
 
-/// The smallest step beside a number that a sum in `f64` surely keeps, as a share of it.
+/// The smallest step next to a number that is certain to survive a sum in `f64`, as a fraction of
+/// it.
 const VISIBLE: f64 = 1.0 / (1u64 << 45) as f64;
 
-/// A fault on the answer, the same for every op.
+/// A fault in the answer; the same faults are used for every op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Everything 1 % too large.
+    /// All elements are 1 % too large.
     Gain,
-    /// One element, half an ulp and twice its allowance (ids: one) off.
+    /// One element is off by half an ulp and twice its allowance (ids: by one).
     OneElement,
-    /// The last row zero.
+    /// The last row is zero.
     LastRow,
-    /// The last column zero: a tail left out.
+    /// The last column is zero, as if a tail were left out.
     LastColumn,
-    /// The last element NaN.
+    /// The last element is NaN.
     NotANumber,
-    /// The other sign.
+    /// All signs are inverted.
     Sign,
-    /// First and last row exchanged.
+    /// First and last row are swapped.
     RowsSwapped,
-    /// Every row the first one.
+    /// Every row is the first one.
     RowsRepeated,
-    /// Rows and columns exchanged, in the same shape.
+    /// Rows and columns are swapped, under the same shape.
     Transposed,
-    /// Every element that of its left neighbour.
+    /// Every element is that of its left neighbour.
     Shifted,
-    /// Zeros.
+    /// All elements are zero.
     Zeros,
-    /// Rounded to bf16 on the way.
+    /// All elements are rounded to bf16 in between.
     RoundedToBf16,
 }
 
 impl Fault {
-    /// Every fault.
+    /// All faults.
     pub const ALL: [Fault; 12] = [
         Fault::Gain,
         Fault::OneElement,
@@ -88,14 +89,15 @@ impl Fault {
         }
     }
 
-    /// Whether the fault can be said in the result's type at all.
+    /// Whether the result's type can express the fault at all.
     fn fits(self, ruler: &Ruler) -> bool {
+        // Ids are whole numbers, so these faults cannot be expressed in them.
         let real_only = [Fault::Gain, Fault::NotANumber, Fault::Sign, Fault::RoundedToBf16];
         ruler.meta.dtype != DType::I32 || !real_only.contains(&self)
     }
 }
 
-/// The element that [`Fault::OneElement`] moves: the last finite one that is asked.
+/// The element that [`Fault::OneElement`] moves: the last finite one that is compared.
 fn moved(ruler: &Ruler) -> Option<usize> {
     (0..ruler.len()).rev().find(|&i| ruler.asks(i) && ruler.want[i].is_finite())
 }
@@ -104,7 +106,8 @@ fn last_asked(ruler: &Ruler) -> Option<usize> {
     (0..ruler.len()).rev().find(|&i| ruler.asks(i))
 }
 
-/// Element `i` moved by half an ulp and `times` its allowance, or to the next value without one.
+/// Element `i` moved by half an ulp and `times` its allowance, or to the next value if there is
+/// none.
 fn beyond(ruler: &Ruler, i: usize, times: f64) -> f64 {
     let (r, half, allow) = (ruler.golden[i], ruler.half[i], ruler.allow[i]);
     if ruler.meta.dtype == DType::I32 {
@@ -116,21 +119,22 @@ fn beyond(ruler: &Ruler, i: usize, times: f64) -> f64 {
     r + half + (times * allow).max((r.abs() + half) * VISIBLE)
 }
 
-/// Whether an answer passes by load and gain; stops at the first element that does not.
+/// Whether an answer passes by load and gain. Stops at the first element that fails.
 fn passes(ruler: &Ruler, answer: impl Fn(usize) -> f64) -> bool {
     (0..ruler.len()).filter(|&i| ruler.asks(i)).all(|i| ruler.load(i, answer(i)) <= 1.0)
         && ruler.gain(answer).is_none_or(|gain| gain.holds())
 }
 
-/// Plants every fault in every result: how many were asked, and how many noticed. A fault that
-/// changes no compared element of this golden is not asked.
+/// Plants every fault in every result. Returns how many were planted, and how many of them were
+/// detected. A fault that changes no compared element of this golden is not planted.
 pub fn faults(rulers: &[Ruler]) -> (u32, u32) {
     let (mut asked, mut noticed) = (0, 0);
     for ruler in rulers.iter().filter(|r| last_asked(r).is_some()) {
         let at = moved(ruler);
         let last = last_asked(ruler);
         for fault in Fault::ALL.into_iter().filter(|f| f.fits(ruler)) {
-            // Faults of one element are looked at there alone, the others until one differs.
+            // Faults of a single element are checked only there, the others until one element
+            // differs.
             let seen = match fault {
                 Fault::OneElement => at.map(|i| exceeds(ruler.load(i, fault.plant(ruler, i)), 1.0)),
                 Fault::NotANumber => last
@@ -151,10 +155,10 @@ fn differs(ruler: &Ruler, fault: Fault) -> bool {
     (0..ruler.len()).any(|i| ruler.asks(i) && !same(fault.plant(ruler, i), ruler.want[i]))
 }
 
-/// Puts the judge on trial on this row's golden.
+/// Tests the judge on this row's golden.
 ///
 /// # Errors
-/// What the judge let through, or did not let through.
+/// A fault that it accepted, or a right answer that it refused.
 pub fn self_check(expect: &Expect, rulers: &[Ruler]) -> Result<(), String> {
     match expect {
         Expect::Refusal { kind, operand } => check_refusal(expect, *kind, operand),
@@ -180,6 +184,7 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
         if passes(ruler, with(beyond(ruler, at, 2.0))) {
             return Err(format!("{name} passes with an element moved beyond its allowance"));
         }
+        // The other direction: a judge that is too strict would fail correct subjects.
         let half = 0.5 * ruler.allow[at];
         let visible = (ruler.golden[at].abs() + ruler.half[at]) * VISIBLE;
         if !ruler.exact && half > visible {
@@ -191,13 +196,14 @@ fn check_result(ruler: &Ruler) -> Result<(), String> {
     }
     let row = ruler.len() - ruler.width()..ruler.len();
     let was_zero = row.clone().all(|i| ruler.want[i] == 0.0 || !ruler.asks(i));
+    // A row that is zero anyway, or not compared, cannot show that it was left out.
     if !was_zero && passes(ruler, |i| if row.contains(&i) { 0.0 } else { ruler.want[i] }) {
         return Err(format!("{name} passes with its last row zero"));
     }
     Ok(())
 }
 
-/// A missing result, and a refusal in place of the answer.
+/// Tests the judge on a missing result, and on a refusal in place of the answer.
 fn check_set(expect: &Expect, rulers: &[Ruler]) -> Result<(), String> {
     let missing = Outcome::Answered { results: BTreeMap::new(), observed: Observed::default() };
     if judge(expect, rulers, &missing, &Whom::Cpu).verdict == Verdict::Pass {
@@ -256,7 +262,7 @@ mod tests {
         Numbers::Real((0..n).map(|i| (i as f64 * 0.7).sin() * 3.0 + 0.01).collect())
     }
 
-    fn awaits() -> Expect {
+    fn any_answer() -> Expect {
         let golden = GoldenSource::File("g".into());
         Expect::Answer { golden, tolerance: tolerance(ToleranceRule::Derived) }
     }
@@ -264,7 +270,7 @@ mod tests {
     #[test]
     fn an_honest_golden_stands_and_shows_all_twelve() {
         let r = ruler(DType::F32, &[7, 11], wave(77), ToleranceRule::Derived);
-        assert_eq!(self_check(&awaits(), std::slice::from_ref(&r)), Ok(()));
+        assert_eq!(self_check(&any_answer(), std::slice::from_ref(&r)), Ok(()));
         assert_eq!(faults(&[r]), (12, 12));
     }
 
@@ -273,12 +279,12 @@ mod tests {
         for dtype in DType::ACTIVATIONS {
             for rule in [ToleranceRule::Derived, ToleranceRule::Exact] {
                 let r = ruler(dtype, &[5, 3], wave(15), rule);
-                assert_eq!(self_check(&awaits(), &[r]), Ok(()), "{dtype}");
+                assert_eq!(self_check(&any_answer(), &[r]), Ok(()), "{dtype}");
             }
         }
         let ids = Numbers::Ids(vec![4, 2, 9, 0, 1, 7]);
         let r = ruler(DType::I32, &[3, 2], ids, ToleranceRule::Derived);
-        assert_eq!(self_check(&awaits(), std::slice::from_ref(&r)), Ok(()));
+        assert_eq!(self_check(&any_answer(), std::slice::from_ref(&r)), Ok(()));
         assert_eq!(faults(&[r]), (8, 8));
     }
 
@@ -286,7 +292,7 @@ mod tests {
     fn infinities_and_nan_in_the_golden_are_no_trouble() {
         let numbers = Numbers::Real(vec![1.0, f64::NAN, f64::NEG_INFINITY, 2.0, 1e6, f64::NAN]);
         let r = ruler(DType::F16, &[2, 3], numbers, ToleranceRule::Derived);
-        assert_eq!(self_check(&awaits(), std::slice::from_ref(&r)), Ok(()));
+        assert_eq!(self_check(&any_answer(), std::slice::from_ref(&r)), Ok(()));
         let (asked, noticed) = faults(&[r]);
         assert_eq!(asked, noticed);
     }
@@ -299,15 +305,15 @@ mod tests {
         let shape = vec![2, 2];
         let result = GoldenResult { shape, numbers: tiny, slack, keeps, absolute, decided };
         let r = Ruler::new("y", DType::F16, &result, &tolerance(ToleranceRule::Derived));
-        assert_eq!(self_check(&awaits(), &[r]), Ok(()));
+        assert_eq!(self_check(&any_answer(), &[r]), Ok(()));
     }
 
     #[test]
     fn a_judge_that_is_too_mild_is_found_out() {
         let mild = ToleranceRule::Number { absolute: 10.0, relative: 0.0, ulp: 0.0 };
         let r = ruler(DType::F32, &[7, 11], wave(77), mild);
-        let said = self_check(&awaits(), std::slice::from_ref(&r));
-        assert_eq!(said, Err("y passes with its last row zero".into()));
+        let outcome = self_check(&any_answer(), std::slice::from_ref(&r));
+        assert_eq!(outcome, Err("y passes with its last row zero".into()));
         let (asked, noticed) = faults(&[r]);
         assert!(asked == 12 && noticed < 12, "{noticed} of {asked}");
     }
@@ -331,7 +337,7 @@ mod tests {
     fn it_is_fast_enough_for_every_row() {
         let r = [ruler(DType::F32, &[29, 1000], wave(29_000), ToleranceRule::Derived)];
         let start = std::time::Instant::now();
-        assert_eq!(self_check(&awaits(), &r), Ok(()));
+        assert_eq!(self_check(&any_answer(), &r), Ok(()));
         assert_eq!(faults(&r).0, 12);
         // Ten times what it takes optimised, so that a busy machine does not fail it.
         assert!(start.elapsed().as_millis() < 50, "{:?}", start.elapsed());

@@ -73,7 +73,7 @@ pub struct Without {
 }
 
 impl Without {
-    /// The reason for a family.
+    /// The reason given for a family.
     pub fn reason(&self, family: Family) -> Option<&At<String>> {
         match family {
             Family::Exact => self.exact.as_ref(),
@@ -116,7 +116,7 @@ pub enum TypeWord {
     Is(DType),
 }
 
-/// What a kept value may be rounded to.
+/// The type that a kept value may be rounded to.
 pub type Kept = TypeWord;
 
 /// What is allowed beyond half an ulp of the stored type.
@@ -158,9 +158,9 @@ pub enum Rule {
 /// How a legal engine may sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sum {
-    /// As a tree: √K.
+    /// As a tree, with an error that grows with √K.
     Tree,
-    /// One after the other: K.
+    /// Sequentially, with an error that grows with K.
     Linear,
 }
 

@@ -1,4 +1,4 @@
-//! A golden that any answer would meet, or that nobody could meet, is none.
+//! Refuses goldens that any answer would meet, or that none could meet.
 
 use goldgate_engine::ops;
 use goldgate_tensor::{DType, Tensor};
@@ -8,7 +8,8 @@ use crate::kinds::op::golden::{Golden, GoldenResult, Numbers};
 use crate::kinds::op::oracle::{self, Asked};
 use crate::yaml::Problem;
 
-/// Shapes are those of the case; numbers are finite where the inputs are, and not all the same.
+/// Checks that the shapes are those of the case, and that the numbers are finite if the inputs are,
+/// and not all the same.
 ///
 /// # Errors
 /// `QUESTION`, `GOLDEN_SHAPE`, `GOLDEN_NONFINITE` with the index, `GOLDEN_WEAK`.
@@ -39,6 +40,7 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
         let found = format!("{:?}", golden.results.keys());
         return at("GOLDEN_SHAPE", "", found, "the op's results and no others");
     }
+    // Not finite in, not finite out is legal; anything else is a mistake of the oracle.
     let odd_inputs = asked.tensors.values().any(has_nonfinite) || overflows_inside(case, golden);
     for (name, result) in &golden.results {
         let Numbers::Real(values) = &result.numbers else { continue };
@@ -52,6 +54,7 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
     if let Some((name, found)) = too_loose(case, golden) {
         return at("TOL_CEILING", name, found, "no more than the derived bound");
     }
+    // All results must be weak: one that varies is enough to judge by.
     let weak = golden.results.values().all(is_weak);
     if weak && case.constant_golden.is_none() && !is_written(case) {
         let expected = "a result that varies, or `constant_golden` with the reason";
@@ -60,7 +63,8 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
     Ok(())
 }
 
-/// A tolerance by hand is never looser than the bound that the op's formula gives.
+/// Checks that a tolerance set by hand is not looser than the bound that follows from the op's
+/// formula.
 fn too_loose<'g>(case: &Case, golden: &'g Golden) -> Option<(&'g str, String)> {
     let Expect::Answer { tolerance, .. } = &case.expect else { return None };
     let ToleranceRule::Number { absolute, relative, ulp } = tolerance.rule else { return None };
@@ -85,7 +89,7 @@ fn too_loose<'g>(case: &Case, golden: &'g Golden) -> Option<(&'g str, String)> {
     None
 }
 
-/// The largest relative error of rounding to a type; none of f32 counts.
+/// The largest relative error of rounding to a type; for f32 it counts as none.
 fn unit(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 2f64.powi(-11),
@@ -94,7 +98,7 @@ fn unit(dtype: DType) -> f64 {
     }
 }
 
-/// A rounding inside the formula may overflow, and what follows is then infinite or NaN.
+/// Whether a rounding inside the formula overflows: later values are then legally infinite or NaN.
 fn overflows_inside(case: &Case, golden: &Golden) -> bool {
     let rounds = ops::find(&case.ask.op).is_some_and(|op| op.signature().rounds_inside);
     let infinite = |r: &GoldenResult| match &r.numbers {
@@ -108,14 +112,14 @@ fn is_written(case: &Case) -> bool {
     matches!(&case.expect, Expect::Answer { golden: GoldenSource::Written(_), .. })
 }
 
-/// Sampling takes a logit out by making it minus infinity.
+/// Sampling removes a logit by setting it to minus infinity.
 fn removed(result: &str, x: f64) -> bool {
     result == "logits" && x == f64::NEG_INFINITY
 }
 
 fn has_nonfinite(tensor: &Tensor) -> bool {
     let dtype = tensor.meta.dtype;
-    // A scale byte of 255 is NaN; other block types have finite scales by construction.
+    // A scale byte of 255 is NaN; the scales of other block types are finite by construction.
     let block = || tensor.bytes.chunks(dtype.bytes()).any(|b| b[0] == 255);
     match dtype {
         DType::Mxfp4 => block(),
@@ -124,8 +128,8 @@ fn has_nonfinite(tensor: &Tensor) -> bool {
     }
 }
 
-/// Whether every element is the same; a single one is weak only where it is zero. One id is a whole
-/// answer; many equal ones are what a kernel that writes nothing leaves.
+/// Whether all elements are the same. A single number is weak only if it is zero. A single id is a
+/// full answer, but many equal ids are what a kernel leaves that writes nothing.
 pub fn is_weak(result: &GoldenResult) -> bool {
     match &result.numbers {
         Numbers::Real(x) => match x.split_first() {

@@ -1,4 +1,4 @@
-//! The kind *tokenizer*: texts, their ids, and the way back, asked of a subject over the wire.
+//! The kind *tokenizer*: texts to ids and back, asked of a subject over the wire.
 
 use goldgate_wire::Special;
 
@@ -17,22 +17,22 @@ pub struct TokenCase {
     pub variant: String,
     /// Why the list exists; printed on failure.
     pub why: String,
-    /// Where the ids come from.
+    /// The source of the ids.
     pub source: String,
     /// Where it was written.
     pub place: Place,
-    /// The form's file, below golden/.
+    /// The path of the form's file below golden/.
     pub path: String,
-    /// What becomes of special tokens.
+    /// How special tokens are treated.
     pub special: Special,
-    /// What is looked at.
+    /// What is checked.
     pub checks: Vec<Check>,
     /// The texts.
     pub vectors: Vec<Vector>,
 }
 
 impl TokenCase {
-    /// `gate2::gpt2-tokens::emoji::hf`: the trial's name without its subject.
+    /// The trial's name without its subject, such as `gate2::gpt2-tokens::emoji::hf`.
     pub fn full_name(&self) -> String {
         format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.variant)
     }
@@ -47,19 +47,19 @@ pub struct Vector {
     pub ids: Vec<u32>,
 }
 
-/// What is looked at.
+/// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// The ids back to the bytes.
+    /// The ids give back the bytes of the text.
     Decode,
-    /// The text to the ids.
+    /// The text gives the ids.
     Encode,
-    /// The bytes as they come, none of them inside a code point.
+    /// The bytes are handed out piece by piece, and no piece ends inside a code point.
     Stream,
 }
 
 impl Check {
-    /// All of them, in the order of their names.
+    /// All checks, in the order of their names.
     pub const ALL: [(&str, Check); 3] =
         [("decode", Check::Decode), ("encode", Check::Encode), ("stream", Check::Stream)];
 }

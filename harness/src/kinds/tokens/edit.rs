@@ -1,5 +1,5 @@
-//! Planted faults: another text, another rule for special tokens, another vocabulary, or another
-//! way back, and the case must notice.
+//! Plants faults: another text, another treatment of special tokens, another vocabulary, or another
+//! way back. The case must detect them.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use crate::kinds::mutant::tokens::{BackEdit, TextEdit, TokensEdit, VocabularyEdi
 use crate::kinds::tokens::Texts;
 use crate::kinds::tokens::judge::Answer;
 
-/// The question with a fault in it. What happens on the way back is no part of a question:
-/// [`returned`] plants it in the answer.
+/// The question with a fault planted. Faults on the way back are not part of a question;
+/// [`returned`] plants them in the answer.
 ///
 /// # Errors
-/// An edit that changes nothing, or that the form cannot have.
+/// The edit changes nothing, or the form does not allow it.
 pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
     let (texts, flags) = (question.texts.clone(), (question.add_special, question.parse_special));
     if let Some(special) = edit.special {
@@ -30,6 +30,7 @@ pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
     if same {
         return Err("the edit changes nothing".to_owned());
     }
+    // Decoding each token on its own is a way of asking, not a change of the answer.
     question.token_by_token = edit.back == Some(BackEdit::Lossy);
     if let Some(edit) = edit.vocabulary {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
@@ -40,7 +41,7 @@ pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
     Ok(question)
 }
 
-/// Writes the vocabulary of the GGUF file at `original` to `file`, edited.
+/// Writes the vocabulary of the GGUF file at `original` to `file`, with an edit.
 fn vocabulary_file(original: &Path, file: &Path, edit: VocabularyEdit) -> Result<(), String> {
     let gguf = Gguf::open(original).map_err(|_| "another vocabulary wants the GGUF form")?;
     if !gguf.tensors().is_empty() {
@@ -54,7 +55,7 @@ fn vocabulary_file(original: &Path, file: &Path, edit: VocabularyEdit) -> Result
     };
     match edit {
         VocabularyEdit::BosTwice => {
-            // An end that is the beginning comes at the wrong side, and once too often.
+            // An end token that is the beginning token comes on the wrong side, and once too often.
             let (bos, eos) = (value("bos_token_id")?, value("eos_token_id")?);
             bytes.copy_within(bos..bos + 4, eos);
             match value("add_eos_token") {
@@ -62,7 +63,7 @@ fn vocabulary_file(original: &Path, file: &Path, edit: VocabularyEdit) -> Result
                 Err(_) => insert_true(&mut bytes, "tokenizer.ggml.add_eos_token"),
             }
         }
-        // The count and the type of an array's elements come before them.
+        // The type and the number of an array's elements precede them.
         VocabularyEdit::MergesReversed => reverse_strings(&mut bytes, value("merges")?)?,
         VocabularyEdit::Pre(split) => {
             let at = value("pre")?;
@@ -100,9 +101,9 @@ fn reverse_strings(bytes: &mut [u8], at: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// A new key with the value `true`, before all others.
+/// Inserts a new key with the value `true` before all others.
 fn insert_true(bytes: &mut Vec<u8>, key: &str) {
-    // Offset of the count of keys, offset of the first key, type of a boolean.
+    // The offset of the key count, the offset of the first key, and the type number of booleans.
     const COUNT: usize = 16;
     const FIRST: usize = 24;
     const BOOL: u32 = 7;
@@ -126,11 +127,11 @@ fn changed(edit: TextEdit, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The texts of an answer as another way back would give them.
+/// Changes the texts of an answer as a faulty way back would.
 pub fn returned(edit: BackEdit, answers: &mut [Answer]) {
     for Answer { text, .. } in answers {
         match edit {
-            // Asked token by token: the answer has the fault already.
+            // The question was asked token by token, so the answer already contains the fault.
             BackEdit::Lossy => {}
             BackEdit::Squeezed => *text = squeezed(text),
             BackEdit::WithoutControls => text.retain(|b| !b.is_ascii_control()),

@@ -1,4 +1,5 @@
-//! Ids to the last one, bytes to the last one, and no piece of a stream that ends inside a letter.
+//! Judges texts: ids and bytes must be the same to the last one, and no piece of a stream may end
+//! inside a code point.
 
 use std::fmt::Write;
 
@@ -6,27 +7,27 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::kinds::tokens::case::{Check, TokenCase, Vector};
 
-/// What a subject answered for one text.
+/// A subject's answer for one text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The ids of the text.
     pub ids: Vec<i64>,
-    /// The text of the awaited ids.
+    /// The text of the expected ids.
     pub text: Vec<u8>,
-    /// The same as it came, and the bytes handed out after each id.
+    /// The text as streamed, with the number of bytes handed out after each id.
     pub stream: (Vec<u8>, Vec<i64>),
 }
 
 /// The first text that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Which of the list.
+    /// Its index in the list.
     pub at: usize,
-    /// Of how many that differ.
+    /// How many texts differ.
     pub of: usize,
-    /// In one line.
+    /// The difference in one line.
     pub message: String,
-    /// Both sides, a line each item.
+    /// Both sides, one line per item.
     pub diff: String,
 }
 
@@ -35,12 +36,12 @@ pub fn perfect(vector: &Vector) -> Answer {
     let ids = vector.ids.iter().map(|id| i64::from(*id)).collect();
     let last = i64::try_from(vector.bytes.len()).unwrap_or(i64::MAX);
     let mut ends = vec![0; vector.ids.len()];
-    // All of it with the last id: no code point is cut.
+    // Everything is handed out with the last id, so no code point is cut.
     ends.iter_mut().last().into_iter().for_each(|end| *end = last);
     Answer { ids, text: vector.bytes.clone(), stream: (vector.bytes.clone(), ends) }
 }
 
-/// The first text that a case finds fault with.
+/// The first text that fails a check of the case.
 pub fn judge(case: &TokenCase, answers: &[Answer]) -> Option<Difference> {
     let pairs = case.vectors.iter().zip(answers).enumerate();
     let mut wrong = pairs.filter_map(|(at, (v, a))| Some((at, differs(case, v, a)?)));
@@ -60,8 +61,8 @@ fn differs(case: &TokenCase, vector: &Vector, answer: &Answer) -> Option<(String
         let message = format!("{shown} becomes other ids");
         return Some((message, ids_diff(&want, &answer.ids)));
     }
-    // What a special token stands for, or what is normalised, is not the text that went in; the
-    // stream must still be what the whole gives.
+    // With special tokens or normalisation the text does not come back as it went in, but the
+    // stream must still equal the whole.
     let back = case.special == goldgate_wire::Special::None;
     if asked(Check::Decode) && back && answer.text != vector.bytes {
         return Some((
@@ -81,7 +82,8 @@ fn differs(case: &TokenCase, vector: &Vector, answer: &Answer) -> Option<(String
     Some((format!("{shown}: {why}"), String::new()))
 }
 
-/// Ends go forward, one an id, and none lies inside a code point.
+/// Checks that there is one end per id, that ends never go back, and that none lies inside a code
+/// point.
 fn ends_wrong(text: &[u8], ends: &[i64], ids: usize) -> Option<String> {
     if ends.len() != ids {
         return Some(format!("{} ends for {ids} ids", ends.len()));
@@ -94,15 +96,17 @@ fn ends_wrong(text: &[u8], ends: &[i64], ids: usize) -> Option<String> {
     ends.iter().find(inside).map(|end| format!("handed out up to byte {end}, inside a code point"))
 }
 
-/// Whether the byte offset lies inside a code point of the text.
+/// Whether a byte offset lies inside a code point of the text.
 fn cuts(text: &[u8], offset: usize) -> bool {
     let mut at = 0;
     for chunk in text.utf8_chunks() {
         let valid = at + chunk.valid().len();
+        // Inside valid text only the borders of characters are legal ends.
         if offset < valid {
             return !chunk.valid().is_char_boundary(offset - at);
         }
         at = valid + chunk.invalid().len();
+        // Bytes that are not text are handed out as they are, so any end within them is legal.
         if offset < at {
             return false;
         }
@@ -110,7 +114,7 @@ fn cuts(text: &[u8], offset: usize) -> bool {
     false
 }
 
-/// A text on one line.
+/// A text on one line, shortened.
 fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let begin: String = text.chars().take(40).collect();
@@ -128,7 +132,7 @@ fn bytes_diff(want: &[u8], got: &[u8]) -> String {
     diff(&lines(want), &lines(got))
 }
 
-/// Lines that are gone and lines that are new, on one line, with a little of what is around.
+/// The removed and added lines on one line, with a little context.
 fn diff(want: &str, got: &str) -> String {
     let diff = TextDiff::from_lines(want, got);
     let mut text = String::new();
@@ -147,10 +151,10 @@ fn diff(want: &str, got: &str) -> String {
     text.chars().take(400).collect()
 }
 
-/// The judge on trial: how many planted faults it found, of how many.
+/// Tests the judge. Returns how many planted faults it detected, and of how many.
 ///
 /// # Errors
-/// A right answer that it refuses, or a wrong one that it lets pass.
+/// It refused a right answer, or accepted a wrong one.
 pub fn self_check(case: &TokenCase) -> Result<(u32, u32), String> {
     let right: Vec<Answer> = case.vectors.iter().map(perfect).collect();
     if let Some(found) = judge(case, &right) {
@@ -170,7 +174,7 @@ pub fn self_check(case: &TokenCase) -> Result<(u32, u32), String> {
     }
 }
 
-/// A fault in one answer; false where it would change nothing that is looked at.
+/// Plants a fault in one answer. Returns false if that would change nothing that is judged.
 type Fault = fn(&TokenCase, &mut Answer) -> bool;
 
 const FAULTS: &[(&str, Fault)] = &[
@@ -209,7 +213,7 @@ const FAULTS: &[(&str, Fault)] = &[
 
 fn looks_back(case: &TokenCase) -> bool {
     let back = case.special == goldgate_wire::Special::None;
-    // A text that is not held against the one that went in is held against its stream.
+    // A text that is not compared with the original is compared with its stream.
     case.checks.contains(&Check::Decode) && back || case.checks.contains(&Check::Stream)
 }
 

@@ -1,4 +1,4 @@
-//! The kind *tokenizer*: texts, their ids, and the way back, asked of a subject over the wire.
+//! The kind *tokenizer*: texts to ids and back, asked of a subject over the wire.
 
 pub mod case;
 pub mod edit;
@@ -22,38 +22,38 @@ use crate::line::{
     BrokenKind, Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, Verdict, Whom,
 };
 
-/// How long one text may take.
+/// The time limit of one text.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The kind.
+/// The kind *tokenizer*.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokenizer;
 
 /// Texts to be encoded, and ids to be decoded.
 ///
-/// The ids are those that the texts should become, not those that the subject made of them, so
-/// that one fault does not count twice. It is the one answer that a question holds.
+/// The ids are the expected ones and not the subject's own, so that one fault does not count twice.
+/// They are the only part of the answer that a question contains.
 #[derive(Clone, Debug)]
 pub struct Texts {
     /// The file of the form.
     pub path: PathBuf,
     /// Whether special tokens are added.
     pub add_special: bool,
-    /// Whether special tokens in a text are taken as such.
+    /// Whether special tokens in a text are recognised as such.
     pub parse_special: bool,
     /// The bytes of each text.
     pub texts: Vec<Vec<u8>>,
     /// The ids that are decoded, one list per text.
     pub ids: Vec<Vec<i32>>,
-    /// Whether a stream is asked one token at a time, each by itself, as a planted fault has it.
+    /// Whether a stream is decoded one token at a time, as a planted fault demands.
     pub token_by_token: bool,
-    /// What holds an edited vocabulary on disk, where the question is about one.
+    /// Keeps the folder of an edited vocabulary alive, where the question is about one.
     pub folder: Option<std::sync::Arc<tempfile::TempDir>>,
 }
 
 impl Texts {
-    /// The texts of a case, asked of the file at `path`.
-    pub fn of(case: &TokenCase, path: PathBuf) -> Texts {
+    /// The texts of a case, to be asked with the file at `path`.
+    pub fn from_case(case: &TokenCase, path: PathBuf) -> Texts {
         let (add_special, parse_special) = case.special.flags();
         Texts {
             path,
@@ -90,7 +90,7 @@ impl Kind for Tokenizer {
             golden: Some(format!("written {}::{}", case.stem, case.name)),
             definition: false,
             slow: false,
-            // Text is read without a device: a card has nothing to add to the CPU.
+            // Text is handled without a device, so a card would only repeat the answers of the CPU.
             on: On::AllBut("cuda"),
             group: None,
         }
@@ -110,7 +110,7 @@ impl Kind for Tokenizer {
             let message = format!("{}, which is shipped, is not below golden/", case.path);
             return Err(Withheld::Broken(BrokenKind::FileMissing, message));
         }
-        Ok(Texts::of(case, file.canonicalize().unwrap_or(file)))
+        Ok(Texts::from_case(case, file.canonicalize().unwrap_or(file)))
     }
 
     fn ask(&self, question: &Texts, to: &mut Caller<'_>) -> Result<Vec<Answer>, Stopped> {
@@ -135,6 +135,7 @@ impl Kind for Tokenizer {
                 true => one_by_one(&whole, to)?,
                 false => {
                     let parts = to.call(&Detokenize { stream: true, ..whole })?;
+                    // A stream without ends would pass as a single piece.
                     let ends = parts.ends.ok_or_else(|| BadField::no_tensor("ends"))?;
                     (parts.text, numbers(&ends))
                 }
@@ -146,10 +147,10 @@ impl Kind for Tokenizer {
     }
 
     fn judge(&self, case: &TokenCase, (): &(), got: &Vec<Answer>, _: &Whom) -> Judgement {
-        // A text without ids is compared too: that there are none.
+        // A text without ids counts too: there must be none.
         let compared = case.vectors.iter().map(|v| v.ids.len().max(1) as u64).sum();
         let Some(difference) = judge(case, got) else {
-            return Judgement { compared, ..Judgement::of(Verdict::Pass) };
+            return Judgement { compared, ..Judgement::unmeasured(Verdict::Pass) };
         };
         let (at, total, differ) = (difference.at + 1, case.vectors.len(), difference.of);
         let text = format!("{at} of {total} in the list; {differ} differ");
@@ -182,7 +183,8 @@ impl Kind for Tokenizer {
     }
 }
 
-/// A stream of tokens that are decoded each by itself, U+FFFD for what is no text alone.
+/// A stream in which each token is decoded on its own, and bytes that are not text by themselves
+/// become U+FFFD.
 fn one_by_one(whole: &Detokenize, to: &mut Caller<'_>) -> Result<(Vec<u8>, Vec<i64>), Stopped> {
     let (mut text, mut ends) = (Vec::new(), Vec::new());
     for id in &whole.ids {

@@ -1,4 +1,4 @@
-//! The file of a tokenizer (`specs/tokenizers/<stem>.yaml`).
+//! Reads the file of a tokenizer (`specs/tokenizers/<stem>.yaml`).
 
 use std::collections::BTreeMap;
 
@@ -135,7 +135,8 @@ fn case(r: &Reader<'_>, node: &Node, path: &str) -> Option<TokenCaseSpec> {
 fn vector(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vector> {
     let mut f = r.fields(node, path)?;
     let text = f.may("text", |r, n, p| match &n.kind {
-        // The empty text is a text; a bare one might be something else to another reader.
+        // The empty text is allowed; quotes are required, because an unquoted text could mean
+        // something else to another reader.
         Kind::Scalar { text, plain: false } => Some(text.clone().into_bytes()),
         _ => r.fail(n, "TYPE", p, "a quoted text"),
     });
@@ -160,7 +161,7 @@ fn vector(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vector> {
     Some(Vector { bytes: text.or(bytes)?, ids: ids? })
 }
 
-/// Bytes of pairs of digits, with or without spaces between them.
+/// Bytes from pairs of digits, with or without spaces between them.
 fn hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
     let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
@@ -168,7 +169,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     whole.then(|| digits.chunks(2).map(pair).collect::<Option<_>>()).flatten()
 }
 
-/// Every case in every form.
+/// Expands every case over its forms.
 pub fn expand(file: &TokenizerFile, name: &str) -> Vec<TokenCase> {
     let each = |case: &TokenCaseSpec, label: &String, form: &FormSpec| TokenCase {
         gate: file.gate,

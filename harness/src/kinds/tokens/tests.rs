@@ -89,7 +89,7 @@ fn the_judge_knows_right_from_wrong() {
 }
 
 #[test]
-fn the_first_text_that_differs_is_told_with_a_diff() {
+fn the_first_text_that_differs_is_reported_with_a_diff() {
     let case = &read(FILE).expect("cases")[0];
     let mut answers = right(case);
     answers[1].ids = vec![1, 9, 3];

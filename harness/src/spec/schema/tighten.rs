@@ -1,6 +1,6 @@
-//! What the types of the schema cannot say: which keys exclude each other, which numbers and texts
-//! are none. `rules.json` is a merge patch over the definitions; lists of words come from the code
-//! that reads them.
+//! What the types cannot express: which keys exclude each other, and which numbers and texts are
+//! invalid. `rules.json` is a merge patch over the definitions; lists of words come from the code
+//! that reads them, so that the two cannot differ.
 
 use goldgate_engine::ops;
 use goldgate_engine::tokenizer::split::Split;
@@ -14,15 +14,15 @@ use crate::spec::gates::SUBJECTS;
 
 const RULES: &str = include_str!("rules.json");
 
-/// The key that is replaced by an `enum` of the words that it names.
+/// A key that is replaced by an `enum` of the words that it names.
 const WORDS: &str = "$words";
 
 /// Texts that may be empty.
 const MAY_BE_EMPTY: [&str; 4] = ["text", "by", "replace", "string"];
 
-/// Applies every rule to the definitions.
+/// Applies all rules to the definitions.
 pub(super) fn tighten(definitions: &mut Map<String, Value>) {
-    // The text is compiled in, and a test reads it.
+    // The text is compiled in, and a test parses it.
     let rules: Map<String, Value> = serde_json::from_str(RULES).unwrap_or_default();
     for (name, rule) in &rules {
         if let Some(definition) = definitions.get_mut(name) {
@@ -37,7 +37,7 @@ pub(super) fn tighten(definitions: &mut Map<String, Value>) {
     }
 }
 
-/// What a property of that name is in every definition.
+/// Constrains properties that mean the same in every definition.
 fn everywhere(name: &str, property: &mut Value) {
     let Value::Object(map) = property else { return };
     let is = |map: &Map<String, Value>, word: &str| map.get("type").is_some_and(|t| t == word);
@@ -61,7 +61,7 @@ fn limit(map: &mut Map<String, Value>, key: &str, value: Value) {
     map.insert(key.into(), value);
 }
 
-/// A merge patch by RFC 7396, with [`WORDS`].
+/// Applies a merge patch by RFC 7396, extended by [`WORDS`].
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         target.clone_from(patch);

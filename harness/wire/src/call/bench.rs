@@ -1,4 +1,4 @@
-//! The call `bench`, in its three forms: one op, the card itself, and a model's decode step.
+//! The call `bench` in its three forms: one op, the card itself, and a decode step of a model.
 
 use goldgate_tensor::DType;
 use serde_json::Value;
@@ -6,27 +6,27 @@ use serde_json::Value;
 use crate::call::{BadField, BadQuestion, Call, Op, Tensors};
 use crate::fields::{Body, Fields, result};
 
-/// The times of one op on given operands.
+/// Asks for the times of one op on given operands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BenchOp {
-    /// The question that is timed.
+    /// The question to be timed.
     pub op: Op,
-    /// Runs that are not counted; the subject's choice where it is absent.
+    /// How many runs are not counted; the subject's choice if absent.
     pub warmup: Option<u64>,
-    /// Runs that are counted.
+    /// How many runs are counted.
     pub iterations: Option<u64>,
     /// Whether the level-2 cache is flushed between runs.
     pub flush_l2: Option<bool>,
 }
 
-/// What [`BenchOp`] measured.
+/// The measurements of [`BenchOp`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OpTimes {
-    /// The time of each counted run by device events, µs.
+    /// The time of each counted run in µs, by device events.
     pub us: Vec<f64>,
-    /// Bytes that the op must move at least.
+    /// The least number of bytes that the op must move.
     pub bytes: Option<f64>,
-    /// Operations that it must do at least.
+    /// The least number of operations that it must perform.
     pub flops: Option<f64>,
 }
 
@@ -69,23 +69,23 @@ impl Call for BenchOp {
     }
 }
 
-/// What the card itself can do.
+/// Asks for the limits of the card itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BenchCopy {
-    /// Bytes that are copied and read for it.
+    /// How many bytes are copied and read to measure them.
     pub bytes: u64,
 }
 
-/// The card's own limits; absent is *not measured*.
+/// The card's own limits. Absent means *not measured*.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Memory copied on the device, read and written bytes together, GB/s.
+    /// Copying memory on the device in GB/s, with bytes read and written counted together.
     pub copy_gb_s: Option<f64>,
-    /// Memory read on the device, GB/s.
+    /// Reading memory on the device in GB/s.
     pub read_gb_s: Option<f64>,
-    /// Matrix products by tensor cores, TFLOP/s.
+    /// Matrix products on tensor cores in TFLOP/s.
     pub mma_tflop_s: Option<f64>,
-    /// From the end of one launch of a graph to the begin of the next, µs.
+    /// The time in µs from the end of one launch of a graph to the start of the next.
     pub gap_us: Option<f64>,
 }
 
@@ -124,48 +124,49 @@ impl Call for BenchCopy {
     }
 }
 
-/// The time of a decode step of a loaded model, part by part.
+/// Asks for the time of a decode step of a loaded model, part by part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BenchModel {
     /// The handle of the model.
     pub model: u64,
-    /// Tokens that each sequence has before the step.
+    /// How many tokens each sequence has before the step.
     pub depth: u64,
-    /// Sequences, each of which has one row in the step; 1 where it is absent.
+    /// The number of sequences, each with one row in the step; 1 if absent.
     pub sequences: Option<u64>,
 }
 
-/// What [`BenchModel`] measured.
+/// The measurements of [`BenchModel`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepTimes {
-    /// The whole step, µs.
+    /// The time of the whole step in µs.
     pub step_us: f64,
     /// Its parts.
     pub parts: Vec<StepPart>,
-    /// Bytes of weights that the step cannot do without.
+    /// The bytes of weights that the step must read.
     pub bytes_weights: u64,
-    /// Bytes of keys and values that it cannot do without.
+    /// The bytes of keys and values that it must read.
     pub bytes_kv: u64,
 }
 
-/// The steps of one name in all layers.
+/// The steps of one name in all layers, taken together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepPart {
-    /// The name of the steps, without their layer.
+    /// The name of the steps, without the layer.
     pub step: String,
     /// Their op.
     pub op: String,
-    /// How many of them there are.
+    /// The number of these steps.
     pub steps: u64,
-    /// Launches of all of them.
+    /// The number of their launches.
     pub launches: u64,
-    /// Kernel entries that they launch.
+    /// The kernel entries that they launch.
     pub entries: Vec<String>,
-    /// Their time by device events, µs.
+    /// Their time in µs, by device events.
     pub us: f64,
-    /// Bytes that they must move at least.
+    /// The least number of bytes that they must move.
     pub bytes: f64,
-    /// Whether their bytes fit the level-2 cache, so that their rate is no rate of memory.
+    /// Whether their bytes fit into the level-2 cache, so that their rate says nothing about
+    /// memory.
     pub cached: bool,
 }
 

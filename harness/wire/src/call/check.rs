@@ -6,19 +6,19 @@ use crate::call::{BadField, BadQuestion, Call, LoadOptions, Tensors};
 use crate::fields::{Body, Fields};
 use crate::observed::Observed;
 
-/// A check that the subject makes of itself; only ours offers it.
+/// Asks the subject to check itself. Only our own subject offers this call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// The group of checks: `layer`, `fault`, `streams`.
     pub stem: String,
-    /// The check in it.
+    /// The check within the group.
     pub case: String,
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// What does not hold; nothing where the check holds.
+    /// What does not hold; none if the check holds.
     pub fails: Option<String>,
 }
 
@@ -49,6 +49,7 @@ impl Call for Check {
     fn read_answer(body: Value, _: Tensors) -> Result<Checked, BadField> {
         let fields = Fields(&body);
         let why = fields.may_text("why")?;
+        // Read in any case, so that a malformed reason does not pass as success.
         Ok(match fields.truth("holds")? {
             true => Checked { fails: None },
             false => Checked { fails: Some(why.unwrap_or_else(|| "it says nothing".to_owned())) },
@@ -60,14 +61,14 @@ impl Call for Check {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory;
 
-/// Memory in use, bytes; absent is *not known*.
+/// Memory in use in bytes. Absent means *unknown*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryAnswer {
-    /// On the device, of all processes.
+    /// In use on the device, by all processes.
     pub device_used: Option<u64>,
-    /// What the device has.
+    /// The total memory of the device.
     pub device_total: Option<u64>,
-    /// Resident memory of the subject's process.
+    /// The resident memory of the subject's process.
     pub host_rss: Option<u64>,
 }
 
@@ -102,34 +103,35 @@ impl Call for Memory {
     }
 }
 
-/// Reads a model file or a tokenizer.json without a device.
+/// Asks for the facts of a model file or a tokenizer.json, read without a device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inspect {
     /// The file or folder.
     pub path: String,
-    /// How the model would be loaded. With a context, the answer has what `load` would take.
+    /// How the model would be loaded. If a context is given, the answer includes what `load` would
+    /// take.
     pub options: LoadOptions,
 }
 
-/// What a file says.
+/// The facts of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inspected {
     /// The facts as `goldgate inspect --json` prints them: format, architecture, config, tensors …
     pub facts: Map<String, Value>,
-    /// What `load` would take: options in force, and bytes; absent where it was not asked.
+    /// What `load` would take: the options in force, and bytes; absent if not asked for.
     pub need: Option<Value>,
-    /// What it took to read the file.
+    /// What reading the file took.
     pub observed: Observed,
 }
 
 impl Inspected {
-    /// What is odd and legal about the file.
+    /// Properties of the file that are legal but unusual.
     pub fn warnings(&self) -> Vec<&str> {
         let list = self.facts.get("warnings").and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Bytes of all arenas that `load` would take, where the answer says so.
+    /// The bytes of all arenas that `load` would take, if the answer contains them.
     pub fn need_bytes(&self) -> Option<u64> {
         self.need.as_ref()?["bytes_arena"].as_u64()
     }
@@ -161,7 +163,7 @@ impl Call for Inspect {
     }
 
     fn read_answer(body: Value, _: Tensors) -> Result<Inspected, BadField> {
-        let observed = Observed::of(&body).map_err(BadField::Mistyped)?;
+        let observed = Observed::from_answer(&body).map_err(BadField::Mistyped)?;
         let Value::Object(mut facts) = body else {
             return Err(BadField::Mistyped("the answer is no object".to_owned()));
         };

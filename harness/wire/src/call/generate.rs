@@ -1,4 +1,4 @@
-//! The call `generate`: text that goes on behind one prompt, or behind several.
+//! The call `generate`: continues one prompt or several with generated text.
 
 use goldgate_tensor::DType;
 use serde_json::Value;
@@ -8,41 +8,41 @@ use crate::fields::{Body, Fields, i32s, may_result, operand, result, u8s};
 use crate::observed::Observed;
 use crate::words::Stop;
 
-/// Writes text behind prompts.
+/// Asks for text that continues prompts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generate {
     /// The handle of the model.
     pub model: u64,
     /// The most tokens of each text.
     pub max_tokens: Option<u64>,
-    /// Whether the model's own end tokens do not end a text.
+    /// Whether to ignore the model's own end tokens.
     pub ignore_eos: Option<bool>,
-    /// How a token is chosen.
+    /// How tokens are chosen.
     pub sampling: Sampling,
     /// Texts that end a text.
     pub stop: Option<Vec<String>>,
     /// Ids that end a text.
     pub stop_ids: Option<Vec<u32>>,
-    /// One seed per prompt, in place of `sampling.seed` counting up.
+    /// One seed per prompt, in place of counting up from `sampling.seed`.
     pub seeds: Option<Vec<u64>>,
-    /// The prompt; of several prompts all tokens, one prompt after the other.
+    /// The tokens of the prompt; of several prompts, one after the other.
     pub ids: Vec<i32>,
-    /// The length of each of several prompts; absent where there is one alone.
+    /// The length of each of several prompts; absent if there is only one.
     pub lengths: Option<Vec<i32>>,
 }
 
-/// How a token is chosen; what is absent is the identity.
+/// How a token is chosen. Absent settings have no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sampling {
-    /// By which logits are divided; 0 takes the largest.
+    /// The divisor of the logits; 0 chooses the largest.
     pub temperature: Option<f64>,
-    /// The most likely tokens that stay; 0 keeps all.
+    /// How many of the most likely tokens are kept; 0 keeps all.
     pub top_k: Option<u64>,
-    /// The share of the mass that stays.
+    /// The fraction of the probability mass that is kept.
     pub top_p: Option<f64>,
-    /// The least probability that stays, as a share of the largest.
+    /// The least probability that is kept, as a fraction of the largest.
     pub min_p: Option<f64>,
-    /// By which logits of tokens that are there already are made less.
+    /// By how much logits of tokens that occurred before are lowered.
     pub repetition_penalty: Option<f64>,
     /// The key of the generator.
     pub seed: Option<u64>,
@@ -70,22 +70,22 @@ impl Sampling {
     }
 }
 
-/// Text that was written, of one prompt or of several.
+/// Generated text, for one prompt or for several.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generated {
-    /// The ids that were handed out; of several prompts one text after the other.
+    /// The ids that were handed out; for several prompts, one text after the other.
     pub ids: Vec<i32>,
-    /// Ids of each of several texts.
+    /// The number of ids of each of several texts.
     pub lengths: Option<Vec<i32>>,
-    /// The text of one prompt, without control tokens; absent where there is no vocabulary.
+    /// The text for one prompt, without control tokens; absent if there is no vocabulary.
     pub text: Option<Vec<u8>>,
-    /// Why the text of one prompt ended.
+    /// Why the text for one prompt ended.
     pub stop: Option<Stop>,
     /// Why each of several texts ended.
     pub stops: Option<Vec<Stop>>,
-    /// From the question until the first token, ms.
+    /// The time in ms from the question to the first token.
     pub first_token_ms: Option<f64>,
-    /// From the question until the last token, ms.
+    /// The time in ms from the question to the last token.
     pub total_ms: Option<f64>,
     /// What the subject observed.
     pub observed: Observed,
@@ -95,12 +95,13 @@ impl Generated {
     /// The ids of each of `count` texts.
     ///
     /// # Errors
-    /// Lengths that are missing or not those of the ids of so many texts.
+    /// Lengths are missing, or do not fit the ids of that many texts.
     pub fn texts(&self, count: usize) -> Result<Vec<Vec<i32>>, BadField> {
         let lengths = self.lengths.as_ref().ok_or_else(|| BadField::no_tensor("lengths"))?;
         let mut rest = &self.ids[..];
         let mut texts = Vec::with_capacity(lengths.len());
         for length in lengths {
+            // A negative or excessive length must not reach the split, which would panic.
             let length = usize::try_from(*length).ok().filter(|n| *n <= rest.len());
             let Some((text, after)) = length.map(|n| rest.split_at(n)) else { break };
             texts.push(text.to_vec());
@@ -116,7 +117,7 @@ impl Generated {
 }
 
 impl Generate {
-    /// The question for several prompts, with a length for each.
+    /// The question for several prompts, with their lengths.
     pub fn several(self, prompts: &[Vec<i32>]) -> Generate {
         let lengths = prompts.iter().map(|p| i32::try_from(p.len()).unwrap_or(i32::MAX));
         Generate { ids: prompts.concat(), lengths: Some(lengths.collect()), ..self }
@@ -145,6 +146,7 @@ impl Call for Generate {
     fn read(question: &Value, mut tensors: Tensors) -> Result<Generate, BadQuestion> {
         let fields = Fields(question);
         let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        // Absent lengths mean one prompt, which is answered in a form of its own.
         let lengths = match tensors.contains_key("lengths") {
             true => Some(operand(&mut tensors, "lengths", DType::I32)?.to_i32()),
             false => None,
@@ -170,6 +172,7 @@ impl Call for Generate {
         body.may("stops", answer.stops.map(names));
         body.put("first_token_ms", answer.first_token_ms);
         body.put("total_ms", answer.total_ms);
+        // Left out if nothing was observed: absent means unknown.
         if answer.observed != Observed::default() {
             body.put("observed", answer.observed.json());
         }
@@ -191,7 +194,7 @@ impl Call for Generate {
             stops: fields.may_list("stops", wants, word)?,
             first_token_ms: fields.may_real("first_token_ms")?,
             total_ms: fields.may_real("total_ms")?,
-            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+            observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })
     }
 }

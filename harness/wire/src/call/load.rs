@@ -1,4 +1,4 @@
-//! The calls that bring a model into memory and take it out.
+//! The calls that load a model into memory and unload it.
 
 use goldgate_tensor::DType;
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, nothing};
 use crate::words::{Fusion, TraceMode, YarnRamp};
 
-/// Loads a model.
+/// Asks to load a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
     /// The file, or the folder of a checkpoint.
@@ -16,35 +16,35 @@ pub struct Load {
     pub options: LoadOptions,
 }
 
-/// How a model is loaded; what is absent is the subject's own choice.
+/// How a model is loaded. Absent options are left to the subject.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadOptions {
-    /// Positions of a session.
+    /// The number of positions of a session.
     pub context: Option<u64>,
     /// The type of activations.
     pub activations: Option<DType>,
-    /// The hash of the one file with weights, 64 hex digits: another file is refused.
+    /// The hash of the only file with weights, as 64 hex digits; a different file is refused.
     pub sha256: Option<String>,
     /// Globs of the slots that are kept for `extend`.
     pub trace: Vec<String>,
-    /// What runs while slots are kept.
+    /// What is executed while slots are kept.
     pub trace_mode: Option<TraceMode>,
-    /// Bytes beyond which loading is refused before anything is taken.
+    /// The limit in bytes beyond which loading is refused, before anything is allocated.
     pub budget_bytes: Option<u64>,
     /// The type of the cache of keys and values.
     pub kv: Option<DType>,
-    /// Prompt tokens of one call on the device.
+    /// How many prompt tokens one call on the device processes.
     pub chunk: Option<u64>,
-    /// Sequences that `generate` has room for alongside each other.
+    /// For how many sequences `generate` has room at the same time.
     pub sequences: Option<u64>,
-    /// How the ends of YaRN's ramp are taken, in place of what the file says.
+    /// How the ends of YaRN's ramp are computed, overriding the file.
     pub yarn: Option<YarnRamp>,
     /// Whether steps are fused.
     pub plan: Option<Fusion>,
     /// Whether decode steps are captured as a graph.
     pub graph: Option<bool>,
-    /// Further fields, in place of those above where they have one's name: for questions that no
-    /// option spells, such as those that must be refused. Never read.
+    /// Further fields, which override those above of the same name. They are for questions that no
+    /// option can express, such as those that must be refused. They are never read.
     pub more: Map<String, Value>,
 }
 
@@ -95,26 +95,26 @@ impl LoadOptions {
     }
 }
 
-/// A model that is in memory. What a subject does not say is absent.
+/// A loaded model. Fields that a subject does not report are absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
-    /// The handle by which later calls name it.
+    /// The handle by which later calls refer to it.
     pub model: u64,
     /// Its architecture.
     pub architecture: Option<String>,
-    /// Its configuration, by the names of `inspect`.
+    /// Its configuration, under the names that `inspect` uses.
     pub config: Map<String, Value>,
     /// The type of activations.
     pub activations: Option<DType>,
     /// The type of the cache.
     pub kv: Option<DType>,
-    /// Positions of a session.
+    /// The number of positions of a session.
     pub context: Option<u64>,
-    /// Sequences that `generate` has room for.
+    /// For how many sequences `generate` has room.
     pub sequences: Option<u64>,
-    /// How the ends of YaRN's ramp are taken; absent too for a model without.
+    /// How the ends of YaRN's ramp are computed; also absent for a model without YaRN.
     pub yarn: Option<YarnRamp>,
-    /// Prompt tokens of one call on the device.
+    /// How many prompt tokens one call on the device processes.
     pub chunk: Option<u64>,
     /// Whether steps are fused.
     pub plan: Option<Fusion>,
@@ -124,15 +124,15 @@ pub struct Loaded {
     pub trace: Vec<String>,
     /// Bytes of weights on the device.
     pub bytes_weights: Option<u64>,
-    /// Bytes of all arenas, sessions included.
+    /// The bytes of all arenas, sessions included.
     pub bytes_arena: Option<u64>,
-    /// Bytes of the device that were in use before.
+    /// The bytes of the device that were in use before.
     pub bytes_driver: Option<u64>,
-    /// How long it took, ms.
+    /// How long loading took, in ms.
     pub load_ms: Option<f64>,
-    /// What is odd and legal about the file.
+    /// Properties of the file that are legal but unusual.
     pub warnings: Vec<String>,
-    /// The hash of the file, where the question gave one.
+    /// The hash of the file, if the question gave one.
     pub sha256: Option<String>,
 }
 
@@ -202,7 +202,7 @@ impl Call for Load {
     }
 }
 
-/// Takes a model out of memory, with its sessions.
+/// Asks to unload a model and its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unload {
     /// The handle of the model.

@@ -1,5 +1,6 @@
-//! One type for each call of docs/wire.md: the harness writes its question and reads its answer,
-//! a worker reads the question and writes the answer.
+//! One type for each call of docs/wire.md. The harness writes its question and reads its answer; a
+//! worker reads the question and writes the answer. As both ends share the type, they cannot
+//! disagree about its form.
 //!
 //! ```
 //! use goldgate_wire::call::{Call, Open, OpenAnswer, Tensors};
@@ -60,41 +61,42 @@ pub const NAMES: [&str; 16] = [
     "unload",
 ];
 
-/// A call: what is asked, and what an `ok` holds. Refusals and failures are of
-/// [`crate::answer::Answer`], and the same for every call.
+/// A call: its question, and the contents of its `ok`. Refusals and failures are the same for all
+/// calls, and belong to [`crate::answer::Answer`].
 pub trait Call: Sized {
-    /// The word in the field `call`.
+    /// The value of the field `call`.
     const NAME: &'static str;
 
-    /// The `ok` of an answer.
+    /// The contents of an `ok`.
     type Answer;
 
-    /// The harness's side: JSON of the question, without its id, and its operands.
+    /// For the harness: the JSON of the question, without its id, and its operands.
     fn question(&self) -> (Value, Tensors);
 
-    /// The worker's side: reads a question. Fields that this version does not know are ignored.
+    /// For the worker: reads a question. Unknown fields are ignored, so that later versions may add
+    /// some.
     ///
     /// # Errors
-    /// What is wrong with it, as the answer must say it.
+    /// What is wrong with it, as the answer must report it.
     fn read(question: &Value, tensors: Tensors) -> Result<Self, BadQuestion>;
 
-    /// The worker's side: the value of `ok` and its tensors.
+    /// For the worker: the value of `ok` and its tensors.
     fn write_answer(answer: Self::Answer) -> (Value, Tensors);
 
-    /// The harness's side: reads the value of `ok` and its tensors.
+    /// For the harness: reads the value of `ok` and its tensors.
     ///
     /// # Errors
-    /// The field or tensor that is missing or of another type.
+    /// A field or tensor is missing or has the wrong type.
     fn read_answer(body: Value, tensors: Tensors) -> Result<Self::Answer, BadField>;
 }
 
 /// Why a question cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuestion {
-    /// A field that is missing or makes no sense: `failed` with class `bad_request`.
+    /// A field is missing or makes no sense: `failed` with class `bad_request`.
     #[error("{0}")]
     Field(String),
-    /// An operand or attribute that must be `refused`.
+    /// An operand or attribute must be `refused`.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }

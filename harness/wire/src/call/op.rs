@@ -9,10 +9,10 @@ use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields};
 use crate::observed::Observed;
 
-/// One op on given operands.
+/// Asks for one op on given operands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Op {
-    /// The op, by its name in the vocabulary.
+    /// The name of the op in the vocabulary.
     pub op: String,
     /// The type of activations.
     pub dtype: DType,
@@ -22,7 +22,7 @@ pub struct Op {
     pub tensors: Tensors,
     /// Result → operand whose memory it shares.
     pub alias: BTreeMap<String, String>,
-    /// The harness's limit, seconds; information only.
+    /// The time limit of the harness in seconds, as information only.
     pub timeout_s: Option<f64>,
 }
 
@@ -36,7 +36,7 @@ pub struct OpAnswer {
 }
 
 impl Op {
-    /// The JSON of the question as the call `name`: `op`, or `bench` of an op.
+    /// The JSON of the question under the name of a call: `op`, or `bench` for timing an op.
     pub(super) fn body(&self, name: &str) -> Body {
         let mut body = Body::call(name);
         body.put("op", self.op.as_str());
@@ -94,7 +94,7 @@ impl Call for Op {
     fn read_answer(body: Value, tensors: Tensors) -> Result<OpAnswer, BadField> {
         Ok(OpAnswer {
             results: tensors,
-            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+            observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The calls of sessions: open, extend, fork, close.
+//! The calls about sessions: open, extend, fork, close.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::fields::{Body, Fields, i32s, nothing, operand};
 use crate::observed::Observed;
 use crate::words::{Logits, Phase};
 
-/// Opens an empty session of a model.
+/// Asks to open an empty session of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
     /// The handle of the model.
@@ -20,9 +20,9 @@ pub struct Open {
 /// An open session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenAnswer {
-    /// The handle by which later calls name it.
+    /// The handle by which later calls refer to it.
     pub session: u64,
-    /// Bytes of the arena that it took; absent where it took none.
+    /// The bytes of the arena that it took; absent if it took none.
     pub bytes_session: Option<u64>,
 }
 
@@ -55,15 +55,15 @@ impl Call for Open {
     }
 }
 
-/// What a call of a session gives.
+/// What an `extend` should return.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// Globs of slots, which `load` must have kept.
     pub trace: Vec<String>,
-    /// How rows of logits are given.
+    /// How rows of logits are returned.
     pub logits: Logits,
-    /// The tokens of this call whose rows are given, from 0; all where it is absent. For
-    /// [`Logits::All`] and [`Logits::Compact`] only.
+    /// The tokens of this call whose rows are returned, counted from 0; all if absent. Only for
+    /// [`Logits::All`] and [`Logits::Compact`].
     pub rows: Option<Vec<u64>>,
 }
 
@@ -80,7 +80,7 @@ impl Want {
     /// Reads the value of the field `want`.
     ///
     /// # Errors
-    /// A field of another type or with an unknown word.
+    /// A field has the wrong type or an unknown word.
     pub fn read(want: &Value) -> Result<Want, String> {
         let fields = Fields(want);
         let logits = fields.may_word("logits", "none, last, all or compact")?;
@@ -92,28 +92,28 @@ impl Want {
     }
 }
 
-/// Appends tokens to a session and runs them.
+/// Asks to append tokens to a session and to run them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extend {
     /// The handle of the session.
     pub session: u64,
-    /// What the answer holds.
+    /// What the answer should contain.
     pub want: Want,
-    /// How the tokens are run; without it one token is a decode step, more are a prompt.
+    /// How the tokens are run; if absent, one token is a decode step and several are a prompt.
     pub phase: Option<Phase>,
     /// The tokens.
     pub ids: Vec<i32>,
 }
 
-/// What a call of a session gave.
+/// What an `extend` returned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extended {
-    /// `logits` [rows, vocabulary], or a compact row's `top_ids top_logprobs tail entropy
-    /// next_logprob`; each slot that was traced; `<slot>.local` [1].
+    /// `logits` [rows, vocabulary], or for compact rows `top_ids top_logprobs tail entropy
+    /// next_logprob`; each traced slot; `<slot>.local` [1].
     pub results: Tensors,
     /// The stored type of each slot before it was widened.
     pub types: BTreeMap<String, DType>,
-    /// Tokens of the session now.
+    /// The number of tokens in the session now.
     pub length: Option<u64>,
     /// What the subject observed.
     pub observed: Observed,
@@ -123,12 +123,12 @@ impl Extended {
     /// The tensor `name`.
     ///
     /// # Errors
-    /// A tensor that is missing.
+    /// The tensor is missing.
     pub fn result(&self, name: &str) -> Result<&Tensor, BadField> {
         self.results.get(name).ok_or_else(|| BadField::no_tensor(name))
     }
 
-    /// The load of each slot's step against the step's own definition, where it was traced so.
+    /// The load of each slot's step against the step's own definition, where it was traced.
     pub fn local(&self) -> impl Iterator<Item = (&str, f64)> {
         self.results.iter().filter_map(|(name, tensor)| {
             let slot = name.strip_suffix(".local")?;
@@ -182,21 +182,21 @@ impl Call for Extend {
             results: tensors,
             types: types.unwrap_or_default(),
             length: fields.may_number("length")?,
-            observed: Observed::of(&body).map_err(BadField::Mistyped)?,
+            observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })
     }
 }
 
-/// Opens a session that holds the first tokens of another.
+/// Asks for a new session with the first tokens of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fork {
-    /// The handle of the session that is copied from.
+    /// The handle of the session to copy from.
     pub session: u64,
-    /// Tokens of it that the new one holds.
+    /// How many of its tokens the new session has.
     pub keep: u64,
 }
 
-/// A session that was copied.
+/// The copied session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forked {
     /// The handle of the new session.
@@ -231,7 +231,7 @@ impl Call for Fork {
     }
 }
 
-/// Ends a session.
+/// Asks to end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
     /// The handle of the session.

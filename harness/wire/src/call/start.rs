@@ -6,16 +6,16 @@ use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, nothing};
 use crate::hello;
 
-/// The first question, always: who asks, and what the subject may use.
+/// The first question in every conversation: who asks, and what the subject may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     /// Versions of the wire that the harness speaks.
     pub wire: Vec<u64>,
     /// Name and version of the harness.
     pub harness: String,
-    /// A folder for attachments; none where the harness takes none.
+    /// A folder for attachments; none if the harness takes none.
     pub scratch: Option<String>,
-    /// The largest frame that the harness takes, bytes.
+    /// The largest frame that the harness accepts, in bytes.
     pub max_frame: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ impl Call for Hello {
     }
 }
 
-/// Asks for any answer.
+/// Asks for any answer at all, as a sign of life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ping;
 

@@ -1,4 +1,4 @@
-//! The calls of tokenizers: texts into ids, and back.
+//! The calls about tokenizers: texts to ids and back.
 
 use goldgate_tensor::DType;
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::call::{BadField, BadQuestion, Call, Tensors};
 use crate::fields::{Body, Fields, i32s, may_result, nothing, operand, result, u8s};
 
-/// Whose vocabulary is meant.
+/// The vocabulary to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vocabulary {
-    /// That of a file: a tokenizer.json, or a model with one.
+    /// That of a file: a tokenizer.json, or a model that contains one.
     Path(String),
     /// That of a loaded model, by its handle.
     Model(u64),
@@ -31,23 +31,23 @@ impl Vocabulary {
     }
 }
 
-/// The ids of a text.
+/// Asks for the ids of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokenize {
-    /// Whose vocabulary is meant.
+    /// The vocabulary to be used.
     pub vocabulary: Vocabulary,
     /// Whether the model's policy adds tokens at the ends.
     pub add_special: bool,
-    /// Whether control tokens that are written in the text are taken as such.
+    /// Whether control tokens written in the text are recognised as such.
     pub parse_special: bool,
-    /// The text: any bytes.
+    /// The text, which may be any bytes.
     pub text: Vec<u8>,
 }
 
 /// The ids of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokenized {
-    /// In the order of the text.
+    /// The ids, in the order of the text.
     pub ids: Vec<i32>,
 }
 
@@ -83,14 +83,14 @@ impl Call for Tokenize {
     }
 }
 
-/// The text of ids.
+/// Asks for the text of ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detokenize {
-    /// Whose vocabulary is meant.
+    /// The vocabulary to be used.
     pub vocabulary: Vocabulary,
     /// Whether control tokens are left out.
     pub skip_special: bool,
-    /// Whether the answer says how many bytes could be handed out after each id.
+    /// Whether the answer should report how many bytes can be handed out after each id.
     pub stream: bool,
     /// The ids.
     pub ids: Vec<i32>,
@@ -99,9 +99,9 @@ pub struct Detokenize {
 /// The text of ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detokenized {
-    /// The text; not always UTF-8.
+    /// The text, which is not always valid UTF-8.
     pub text: Vec<u8>,
-    /// Bytes of the text handed out after each id, where that was asked.
+    /// The number of bytes of the text that are handed out after each id, if asked for.
     pub ends: Option<Vec<i32>>,
 }
 

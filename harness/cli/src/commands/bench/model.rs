@@ -1,5 +1,5 @@
-//! `goldgate bench --model`: how fast a subject runs a model, by what any subject can be asked, and
-//! where ours tells it, each part of a decode step.
+//! `goldgate bench --model`: measures how fast a subject runs a model. The times come from calls
+//! that any subject can answer, and the parts of a decode step from subjects that report them.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -42,13 +42,13 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Whether it says how a model is to be loaded.
+    /// Whether options are given that describe how to load a model.
     pub fn loads(&self) -> bool {
         self.how.is_given()
     }
 }
 
-/// Bytes that are copied and read to find out what the card can do.
+/// How many bytes are copied and read to measure the card.
 const LIMITS: u64 = 1 << 30;
 
 pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit, Failure> {
@@ -84,7 +84,7 @@ pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit,
     Ok(Exit::Yes)
 }
 
-/// Unwraps what a question came to, or ends the measurement.
+/// Unwraps an answer, or ends the measurement with the exit code of a refusal.
 macro_rules! answered {
     ($asked:expr) => {
         match $asked? {
@@ -96,6 +96,7 @@ macro_rules! answered {
 
 fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
     let prompts = answered!(prefill(speed, loaded, json_out));
+    // A generation needs at least one token of prompt.
     let (after, behind) = (speed.depth + speed.prefill, speed.depth.max(1));
     let first = answered!(generated(speed, loaded, (after, 1), 1, json_out));
     let batch = (behind, speed.batch);
@@ -137,7 +138,8 @@ fn middle(figures: &[f64]) -> f64 {
     median(&mut figures.to_vec())
 }
 
-/// The question with prompts of `count` tokens each, side by side; one alone is no batch.
+/// The question with prompts of `count` tokens each, generated together. A single prompt is not
+/// asked as a batch.
 fn prompted(ask: Generate, count: u64, sequences: u64) -> Generate {
     match sequences {
         1 => Generate { ids: ids(count), ..ask },
@@ -149,13 +151,14 @@ fn prompted(ask: Generate, count: u64, sequences: u64) -> Generate {
     }
 }
 
-/// Some tokens that every vocabulary has.
+/// Tokens that exist in every vocabulary.
 fn ids(count: u64) -> Vec<i32> {
+    // A prime modulus gives a long cycle of ids below 256, which every vocabulary has.
     (0..count).map(|i| (i * 7919 % 251) as i32).collect()
 }
 
-/// Milliseconds that prompts take in sessions of their own, behind `depth` tokens, by our clock. No
-/// logits are wanted: the head is part of the first token.
+/// The time in ms that prompts take in fresh sessions after `depth` tokens, by our own clock. No
+/// logits are requested, because the head counts as part of the first token.
 fn prefill(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Vec<f64>> {
     let mut ms = Vec::new();
     for run in 0..=speed.repeat {
@@ -171,6 +174,7 @@ fn prefill(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Vec<f64>
         }
         let (_, time) = answered!(loaded.timed(&ask(speed.prefill), json_out));
         answered!(loaded.ask(&Close { session }, json_out));
+        // The first run is not counted: it compiles kernels and fills caches.
         if run > 0 {
             ms.push(millis(time));
         }
@@ -182,11 +186,11 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// What generations took, by the subject's clock.
+/// The times of generations, by the subject's clock.
 struct Generated {
     /// From the question until every sequence has its first token.
     first_ms: Vec<f64>,
-    /// From one token of a sequence to its next, on average; nothing where there is one token.
+    /// From one token of a sequence to the next, on average; empty if there is only one token.
     token_ms: Vec<f64>,
 }
 
@@ -200,6 +204,7 @@ fn generated(
     let ask = Generate {
         model: loaded.model.model,
         max_tokens: Some(tokens),
+        // Every run must generate all of its tokens, or their times could not be compared.
         ignore_eos: Some(true),
         sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
         stop_ids: Some(Vec::new()),
@@ -210,21 +215,21 @@ fn generated(
     for run in 0..=speed.repeat {
         let (events, heard) = mpsc::channel();
         loaded.tell(events);
-        let said = answered!(loaded.ask(&ask, json_out));
+        let answer = answered!(loaded.ask(&ask, json_out));
         if run == 0 {
             continue;
         }
         let heard: Vec<Value> = heard.try_iter().collect();
         let times: Vec<f64> = heard.iter().filter_map(|e| e["ms"].as_f64()).collect();
-        // Steps begin when the last of the prompts has been read.
+        // Decode steps begin when the last of the prompts has been read.
         let firsts = heard.iter().filter(|e| e["index"] == 0).filter_map(|e| e["ms"].as_f64());
         let first = match sequences {
-            1 => said.first_token_ms.or(times.first().copied()),
+            1 => answer.first_token_ms.or(times.first().copied()),
             _ => firsts.reduce(f64::max),
         };
-        // A subject without events still says when it was done.
+        // A subject without events still reports its total time.
         let last = times.last().copied().filter(|_| times.len() > 1);
-        let last = last.or(said.total_ms);
+        let last = last.or(answer.total_ms);
         let (Some(first), Some(last)) = (first, last) else {
             return Err(Failure::Absent("the subject tells no times of tokens".to_owned()));
         };
@@ -236,8 +241,10 @@ fn generated(
     Ok(Ok(generated))
 }
 
-/// What a step cannot do without, at the speed at which the same run read memory.
+/// Adds the lower bound of a step: the bytes that it must read, at the speed at which the same run
+/// read memory.
 fn bound(facts: &mut Value, step_ms: f64) {
+    // Without the speed of this card's memory there is no bound to state.
     let Some(read) = facts["limits"]["read_gb_s"].as_f64() else { return };
     let bytes = |key: &str| facts["step"][key].as_f64().unwrap_or(0.0);
     let (weights, kv) = (bytes("bytes_weights"), bytes("bytes_kv"));

@@ -1,4 +1,4 @@
-//! The one place that asks the network, and only because somebody said so.
+//! The only place that uses the network, and only on explicit request.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use serde_json::{Value, json};
 
-use super::{Outcome, by_hand, hash, held};
+use super::{Outcome, by_hand, checked_hash, hash};
 use crate::commands::{Failure, progress};
 
-/// Downloads one form; a file whose bytes are not those that were promised is not kept.
+/// Downloads one form. A file with unexpected bytes is not kept.
 pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failure> {
     let Hub { repo: name, revision, .. } = hub;
     let absent = |what: &str, error: &ApiError| {
@@ -27,9 +27,10 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     let api = api(into)?.build().map_err(|e| absent("anything", &e))?;
     let repo = api.repo(hub.repository());
     if let Some(file) = &hub.file {
-        let path = one(&api, &repo, file).map_err(|e| e.told(|e| absent(file, e)))?;
+        let path =
+            fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
         let sha256 = match &hub.sha256 {
-            Some(expected) => held(&path, expected).inspect_err(|_| forget(&path))?,
+            Some(expected) => checked_hash(&path, expected).inspect_err(|_| forget(&path))?,
             None => hash(&path)?,
         };
         return Ok(Outcome { path, fetched: true, sha256: Some(sha256) });
@@ -38,7 +39,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     let files = of_checkpoint(info.siblings.iter().map(|file| file.rfilename.as_str()));
     let mut path = PathBuf::new();
     for file in &files {
-        path = one(&api, &repo, file).map_err(|e| e.told(|e| absent(file, e)))?;
+        path = fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
     }
     match path.parent() {
         Some(folder) if path.ends_with("config.json") && files.len() > 1 => {
@@ -48,7 +49,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     }
 }
 
-/// The library's client, set up with our cache and the variables of its environment.
+/// The library's client, set up with our cache and the library's environment variables.
 fn api(into: Option<&Path>) -> Result<ApiBuilder, Failure> {
     let own = cache().or_else(|| Some(hf_hub::Cache::new(into?.to_owned())));
     let none = || Failure::Usage("there is no home for a cache; name one with --into".into());
@@ -66,16 +67,16 @@ fn api(into: Option<&Path>) -> Result<ApiBuilder, Failure> {
     Ok(builder)
 }
 
-/// Why a file did not come.
+/// Why a file could not be fetched.
 enum Missing {
-    /// The hub, or the way to it.
+    /// The hub or the connection failed.
     Hub(ApiError),
-    /// It came, and is another.
+    /// A file arrived, but with the wrong content.
     Other(Failure),
 }
 
 impl Missing {
-    fn told(self, absent: impl FnOnce(&ApiError) -> Failure) -> Failure {
+    fn into_failure(self, absent: impl FnOnce(&ApiError) -> Failure) -> Failure {
         match self {
             Missing::Hub(error) => absent(&error),
             Missing::Other(failure) => failure,
@@ -83,12 +84,12 @@ impl Missing {
     }
 }
 
-/// Fetches one file, which must be as long as the hub says, and of the hash that it is stored under
-/// where that is one.
-fn one(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
+/// Fetches one file. It must have the length that the hub reports, and the hash that it is stored
+/// under if that is a SHA-256.
+fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
     let facts = api.metadata(&repo.url(file)).map_err(Missing::Hub)?;
     let path = progress::shown("fetching", |events| {
-        repo.download_with_progress(file, Told { events, done: 0, total: 0 })
+        repo.download_with_progress(file, DownloadProgress { events, done: 0, total: 0 })
     });
     let path = path.map_err(Missing::Hub)?;
     let other = |failure| {
@@ -104,35 +105,36 @@ fn one(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing> {
     }
     let etag = facts.etag();
     if etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit()) {
-        held(&path, etag).map_err(other)?;
+        checked_hash(&path, etag).map_err(other)?;
     }
     Ok(path)
 }
 
-/// Removes what came and is wrong, both the name and the bytes: nobody shall find it.
+/// Removes a wrong file, both its name and its bytes, so that nothing loads it later.
 fn forget(path: &Path) {
+    // The name in the cache is a link, so the bytes are removed through it first.
     if let Ok(bytes) = path.canonicalize() {
         let _ = fs::remove_file(bytes);
     }
     let _ = fs::remove_file(path);
 }
 
-/// Bytes as they come, for the bar.
-struct Told {
+/// Counts arriving bytes for the progress bar.
+struct DownloadProgress {
     events: Sender<Value>,
     done: u64,
     total: u64,
 }
 
-impl Told {
+impl DownloadProgress {
     fn tell(&self) {
         let event = json!({"event": "progress", "done": self.done, "total": self.total});
-        // The receiver may be gone; the download goes on without it.
+        // The receiver may be gone; the download continues without it.
         let _ = self.events.send(event);
     }
 }
 
-impl Progress for Told {
+impl Progress for DownloadProgress {
     fn init(&mut self, size: usize, _: &str) {
         (self.done, self.total) = (0, size as u64);
     }

@@ -1,4 +1,4 @@
-//! What `goldgate new` writes about models.
+//! The texts that `goldgate new` writes about models.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use goldgate_harness::yaml::read::is_id;
 
 use crate::commands::Failure;
 
-/// A file with one case. Its forms are those below golden/models that have its name, else a model
+/// A file with one case. Its forms are those below golden/models with its name, or else a model
 /// that ships.
 pub fn file(name: &str, golden: &Path) -> Result<String, Failure> {
     if !is_id(name) {
@@ -38,7 +38,7 @@ pub fn file(name: &str, golden: &Path) -> Result<String, Failure> {
     ))
 }
 
-/// The list of a kind of case, and a commented case of it.
+/// The list for a kind of case, and a commented example.
 pub fn case(kind: &str, name: &str) -> Option<(&'static str, String)> {
     let ids = "prompt: { ids: [1, 2, 3] }";
     let (list, rest) = match kind {

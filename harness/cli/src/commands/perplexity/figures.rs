@@ -1,11 +1,11 @@
-//! Figures over the log-probabilities of the tokens of a text.
+//! Figures computed from the log-probabilities of the tokens of a text.
 
 use serde_json::{Value, json};
 
-/// What one model makes of a text.
+/// How well one model predicts a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
-    /// Tokens that were foretold.
+    /// How many tokens were predicted.
     pub count: usize,
     /// Their mean negative log-probability, in nats.
     pub mean: f64,
@@ -14,8 +14,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of log-probabilities.
-    pub fn of(log_probabilities: &[f64]) -> Figures {
+    /// The figures of log-probabilities.
+    pub fn from_log_probabilities(log_probabilities: &[f64]) -> Figures {
         let count = log_probabilities.len();
         let mean = -log_probabilities.iter().sum::<f64>() / count as f64;
         let squares: f64 = log_probabilities.iter().map(|l| (l + mean).powi(2)).sum();
@@ -23,12 +23,13 @@ impl Figures {
         Figures { count, mean, error: (variance / count as f64).sqrt() }
     }
 
-    /// What a uniform choice of so many tokens would foretell as well.
+    /// The number of tokens among which a uniform choice would predict as well.
     pub fn perplexity(&self) -> f64 {
         self.mean.exp()
     }
 
-    /// As JSON; the error of the perplexity is that of the mean, to first order.
+    /// The figures as JSON. The error of the perplexity follows from that of the mean, to first
+    /// order.
     pub fn json(&self) -> Value {
         json!({
             "foretold": self.count, "mean_nll": self.mean, "mean_nll_error": self.error,
@@ -36,7 +37,7 @@ impl Figures {
         })
     }
 
-    /// Two lines for people, what follows the names first.
+    /// Two lines for people; `whose` is appended to the names.
     pub fn lines(&self, whose: &str) -> [String; 2] {
         let (perplexity, mean, error) = (self.perplexity(), self.mean, self.error);
         let name = |name: &str| format!("{name}{whose}");
@@ -47,10 +48,10 @@ impl Figures {
     }
 }
 
-/// One model held to another, token by token.
+/// One model compared with another, token by token.
 #[derive(Clone, Debug, Default)]
 pub struct Compared {
-    /// Log-probabilities of the tokens that followed.
+    /// The log-probabilities of the tokens that followed.
     pub own: Vec<f64>,
     theirs: Vec<f64>,
     divergences: Vec<f64>,
@@ -58,10 +59,11 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// One place: log-probabilities of all tokens by both, and the token that followed.
+    /// Adds one position: the log-probabilities of all tokens by both models, and the token that
+    /// followed.
     pub fn add(&mut self, own: &[f64], theirs: &[f64], next: usize) {
         let part = |(own, theirs): (&f64, &f64)| match theirs.exp() {
-            // Nothing of what cannot be is missed.
+            // A token with probability zero contributes nothing, where the formula would give NaN.
             0.0 => 0.0,
             mass => mass * (theirs - own),
         };
@@ -75,25 +77,25 @@ impl Compared {
         self.own.iter().zip(&self.theirs).map(|(own, theirs)| (own - theirs).abs()).collect()
     }
 
-    /// As JSON.
+    /// The comparison as JSON.
     pub fn json(&self) -> Value {
         let changes = self.changes();
         json!({
-            "perplexity": Figures::of(&self.theirs).perplexity(),
+            "perplexity": Figures::from_log_probabilities(&self.theirs).perplexity(),
             "kl_mean": mean(&self.divergences), "kl_p99": p99(&self.divergences),
             "logprob_change_mean": mean(&changes), "logprob_change_p99": p99(&changes),
             "top1_agreement": self.agreed as f64 / self.own.len() as f64,
         })
     }
 
-    /// Lines for people.
+    /// The comparison as lines for people.
     pub fn lines(&self) -> Vec<String> {
         let changes = self.changes();
         let pair = |name: &str, list: &[f64]| {
             format!("{name:<19} mean {:.6}, 99% below {:.6}", mean(list), p99(list))
         };
         let same = 100.0 * self.agreed as f64 / self.own.len() as f64;
-        let theirs = Figures::of(&self.theirs).lines(" against");
+        let theirs = Figures::from_log_probabilities(&self.theirs).lines(" against");
         let own = [
             pair("KL divergence", &self.divergences),
             pair("change of log p", &changes),
@@ -122,7 +124,7 @@ fn mean(list: &[f64]) -> f64 {
     list.iter().sum::<f64>() / list.len() as f64
 }
 
-/// The value that 99 of a hundred do not exceed.
+/// The value that 99 % do not exceed.
 fn p99(list: &[f64]) -> f64 {
     let mut sorted = list.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -136,10 +138,10 @@ mod tests {
 
     #[test]
     fn a_fair_coin_has_a_perplexity_of_two() {
-        let figures = Figures::of(&[0.5f64.ln(); 10]);
+        let figures = Figures::from_log_probabilities(&[0.5f64.ln(); 10]);
         approx::assert_relative_eq!(figures.perplexity(), 2.0);
         assert!(figures.error < 1e-12);
-        let spread = Figures::of(&[-1.0, -3.0]);
+        let spread = Figures::from_log_probabilities(&[-1.0, -3.0]);
         assert_eq!((spread.mean, spread.error), (2.0, 1.0));
     }
 
@@ -150,12 +152,12 @@ mod tests {
         let (own, theirs) = ([half, half], [quarter, 0.75f64.ln()]);
         compared.add(&own, &theirs, 0);
         compared.add(&theirs, &theirs, 1);
-        let told = compared.json();
+        let facts = compared.json();
         let divergence = 0.25 * 0.5f64.ln() + 0.75 * 1.5f64.ln();
-        approx::assert_relative_eq!(told["kl_mean"].as_f64().expect("a number"), divergence / 2.0);
-        approx::assert_relative_eq!(told["kl_p99"].as_f64().expect("a number"), divergence);
-        assert_eq!(told["top1_agreement"], 0.5);
-        let change = told["logprob_change_p99"].as_f64().expect("a number");
+        approx::assert_relative_eq!(facts["kl_mean"].as_f64().expect("a number"), divergence / 2.0);
+        approx::assert_relative_eq!(facts["kl_p99"].as_f64().expect("a number"), divergence);
+        assert_eq!(facts["top1_agreement"], 0.5);
+        let change = facts["logprob_change_p99"].as_f64().expect("a number");
         approx::assert_relative_eq!(change, 2f64.ln());
     }
 

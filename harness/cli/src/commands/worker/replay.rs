@@ -1,5 +1,5 @@
-//! A subject that knows the answer: it hands out the tensors of a file, whatever it is asked.
-//! Once a run the judge meets it over the real wire, once with a golden and once with a fault.
+//! A subject that knows the answer: it returns the tensors of a file, whatever it is asked. Once
+//! per run the judge meets it over the real wire, first with a golden and then with a fault.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use goldgate_wire::frame::{FrameError, decode};
 use goldgate_worker::{Device, NoAnswer, Trouble};
 use serde_json::{Value, json};
 
-/// The subject.
+/// A subject that replays one answer.
 #[derive(Clone, Debug)]
 pub struct Replay {
     results: BTreeMap<String, Tensor>,
@@ -20,7 +20,7 @@ impl Replay {
     /// Reads the answer from a file.
     ///
     /// # Errors
-    /// A file that is not there or is no buffer.
+    /// The file does not exist or is not a buffer.
     pub fn open(path: &Path) -> Result<Replay, FrameError> {
         let (_, results) = decode(&std::fs::read(path)?)?;
         Ok(Replay { results })

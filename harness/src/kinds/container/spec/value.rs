@@ -1,11 +1,11 @@
-//! Values of files: numbers of every width, hex, lengths, JSON with any keys.
+//! Values in files: numbers of every width, hex, lengths, and JSON with arbitrary keys.
 
 use serde_json::{Map, Value};
 
 use crate::yaml::read::Reader;
 use crate::yaml::tree::{Kind, Node};
 
-/// The types of GGUF metadata but the array: number and name.
+/// The types of GGUF metadata except the array: number and name.
 pub(super) const METADATA: &[(u32, &str)] = &[
     (0, "u8"),
     (1, "i8"),
@@ -47,7 +47,7 @@ fn text(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `{ u32: [1, 2] }`: type, count, elements.
+/// The bytes of an array such as `{ u32: [1, 2] }`: type, count, elements.
 pub(super) fn array(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> {
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "a list under its type, as { u32: [1, 2] }");
@@ -64,10 +64,11 @@ pub(super) fn array(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> 
     Some(bytes)
 }
 
-/// A whole number in `[low, high)`: digits, or quoted hex.
+/// A whole number in `[low, high)`, as digits or quoted hex.
 fn whole(r: &Reader<'_>, node: &Node, path: &str, low: i128, high: i128) -> Option<i128> {
     let written = node.text().unwrap_or_default();
     let number = match (node.bare(), written.strip_prefix("0x")) {
+        // Hex must be quoted, because unquoted it would be a number to other YAML readers.
         (None, Some(hex)) => i128::from_str_radix(hex, 16).ok(),
         (Some(bare), None) => bare.parse().ok(),
         _ => None,
@@ -89,8 +90,9 @@ fn real(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
     }
 }
 
-/// Bytes as quoted hex, spaces allowed.
+/// Bytes as quoted hex; spaces are allowed.
 pub(super) fn hex(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> {
+    // Spaces let a spec group the bytes as the format does.
     let digits: String = node.text().unwrap_or_default().split_whitespace().collect();
     let pairs = digits.as_bytes().chunks(2).map(|pair| {
         let pair = std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?;
@@ -102,19 +104,21 @@ pub(super) fn hex(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// One length, or `[from, to]` with both ends; below zero they count from the end.
+/// One length, or `[from, to]` including both ends; negative lengths count from the end.
 pub(super) fn lengths(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<i64>> {
-    let one = |r: &Reader<'_>, n: &Node, p: &str| r.int(n, p, -(1 << 24), 1 << 24);
+    let length = |r: &Reader<'_>, n: &Node, p: &str| r.int(n, p, -(1 << 24), 1 << 24);
     if !matches!(node.kind, Kind::List(_)) {
-        return one(r, node, path).map(|length| vec![length]);
+        return length(r, node, path).map(|length| vec![length]);
     }
-    match r.list(node, path, one)?.as_slice() {
+    match r.list(node, path, length)?.as_slice() {
+        // Both ends on one side: a range across zero would jump from the start to the end of the
+        // file.
         [from, to] if from < to && (*from < 0) == (*to < 0) => Some((*from..=*to).collect()),
         _ => r.fail(node, "RANGE", path, "a length, or two that rise from the same end"),
     }
 }
 
-/// Any value, as JSON; keys may be any text.
+/// Any value as JSON, with arbitrary text as keys.
 pub(super) fn json(r: &Reader<'_>, node: &Node, path: &str) -> Option<Value> {
     match &node.kind {
         Kind::Map(entries) => {

@@ -1,4 +1,4 @@
-//! Text that goes on: written freely, and its logits along the golden's text.
+//! Generated text: the free runs, and the logits along the golden's text.
 
 use goldgate_wire::Call;
 use goldgate_wire::call::{Detokenize, Generate, Generated, Sampling, Want};
@@ -26,6 +26,7 @@ impl Asking<'_, '_> {
         let ask = Generate {
             model: self.loaded.model,
             max_tokens: Some(g.max_tokens as u64),
+            // The case decides where a text ends; a model's own end tokens would end it elsewhere.
             ignore_eos: Some(true),
             sampling: sampling(g),
             stop: stops.then(|| g.stop.clone()),
@@ -33,21 +34,23 @@ impl Asking<'_, '_> {
             ids,
             ..Generate::default()
         };
+        // The wire ties the op `sample` to the generator that goldens use.
         let draws_alike = self.to.hello().json()["ops"]["sample"].is_object();
         let own_draws = g.is_drawn() && !draws_alike;
         let mut written = Written { own_draws, ..Written::default() };
         for run in 0..g.repeat {
-            let said = self.generate(&ask)?;
-            written.runs.push(said.ids);
+            let generated = self.generate(&ask)?;
+            written.runs.push(generated.ids);
             if run == 0 {
-                written.told = said.text;
-                written.stop = said.stop.map(Stop::name).map(str::to_owned);
+                written.reported = generated.text;
+                written.stop = generated.stop.map(Stop::name).map(str::to_owned);
             }
+            // The first and the last run suffice to see whether memory grows.
             if run == 0 || run + 1 == g.repeat {
                 written.used.extend(self.used()?);
             }
         }
-        written.beside = self.beside(g, &ask)?;
+        written.alongside = self.alongside(g, &ask)?;
         let first = written.runs.first().cloned().unwrap_or_default();
         if decoded && self.to.hello().offers(Detokenize::NAME) {
             let text = self.text(&first, false)?;
@@ -60,14 +63,14 @@ impl Asking<'_, '_> {
         Ok(written)
     }
 
-    /// One text, or several.
+    /// Generates one text or several.
     pub(super) fn generate(&mut self, ask: &Generate) -> Result<Generated, Stopped> {
-        let said = self.to.call(ask)?;
-        self.route.note(&said.observed);
-        Ok(said)
+        let generated = self.to.call(ask)?;
+        self.route.note(&generated.observed);
+        Ok(generated)
     }
 
-    /// The bytes of ids, with control tokens or without.
+    /// The bytes of ids, with or without control tokens.
     fn text(&mut self, ids: &[i32], bare: bool) -> Result<Vec<u8>, Stopped> {
         let ask = Detokenize {
             vocabulary: self.vocabulary(),
@@ -78,16 +81,18 @@ impl Asking<'_, '_> {
         Ok(self.to.call(&ask)?.text)
     }
 
-    /// Logits of the last row of `ids`, and of every row of a text behind it but its last.
+    /// Logits of the last row of `ids`, and of all rows of the following text except its last.
     fn along(&mut self, mut ids: Vec<i32>, text: &[i32]) -> Result<Rows, Stopped> {
+        // Nothing follows the last token, so its row is not compared.
         ids.extend(&text[..text.len() - 1]);
         let rows = (ids.len() - text.len()..ids.len()).map(|row| row as u64).collect();
         let want = Want { logits: Logits::All, rows: Some(rows), ..Want::default() };
-        Ok(Rows::of(self.at_once(&ids, want)?.result("logits")?))
+        Ok(Rows::from_tensor(self.at_once(&ids, want)?.result("logits")?))
     }
 }
 
-/// The case's settings; what it does not name is the identity, and the largest logit is taken.
+/// The settings of the case. Settings that it does not name are neutral, and the largest logit is
+/// chosen.
 fn sampling(g: &Generation) -> Sampling {
     let real = |key: &str| g.sampling.get(key).and_then(Value::as_f64);
     let number = |key: &str| g.sampling.get(key).and_then(Value::as_u64);

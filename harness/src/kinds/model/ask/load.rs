@@ -1,4 +1,4 @@
-//! A model is loaded, or refused: in which time, in which memory, and as was foretold.
+//! Loads a model, or has it refused: in which time, with how much memory, and whether as predicted.
 
 use goldgate_wire::Call;
 use goldgate_wire::call::{self, Inspect, Loaded, Memory, Open, Want};
@@ -10,49 +10,56 @@ use crate::line::{Reply, Stopped};
 
 impl Asking<'_, '_> {
     pub(super) fn load(&mut self, load: &Load, mut ask: call::Load) -> Result<Answer, Stopped> {
+        // A model that is still loaded would count as memory of this one.
         self.to.drop_model()?;
         ask.options.more.clone_from(&load.with);
         let mut used = Vec::new();
+        // The first round may allocate what stays for good, so a leak shows only in the second.
         let rounds = if load.memory { 2 } else { 1 };
-        let (mut told, mut refused, mut foretold) = (None, None, None);
+        let (mut loaded_once, mut refused, mut predicted) = (None, None, None);
         for _ in 0..rounds {
             match self.to.ask(&ask)? {
-                Reply::Refused(said) => {
-                    let (word, field) = (said.word().to_owned(), said.field().to_owned());
-                    refused = Some((word, field, said.message));
+                Reply::Refused(answered) => {
+                    let (word, field) = (answered.word().to_owned(), answered.field().to_owned());
+                    refused = Some((word, field, answered.message));
                 }
                 Reply::Ok(loaded) => {
                     self.to.hold(&ask, &loaded);
                     self.loaded = loaded.clone();
-                    if load.foretold && foretold.is_none() {
-                        foretold = self.foretold(&ask, &loaded)?;
+                    if load.foretold && predicted.is_none() {
+                        predicted = self.predicted_bytes(&ask, &loaded)?;
                     }
-                    told = Some((loaded, self.one_token()?));
+                    loaded_once = Some((loaded, self.one_token()?));
                     self.to.drop_model()?;
                 }
             }
             used.extend(self.used()?.filter(|_| load.memory));
         }
         if refused.is_some() && load.path.is_none() {
-            // Who refused must still answer the case's question without what was wrong with it.
+            // After its refusal the subject must still answer the case's question, without what was
+            // wrong with it.
             self.hold(&self.question.load)?;
             self.one_token()?;
         }
-        let (loaded, session) = told.unwrap_or_default();
+        let (loaded, session) = loaded_once.unwrap_or_default();
         let mut figures = figures(&loaded);
         figures.extend(session.map(|bytes| ("bytes_session".to_owned(), bytes as f64)));
         Ok(Answer {
             activations: loaded.activations,
             ids: None,
-            content: Content::Load { refused, used, foretold },
+            content: Content::Load { refused, used, predicted },
             figures,
             route: Route::default(),
         })
     }
 
-    /// The bytes that `inspect` says `load` takes: of the same file under the settings that are in
-    /// force, where the subject says them.
-    fn foretold(&mut self, ask: &call::Load, loaded: &Loaded) -> Result<Option<f64>, Stopped> {
+    /// The bytes that `inspect` predicts for `load`: for the same file under the settings that are
+    /// in force, as far as the subject reports them.
+    fn predicted_bytes(
+        &mut self,
+        ask: &call::Load,
+        loaded: &Loaded,
+    ) -> Result<Option<f64>, Stopped> {
         if !self.to.hello().offers(Inspect::NAME) {
             return Ok(None);
         }
@@ -65,6 +72,7 @@ impl Asking<'_, '_> {
             ("context", loaded.context.is_some()),
         ] {
             if is_said {
+                // Otherwise the case's own field would override the setting that is in force.
                 options.more.remove(name);
             }
         }
@@ -77,18 +85,18 @@ impl Asking<'_, '_> {
         Ok(need.map(|bytes| bytes as f64))
     }
 
-    /// A loaded model gives logits of one token; the bytes that its session took, where they are
-    /// said.
+    /// Checks that a loaded model gives logits for one token. Returns the bytes that its session
+    /// took, if they are reported.
     fn one_token(&mut self) -> Result<Option<u64>, Stopped> {
         let opened = self.to.call(&Open { model: self.loaded.model })?;
         let want = Want { logits: Logits::Last, ..Want::default() };
-        let said = self.extend(opened.session, &[0], want, None)?;
+        let answered = self.extend(opened.session, &[0], want, None)?;
         self.close(opened.session)?;
-        said.result("logits")?;
+        answered.result("logits")?;
         Ok(opened.bytes_session)
     }
 
-    /// Bytes that the driver counts, where the subject can say.
+    /// Bytes in use according to the driver, if the subject can tell.
     pub(super) fn used(&mut self) -> Result<Option<f64>, Stopped> {
         if !self.to.hello().offers(Memory::NAME) {
             return Ok(None);

@@ -1,21 +1,22 @@
-//! Text that goes on: the same ids wherever the golden's margin decides, the same in every run,
-//! ended where and as the rules say, text that is text.
+//! Generated text: the ids must be the same wherever the golden's margin decides, in every run, and
+//! end where and why the rules say; and the text must be valid text.
 
 use std::collections::BTreeSet;
 
 use crate::kinds::model::ask::Written;
-use crate::kinds::model::ask::beside::{Beside, place};
+use crate::kinds::model::ask::alongside::{Alongside, place};
 use crate::kinds::model::case::Generation;
 use crate::kinds::model::class::{Class, argmax};
 use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::Findings;
 use crate::line::FailKind;
 
-/// From how many runs on the driver's count after the last is held to that after the first: what
-/// one run leaves behind, so many show, and fewer would rather show what else runs on the card.
+/// The least number of runs from which the driver's count after the last is compared with that
+/// after the first. So many runs reveal what a single one leaks; fewer would rather reveal what
+/// else runs on the card.
 pub const MANY: u32 = 100;
 
-/// How far below the reference's own mean log-probability a text may be, in nats.
+/// How far a text's mean log-probability may lie below that of the reference, in nats.
 pub const COHERENT: f64 = 0.05;
 
 pub(super) fn judge(
@@ -33,11 +34,15 @@ pub(super) fn judge(
         let message = format!("{} tokens, {} were asked for", first.len(), g.max_tokens);
         return j.fail(FailKind::Shape, message);
     }
+    // Another generator draws other tokens, so the golden's ids mean nothing for it.
     if answer.own_draws {
         let message = "drawn by a generator of its own: judged by its repetition alone";
         j.notes.push(message.to_owned());
-        if !g.has_stops() && first.len() != golden.told {
-            j.fail(FailKind::Shape, format!("{} tokens, awaited {}", first.len(), golden.told));
+        if !g.has_stops() && first.len() != golden.handed_out {
+            j.fail(
+                FailKind::Shape,
+                format!("{} tokens, awaited {}", first.len(), golden.handed_out),
+            );
         }
         return;
     }
@@ -50,20 +55,22 @@ pub(super) fn judge(
     }
     let share = decided as f64 / golden.chosen.len() as f64;
     j.figures.insert("decided".to_owned(), share);
+    // A text that hardly decides anything would pass with almost any answer.
     if share < g.decided_at_least {
         let least = g.decided_at_least;
         j.inconclusive =
             Some(format!("{share:.2} of the positions are decided, {least} are asked"));
     }
-    let awaited = *first == golden.chosen[..golden.told];
-    if awaited {
+    let as_expected = *first == golden.chosen[..golden.handed_out];
+    if as_expected {
         ended(j, golden, g, answer.stop.as_deref());
     }
     coherent(j, golden, first);
-    texts(j, golden, g, (awaited, answer));
+    texts(j, golden, g, (as_expected, answer));
 }
 
-/// As often as was asked, always the same, and nothing left behind.
+/// Checks that there are as many runs as requested, all with the same ids, and that no memory
+/// leaks.
 fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
     j.compared += answer.runs.iter().map(|run| run.len() as u64).sum::<u64>();
     let distinct: BTreeSet<&Vec<i32>> = answer.runs.iter().collect();
@@ -86,22 +93,24 @@ fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
     }
 }
 
-/// In a batch each sequence has the ids that it has alone, and the case's own is one of them.
+/// Checks that each sequence of a batch has the ids that it has alone, and that the case's own is
+/// one of them.
 pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
     if g.beside == 0 {
         return;
     }
-    let all = &answer.beside;
+    let all = &answer.alongside;
     let own = all.get(place(g.beside)).map(|sequence| &sequence.alone);
     if all.len() != g.beside + 1 || own != answer.runs.first() {
         let message = format!("{} sequences, the case's own and {} beside it", all.len(), g.beside);
         return j.fail(FailKind::Shape, message);
     }
     for (i, sequence) in all.iter().enumerate() {
-        let Beside { alone, together } = sequence;
+        let Alongside { alone, together } = sequence;
         j.compared += together.len() as u64;
         if alone != together {
             let at = alone.iter().zip(together).position(|(a, b)| a != b);
+            // Equal as far as both go: then the shorter one ended early.
             let at = at.unwrap_or(alone.len().min(together.len()));
             let message =
                 format!("sequence {i} of {} has other ids than alone, from {at} on", all.len());
@@ -110,8 +119,8 @@ pub(super) fn together(j: &mut Findings, g: &Generation, answer: &Written) {
     }
 }
 
-/// Running free: ids agree up to the first difference, and that one is at an undecided position.
-/// How many decided positions that compares.
+/// Judges a free run: ids must agree up to the first difference, and that must be at an undecided
+/// position. Returns how many decided positions were compared.
 fn free(
     j: &mut Findings,
     golden: &ModelGolden,
@@ -119,23 +128,23 @@ fn free(
     (ids, stop): (&[i32], Option<&str>),
     decides: &[bool],
 ) -> usize {
-    let (chosen, told) = (&golden.chosen, golden.told);
-    let at = ids.iter().zip(&chosen[..told]).take_while(|(a, b)| a == b).count();
+    let (chosen, handed_out) = (&golden.chosen, golden.handed_out);
+    let at = ids.iter().zip(&chosen[..handed_out]).take_while(|(a, b)| a == b).count();
     let ended_early = matches!(stop, Some("eos" | "stop")) && g.has_stops();
     let why = match (ids.get(at), chosen.get(at)) {
-        (None, _) if at == told => {
+        (None, _) if at == handed_out => {
             j.lines.push("every token is the golden's".to_owned());
             return decides.iter().filter(|d| **d).count();
         }
-        (None, _) => Err((!ended_early).then(|| format!("{at} tokens, awaited {told}"))),
-        (Some(_), None) => Err(Some(format!("{} tokens, awaited {told}", ids.len()))),
-        (Some(got), Some(want)) if at == told && got == want => {
+        (None, _) => Err((!ended_early).then(|| format!("{at} tokens, awaited {handed_out}"))),
+        (Some(_), None) => Err(Some(format!("{} tokens, awaited {handed_out}", ids.len()))),
+        (Some(got), Some(want)) if at == handed_out && got == want => {
             Ok(format!("token {at}, {got}, ends the text and is handed out"))
         }
         (Some(got), Some(want)) => {
             let (margin, std) = (golden.margin[at], golden.std[at]);
-            let other = ids.len() != told && !g.has_stops();
-            let wrong_length = || format!("{} tokens, awaited {told}", ids.len());
+            let other = ids.len() != handed_out && !g.has_stops();
+            let wrong_length = || format!("{} tokens, awaited {handed_out}", ids.len());
             match decides[at] {
                 true => Ok(format!(
                     "token {at} is {got}, awaited {want}: the margin of {margin:.3} at a \
@@ -149,14 +158,15 @@ fn free(
         Ok(bits) => j.fail(FailKind::Bits, bits),
         Err(Some(length)) => j.fail(FailKind::Shape, length),
         Err(None) if decides.get(at) == Some(&true) => {
-            j.fail(FailKind::Shape, format!("{at} tokens, and {told} are decided"));
+            j.fail(FailKind::Shape, format!("{at} tokens, and {handed_out} are decided"));
         }
+        // After a legal difference the two texts go different ways, so the rest is not compared.
         Err(None) => j.notes.push(format!("token {at} differs, and no margin decides it")),
     }
     decides[..at].iter().filter(|d| **d).count()
 }
 
-/// The reason, of a text whose ids are the golden's.
+/// Checks the reason why a text ended, if its ids are the golden's.
 fn ended(j: &mut Findings, golden: &ModelGolden, g: &Generation, stop: Option<&str>) {
     match stop {
         Some(stop) if stop == golden.stop => j.compared += 1,
@@ -168,7 +178,7 @@ fn ended(j: &mut Findings, golden: &ModelGolden, g: &Generation, stop: Option<&s
     }
 }
 
-/// Along the golden's text: the first token of each decided position.
+/// Checks the first token at each decided position along the golden's text.
 fn forced(j: &mut Findings, golden: &ModelGolden, rows: &Rows, decides: &[bool]) {
     if rows.count() != golden.chosen.len() {
         let message = format!("{} rows along {} tokens", rows.count(), golden.chosen.len());
@@ -187,8 +197,9 @@ fn forced(j: &mut Findings, golden: &ModelGolden, rows: &Rows, decides: &[bool])
     }
 }
 
-/// No less likely under the reference than its own text by more than [`COHERENT`]. Who draws may
-/// draw what is unlikely, and a text that is ended has no other beside it: they have no branches.
+/// Checks that the text is not less likely under the reference than the reference's own by more
+/// than [`COHERENT`]. This applies to greedy texts without an end only: draws may be unlikely, and
+/// only such texts have branches in the golden.
 fn coherent(j: &mut Findings, golden: &ModelGolden, ids: &[i32]) {
     if golden.branches.is_empty() {
         return;
@@ -207,27 +218,28 @@ fn coherent(j: &mut Findings, golden: &ModelGolden, ids: &[i32]) {
     }
 }
 
-/// What the ids become and what was handed out are the golden's bytes; text without broken letters
-/// and control characters.
+/// Checks that the text is the golden's bytes, both as reported and as decoded from the ids, and
+/// that it has no broken or control characters.
 fn texts(
     j: &mut Findings,
     golden: &ModelGolden,
     g: &Generation,
-    (awaited, answer): (bool, &Written),
+    (as_expected, answer): (bool, &Written),
 ) {
-    if answer.told.is_none() && !g.stop.is_empty() {
+    if answer.reported.is_none() && !g.stop.is_empty() {
         return j.fail(FailKind::Shape, "no text in the answer".to_owned());
     }
-    let known = awaited && (!golden.text.is_empty() || !g.stop.is_empty());
+    // Other ids legally give another text, so bytes are compared only under the golden's ids.
+    let known = as_expected && (!golden.text.is_empty() || !g.stop.is_empty());
     let bare = answer.bare.as_ref().unwrap_or(&golden.text);
-    for (bytes, want) in [(&answer.text, &golden.text), (&answer.told, bare)] {
+    for (bytes, want) in [(&answer.text, &golden.text), (&answer.reported, bare)] {
         let Some(bytes) = bytes else { continue };
         j.compared += bytes.len() as u64;
         if known && bytes != want {
             let (got, want) = (String::from_utf8_lossy(bytes), String::from_utf8_lossy(want));
             j.fail(FailKind::Bits, format!("the same ids are handed out as {got:?}, not {want:?}"));
         }
-        // The last letter may be cut where the tokens end.
+        // The last character may be cut where the tokens end.
         let cut = match std::str::from_utf8(bytes) {
             Err(e) => e.error_len().is_some(),
             Ok(_) => false,

@@ -1,5 +1,5 @@
-//! Logits of rows, in one way or several: as far from the golden as the class allows, and the same
-//! bits however a prompt is cut.
+//! Logits of rows, for one way of cutting the prompt or several: within the limits of the class,
+//! and with the same bits however the prompt is cut.
 
 use crate::kinds::model::case::Way;
 use crate::kinds::model::class::{Class, argmax, log_softmax, mean_and_p99, rel_rms};
@@ -31,10 +31,12 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
             message.insert_str(0, &format!("{}: ", way.name()));
         }
     }
-    // One token at a time is another phase, with other kernels; the rest must be the same bits.
+    // One token at a time is the decode phase, which has other kernels; all other ways must give
+    // the same bits.
     let mut prefill = ways.iter().filter(|(way, _)| *way != Way::OneByOne);
     let Some((first, bits)) = prefill.next() else { return };
     for (way, rows) in prefill {
+        // By bits: `==` would accept zeros of different sign and reject a NaN that is repeated.
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         if let Some(at) = rows.numbers.iter().zip(&bits.numbers).position(|pair| !same(pair)) {
             let (row, id) = (golden.rows[at / rows.width], at % rows.width);
@@ -49,7 +51,7 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
     }
 }
 
-/// Holds rows of logits to the golden's.
+/// Compares rows of logits with the golden's.
 pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows: &Rows) {
     let mut changes = Vec::new();
     let mut worst = (0.0, 0);
@@ -67,7 +69,9 @@ pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows
         j.hold("rel_rms", rel, class.rel_rms);
         let (log_got, log_want) = (log_softmax(got), log_softmax(want));
         let (best, right) = (argmax(got), argmax(want));
+        // How much worse, by the reference, the token is that the subject would choose.
         j.hold("regret", log_want[right] - log_want[best], class.regret);
+        // Below the margin a legal engine may prefer another token.
         if class.decides(golden.margin[i], golden.std[i]) {
             decided += 1;
             if best != right {

@@ -1,5 +1,5 @@
-//! Slots in the order of the model: the first that is too far is where the fault is, because all
-//! that went into it was not.
+//! Compares slots in the order of the model: the first that is too far off locates the fault,
+//! because everything that it was computed from was within its limits.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::Findings;
 use crate::line::FailKind;
 
-/// The slots of a layer in the order in which they are computed (docs/wire.md names them).
+/// The slots of a layer in the order of computation (docs/wire.md names them).
 const ORDER: &[&str] = &[
     "attn.norm",
     "attn.q",
@@ -34,7 +34,7 @@ const ORDER: &[&str] = &[
     "out",
 ];
 
-/// Where a slot stands in the model: before the layers, its layer, after them.
+/// The position of a slot in the model: before the layers, in its layer, or after them.
 pub fn place(slot: &str) -> (usize, usize, usize, String) {
     let named = |n: usize| (n, 0, 0, slot.to_owned());
     let Some((layer, rest)) = slot.strip_prefix("layer.").and_then(|s| s.split_once('.')) else {
@@ -50,7 +50,7 @@ pub fn place(slot: &str) -> (usize, usize, usize, String) {
     (2, layer.parse().unwrap_or(usize::MAX), at, slot.to_owned())
 }
 
-/// How far a slot's worst row is, relative to the root mean square of the golden's row.
+/// How far the worst row of a slot is off, relative to the root mean square of the golden's row.
 fn inherited(got: &Rows, want: &Rows) -> (f64, usize) {
     if got.count() != want.count() || got.width != want.width {
         return (f64::INFINITY, 0);
@@ -68,6 +68,8 @@ pub(super) fn judge(
     local: &BTreeMap<String, f64>,
 ) {
     let mut names: Vec<&String> = golden.slots.keys().chain(local.keys()).collect();
+    // In the order of computation, so that the first slot over a limit is the cause and not a
+    // consequence.
     names.sort_by_cached_key(|name| place(name));
     names.dedup();
     let limit = class.rel_rms;
@@ -88,6 +90,7 @@ pub(super) fn judge(
             }
         };
         let step = local.get(name).copied();
+        // Written such that NaN counts as over.
         let over = far.as_ref().is_some_and(|((rel, _), ..)| rel.is_nan() || *rel > limit);
         let wrong = step.is_some_and(|load| load.is_nan() || load > 1.0);
         let column = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.2e}"));
@@ -114,7 +117,7 @@ pub(super) fn judge(
         j.fail(FailKind::Load, message);
     }
     if !absent.is_empty() {
-        // What a subject does not keep is absent, and then not everything was looked at.
+        // Slots that a subject does not keep are absent, so not everything was examined.
         j.inconclusive =
             Some(format!("{} slots are not offered: {}", absent.len(), absent.join(", ")));
     }

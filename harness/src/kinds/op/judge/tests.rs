@@ -196,7 +196,7 @@ fn nothing_compared_is_inconclusive_not_a_pass() {
 
 /// The page as the run writes it.
 fn paged(case: &Case, j: Compared, golden: Option<&Golden>, label: &str, stderr: &str) -> String {
-    let mut judgement = Judgement::of(j.verdict);
+    let mut judgement = Judgement::unmeasured(j.verdict);
     judgement.detail = j.distance.as_ref().map(worst).unwrap_or_default();
     judgement.detail.extend(expected(case, golden));
     let again = format!("goldgate run {}", case.trial(label));

@@ -1,4 +1,4 @@
-//! The prompt of a case among others: a sequence of a batch has the ids that it has alone.
+//! Asks the prompt of a case as one of a batch: each sequence must get the ids that it gets alone.
 
 use goldgate_wire::call::{Generate, Sampling};
 
@@ -6,24 +6,26 @@ use crate::kinds::model::ask::Asking;
 use crate::kinds::model::case::Generation;
 use crate::line::Stopped;
 
-/// What one sequence said.
+/// The ids of one sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
-    /// Alone.
+pub struct Alongside {
+    /// Generated alone.
     pub alone: Vec<i32>,
-    /// As one of a batch.
+    /// Generated as part of a batch.
     pub together: Vec<i32>,
 }
 
-/// The place of the case's own prompt among `others` more: the middle.
+/// The position of the case's own prompt in a batch with `others` more: the middle, so that a
+/// neighbour on either side could disturb it.
 pub fn place(others: usize) -> usize {
     others.div_ceil(2)
 }
 
-/// The prompt, and the others around it: the same ids rotated, some cut and some going round, so
-/// that no two are as long as each other, as far as that goes.
+/// The prompt with the others around it. The others are its ids rotated, some cut and some
+/// repeated, so that the lengths differ as far as possible.
 pub fn prompts(ids: &[i32], others: usize) -> Vec<Vec<i32>> {
     let other = |i: usize| {
+        // The lengths spread to both sides of the case's own.
         let by = i / 2 + 1;
         let count =
             if i.is_multiple_of(2) { ids.len() + by } else { ids.len().saturating_sub(by).max(1) };
@@ -35,8 +37,8 @@ pub fn prompts(ids: &[i32], others: usize) -> Vec<Vec<i32>> {
 }
 
 impl Asking<'_, '_> {
-    /// Whether the subject generates as many sequences side by side, before the model is loaded.
-    pub(super) fn goes_beside(&self, g: &Generation) -> Result<(), Stopped> {
+    /// Ends the trial if the subject does not offer that many sequences at once.
+    pub(super) fn require_sequences(&self, g: &Generation) -> Result<(), Stopped> {
         let (offered, asked) = (self.to.hello().sequences(), g.beside as u64 + 1);
         if g.beside == 0 || offered >= asked {
             return Ok(());
@@ -45,17 +47,18 @@ impl Asking<'_, '_> {
         Err(self.to.unsupported(&message))
     }
 
-    /// Every sequence of the batch by `ask`, which generates the case's own, and each alone.
-    pub(super) fn beside(
+    /// Generates every sequence of the batch together by `ask`, which generates the case's own, and
+    /// then each of them alone.
+    pub(super) fn alongside(
         &mut self,
         g: &Generation,
         ask: &Generate,
-    ) -> Result<Vec<Beside>, Stopped> {
+    ) -> Result<Vec<Alongside>, Stopped> {
         if g.beside == 0 {
             return Ok(Vec::new());
         }
         let prompts = prompts(&ask.ids, g.beside);
-        // Its own seed is the case's, and the others have others.
+        // The case's own seed stays its own, and the others get different ones.
         let own = ask.sampling.seed.unwrap_or(0);
         let seeds: Vec<u64> = (0..prompts.len() as u64)
             .map(|i| (own + i).saturating_sub(place(g.beside) as u64))
@@ -63,10 +66,11 @@ impl Asking<'_, '_> {
         let batch = Generate { seeds: Some(seeds.clone()), ..ask.clone() }.several(&prompts);
         let together = self.generate(&batch)?.texts(prompts.len())?;
         let mut all = Vec::with_capacity(prompts.len());
+        // Alone in the same process and model, so that only the batch differs.
         for ((ids, seed), together) in prompts.into_iter().zip(seeds).zip(together) {
             let sampling = Sampling { seed: Some(seed), ..ask.sampling };
             let alone = self.generate(&Generate { sampling, ids, ..ask.clone() })?.ids;
-            all.push(Beside { alone, together });
+            all.push(Alongside { alone, together });
         }
         Ok(all)
     }
