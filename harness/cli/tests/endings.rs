@@ -111,5 +111,11 @@ fn a_run_that_is_stopped_ends_at_once_with_the_code_of_its_signal() {
         assert!(took < Duration::from_secs(5), "{signal}: {took:?}");
         let report = Report::read(folder.path()).expect("a report");
         assert!(report.incomplete.is_some());
+        let verify = ["report", "verify", &folder.path().display().to_string()].map(str::to_owned);
+        let verify = Command::new(env!("CARGO_BIN_EXE_goldgate")).args(verify).output();
+        let verify = verify.expect("our own program");
+        let said = String::from_utf8_lossy(&verify.stdout);
+        assert_eq!(verify.status.code(), Some(6), "{said}");
+        assert!(said.contains("INCOMPLETE: "), "{said}");
     }
 }

@@ -15,6 +15,8 @@ pub enum Exit {
     Absent = 4,
     /// A fault of goldgate itself.
     Ours = 5,
+    /// A report that holds and is incomplete: nothing is wrong with it, and nothing is decided by it.
+    Incomplete = 6,
     /// Stopped by SIGINT.
     Interrupted = 130,
     /// Stopped by SIGTERM.

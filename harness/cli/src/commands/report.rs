@@ -28,7 +28,7 @@ pub enum Report {
     Diff(Diff),
     /// Shards into one. Example: goldgate report merge --out whole shard-1 shard-2
     Merge(Merge),
-    /// Whether a report is whole and as written. Example: goldgate report verify reports/latest
+    /// Whether a report is as written: 0 yes, 1 no, 6 yes but incomplete. Example: goldgate report verify reports/latest
     Verify(Verify),
 }
 
@@ -282,9 +282,12 @@ fn verify_report(args: &Verify) -> Result<Exit, Failure> {
     let findings = verify(&report, &expected).map_err(std::io::Error::from)?;
     if args.json {
         let found: Value = serde_json::to_value(&findings).map_err(std::io::Error::from)?;
-        say_json(
-            &json!({ "holds": findings.is_empty(), "sha256": report.sha256, "found": found }),
-        )?;
+        say_json(&json!({
+            "holds": findings.is_empty(),
+            "incomplete": report.incomplete,
+            "sha256": report.sha256,
+            "found": found,
+        }))?;
     } else {
         for finding in &findings {
             say(&finding.to_string())?;
@@ -292,9 +295,17 @@ fn verify_report(args: &Verify) -> Result<Exit, Failure> {
         if findings.is_empty() {
             let rows = report.rows.len();
             say(&format!("holds: {rows} rows, sha256 {}", line(&report.sha256)))?;
+            if let Some(why) = &report.incomplete {
+                say(&format!("INCOMPLETE: {}", line(why)))?;
+            }
         }
     }
-    Ok(if findings.is_empty() { Exit::Yes } else { Exit::No })
+    Ok(match (findings.is_empty(), &report.incomplete) {
+        (false, _) => Exit::No,
+        // A release must not mistake a part of a run for a whole one, however well it is sealed.
+        (true, Some(_)) => Exit::Incomplete,
+        (true, None) => Exit::Yes,
+    })
 }
 
 /// The beginning of the day that lies this many days in the past.
