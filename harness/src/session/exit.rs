@@ -15,7 +15,7 @@ pub enum Exit {
     Absent = 4,
     /// A fault of goldgate itself.
     Ours = 5,
-    /// A report that holds and is incomplete: nothing is wrong with it, and nothing is decided by it.
+    /// A report that holds and is incomplete: nothing is wrong with it, and it decides nothing.
     Incomplete = 6,
     /// Stopped by SIGINT.
     Interrupted = 130,

@@ -28,7 +28,9 @@ pub enum Report {
     Diff(Diff),
     /// Shards into one. Example: goldgate report merge --out whole shard-1 shard-2
     Merge(Merge),
-    /// Whether a report is as written: 0 yes, 1 no, 6 yes but incomplete. Example: goldgate report verify reports/latest
+    /// Whether a report is whole and as written; 6 where it is incomplete.
+    ///
+    /// Example: goldgate report verify reports/latest
     Verify(Verify),
 }
 
