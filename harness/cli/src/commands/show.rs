@@ -351,7 +351,7 @@ mod tests {
     /// The printed page of a case whose golden is written, so that no new golden changes it.
     #[test]
     fn the_page_is_readable() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace");
         let folders = Folders {
             specs: Some(root.join("specs")),
             golden: Some(root.join("golden")),
