@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use goldgate_harness::session::documents::{Shown, agrees, commands, skipped};
+use goldgate_harness::session::documents::{Shown, agrees, commands, lacks_python, skipped};
 
 /// Codes of `goldgate check` that a spec may give because it stands alone on its page.
 const ALONE: &[&str] = &["COVERAGE", "GATE_EMPTY"];
@@ -92,17 +92,15 @@ fn printed(command: &str, scratch: &Path) -> String {
 }
 
 /// What a command lacks here, if it is one that is run.
-fn lacks(command: &str, numpy: bool) -> Option<String> {
+fn lacks(command: &str) -> Option<String> {
     if command.starts_with("cargo run -- ") && Path::new("/dev/nvidiactl").exists() {
         return Some("it would ask the device that is here".to_owned());
     }
-    (command.contains("python3 ") && !numpy).then(|| "no python3 with numpy here".to_owned())
+    lacks_python(command)
 }
 
 #[test]
 fn every_console_block_prints_what_it_says() {
-    let numpy = Command::new("python3").args(["-c", "import numpy"]).output();
-    let numpy = numpy.is_ok_and(|output| output.status.success());
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let ours = ["goldgate ", "python3 ", "cargo run -- "];
     let (mut ran, mut broken) = (0, Vec::new());
@@ -113,7 +111,7 @@ fn every_console_block_prints_what_it_says() {
         }
         let mut shown = commands(&text);
         shown.retain(|shown| ours.iter().any(|word| shown.command.starts_with(word)));
-        let reasons = skipped(&shown, |command| lacks(command, numpy));
+        let reasons = skipped(&shown, lacks);
         for (Shown { line, command, expected }, reason) in shown.into_iter().zip(reasons) {
             if let Some(reason) = reason {
                 eprintln!("{page}:{line}: not run: {reason}: {command}");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use goldgate_engine::ops;
 
@@ -182,21 +183,46 @@ fn line_agrees(expected: &str, line: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// The reason why a command of a page cannot run on this machine: subjects in Python need numpy.
+pub fn lacks_python(command: &str) -> Option<String> {
+    static NUMPY: OnceLock<bool> = OnceLock::new();
+    let numpy = || {
+        let output = Command::new("python3").args(["-c", "import numpy"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let lacks = command.contains("python3 ") && !NUMPY.get_or_init(numpy);
+    lacks.then(|| "no python3 with numpy here".to_owned())
+}
+
+/// The commands of a page that ran, and the first one that could not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// How many ran and printed what the page shows.
+    pub count: usize,
+    /// The first command that could not run, and why.
+    pub skipped: Option<String>,
+}
+
 /// Runs all commands of a page that begin with `goldgate` or `python3`, in `root`, with the folder
-/// of `program` first on the path. Returns how many ran.
+/// of `program` first on the path.
 ///
 /// # Errors
 /// The first command whose output differs.
-pub fn run(root: &Path, path: &str, program: &Path) -> Result<usize, Untrue> {
+pub fn run(root: &Path, path: &str, program: &Path) -> Result<Ran, Untrue> {
     let text = read(root, path)?;
-    let mut ran = 0;
-    for shown in commands(&text) {
-        // Other commands build or install, and are not about what goldgate prints.
-        let ours = ["goldgate ", "python3 "].iter().any(|p| shown.command.starts_with(p));
-        if !ours {
+    let mut ran = Ran::default();
+    let mut page = commands(&text);
+    // Other commands build or install, and are not about what goldgate prints.
+    page.retain(|s| ["goldgate ", "python3 "].iter().any(|p| s.command.starts_with(p)));
+    let reasons = skipped(&page, lacks_python);
+    for (shown, reason) in page.into_iter().zip(reasons) {
+        if let Some(reason) = reason {
+            // A command that cannot run proves nothing about the page, for or against it.
+            let line = shown.line;
+            ran.skipped.get_or_insert(format!("{path}:{line}: `{}`: {reason}", shown.command));
             continue;
         }
-        ran += 1;
+        ran.count += 1;
         let printed = output(root, &shown.command, program);
         let lines: Vec<&str> = printed.lines().collect();
         if !agrees(&shown.expected, &lines) {
@@ -242,11 +268,16 @@ pub fn specs(text: &str) -> Vec<String> {
     blocks.filter(|b| b.starts_with("format:") || b.starts_with("# yaml-language-server")).collect()
 }
 
-/// Checks a page against what a requirement demands of it.
+/// Checks a page against what a requirement demands of it. Returns the first command that could not
+/// run here, if one could not.
 ///
 /// # Errors
 /// The first demand that is not met.
-pub fn check(root: &Path, asked: &DocumentEvidence, program: &Path) -> Result<(), Untrue> {
+pub fn check(
+    root: &Path,
+    asked: &DocumentEvidence,
+    program: &Path,
+) -> Result<Option<String>, Untrue> {
     let text = read(root, &asked.path)?;
     let lacks = |what: String| Err(Untrue::Lacks { path: asked.path.clone(), what });
     if let Some(heading) = &asked.heading {
@@ -264,31 +295,48 @@ pub fn check(root: &Path, asked: &DocumentEvidence, program: &Path) -> Result<()
             return lacks(format!("`{}`", missing.join("`, `")));
         }
     }
+    let ran = if asked.runs { run(root, &asked.path, program)? } else { Ran::default() };
     // A page that must run but has nothing to run would hold without proving anything.
-    if asked.runs && run(root, &asked.path, program)? == 0 && specs(&text).is_empty() {
+    if asked.runs && ran == Ran::default() && specs(&text).is_empty() {
         return lacks("block that can be run".to_owned());
     }
-    Ok(())
+    Ok(ran.skipped)
 }
 
-/// All documents that the gates rest on: path → whether it holds. The reasons go to `report`.
+/// The documents that the selected gates rest on: path → whether it holds. A page with a command
+/// that cannot run here is left out: it counts as not looked at. The reasons go to `report`.
 pub fn all(
     gates: &GatesFile,
+    selected: impl Fn(u8) -> bool,
     root: &Path,
     program: &Path,
-    report: &mut dyn FnMut(&Untrue),
+    report: &mut dyn FnMut(&str),
 ) -> BTreeMap<String, bool> {
-    let mut found = BTreeMap::new();
-    let requirements = gates.gates.iter().flat_map(|gate| &gate.requirements);
+    let mut found: BTreeMap<String, Option<bool>> = BTreeMap::new();
+    let gates = gates.gates.iter().filter(|gate| selected(gate.gate.value));
+    let requirements = gates.flat_map(|gate| &gate.requirements);
     for evidence in requirements.flat_map(|r| &r.evidence) {
         let Evidence::Document(asked) = &evidence.value else { continue };
-        let holds = check(root, asked, program);
-        if let Err(untrue) = &holds {
-            report(untrue);
-        }
-        *found.entry(asked.path.clone()).or_insert(true) &= holds.is_ok();
+        let holds = match check(root, asked, program) {
+            Ok(None) => Some(true),
+            Ok(Some(skipped)) => {
+                report(&format!("not run: {skipped}"));
+                None
+            }
+            Err(untrue) => {
+                report(&untrue.to_string());
+                Some(false)
+            }
+        };
+        // What is wrong outweighs what could not be run, which outweighs what holds.
+        let known = found.entry(asked.path.clone()).or_insert(Some(true));
+        *known = match (*known, holds) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (None, _) | (_, None) => None,
+            (Some(true), Some(true)) => Some(true),
+        };
     }
-    found
+    found.into_iter().filter_map(|(path, holds)| Some((path, holds?))).collect()
 }
 
 #[cfg(test)]

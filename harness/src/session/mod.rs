@@ -26,7 +26,6 @@ use crate::report::publish::publish;
 use crate::report::summary::conclude;
 use crate::report::{Provenance, Report, Selection, record};
 use crate::run::{self, Options, Plan, RERUNS, Stored, known};
-use crate::session::documents::Untrue;
 use crate::session::exit::{Happened, Signal};
 use crate::session::folders::selects;
 use crate::spec::Specs;
@@ -235,8 +234,9 @@ impl Session {
     /// Checks the documents that the gates rest on.
     fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
         let root = self.root()?;
-        let mut tell = |untrue: &Untrue| eprintln!("{untrue}\n");
-        Ok(documents::all(&self.specs.gates, &root, &self.request.program, &mut tell))
+        let mut report = |reason: &str| eprintln!("{reason}\n");
+        let asked = |gate: u8| self.request.gates.contains(&gate);
+        Ok(documents::all(&self.specs.gates, asked, &root, &self.request.program, &mut report))
     }
 
     /// Plants the mutants of every selected stem.

@@ -109,7 +109,7 @@ pub struct Extend {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extended {
     /// `logits` [rows, vocabulary], or for compact rows `top_ids top_logprobs tail entropy
-    /// next_logprob`; each traced slot; `<slot>.local` [1].
+    /// next_logprob`; each traced slot; `<slot>.local` of one element.
     pub results: Tensors,
     /// The stored type of each slot before it was widened.
     pub types: BTreeMap<String, DType>,
