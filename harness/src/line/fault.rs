@@ -18,7 +18,7 @@ pub enum Fate {
         /// The reason, in words.
         why: String,
     },
-    /// It cannot be told from the right answer.
+    /// The fault does not change the answer, so no case can detect it.
     Equivalent {
         /// The reason given in the spec.
         reason: String,

@@ -148,7 +148,7 @@ pub enum ReadError {
 }
 
 impl Report {
-    /// Reads report.json; a folder stands for the report.json inside it.
+    /// Reads report.json, given its path or that of its folder.
     ///
     /// # Errors
     /// There is no file, a key is repeated or unknown, or a number is malformed.

@@ -89,7 +89,8 @@ impl Unmatched {
             stem: parts.nth(1).unwrap_or_default().to_owned(),
             kind: "known".to_owned(),
             subject: parts.last().unwrap_or_default().to_owned(),
-            // Nothing was asked, so the family is a placeholder.
+            // Every row has a family. That of this one decides nothing: gates only weigh rows of
+            // trials, and this row is about an entry that has none.
             family: Family::Rough,
             load: None,
             compared: 0,

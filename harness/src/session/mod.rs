@@ -366,7 +366,8 @@ fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn today() -> Day {
+/// The day by the clock of this machine, in UTC.
+pub fn today() -> Day {
     Day::of_seconds(seconds())
 }
 

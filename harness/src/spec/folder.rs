@@ -215,7 +215,7 @@ pub fn read_file(
     problems.extend(own);
 }
 
-/// Reads a file as the kind that its folder stands for.
+/// Reads a file as the kind of spec that its folder holds.
 fn read_kind(
     reader: &Reader<'_>,
     node: &Node,

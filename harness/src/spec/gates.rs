@@ -352,7 +352,7 @@ fn families(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<Family>> {
 fn patterns(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
     let list = r.list(node, path, |r, n, p| {
         let text = r.text(n, p)?;
-        // A `*` stands for characters of a name, so one is put in its place.
+        // A pattern is checked like the name it could match, so `*` is replaced by a letter.
         let part = |part: &str| is_id(&part.replace('*', "x"));
         let parts: Vec<&str> = text.split("::").collect();
         if parts.len() > 3 || !parts.iter().all(|p| part(p)) {

@@ -17,7 +17,7 @@ pub struct Problem(Box<Facts>);
 pub struct Facts {
     /// The code of this kind of mistake, such as `YAML_DUP` or `UNKNOWN_FIELD`.
     pub code: &'static str,
-    /// Where it was written; line 0 stands for the file as a whole.
+    /// Where it was written; line 0 means the file as a whole.
     pub place: Place,
     /// The folder that contains the file, as seen from the current one; empty if it is unknown.
     pub folder: PathBuf,

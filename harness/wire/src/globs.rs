@@ -1,7 +1,7 @@
 //! Patterns with `*`, as questions use them to name slots. This is the only definition of `*`, so
 //! that filters and slots cannot differ.
 
-/// Whether a pattern matches the whole of `name`; `*` stands for any run of characters.
+/// Whether a pattern matches the whole of `name`; `*` matches any run of characters.
 pub fn glob(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };

@@ -36,6 +36,7 @@ use serde_json::{Value, json};
 pub use failure::Failure;
 pub use goldgate_harness::session::Folders;
 pub use goldgate_harness::session::exit::Exit;
+pub use goldgate_harness::session::today;
 
 /// Conformance for LLM inference engines: cases in YAML, goldens by others, gate reports.
 #[derive(Debug, Parser)]
@@ -179,10 +180,4 @@ pub fn bad_input(outcome: Result<Exit, Failure>, json: bool) -> Result<Exit, Fai
 /// Problems as JSON.
 pub fn problems_json(problems: &[Problem]) -> Value {
     json!(problems.iter().map(Problem::to_json).collect::<Vec<_>>())
-}
-
-/// The current day in UTC, by the clock of this machine.
-pub fn today() -> goldgate_harness::line::Day {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    goldgate_harness::line::Day::of_seconds(now.map_or(0, |d| d.as_secs()))
 }

@@ -67,7 +67,7 @@ impl ContainerCase {
         }
     }
 
-    /// How many files the case stands for: one, or one per value of a list or range.
+    /// The number of files that the case generates: one, or one per value of a list or range.
     pub fn variants(&self) -> usize {
         variants(&self.edits)
     }

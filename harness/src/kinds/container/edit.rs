@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::bytes::{Entry, File, Files, Tensor, Text};
 
-/// One edit. A list of values stands for one file per value.
+/// One edit of a file. If it lists several values, one file is generated per value.
 #[derive(Clone, Debug)]
 pub struct Edit {
     /// The file of a folder that it applies to; the first if none is named.
@@ -188,7 +188,7 @@ fn point(file: &mut File, pointer: &str, value: Option<&Value>) -> Result<(), St
     };
     let absent = || format!("nothing at {pointer}");
     let (above, last) = pointer.rsplit_once('/').ok_or_else(absent)?;
-    // In this order, as RFC 6901 demands: `~01` stands for `~1`.
+    // RFC 6901 requires this order: unescaping `~0` first would turn `~01` into `/`, not `~1`.
     let last = last.replace("~1", "/").replace("~0", "~");
     match (root.pointer_mut(above).ok_or_else(absent)?, value) {
         (Value::Object(map), Some(value)) => {

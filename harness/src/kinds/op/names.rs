@@ -107,7 +107,8 @@ fn refused(
     let known: Vec<&str> =
         operands.chain(attributes).chain(results).chain(own).chain(given).collect();
     let operand = &refuses.value.operand;
-    // `weights[3]` and `scaling.factor` are parts of what the name stands for.
+    // A refusal may name an element, as `weights[3]`, or a field, as `scaling.factor`. The op only
+    // has to know the operand or attribute before it.
     let whole = operand.split(['[', '.']).next().unwrap_or_default();
     if known.contains(&whole) {
         return;
