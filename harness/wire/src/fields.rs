@@ -57,6 +57,15 @@ impl Body {
         }
     }
 
+    /// Adds a number if there is one. JSON has no NaN and no infinities, and would say null, which
+    /// reads as absent: their names are no numbers, so the other side refuses them.
+    pub(crate) fn may_real(&mut self, key: &str, value: Option<f64>) {
+        match value {
+            Some(x) if !x.is_finite() => self.put(key, x.to_string()),
+            value => self.may(key, value),
+        }
+    }
+
     pub(crate) fn append(&mut self, more: &Map<String, Value>) {
         self.0.extend(more.clone());
     }

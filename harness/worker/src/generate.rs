@@ -152,7 +152,13 @@ fn sampling(given: &Sampling) -> Result<sample::Sampling, NoAnswer> {
     };
     let penalty = given.repetition_penalty;
     Ok(sample::Sampling {
-        temperature: real("temperature", given.temperature, usual.temperature, 0.0, 2.0)?,
+        temperature: match given.temperature {
+            // Logits are divided by it in f32, where a subnormal has lost its digits.
+            Some(x) if x > 0.0 && x < f64::from(f32::MIN_POSITIVE) => {
+                real("temperature", Some(x), 0.0, f64::from(f32::MIN_POSITIVE), 2.0)?
+            }
+            given => real("temperature", given, usual.temperature, 0.0, 2.0)?,
+        },
         top_k: given.top_k.unwrap_or(0) as usize,
         top_p: real("top_p", given.top_p, usual.top_p, 0.0, 1.0)?,
         min_p: real("min_p", given.min_p, usual.min_p, 0.0, 1.0)?,

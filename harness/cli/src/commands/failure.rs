@@ -14,6 +14,9 @@ pub enum Failure {
     /// A model file is malformed.
     #[error(transparent)]
     Malformed(Box<goldgate_engine::weights::Malformed>),
+    /// A result is NaN or infinite: the file, which result, how many.
+    #[error("{0}")]
+    NotFinite(String),
     /// Something that was requested does not exist.
     #[error("{0}")]
     Absent(String),
@@ -38,7 +41,7 @@ impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Problems(_) | Failure::Malformed(_) => Exit::BadInput,
+            Failure::Problems(_) | Failure::Malformed(_) | Failure::NotFinite(_) => Exit::BadInput,
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,

@@ -13,7 +13,7 @@ use goldgate_wire::words::Stop;
 use serde_json::{Value, json};
 
 use crate::commands::model::{Asked, Loaded, ModelArgs};
-use crate::commands::{Exit, Failure, bad_input, say_json};
+use crate::commands::{Exit, Failure, bad_input, numbers, say_json};
 
 /// Example: goldgate generate --model tiny.gguf --prompt 'Once upon a time' --max-tokens 50
 #[derive(Debug, clap::Args)]
@@ -35,22 +35,22 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: u64,
     /// 0 is greedy; up to 2.
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = numbers::temperature)]
     temperature: f64,
     /// The most likely tokens that stay; 0: all.
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: u64,
     /// The least mass that stays.
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = numbers::probability)]
     top_p: f64,
     /// The least share of the most likely token's mass that stays.
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = numbers::probability)]
     min_p: f64,
     /// What seen tokens' logits are divided by.
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = numbers::penalty)]
     repetition_penalty: f64,
     /// Key of the generator.
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = numbers::seed)]
     seed: u64,
     /// Text that ends it, at most four.
     #[arg(long, value_name = "T")]

@@ -9,7 +9,7 @@ use goldgate_wire::words::{Logits, Phase};
 use serde_json::{Map, Value, json};
 
 use crate::commands::model::ModelArgs;
-use crate::commands::{Exit, Failure, say, say_json};
+use crate::commands::{Exit, Failure, numbers, say, say_json};
 
 /// Example: goldgate logits --model tiny.gguf --ids 1,2 --trace 'layer.0.*' --out out.safetensors
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         &frame::encode(&labels, &answered.results),
     )?;
     let tensors = answered.results;
+    // They are written all the same: whoever looks for the first NaN needs them.
+    for (name, tensor) in &tensors {
+        numbers::finite(&args.model.model, name, tensor)?;
+    }
     let shapes: Map<String, Value> =
         tensors.iter().map(|(n, t)| (n.clone(), t.meta.to_string().into())).collect();
     match args.json {

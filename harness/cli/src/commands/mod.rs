@@ -15,6 +15,7 @@ mod logits;
 mod model;
 mod mutate;
 mod new;
+mod numbers;
 mod op;
 mod perplexity;
 mod progress;
@@ -167,6 +168,10 @@ pub fn bad_input(outcome: Result<Exit, Failure>, json: bool) -> Result<Exit, Fai
     match outcome {
         Err(Failure::Malformed(malformed)) if json => {
             say_json(&goldgate_worker::inspect::refusal(&malformed))?;
+            Ok(Exit::BadInput)
+        }
+        Err(Failure::NotFinite(what)) if json => {
+            say_json(&json!({ "not_finite": what }))?;
             Ok(Exit::BadInput)
         }
         Err(Failure::Problems(problems)) if json => {

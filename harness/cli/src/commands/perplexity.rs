@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::commands::model::{Asked, Loaded, ModelArgs};
-use crate::commands::{Exit, Failure, bad_input, say, say_json};
+use crate::commands::{Exit, Failure, bad_input, numbers, say, say_json};
 
 mod figures;
 
@@ -87,7 +87,7 @@ fn measured(args: &Args) -> Asked<()> {
     let (mut own, mut compared) = (Vec::new(), Compared::default());
     for ids in &windows {
         match &mut other {
-            None => own.extend(wanted!(predicted(&mut model, ids, args.json))),
+            None => own.extend(wanted!(predicted(&mut model, ids, args))),
             Some(other) => wanted!(both(&mut model, other, ids, &mut compared, args)),
         }
         bar.inc(ids.len() as u64);
@@ -188,13 +188,15 @@ fn extend(
 }
 
 /// The log-probabilities of all ids of a window except the first.
-fn predicted(loaded: &mut Loaded, ids: &[i32], json_out: bool) -> Asked<Vec<f64>> {
+fn predicted(loaded: &mut Loaded, ids: &[i32], args: &Args) -> Asked<Vec<f64>> {
+    let json_out = args.json;
     let session = wanted!(open(loaded, json_out));
     let next = wanted!(extend(loaded, session, ids, (Logits::Compact, "next_logprob"), json_out));
     wanted!(loaded.ask(&Close { session }, json_out));
     let mut next = next.to_f64();
     // Nothing follows the last id.
     next.truncate(ids.len() - 1);
+    numbers::all_finite(&args.model.model, "next_logprob", &next)?;
     Ok(Ok(next))
 }
 
@@ -220,6 +222,9 @@ fn both(
             return Ok(Err(refused(args, path, Code::VocabSize, &found, &expected)));
         }
         let (own, theirs) = (own.to_f64(), theirs.to_f64());
+        numbers::all_finite(&args.model.model, "logits", &own)?;
+        let against = args.against.as_deref().unwrap_or(Path::new(""));
+        numbers::all_finite(against, "logits", &theirs)?;
         for row in 0..rows {
             let of = |all: &[f64]| log_probabilities(&all[row * width..(row + 1) * width]);
             compared.add(&of(&own), &of(&theirs), ids[start + row + 1] as usize);

@@ -50,10 +50,10 @@ pub struct Sampling {
 
 impl Sampling {
     fn write(&self, body: &mut Body) {
-        body.may("temperature", self.temperature);
-        body.may("top_p", self.top_p);
-        body.may("min_p", self.min_p);
-        body.may("repetition_penalty", self.repetition_penalty);
+        body.may_real("temperature", self.temperature);
+        body.may_real("top_p", self.top_p);
+        body.may_real("min_p", self.min_p);
+        body.may_real("repetition_penalty", self.repetition_penalty);
         body.may("top_k", self.top_k);
         body.may("seed", self.seed);
     }
@@ -215,6 +215,18 @@ mod tests {
             [(&[1, 2][..], &[2, 1][..]), (&[1, 2], &[1]), (&[1, 2], &[1, 0]), (&[1], &[-1, 2])]
         {
             assert!(answer(ids, lengths).texts(2).is_err(), "{ids:?} {lengths:?}");
+        }
+    }
+
+    /// JSON has no NaN: as null it would read as absent, and the text would be greedy.
+    #[test]
+    fn a_setting_that_is_no_number_is_refused_and_not_lost() {
+        for x in [f64::NAN, f64::INFINITY] {
+            let sampling = Sampling { temperature: Some(x), ..Sampling::default() };
+            let ask = Generate { sampling, ids: vec![1], ..Generate::default() };
+            let (question, tensors) = ask.question();
+            let error = Generate::read(&question, tensors).expect_err("no number").to_string();
+            assert!(error.contains("temperature"), "{error}");
         }
     }
 }

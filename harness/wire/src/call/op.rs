@@ -42,7 +42,7 @@ impl Op {
         body.put("op", self.op.as_str());
         body.put("dtype", self.dtype.name());
         body.put("attr", self.attributes.clone());
-        body.may("timeout_s", self.timeout_s);
+        body.may_real("timeout_s", self.timeout_s);
         if !self.alias.is_empty() {
             let pairs = self.alias.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str())));
             body.put("alias", pairs.collect::<Map<String, Value>>());
