@@ -97,7 +97,7 @@ const HARNESS: Modules = &[
     ("mutants", &["kinds", "line", "spec", "subject"]),
     ("gate", &["kinds", "line", "spec", "trials", "yaml"]),
     ("report", &["gate", "kinds", "line", "spec"]),
-    ("run", &["golden", "kinds", "line", "report", "spec", "store", "subject", "yaml"]),
+    ("run", &["golden", "kinds", "line", "spec", "store", "subject", "yaml"]),
     (
         "session",
         &[

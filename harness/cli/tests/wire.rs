@@ -17,6 +17,7 @@ use goldgate_harness::kinds::{CaseTrial, Goldens, Trial, Withheld};
 use goldgate_harness::line::{BrokenKind, Family, Place, Row, Verdict};
 use goldgate_harness::report::{Provenance, Report};
 use goldgate_harness::run::{Options, Plan, run};
+use goldgate_harness::session::Recorder;
 use goldgate_harness::subject::SubjectSpec;
 use goldgate_tensor::shape::Meta;
 use goldgate_tensor::{DType, RefusalKind};
@@ -108,18 +109,15 @@ impl Goldens for Defined {
     }
 }
 
-fn options(reports: Option<&Path>) -> Options {
+fn options() -> Options {
     Options {
         program: env!("CARGO_BIN_EXE_goldgate").into(),
-        reports: reports.map(Path::to_path_buf),
         jobs: 1,
         timeout: None,
         named: Vec::new(),
         fail_fast: false,
         overlay: None,
         reruns: 0,
-        provenance: Provenance::default(),
-        clock: || "2026-01-01T00:00:00Z".to_owned(),
         stop: Arc::new(AtomicBool::new(false)),
     }
 }
@@ -134,9 +132,23 @@ fn trials(cases: Vec<Case>) -> Vec<Arc<dyn Trial>> {
     cases.into_iter().map(of).collect()
 }
 
-fn told(cases: Vec<Case>, subject: SubjectSpec, options: &Options) -> Report {
+fn reported(cases: Vec<Case>, subject: SubjectSpec, options: &Options) -> Report {
+    recorded(cases, subject, options, None)
+}
+
+fn recorded(
+    cases: Vec<Case>,
+    subject: SubjectSpec,
+    options: &Options,
+    folder: Option<&Path>,
+) -> Report {
     let plan = Plan::new(&trials(cases), vec![subject]);
-    run(&plan, options, &Defined, &|row, _| row, &mut |_| {}).expect("told")
+    let recorder = Recorder {
+        folder: folder.map(Path::to_path_buf),
+        provenance: Provenance::default(),
+        clock: || "2026-01-01T00:00:00Z".to_owned(),
+    };
+    recorder.run(&plan, options, &Defined, &|row, _| row, &mut |_| {}).expect("reported")
 }
 
 fn word(row: &Row) -> &'static str {
@@ -203,7 +215,7 @@ fn each_fault_has_its_verdict_and_the_next_case_is_unharmed() {
         if fault == "silent" {
             case.timeout = Duration::from_secs(1);
         }
-        let report = told(vec![case, next()], mock(fault), &options(None));
+        let report = reported(vec![case, next()], mock(fault), &options());
         let faulty = row(&report, "::faulty::");
         assert_eq!(word(faulty), want, "{fault}: {:?}", faulty.verdict);
         assert!(message(faulty).contains(part), "{fault}: {}", message(faulty));
@@ -217,7 +229,7 @@ fn each_fault_has_its_verdict_and_the_next_case_is_unharmed() {
 
 #[test]
 fn what_no_frame_holds_is_not_asked_and_costs_no_worker() {
-    let report = told(vec![faulty(), next()], mock("small_frames"), &options(None));
+    let report = reported(vec![faulty(), next()], mock("small_frames"), &options());
     for row in &report.rows {
         assert_eq!(word(row), "too_big", "{:?}", row.verdict);
         let said = message(row);
@@ -232,33 +244,33 @@ fn a_hang_ends_at_its_limit() {
     let mut case = faulty();
     case.timeout = Duration::from_secs(1);
     let start = Instant::now();
-    let report = told(vec![case], mock("silent"), &options(None));
+    let report = reported(vec![case], mock("silent"), &options());
     assert_eq!(word(&report.rows[0]), "timed_out");
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
 #[test]
 fn stderr_stands_on_the_page() {
-    let report = told(vec![faulty()], mock("exit_101"), &options(None));
+    let report = reported(vec![faulty()], mock("exit_101"), &options());
     let page = report.rows[0].page.as_deref().expect("a page");
     assert!(page.contains("stderr   thread 'main' panicked at the mock's own wish"), "{page}");
 }
 
 #[test]
 fn a_child_left_behind_costs_the_last_row_its_pass() {
-    let report = told(vec![faulty()], mock("leak"), &options(None));
+    let report = reported(vec![faulty()], mock("leak"), &options());
     assert_eq!(word(&report.rows[0]), "leak");
     assert_eq!(report.incidents.len(), 1);
 }
 
 #[test]
 fn a_failure_that_passes_alone_is_flaky_and_one_that_does_not_says_its_bits() {
-    let reruns = Options { reruns: 20, ..options(None) };
-    let report = told(vec![faulty(), next()], mock("flaky"), &reruns);
+    let reruns = Options { reruns: 20, ..options() };
+    let report = reported(vec![faulty(), next()], mock("flaky"), &reruns);
     let flaky = row(&report, "::faulty::");
     assert_eq!(word(flaky), "flaky");
     assert!(flaky.page.as_deref().is_some_and(|p| p.starts_with("FLAKY gate1::")));
-    let report = told(vec![faulty()], mock("off"), &reruns);
+    let report = reported(vec![faulty()], mock("off"), &reruns);
     assert_eq!(word(&report.rows[0]), "load");
     assert_eq!(report.rows[0].notes.last().map(String::as_str), Some("the same bits three times"));
 }
@@ -266,7 +278,7 @@ fn a_failure_that_passes_alone_is_flaky_and_one_that_does_not_says_its_bits() {
 #[test]
 fn a_subject_that_is_not_there_is_said_so_and_nothing_is_lost() {
     let spec = SubjectSpec::parse("mock=/nonexistent/engine --fast").expect("a subject");
-    let report = told(vec![faulty(), next()], spec, &options(None));
+    let report = reported(vec![faulty(), next()], spec, &options());
     let said = report.absent.get("mock").expect("absent");
     assert!(said.contains("could not start /nonexistent/engine"), "{said}");
     assert!(report.rows.iter().all(|r| word(r) == "no_device"), "{:?}", report.rows);
@@ -288,8 +300,8 @@ fn our_own_worker_passes_refuses_and_repeats() {
     let operands = ["a", "b"].map(|o| input("empty", o, &[0, 7])).to_vec();
     let refused = case("residual", "empty", operands, refusal);
     let cpu = SubjectSpec::parse("cpu").expect("a subject");
-    let jobs = Options { jobs: 2, ..options(None) };
-    let report = told(vec![repeated, refused, next()], cpu, &jobs);
+    let jobs = Options { jobs: 2, ..options() };
+    let report = reported(vec![repeated, refused, next()], cpu, &jobs);
     assert!(report.rows.iter().all(|r| word(r) == "pass"), "{:?}", report.rows);
     assert_eq!(row(&report, "::faulty::").compared, 35);
     let (asked, noticed) = row(&report, "::faulty::").faults;
@@ -300,10 +312,10 @@ fn our_own_worker_passes_refuses_and_repeats() {
 #[test]
 fn the_report_is_whole_and_rows_are_written_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let told = told(vec![faulty(), next()], mock("exit_101"), &options(Some(folder.path())));
+    let now = recorded(vec![faulty(), next()], mock("exit_101"), &options(), Some(folder.path()));
     let text = std::fs::read_to_string(folder.path().join("report.json")).expect("written");
     let read: Report = serde_json::from_str(&text).expect("a report");
-    assert_eq!(read.planned, told.planned);
+    assert_eq!(read.planned, now.planned);
     assert_eq!(read.incomplete, None);
     assert_eq!(read.rows.len(), 2);
     assert_eq!(read.provenance.plan_sha256.len(), 64);
@@ -313,22 +325,22 @@ fn the_report_is_whole_and_rows_are_written_one_by_one() {
 
 #[test]
 fn a_run_that_is_stopped_is_incomplete_and_says_what_did_not_run() {
-    let stopped = options(None);
+    let stopped = options();
     stopped.stop.store(true, std::sync::atomic::Ordering::SeqCst);
-    let report = told(vec![faulty(), next()], mock("perfect"), &stopped);
+    let report = reported(vec![faulty(), next()], mock("perfect"), &stopped);
     assert!(report.rows.iter().all(|r| word(r) == "stopped"), "{:?}", report.rows);
     assert!(report.incomplete.is_some());
 }
 
 #[test]
 fn the_first_failure_stops_a_run_that_asks_for_it() {
-    let fast = Options { fail_fast: true, ..options(None) };
+    let fast = Options { fail_fast: true, ..options() };
     let later = (0..200).map(|i| {
         let name = format!("later-{i:03}");
         let operands = ["gate", "up"].map(|o| input(&name, o, &[3, 11])).to_vec();
         case("swiglu", &name, operands, answer())
     });
-    let report = told([faulty()].into_iter().chain(later).collect(), mock("off"), &fast);
+    let report = reported([faulty()].into_iter().chain(later).collect(), mock("off"), &fast);
     assert_eq!(word(row(&report, "::faulty::")), "load");
     assert_eq!(word(row(&report, "::later-199::")), "stopped");
     assert_eq!(report.rows.len(), 201);
@@ -348,7 +360,7 @@ fn a_golden_that_shows_nothing_invalidates_the_report() {
     }
     let cpu = SubjectSpec::parse("cpu").expect("a subject");
     let plan = Plan::new(&trials(vec![faulty()]), vec![cpu]);
-    let report = run(&plan, &options(None), &Mild, &|r, _| r, &mut |_| {}).expect("told");
+    let report = run(&plan, &options(), &Mild, &|r, _| r, &mut |_| {}).expect("told");
     assert_eq!(word(&report.rows[0]), "self_check");
     assert!(!report.invalid.is_empty());
 }

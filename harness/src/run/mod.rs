@@ -10,21 +10,19 @@ mod rerun;
 pub mod stored;
 mod teller;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use crate::kinds::{Goldens, Trial, Withheld};
 use definitions::Shared;
 
 use crate::line::{BrokenKind, Row, Transport, Verdict, Whom, hex};
-use crate::report::Report;
-use crate::report::document::Writer;
-use crate::report::provenance::Provenance;
 use crate::subject::{How, Launch, SubjectSpec};
 pub use known::Unmatched;
 pub use lanes::News;
@@ -118,14 +116,12 @@ impl Plan {
 /// Trials with this value are asked of the harness itself.
 const OWN: crate::line::On = crate::line::On::Only(&["harness"]);
 
-/// The settings of a run. Clock, environment and arguments are passed in as values, so that a run
-/// depends on nothing else.
+/// The settings of a run. Environment and arguments are passed in as values, so that a run depends
+/// on nothing else.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Our own program, which starts every worker.
     pub program: PathBuf,
-    /// The folder of the report; none to write none.
-    pub reports: Option<PathBuf>,
     /// How many warm workers the CPU subject has.
     pub jobs: usize,
     /// Replaces the time limits of all cases.
@@ -139,10 +135,6 @@ pub struct Options {
     pub overlay: Option<PathBuf>,
     /// How many failing rows are rerun, twice each, alone in fresh processes.
     pub reruns: usize,
-    /// What is known about specs, goldens and the clock before the run.
-    pub provenance: Provenance,
-    /// Reads the clock at the end of the run (RFC 3339).
-    pub clock: fn() -> String,
     /// Set from outside to stop the run.
     pub stop: Arc<AtomicBool>,
 }
@@ -153,15 +145,28 @@ pub const RERUNS: usize = 20;
 /// Applies known.yaml to a row, given the name of the device.
 pub type Known<'a> = dyn Fn(Row, &str) -> Row + Sync + 'a;
 
-/// A run that could not be completed or reported.
+/// There is no place for the workers' files.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The report cannot be written.
-    #[error("could not write the report: {0}")]
-    Report(#[source] std::io::Error),
-    /// There is no place for the workers' files.
-    #[error("could not make a scratch folder: {0}")]
-    Scratch(#[source] std::io::Error),
+#[error("could not make a scratch folder: {0}")]
+pub struct RunError(#[source] std::io::Error);
+
+/// Everything that a run found out.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The last version of each row, sorted by name.
+    pub rows: Vec<Row>,
+    /// Label of a subject → its first answer to hello.
+    pub subjects: BTreeMap<String, Value>,
+    /// Label of a subject → why it could not be started.
+    pub absent: BTreeMap<String, String>,
+    /// Reasons why no row can be relied on; empty if there are none.
+    pub invalid: Vec<String>,
+    /// Processes that outlived their worker, and unsolicited output.
+    pub incidents: Vec<String>,
+    /// How many processes had to be replaced.
+    pub replaced: u32,
+    /// Whether the run was stopped before its end.
+    pub stopped: bool,
 }
 
 /// State that the lanes of a run share.
@@ -213,27 +218,20 @@ impl<'a> Context<'a> {
 /// passes, a leak found at the end) is sent again, and the last version holds.
 ///
 /// # Errors
-/// The report cannot be written.
+/// There is no place for the workers' files.
 pub fn run(
     plan: &Plan,
     options: &Options,
     goldens: &dyn Goldens,
     known: &Known<'_>,
     sink: &mut dyn FnMut(&Row),
-) -> Result<Report, RunError> {
-    let scratch = tempfile::tempdir().map_err(RunError::Scratch)?;
+) -> Result<Findings, RunError> {
+    let scratch = tempfile::tempdir().map_err(RunError)?;
     let context = Context::new(plan, options, goldens, known, scratch.path().to_path_buf());
-    let mut report = Report {
-        provenance: Provenance { plan_sha256: plan.hash(), ..options.provenance.clone() },
-        planned: plan.names(),
-        ..Report::default()
-    };
-    let writer = options.reports.as_deref().map(|folder| Writer::begin(folder, &report));
-    let writer = writer.transpose().map_err(RunError::Report)?;
     let stop = options.fail_fast.then(|| Arc::clone(&options.stop));
-    let mut teller = Teller::new(plan, known, writer, sink, stop);
+    let mut teller = Teller::new(plan, known, sink, stop);
     // Before the first trial: if the judge fails here, none of the rows can be believed.
-    report.invalid.extend(golden_subject::judge_on_the_wire(&context));
+    teller.invalid(golden_subject::judge_on_the_wire(&context));
     for entry in &plan.unmatched {
         teller.row(entry.row());
     }
@@ -242,24 +240,16 @@ pub fn run(
     if !context.stopped() {
         rerun::ask_again(&context, &mut teller);
     }
-    let writer = teller.conclude(&mut report)?;
+    let mut found = teller.conclude();
     // A judge that failed, or a golden that changed, makes every other row doubtful as well.
     let self_check = |row: &&Row| {
         matches!(&row.verdict, Verdict::Broken { kind, .. } if matches!(kind,
             BrokenKind::SelfCheck | BrokenKind::GoldenHash | BrokenKind::InputsHash))
     };
-    let invalid = report.rows.iter().find(self_check).map(|row| format!("{} is BROKEN", row.name));
-    report.invalid.extend(invalid);
-    if context.stopped() {
-        report.incomplete = Some("stopped before its end".to_owned());
-    }
-    report.hold_to_plan();
-    // Read after the last row: the report states when judging ended, not when writing did.
-    report.provenance.ended = (options.clock)();
-    if let Some(writer) = &writer {
-        writer.write(&report).map_err(RunError::Report)?;
-    }
-    Ok(report)
+    let invalid = found.rows.iter().find(self_check).map(|row| format!("{} is BROKEN", row.name));
+    found.invalid.extend(invalid);
+    found.stopped = context.stopped();
+    Ok(found)
 }
 
 /// Asks every subject, each in its own lanes.

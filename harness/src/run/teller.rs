@@ -9,16 +9,13 @@ use serde_json::Value;
 
 use crate::line::page::page;
 use crate::line::{FailKind, Judgement, Row, Verdict};
-use crate::report::Report;
-use crate::report::document::Writer;
-use crate::run::{Known, News, Plan, RunError};
+use crate::run::{Findings, Known, News, Plan};
 use crate::subject::pool::Incidents;
 
 /// Collects the rows and messages of a run.
 pub(super) struct Teller<'a> {
     plan: &'a Plan,
     known: &'a Known<'a>,
-    writer: Option<Writer>,
     sink: &'a mut dyn FnMut(&Row),
     rows: BTreeMap<String, Row>,
     /// Label → its first answer to hello.
@@ -27,7 +24,6 @@ pub(super) struct Teller<'a> {
     invalid: Vec<String>,
     incidents: Vec<String>,
     replaced: u32,
-    error: Option<std::io::Error>,
     /// Set by the first failure, where the run ends at one.
     stop: Option<Arc<AtomicBool>>,
 }
@@ -37,14 +33,12 @@ impl<'a> Teller<'a> {
     pub fn new(
         plan: &'a Plan,
         known: &'a Known<'a>,
-        writer: Option<Writer>,
         sink: &'a mut dyn FnMut(&Row),
         stop: Option<Arc<AtomicBool>>,
     ) -> Teller<'a> {
         Teller {
             plan,
             known,
-            writer,
             sink,
             rows: BTreeMap::new(),
             hellos: BTreeMap::new(),
@@ -52,7 +46,6 @@ impl<'a> Teller<'a> {
             invalid: Vec::new(),
             incidents: Vec::new(),
             replaced: 0,
-            error: None,
             stop,
         }
     }
@@ -72,13 +65,6 @@ impl<'a> Teller<'a> {
 
     /// Takes a row, which replaces an earlier one of the same name.
     pub fn row(&mut self, row: Row) {
-        // The run goes on, so that the sink still gets its rows; the first error is returned at the
-        // end.
-        if let Some(writer) = &mut self.writer
-            && let Err(error) = writer.row(&row)
-        {
-            self.error.get_or_insert(error);
-        }
         (self.sink)(&row);
         if let (Verdict::Fail { .. }, Some(stop)) = (&row.verdict, &self.stop) {
             stop.store(true, Ordering::SeqCst);
@@ -141,20 +127,21 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// Puts everything into the report. Returns the writer, where there is one.
-    ///
-    /// # Errors
-    /// A row that could not be written.
-    pub fn conclude(self, report: &mut Report) -> Result<Option<Writer>, RunError> {
-        if let Some(error) = self.error {
-            return Err(RunError::Report(error));
+    /// Takes a reason why no row can be relied on.
+    pub fn invalid(&mut self, why: Option<String>) {
+        self.invalid.extend(why);
+    }
+
+    /// Everything that was collected.
+    pub fn conclude(self) -> Findings {
+        Findings {
+            rows: self.rows.into_values().collect(),
+            subjects: self.hellos,
+            absent: self.absent,
+            invalid: self.invalid,
+            incidents: self.incidents,
+            replaced: self.replaced,
+            stopped: false,
         }
-        report.rows = self.rows.into_values().collect();
-        report.provenance.subjects.extend(self.hellos);
-        report.absent.extend(self.absent);
-        report.invalid.extend(self.invalid);
-        report.incidents.extend(self.incidents);
-        report.replaced += self.replaced;
-        Ok(self.writer)
     }
 }

@@ -19,10 +19,13 @@ pub enum Failure {
     /// The oracle does not answer.
     #[error(transparent)]
     Oracle(#[from] crate::golden::make::OracleError),
-    /// The run could not be completed or reported.
+    /// The run could not begin.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
-    /// The report could not be written.
+    /// The rows could not be written.
+    #[error("could not write the report: {0}")]
+    Report(#[source] io::Error),
+    /// The pages of the report could not be written.
     #[error(transparent)]
     Publish(#[from] crate::report::publish::PublishError),
     /// Output could not be written.

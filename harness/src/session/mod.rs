@@ -4,9 +4,11 @@ pub mod documents;
 pub mod exit;
 pub mod failure;
 pub mod folders;
+pub mod recorded;
 
 pub use failure::Failure;
 pub use folders::Folders;
+pub use recorded::Recorder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -180,8 +182,9 @@ impl Session {
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         let entries = &self.specs.known.known;
         let known = |row: Row, device: &str| known::apply(entries, today, row, device);
-        let options = self.options(Arc::clone(&stop))?;
-        let mut report = run::run(&self.plan, &options, &goldens, &known, sink)?;
+        let options = self.options(Arc::clone(&stop));
+        let recorder = self.recorder(self.request.reports.clone())?;
+        let mut report = recorder.run(&self.plan, &options, &goldens, &known, sink)?;
         let mutants = match self.plants {
             true => self.mutants(&goldens, &stop)?,
             false => Vec::new(),
@@ -215,7 +218,8 @@ impl Session {
     ) -> Result<Report, Failure> {
         let models = self.request.folders.models_dirs()?;
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
-        Ok(run::run(&self.plan, &self.options(stop)?, &goldens, &|row, _| row, sink)?)
+        let options = self.options(stop);
+        self.recorder(None)?.run(&self.plan, &options, &goldens, &|row, _| row, sink)
     }
 
     /// The record to compare a report with: one from the same card, or else the newest.
@@ -269,7 +273,20 @@ impl Session {
         Ok(planted)
     }
 
-    fn options(&self, stop: Arc<AtomicBool>) -> Result<Options, Failure> {
+    fn options(&self, stop: Arc<AtomicBool>) -> Options {
+        Options {
+            program: self.request.program.clone(),
+            jobs: self.request.jobs,
+            timeout: self.request.timeout,
+            named: self.named(),
+            fail_fast: self.request.fail_fast,
+            overlay: None,
+            reruns: RERUNS,
+            stop,
+        }
+    }
+
+    fn recorder(&self, folder: Option<PathBuf>) -> Result<Recorder, Failure> {
         let folders = &self.request.folders;
         let provenance = Provenance {
             specs_sha256: folder_hash(&folders.specs_dir()?)?,
@@ -277,19 +294,7 @@ impl Session {
             began: clock(),
             ..Provenance::of_program(&self.request.program)
         };
-        Ok(Options {
-            program: self.request.program.clone(),
-            reports: self.request.reports.clone(),
-            jobs: self.request.jobs,
-            timeout: self.request.timeout,
-            named: self.named(),
-            fail_fast: self.request.fail_fast,
-            overlay: None,
-            reruns: RERUNS,
-            provenance,
-            clock,
-            stop,
-        })
+        Ok(Recorder { folder, provenance, clock })
     }
 
     /// Labels of the subjects that the command line names.

@@ -26,10 +26,13 @@ pub enum Failure {
     /// The oracle does not answer.
     #[error(transparent)]
     Oracle(#[from] goldgate_harness::golden::make::OracleError),
-    /// The run could not be completed or reported.
+    /// The run could not begin.
     #[error(transparent)]
     Run(#[from] goldgate_harness::run::RunError),
-    /// The report could not be written.
+    /// The rows could not be written.
+    #[error("could not write the report: {0}")]
+    Report(#[source] io::Error),
+    /// The pages of the report could not be written.
     #[error(transparent)]
     Publish(#[from] goldgate_harness::report::publish::PublishError),
     /// Output could not be written.
@@ -45,7 +48,9 @@ impl Failure {
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             Failure::Oracle(_) => Exit::Absent,
-            Failure::Publish(_) | Failure::Run(_) | Failure::Io(_) => Exit::Ours,
+            Failure::Publish(_) | Failure::Report(_) | Failure::Run(_) | Failure::Io(_) => {
+                Exit::Ours
+            }
         }
     }
 }
@@ -59,6 +64,7 @@ impl From<goldgate_harness::session::Failure> for Failure {
             Session::Usage(what) => Failure::Usage(what),
             Session::Oracle(error) => Failure::Oracle(error),
             Session::Run(error) => Failure::Run(error),
+            Session::Report(error) => Failure::Report(error),
             Session::Publish(error) => Failure::Publish(error),
             Session::Io(error) => Failure::Io(error),
         }
