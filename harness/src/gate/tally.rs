@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::gate::weigh::{State, SubjectVerdict};
-use crate::line::{Family, Head, Row, Sort, Verdict};
+use crate::line::{Family, Head, NotRun, Row, Sort, Verdict};
 use crate::spec::gates::figure;
 
 /// The most reasons that are kept: a page lists causes, not every row.
@@ -20,6 +20,9 @@ pub(super) fn outcome(row: &Row, trial: &Head) -> Result<(), (State, String)> {
                 return Err((State::NotMet, "passed, but nothing was compared".into()));
             }
             Ok(())
+        }
+        Verdict::NotRun { kind: NotRun::Unsupported, message } => {
+            Err((State::NotOffered, format!("not offered: {message}")))
         }
         Verdict::NotRun { kind, message } => {
             Err((State::Incomplete, format!("not run ({}): {message}", kind.word())))
@@ -69,6 +72,10 @@ pub(super) struct Tally {
     pub strong: usize,
     /// Documents that hold, and faults that were detected.
     pub held: usize,
+    /// Trials that the subject does not offer.
+    not_offered: usize,
+    /// Whether the user named a profile: then all of it is demanded.
+    promised: bool,
     failed: bool,
     open: bool,
     pub not_asked: bool,
@@ -76,6 +83,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// A tally of nothing. `promised` is whether the user named a profile.
+    pub fn new(promised: bool) -> Tally {
+        Tally { promised, ..Tally::default() }
+    }
+
     pub fn not_met(&mut self, why: String) {
         self.failed = true;
         self.reason(why);
@@ -83,6 +95,12 @@ impl Tally {
 
     pub fn incomplete(&mut self, why: String) {
         self.open = true;
+        self.reason(why);
+    }
+
+    /// A trial that the subject does not offer.
+    pub fn not_offered(&mut self, why: String) {
+        self.not_offered += 1;
         self.reason(why);
     }
 
@@ -96,7 +114,10 @@ impl Tally {
         match (self.failed, self.open, self.not_asked) {
             // A failure outweighs everything: it cannot be repaired by running the rest.
             (true, _, _) => State::NotMet,
+            _ if self.not_offered > 0 && self.promised => State::NotMet,
             (_, true, _) => State::Incomplete,
+            _ if self.not_offered > 0 && self.passed > 0 => State::Incomplete,
+            _ if self.not_offered > 0 => State::NotOffered,
             (_, _, true) => State::NotAsked,
             _ => State::Met,
         }
@@ -104,7 +125,7 @@ impl Tally {
 
     pub fn verdict(self) -> SubjectVerdict {
         let state = self.worst();
-        let Tally { planned, passed, reasons, .. } = self;
-        SubjectVerdict { state, planned, passed, reasons }
+        let Tally { planned, passed, not_offered, reasons, .. } = self;
+        SubjectVerdict { state, planned, passed, not_offered, reasons }
     }
 }

@@ -7,7 +7,10 @@ use goldgate_tensor::DType;
 use crate::gate::lock::Lock;
 use crate::gate::vacuity;
 use crate::gate::weigh::{Evidences, State, Weighed, weigh};
-use crate::line::{BrokenKind, FailKind, Family, FaultResult, Head, NotRun, Row, Sort, Verdict};
+use crate::line::{
+    AskedSubject, BrokenKind, FailKind, Family, FaultResult, Head, NotRun, On, Profile, Roles, Row,
+    Sort, Verdict,
+};
 use crate::spec::Specs;
 use crate::spec::folder::read_file;
 use crate::spec::gates::GatesFile;
@@ -44,18 +47,18 @@ list:
 ";
 
 const GATES: &str = r"format: 1
+release: [cpu, cuda]
 founding:
   - { id: 1.2a, requirement: G1.02 }
   - { id: 1.3a, dropped: not a requirement }
 gates:
   - gate: 1
     title: Every kernel computes its formula
-    required: [cpu, cuda]
     requirements:
       - id: G1.02
         asked: LayerNorm
         from: a document
-        on: [cpu, cuda]
+        on: [engine]
         evidence:
           - cases:
               { select: [layernorm], at_least: 6, dtypes: [f32, f16],
@@ -64,7 +67,7 @@ gates:
       - id: K1.01
         asked: fast
         from: us
-        on: [cuda]
+        on: [card]
         evidence:
           - bench:
               { select: ['layernorm::fast'], median_us_below: 100,
@@ -124,7 +127,7 @@ fn row(trial: &Head, subject: &str) -> Row {
 /// The cases and benches of the specs, and one check in place of the harness's own.
 fn planned(specs: &Specs, (stem, case): (&str, &str)) -> Vec<Head> {
     let mut all = trials::heads(specs);
-    let mut check = all.iter().find(|p| p.on.ours() == ["harness"]).expect("a check").clone();
+    let mut check = all.iter().find(|p| p.on == On::Harness).expect("a check").clone();
     (check.name, check.stem) = (format!("gate1::{stem}::{case}::self"), stem.to_owned());
     check.case = case.to_owned();
     all.retain(|p| p.sort != Sort::Check);
@@ -133,11 +136,25 @@ fn planned(specs: &Specs, (stem, case): (&str, &str)) -> Vec<Head> {
     all
 }
 
+/// The labels under which a trial has rows.
+fn labels(trial: &Head) -> Vec<&'static str> {
+    let engines =
+        OWN.into_iter().filter(|(_, roles)| trial.on.asks(*roles)).map(|(label, _)| label);
+    let harness = (trial.on == On::Harness).then_some("harness");
+    engines.chain(harness).collect()
+}
+
+/// The roles of two engines of one release.
+const OWN: [(&str, Roles); 2] = [
+    ("cpu", Roles { definition: true, host: true, own: true, card: false }),
+    ("cuda", Roles { card: true, own: true, definition: false, host: false }),
+];
+
 /// A run in which everything holds.
 fn perfect() -> World {
     let specs = specs(GATES);
     let plan = planned(&specs, ("tamper", "go_01"));
-    let rows = plan.iter().flat_map(|p| p.on.ours().into_iter().map(|s| row(p, &s))).collect();
+    let rows = plan.iter().flat_map(|p| labels(p).into_iter().map(|s| row(p, s))).collect();
     let fault = |id: &str, subject: &str| FaultResult {
         op: "layernorm".into(),
         id: id.into(),
@@ -150,8 +167,14 @@ fn perfect() -> World {
         complete: true,
         models: false,
         invalid: Vec::new(),
+        subjects: OWN.into_iter().map(|(label, roles)| (label.to_owned(), asked(roles))).collect(),
+        profile: None,
     };
     World { specs, plan, rows, found }
+}
+
+fn asked(roles: Roles) -> AskedSubject {
+    AskedSubject { roles, asked: true, option: String::new() }
 }
 
 impl World {
@@ -332,7 +355,7 @@ fn an_empty_gate_never_passes() {
     world.specs.gates.gates[0].requirements.clear();
     assert_eq!(world.states().0, State::Incomplete);
     let mut world = perfect();
-    world.specs.gates.gates[0].required.clear();
+    world.found.subjects.clear();
     assert_eq!(world.states().0, State::Incomplete);
     let mut world = perfect();
     world.specs.gates.gates[0].requirements[0].evidence.clear();
@@ -360,7 +383,7 @@ fn codes(gates: &str) -> Vec<&'static str> {
     let world = perfect();
     let plan = planned(&specs, ("tamper", "go_01"));
     assert_eq!(plan, world.plan);
-    vacuity::check(&specs, &plan).iter().map(|p| p.code).collect()
+    vacuity::check(&specs, &plan, &BTreeMap::from(OWN)).iter().map(|p| p.code).collect()
 }
 
 /// The six rules of vacuity, one by one.
@@ -372,9 +395,8 @@ fn what_could_be_met_by_nothing_is_refused() {
     };
     assert_eq!(codes(GATES), [] as [&str; 0]);
     for (gates, want) in [
-        (from("on: [cpu, cuda]", "on: []"), "GATE_EMPTY"),
-        (from("required: [cpu, cuda]", "required: []"), "GATE_EMPTY"),
-        (from("on: [cpu, cuda]", "on: [cpu, tpu]"), "ENUM"),
+        (from("on: [engine]", "on: []"), "GATE_EMPTY"),
+        (from("release: [cpu, cuda]", "release: [cpu, tpu]"), "ENUM"),
         (from("select: [layernorm]", "select: [layernorm, gelu]"), "GATE_REF"),
         (from("at_least: 6", "at_least: 7"), "GATE_REF"),
         (from("select: [layernorm]", "select: ['layernorm::one']"), "GATE_REF"),
@@ -419,6 +441,8 @@ fn malformed_evidence_is_refused_with_its_place() {
         ("docs/a.md", "a\\\\b.md", "PATH"),
         ("dropped: not a requirement", "requirement: G1.02, dropped: x", "MISSING_FIELD"),
         ("- cases:", "- case:", "ENUM"),
+        ("on: [engine]", "on: [cpu]", "ENUM"),
+        ("release: [cpu, cuda]", "release: ['a b']", "ID_FORM"),
     ] {
         assert!(GATES.contains(old), "{old}");
         let (mut specs, mut problems) = (Specs::default(), Vec::new());
@@ -463,10 +487,86 @@ fn a_locked_name_goes_away_with_a_reason_only() {
 fn the_plan_says_who_is_asked() {
     let world = perfect();
     let of = |name: &str| world.plan.iter().find(|p| p.name == name).expect("planned");
-    assert_eq!(of("gate1::layernorm::big::f32").on.ours(), ["cuda"]);
-    assert_eq!(of("gate1::layernorm::fast::f16").on.ours(), ["cuda"]);
-    assert_eq!(of("gate1::layernorm::one::f16").on.ours(), ["cpu", "cuda"]);
+    assert_eq!(labels(of("gate1::layernorm::big::f32")), ["cuda"]);
+    assert_eq!(labels(of("gate1::layernorm::fast::f16")), ["cuda"]);
+    assert_eq!(labels(of("gate1::layernorm::one::f16")), ["cpu", "cuda"]);
     assert_eq!(of("gate1::layernorm::whole::f16").family, Family::Exact);
     assert_eq!(of("gate1::layernorm::whole::f16").dtype, Some(DType::F16));
     assert_eq!(of("gate1::tamper::go_01::self").sort, Sort::Check);
+}
+
+/// An engine that is not ours, in place of both of ours: a row for each trial.
+fn foreign(roles: Roles) -> World {
+    let mut world = perfect();
+    world.rows.retain(|row| row.subject == "harness");
+    let asked_of = world.plan.iter().filter(|p| p.on.asks(roles));
+    world.rows.extend(asked_of.map(|p| row(p, "mine")).collect::<Vec<_>>());
+    world.found.subjects = BTreeMap::from([("mine".to_owned(), asked(roles))]);
+    world
+}
+
+const CPU_ENGINE: Roles = Roles { card: false, definition: false, host: true, own: false };
+
+fn not_offered(row: &mut Row) {
+    row.verdict = Verdict::NotRun { kind: NotRun::Unsupported, message: "no".into() };
+}
+
+#[test]
+fn every_engine_has_a_verdict_and_a_release_is_none_of_its_business() {
+    let world = foreign(Roles::UNKNOWN);
+    let mine = ["G1.02 mine MET", "K1.01 mine MET", "K1.02 repository MET"];
+    assert_eq!(world.states(), (State::Met, mine.map(str::to_owned).to_vec()));
+    // What is asked of cards concerns no engine on a CPU.
+    let world = foreign(CPU_ENGINE);
+    let mine = ["G1.02 mine MET", "K1.02 repository MET"];
+    assert_eq!(world.states(), (State::Met, mine.map(str::to_owned).to_vec()));
+    let mut world = foreign(CPU_ENGINE);
+    world.row("gate1::layernorm::one::f16::mine").verdict =
+        Verdict::Fail { kind: FailKind::Load, message: "m".into() };
+    let weighed = world.weigh();
+    assert_eq!(weighed.gates[0].subjects["mine"], State::NotMet);
+    assert_eq!(weighed.gates[0].state, State::NotMet);
+}
+
+#[test]
+fn what_an_engine_does_not_offer_is_neither_met_nor_failed() {
+    let mut world = foreign(CPU_ENGINE);
+    world.rows.iter_mut().filter(|row| row.subject == "mine").for_each(not_offered);
+    let weighed = world.weigh();
+    assert_eq!(weighed.gates[0].subjects["mine"], State::NotOffered);
+    assert_eq!(weighed.gates[0].requirements[0].on["mine"].state, State::NotOffered);
+    assert_ne!(weighed.gates[0].state, State::Met);
+    // A part that is offered and passes leaves the requirement open.
+    let mut world = foreign(CPU_ENGINE);
+    not_offered(world.row("gate1::layernorm::one::f16::mine"));
+    let weighed = world.weigh();
+    let on = &weighed.gates[0].requirements[0].on["mine"];
+    assert_eq!((on.state, on.not_offered), (State::Incomplete, 1));
+    assert_eq!(weighed.gates[0].subjects["mine"], State::Incomplete);
+    // A profile that the user named is a promise.
+    world.found.profile = Some(Profile::Kernels);
+    assert_eq!(world.weigh().gates[0].subjects["mine"], State::NotMet);
+}
+
+#[test]
+fn a_profile_covers_its_own_kinds_alone() {
+    let mut world = foreign(CPU_ENGINE);
+    world.found.profile = Some(Profile::Kernels);
+    assert_eq!(world.weigh().gates[0].subjects["mine"], State::Met);
+    // Nothing of this gate is about texts, so the verdict says nothing.
+    world.found.profile = Some(Profile::Text);
+    world.rows.retain(|row| row.subject == "harness");
+    assert_ne!(world.weigh().gates[0].subjects["mine"], State::Met);
+    assert_ne!(world.weigh().gates[0].state, State::Met);
+}
+
+#[test]
+fn an_engine_beside_ours_must_meet_the_gate_too() {
+    let mut world = perfect();
+    let rows = foreign(CPU_ENGINE).rows;
+    world.rows.extend(rows.into_iter().filter(|row| row.subject == "mine"));
+    world.found.subjects.insert("mine".into(), asked(CPU_ENGINE));
+    assert_eq!(world.states().0, State::Met);
+    not_offered(world.row("gate1::layernorm::one::f16::mine"));
+    assert_eq!(world.states().0, State::Incomplete);
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::gate::select::{any_selects, selects};
 use crate::gate::weigh::mutants_of;
 use crate::line::glob::glob;
-use crate::line::{Family, Head, Sort};
+use crate::line::{Family, Head, On, Role, Roles, Sort};
 use crate::spec::Specs;
-use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement, SUBJECTS};
+use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement};
 use crate::yaml::Problem;
 use crate::yaml::near::guess;
 use crate::yaml::read::{At, Reader};
@@ -16,8 +16,9 @@ use crate::yaml::tree::Source;
 /// How many lines below an evidence are searched for one of its words.
 const LINES: usize = 12;
 
-/// Problems for requirements that could be met by nothing, and for cases that prove nothing.
-pub fn check(specs: &Specs, plan: &[Head]) -> Vec<Problem> {
+/// Problems for requirements that could be met by nothing, and for cases that prove nothing. `own`
+/// are the roles of the engines that a release may name.
+pub fn check(specs: &Specs, plan: &[Head], own: &BTreeMap<&str, Roles>) -> Vec<Problem> {
     let empty = Source { file: "gates.yaml".into(), text: String::new() };
     let source = specs.gates_source.as_ref().unwrap_or(&empty);
     let reader = Reader::new(source);
@@ -29,8 +30,9 @@ pub fn check(specs: &Specs, plan: &[Head]) -> Vec<Problem> {
         reader.push(Problem::of_file("GATE_EMPTY", "gates.yaml", "no gate", expected));
         return reader.finish();
     }
-    let vacuity = Vacuity { r: &reader, specs, plan };
+    let vacuity = Vacuity { r: &reader, specs, plan, own };
     vacuity.names();
+    vacuity.release();
     for gate in &specs.gates.gates {
         vacuity.gate(gate);
     }
@@ -46,6 +48,7 @@ struct Vacuity<'v, 's> {
     r: &'v Reader<'s>,
     specs: &'v Specs,
     plan: &'v [Head],
+    own: &'v BTreeMap<&'v str, Roles>,
 }
 
 impl Vacuity<'_, '_> {
@@ -76,24 +79,29 @@ impl Vacuity<'_, '_> {
         }
     }
 
+    /// Checks that a release names engines that exist: it could otherwise never be met.
+    fn release(&self) {
+        for label in &self.specs.gates.release {
+            if !self.own.contains_key(label.value.as_str()) {
+                let known: Vec<&str> = self.own.keys().copied().collect();
+                let near = guess(&label.value, known.iter().copied());
+                let expected = format!("one of {}{near}", known.join(", "));
+                self.r.note_value(label, "ENUM", "release", &label.value, &expected);
+            }
+        }
+    }
+
     fn gate(&self, gate: &GateSpec) {
-        if gate.required.is_empty() || gate.requirements.is_empty() {
+        if gate.requirements.is_empty() {
             let found = format!("gate {}", gate.gate.value);
-            let expected = "subjects in `required`, and one requirement at least";
+            let expected = "one requirement at least";
             self.r.note_value(&gate.gate, "GATE_EMPTY", "gates", &found, expected);
         }
         for requirement in &gate.requirements {
             let id = &requirement.id;
-            let field = format!("{}.on", id.value);
             if requirement.on.is_empty() || requirement.evidence.is_empty() {
-                let expected = "`on` with a subject, and evidence";
+                let expected = "`on` with a role, and evidence";
                 self.r.note_value(id, "GATE_EMPTY", &id.value, "nothing", expected);
-            }
-            let unknown = |s: &&String| !SUBJECTS.contains(&s.as_str());
-            let all = requirement.on.iter().chain(&gate.required);
-            if let Some(subject) = all.into_iter().find(unknown) {
-                let expected = format!("one of {}", SUBJECTS.join(", "));
-                self.r.note_value(id, "ENUM", &field, subject, &expected);
             }
             let before = self.r.count();
             for evidence in &requirement.evidence {
@@ -148,15 +156,9 @@ impl Vacuity<'_, '_> {
             return;
         }
         let selected: Vec<&Head> = own.into_iter().filter(|p| any_selects(select, p)).collect();
-        for subject in requirement.on.iter().filter(|s| SUBJECTS.contains(&s.as_str())) {
-            let on = |p: &&&Head| {
-                let has = |s: &str| p.on.ours().iter().any(|own| own == s);
-                // Checks of the harness prove something for every subject.
-                has(subject) || kind == Sort::Check && has("harness")
-            };
-            let count = selected.iter().filter(on).count();
+        for (whom, count) in self.counts(requirement, &selected) {
             if count < at_least {
-                let found = format!("{count} on {subject}");
+                let found = format!("{count} on {whom}");
                 note("GATE_REF", &found, &format!("at least {at_least} that are selected"));
             }
         }
@@ -165,6 +167,33 @@ impl Vacuity<'_, '_> {
         {
             self.cases(at, &field, cases, &selected);
         }
+    }
+
+    /// How many of the selected trials each subject is asked that a requirement concerns. An engine
+    /// that is asked none is not concerned, unless all are asked none.
+    fn counts(&self, requirement: &Requirement, selected: &[&Head]) -> Vec<(String, usize)> {
+        let asked = |by: &dyn Fn(On) -> bool| {
+            // Checks of the harness prove something for every subject.
+            let asks = |p: &&&Head| by(p.on) || p.sort == Sort::Check && p.on == On::Harness;
+            selected.iter().filter(asks).count()
+        };
+        let engines =
+            requirement.on.contains(&Role::Engine) || requirement.on.contains(&Role::Card);
+        let any = Roles { own: true, ..Roles::UNKNOWN };
+        let all = engines.then(|| ("any engine".to_owned(), asked(&|on| on.asks(any))));
+        let release = self.specs.gates.release.iter().filter_map(|label| {
+            let roles = *self.own.get(label.value.as_str())?;
+            let count = asked(&|on| on.asks(roles));
+            (roles.any_of(&requirement.on) && count > 0).then(|| (label.value.clone(), count))
+        });
+        let mut counts: Vec<(String, usize)> = all.into_iter().chain(release).collect();
+        for role in [Role::Harness, Role::Repository] {
+            if requirement.on.contains(&role) {
+                let own = asked(&|on| on == On::Harness && role == Role::Harness);
+                counts.push((role.word().to_owned(), own));
+            }
+        }
+        counts
     }
 
     /// Whether trials of a requirement may be missing because their file is broken.

@@ -8,7 +8,10 @@ use crate::gate::select::any_selects;
 use crate::gate::tally::{Limit, Tally, beyond, outcome};
 use crate::kinds::mutant::{Mutant, MutantsFile};
 use crate::line::glob::glob;
-use crate::line::{BrokenKind, Family, FaultResult, Head, Row, Sort, Verdict};
+use crate::line::{
+    AskedSubject, BrokenKind, Family, FaultResult, Head, NotRun, On, Profile, Role, Roles, Row,
+    Sort, Verdict,
+};
 use crate::spec::gates::{
     BenchEvidence, ChecksEvidence, Evidence, FaultsEvidence, GateSpec, GatesFile, Requirement,
 };
@@ -22,6 +25,8 @@ pub enum State {
     Met,
     /// It does not concern the subject, or there is no card of its class.
     NotAsked,
+    /// The subject offers nothing of what it asks.
+    NotOffered,
     /// Nothing failed, but something planned did not run.
     Incomplete,
     /// The subject ran nothing at all.
@@ -37,6 +42,7 @@ impl State {
         match self {
             State::Met => "MET",
             State::NotAsked => "NOT ASKED",
+            State::NotOffered => "NOT OFFERED",
             State::Incomplete => "INCOMPLETE",
             State::NotRun => "NOT RUN",
             State::NotMet => "NOT MET",
@@ -57,6 +63,11 @@ pub struct Evidences {
     pub models: bool,
     /// Reasons why nothing in this run can be believed.
     pub invalid: Vec<String>,
+    /// The engines that the gates are weighed for, by label: those asked, and those that a release
+    /// needs.
+    pub subjects: BTreeMap<String, AskedSubject>,
+    /// The profile that the user named; none for everything, with nothing promised.
+    pub profile: Option<Profile>,
 }
 
 /// The verdict on a requirement for one subject.
@@ -68,6 +79,8 @@ pub struct SubjectVerdict {
     pub planned: usize,
     /// How many of them passed.
     pub passed: usize,
+    /// How many of them the subject does not offer.
+    pub not_offered: usize,
     /// Why it is not met, in words; at most 20 reasons.
     pub reasons: Vec<String>,
 }
@@ -92,7 +105,8 @@ pub struct GateVerdict {
     pub gate: u8,
     /// Its title.
     pub title: String,
-    /// The state for each subject that a requirement concerns or that must meet the gate.
+    /// The state for each engine, and for harness and repository where a requirement concerns
+    /// them.
     pub subjects: BTreeMap<String, State>,
     /// Its requirements.
     pub requirements: Vec<RequirementVerdict>,
@@ -109,8 +123,8 @@ pub struct Weighed {
     pub gates: Vec<GateVerdict>,
 }
 
-/// Subjects that are present in every run.
-const ALWAYS: [&str; 2] = ["harness", "repository"];
+/// Roles that are present in every run, under their own labels.
+const ALWAYS: [Role; 2] = [Role::Harness, Role::Repository];
 
 /// Weighs the rows of a run.
 pub fn weigh(
@@ -168,22 +182,26 @@ impl Run<'_> {
         // Field requirements count only where the files that they need were given.
         let counts = |r: &&RequirementVerdict| !r.field || self.found.models;
         let concerned = requirements.iter().flat_map(|r| r.on.keys());
-        let subjects: BTreeSet<&String> = concerned.chain(&spec.required).collect();
-        let subjects: BTreeMap<String, State> = subjects
+        let labels: BTreeSet<&String> = concerned.chain(self.found.subjects.keys()).collect();
+        let subjects: BTreeMap<String, State> = labels
             .into_iter()
-            .map(|subject| {
-                let states = requirements.iter().filter(counts).filter_map(|r| r.on.get(subject));
-                (subject.clone(), self.on_subject(subject, states.map(|v| v.state)))
+            .map(|label| {
+                let on = requirements.iter().filter(counts).filter_map(|r| r.on.get(label));
+                (label.clone(), self.on_subject(label, &on.collect::<Vec<_>>()))
             })
             .collect();
-        let needed = spec.required.iter().map(|s| subjects.get(s).copied());
         let met_somewhere = |r: &RequirementVerdict| r.on.values().any(|v| v.state == State::Met);
-        let everywhere: Vec<&RequirementVerdict> = requirements.iter().filter(counts).collect();
-        let failed = needed.clone().any(|s| s == Some(State::NotMet))
+        // A requirement that concerns none of the subjects, such as one on cards where none is
+        // asked, says nothing about them.
+        let concerns = |r: &&RequirementVerdict| !r.on.is_empty();
+        let everywhere: Vec<&RequirementVerdict> =
+            requirements.iter().filter(counts).filter(concerns).collect();
+        let failed = subjects.values().any(|state| *state == State::NotMet)
             || everywhere.iter().any(|r| r.on.values().any(|v| v.state == State::NotMet));
-        let all_met = !spec.required.is_empty()
+        let needed = self.found.subjects.keys();
+        let all_met = !self.found.subjects.is_empty()
             && !everywhere.is_empty()
-            && needed.clone().all(|s| s == Some(State::Met))
+            && needed.into_iter().all(|label| subjects.get(label) == Some(&State::Met))
             && everywhere.iter().all(|r| met_somewhere(r));
         // A partial run can show that a gate is not met, but never that it is met.
         let state = match (failed, all_met && self.found.complete) {
@@ -200,25 +218,46 @@ impl Run<'_> {
         }
     }
 
-    /// The state of a gate on one subject: the worst of its requirements, those not asked aside.
-    fn on_subject(&self, subject: &str, states: impl Iterator<Item = State>) -> State {
-        let ran = ALWAYS.contains(&subject)
-            || self.rows.values().any(|row| {
-                row.subject == subject && !matches!(row.verdict, Verdict::NotRun { .. })
-            });
+    /// The state of a gate on one subject, given its requirements there.
+    fn on_subject(&self, label: &str, on: &[&SubjectVerdict]) -> State {
+        let unasked = |row: &&Row| {
+            let kind = match &row.verdict {
+                Verdict::NotRun { kind, .. } => Some(*kind),
+                _ => None,
+            };
+            // A subject that says that it does not offer a question has answered.
+            kind.is_some_and(|kind| kind != NotRun::Unsupported)
+        };
+        let ran = ALWAYS.iter().any(|role| role.word() == label)
+            || self.rows.values().any(|row| row.subject == label && !unasked(row));
         if !ran {
             return State::NotRun;
         }
-        let worst = states.filter(|s| *s != State::NotAsked).max();
+        let states: Vec<State> =
+            on.iter().map(|v| v.state).filter(|s| *s != State::NotAsked).collect();
+        let all = |state: State| states.iter().all(|s| *s == state);
+        let worst = states.iter().max().copied();
         match worst {
             None => State::NotAsked,
             Some(State::Met) if !self.found.complete => State::Incomplete,
+            // Part of it is met and the rest is not offered: nothing failed, and the gate as a
+            // whole is not met.
+            Some(State::NotOffered) if !all(State::NotOffered) => State::Incomplete,
             Some(state) => state,
         }
     }
 
     fn requirement(&self, spec: &Requirement) -> RequirementVerdict {
-        let on = spec.on.iter().map(|s| (s.clone(), self.requirement_on(spec, s))).collect();
+        let engines = self.found.subjects.iter().filter(|(_, s)| s.roles.any_of(&spec.on));
+        let mut on: BTreeMap<String, SubjectVerdict> = engines
+            .filter_map(|(label, s)| {
+                Some((label.clone(), self.requirement_on(spec, label, Some(s.roles))?))
+            })
+            .collect();
+        for role in ALWAYS.iter().filter(|role| spec.on.contains(role)) {
+            let verdict = self.requirement_on(spec, role.word(), None);
+            on.extend(verdict.map(|verdict| (role.word().to_owned(), verdict)));
+        }
         RequirementVerdict {
             id: spec.id.value.clone(),
             asked: spec.asked.clone(),
@@ -227,59 +266,96 @@ impl Run<'_> {
         }
     }
 
-    fn requirement_on(&self, spec: &Requirement, subject: &str) -> SubjectVerdict {
-        let mut tally = Tally::default();
+    /// The verdict on one subject; none if none of the trials that it rests on concern it.
+    /// `roles` are those of an engine.
+    fn requirement_on(
+        &self,
+        spec: &Requirement,
+        label: &str,
+        roles: Option<Roles>,
+    ) -> Option<SubjectVerdict> {
+        let mut tally = Tally::new(self.found.profile.is_some());
+        let (mut elsewhere, mut here) = (false, false);
+        for evidence in &spec.evidence {
+            let (sort, select, at_least) = match &evidence.value {
+                Evidence::Cases(e) => (Sort::Case, &e.select, e.at_least),
+                Evidence::Checks(ChecksEvidence { select, at_least }) => {
+                    (Sort::Check, select, *at_least)
+                }
+                Evidence::Bench(e) => (Sort::Bench, &e.select, 1),
+                Evidence::Faults(_) | Evidence::Document(_) => continue,
+            };
+            let selected: Vec<&Head> =
+                self.plan.iter().filter(|p| p.sort == sort && any_selects(select, p)).collect();
+            let own: Vec<(&Head, &str)> = selected
+                .iter()
+                .filter_map(|trial| Some((*trial, self.as_subject(trial, label, roles)?)))
+                .collect();
+            // What is selected, and none of it for this subject, concerns other subjects.
+            if own.is_empty() && !selected.is_empty() {
+                elsewhere = true;
+                continue;
+            }
+            here = true;
+            if let Evidence::Bench(e) = &evidence.value {
+                self.bench(e, &own, &mut tally);
+                continue;
+            }
+            // Counted per evidence, so that one strong evidence does not cover for a weak one.
+            let before = tally.strong;
+            self.trials(&own, (select, at_least), &mut tally);
+            let weak = tally.strong == before && tally.worst() == State::Met;
+            if sort == Sort::Case && weak {
+                tally.not_met("every row was judged by the definition or refused".into());
+            }
+        }
+        if elsewhere && !here {
+            return None;
+        }
         for evidence in &spec.evidence {
             match &evidence.value {
-                Evidence::Cases(e) => {
-                    // Counted per evidence, so that one strong evidence does not cover for a weak
-                    // one.
-                    let before = tally.strong;
-                    self.trials(Sort::Case, (&e.select, e.at_least), subject, &mut tally);
-                    if tally.strong == before && tally.worst() == State::Met {
-                        tally.not_met("every row was judged by the definition or refused".into());
-                    }
-                }
-                Evidence::Checks(ChecksEvidence { select, at_least }) => {
-                    self.trials(Sort::Check, (select, *at_least), subject, &mut tally);
-                }
-                Evidence::Faults(e) => self.faults(spec, e, subject, &mut tally),
-                Evidence::Bench(e) => self.bench(e, subject, &mut tally),
+                Evidence::Faults(e) => self.faults(spec, e, (label, roles), &mut tally),
                 Evidence::Document(e) => match self.found.documents.get(&e.path) {
                     Some(true) => tally.held += 1,
                     Some(false) => tally.not_met(format!("{} does not hold", e.path)),
                     None => tally.incomplete(format!("{} was not looked at", e.path)),
                 },
+                Evidence::Cases(_) | Evidence::Checks(_) | Evidence::Bench(_) => {}
             }
         }
         // An empty requirement must not be met by default.
         if tally.planned + tally.held == 0 && tally.worst() == State::Met {
             tally.not_met("nothing proves it".into());
         }
-        tally.verdict()
+        Some(tally.verdict())
     }
 
-    /// The subject whose row counts for `subject`: checks of the harness count for all subjects.
-    fn as_subject<'s>(&self, trial: &'s Head, subject: &'s str) -> Option<&'s str> {
-        let has = |s: &str| trial.on.ours().iter().any(|own| own == s);
-        match (has(subject), trial.sort == Sort::Check && has("harness")) {
-            (true, _) => Some(subject),
-            (false, true) => Some("harness"),
-            (false, false) => None,
+    /// The subject whose row counts for `label`: checks of the harness count for all subjects.
+    fn as_subject<'s>(
+        &self,
+        trial: &Head,
+        label: &'s str,
+        roles: Option<Roles>,
+    ) -> Option<&'s str> {
+        let harness = Role::Harness.word();
+        let covered = self.found.profile.is_none_or(|profile| profile.covers(trial.kind));
+        match (trial.on, roles) {
+            (On::Harness, None) => Some(harness),
+            (On::Harness, Some(_)) if trial.sort == Sort::Check => Some(harness),
+            (on, Some(roles)) if covered && on.asks(roles) => Some(label),
+            _ => None,
         }
     }
 
     fn trials(
         &self,
-        kind: Sort,
+        own: &[(&Head, &str)],
         (select, at_least): (&[String], usize),
-        subject: &str,
         tally: &mut Tally,
     ) {
         let mut passed = 0;
         let mut open = false;
-        for trial in self.plan.iter().filter(|p| p.sort == kind && any_selects(select, p)) {
-            let Some(subject) = self.as_subject(trial, subject) else { continue };
+        for (trial, subject) in own {
             tally.planned += 1;
             let name = format!("{}::{subject}", trial.name);
             match self.rows.get(name.as_str()) {
@@ -298,13 +374,20 @@ impl Run<'_> {
                         open = true;
                         tally.incomplete(format!("{name}: {why}"));
                     }
+                    Err((State::NotOffered, why)) => {
+                        open = true;
+                        tally.not_offered(format!("{name}: {why}"));
+                    }
                     Err((_, why)) => tally.not_met(format!("{name}: {why}")),
                 },
             }
         }
-        if passed < at_least {
-            let why = format!("{passed} of at least {at_least} passed ({})", select.join(", "));
-            if open { tally.incomplete(why) } else { tally.not_met(why) }
+        // A subject that is asked fewer trials, by its roles or its profile, cannot pass more.
+        // That the specs have as many as a requirement demands, `check` has found out.
+        let at_least = at_least.min(own.len());
+        if passed < at_least && !open {
+            tally
+                .not_met(format!("{passed} of at least {at_least} passed ({})", select.join(", ")));
         }
     }
 
@@ -312,7 +395,7 @@ impl Run<'_> {
         &self,
         spec: &Requirement,
         evidence: &FaultsEvidence,
-        subject: &str,
+        (label, roles): (&str, Option<Roles>),
         tally: &mut Tally,
     ) {
         for kill in &evidence.kill {
@@ -321,11 +404,7 @@ impl Run<'_> {
                 tally.not_met(format!("no mutant {kill}"));
             }
             for (op, mutant) in mutants.into_iter().filter(|(_, m)| m.equivalent.is_none()) {
-                let tier = if mutant.kernel.is_some() { "cuda" } else { "harness" };
-                // Mutants of kernels can only be planted where the kernels run.
-                if tier == "cuda" && subject != "cuda" {
-                    continue;
-                }
+                let Some(tier) = tier(mutant, label, roles) else { continue };
                 let name = format!("{op}::{}", mutant.id.value);
                 let same =
                     |f: &&FaultResult| f.op == op && f.id == mutant.id.value && f.subject == tier;
@@ -339,12 +418,8 @@ impl Run<'_> {
         }
     }
 
-    fn bench(&self, evidence: &BenchEvidence, subject: &str, tally: &mut Tally) {
-        let mut any = false;
-        let selected = |p: &&Head| p.sort == Sort::Bench && any_selects(&evidence.select, p);
-        for trial in self.plan.iter().filter(selected) {
-            let Some(subject) = self.as_subject(trial, subject) else { continue };
-            any = true;
+    fn bench(&self, evidence: &BenchEvidence, own: &[(&Head, &str)], tally: &mut Tally) {
+        for (trial, subject) in own {
             tally.planned += 1;
             let name = format!("{}::{subject}", trial.name);
             let Some(row) = self.rows.get(name.as_str()) else {
@@ -353,6 +428,10 @@ impl Run<'_> {
             };
             match &row.verdict {
                 Verdict::Pass => {}
+                Verdict::NotRun { kind: NotRun::Unsupported, message } => {
+                    tally.not_offered(format!("{name}: {message}"));
+                    continue;
+                }
                 Verdict::NotRun { message, .. } => {
                     tally.incomplete(format!("{name}: {message}"));
                     continue;
@@ -380,10 +459,20 @@ impl Run<'_> {
                 Limit::Absent(figure) => tally.not_met(format!("{name}: no figure {figure}")),
             }
         }
-        if !any {
+        if own.is_empty() {
             tally.not_met(format!("no bench {}", evidence.select.join(", ")));
         }
     }
+}
+
+/// The subject under which the result of a mutant is recorded, for a requirement on `label`: faults
+/// of answers are planted once, by the harness; faults of kernels where our own kernels run. None
+/// if the mutant says nothing about that subject.
+pub fn tier<'l>(mutant: &Mutant, label: &'l str, roles: Option<Roles>) -> Option<&'l str> {
+    if mutant.kernel.is_none() {
+        return Some(Role::Harness.word());
+    }
+    roles.is_some_and(|roles| roles.own && roles.card).then_some(label)
 }
 
 /// The mutants that an item of `kill` names: `ID` among the ops of the requirement's own cases, or

@@ -60,7 +60,7 @@ impl Kind for Timed {
             golden: None,
             definition: false,
             slow: false,
-            on: On::Only(&["cuda"]),
+            on: On::Cards,
             group: None,
         }
     }

@@ -47,7 +47,7 @@ impl Kind for Own {
     type Got = Result<(), String>;
 
     fn head(&self, check: &HarnessCheck) -> Head {
-        head(check.gate, (check.stem, check.case), check.why, On::Only(&["harness"]))
+        head(check.gate, (check.stem, check.case), check.why, On::Harness)
     }
 
     fn golden(&self, _: &HarnessCheck, _: &dyn Goldens) -> Result<(), Withheld> {
@@ -86,7 +86,7 @@ impl Kind for OfSubject {
     type Got = Checked;
 
     fn head(&self, check: &SubjectCheck) -> Head {
-        head(check.gate, (check.stem, check.case), check.why, On::Only(check.subjects))
+        head(check.gate, (check.stem, check.case), check.why, check.on)
     }
 
     fn golden(&self, _: &SubjectCheck, _: &dyn Goldens) -> Result<(), Withheld> {
@@ -174,17 +174,15 @@ pub struct SubjectCheck {
     /// What must hold.
     pub why: &'static str,
     /// The subjects that it applies to.
-    pub subjects: &'static [&'static str],
+    pub on: On,
 }
-
-const BOTH: &[&str] = &["cpu", "cuda"];
 
 const fn subject(
     (stem, case): (&'static str, &'static str),
     why: &'static str,
-    subjects: &'static [&'static str],
+    on: On,
 ) -> SubjectCheck {
-    SubjectCheck { gate: 1, stem, case, why, subjects }
+    SubjectCheck { gate: 1, stem, case, why, on }
 }
 
 /// All checks of subjects, in alphabetical order.
@@ -192,36 +190,36 @@ pub const SUBJECT_CHECKS: &[SubjectCheck] = &[
     subject(
         ("fault", "bad_id_is_refused"),
         "an id out of range, which only the data show, is refused by name and stores nothing",
-        BOTH,
+        On::Own,
     ),
     subject(
         ("fault", "next_question_is_unharmed"),
         "after a refusal the same process answers a good question with the golden's bits",
-        BOTH,
+        On::Own,
     ),
     subject(
         ("layer", "gpt2_agrees_with_its_steps"),
         "a GPT-2 layer as one Program gives what its ops give, each step within its derived bound",
-        BOTH,
+        On::Own,
     ),
     subject(
         ("layer", "later_token_changes_nothing"),
         "another last token leaves the bits of every earlier row alone",
-        BOTH,
+        On::Own,
     ),
     subject(
         ("layer", "prefill_agrees_with_decode"),
         "a prompt at once and token by token agree within the class of the activations",
-        BOTH,
+        On::Own,
     ),
     subject(
         ("layer", "rows_of_a_batch"),
         "a row of eight sequences in one call has the bits that it has alone and elsewhere",
-        BOTH,
+        On::Own,
     ),
     subject(
         ("streams", "side_by_side"),
         "two questions on two streams give the bits that each gives alone",
-        &["cuda"],
+        On::OwnCards,
     ),
 ];

@@ -3,7 +3,7 @@
 
 use goldgate_tensor::DType;
 
-use crate::line::{Family, Place};
+use crate::line::{Family, On, Place};
 
 /// How a gate counts a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,41 +14,6 @@ pub enum Sort {
     Bench,
     /// A check of the harness itself, or of a subject as a whole.
     Check,
-}
-
-/// The subjects that are asked a trial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On {
-    /// Every subject.
-    All,
-    /// Every subject except the one with this label.
-    AllBut(&'static str),
-    /// Only subjects with one of these labels.
-    Only(&'static [&'static str]),
-}
-
-impl On {
-    /// Whether the subject with this label is asked.
-    pub fn asks(self, label: &str) -> bool {
-        match self {
-            // New subjects are asked everything unless a trial excludes them.
-            On::All => true,
-            On::AllBut(other) => label != other,
-            On::Only(labels) => labels.contains(&label),
-        }
-    }
-
-    /// The labels that are asked: those named, or else our own two subjects as far as they are
-    /// included.
-    pub fn ours(self) -> Vec<String> {
-        let own: &[&str] = match self {
-            On::Only(labels) => labels,
-            // Labels of other subjects are known only when a run starts them, so they cannot be
-            // listed here.
-            On::All | On::AllBut(_) => &["cpu", "cuda"],
-        };
-        own.iter().filter(|label| self.asks(label)).map(|&label| label.to_owned()).collect()
-    }
 }
 
 /// What the run, the report and the gates know of a trial.

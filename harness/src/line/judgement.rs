@@ -13,15 +13,18 @@ pub enum Whom {
     Cpu,
     /// Our engine on a device, which must report the kernels that ran.
     Cuda,
-    /// Another engine, with the kind of device that it reported.
-    Foreign(String),
+    /// Another engine.
+    Foreign {
+        /// Whether its hello says that it computes on a card.
+        card: bool,
+    },
 }
 
 impl Whom {
     /// Whether it is our own engine, which must report more about itself than the wire demands.
     pub fn is_ours(&self) -> bool {
         // Both our subjects run one engine, so both are held to its claims.
-        !matches!(self, Whom::Foreign(_))
+        !matches!(self, Whom::Foreign { .. })
     }
 }
 

@@ -26,10 +26,10 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
     // it judged.
     for word in ["BROKEN", "FAIL", "UNEXPECTED", "FLAKY", "KNOWN"] {
         let own = |row: &&Row| row.gate == gate.gate && status(&row.verdict) == word;
-        blocks.extend(report.rows.iter().filter(own).map(of_row));
+        blocks.extend(report.rows.iter().filter(own).map(|row| of_row(report, row)));
     }
     blocks.extend(survivors(report, gate));
-    blocks.extend(limits(gate));
+    blocks.extend(limits(report, gate));
     blocks.extend(not_run(report, gate));
     blocks.extend(never_asked(report, gate));
     blocks.extend(documents(report, gate));
@@ -68,25 +68,25 @@ fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
 }
 
 /// The command that reruns a row.
-pub fn again(row: &Row) -> String {
+pub fn again(report: &Report, row: &Row) -> String {
     let commands = row.page.iter().flat_map(|page| page.lines());
     let commands = commands.filter_map(|text| text.trim_start().strip_prefix("again"));
     // The page knows the options of the run, such as the command of a foreign subject.
     if let Some(command) = commands.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
         return line(command);
     }
-    let on = match row.subject.as_str() {
-        "cpu" => " --on cpu",
-        "cuda" => " --on cuda:0",
-        _ => "",
-    };
-    format!("goldgate run {}{on}", line(&row.name))
+    format!("goldgate run {}{}", line(&row.name), option(report, &row.subject))
 }
 
-fn of_row(row: &Row) -> Block {
+/// The option that selects a subject; empty for one that a run asks anyway.
+fn option(report: &Report, label: &str) -> String {
+    report.subjects.get(label).map(|subject| line(&subject.option)).unwrap_or_default()
+}
+
+fn of_row(report: &Report, row: &Row) -> Block {
     let (kind, message) = kind_and_message(&row.verdict);
     let what = format!("{} ({kind}): {}", status(&row.verdict), line(message));
-    Block { name: row.name.clone(), what, again: Some(again(row)) }
+    Block { name: row.name.clone(), what, again: Some(again(report, row)) }
 }
 
 fn survivors(report: &Report, gate: &GateSummary) -> Vec<Block> {
@@ -96,14 +96,13 @@ fn survivors(report: &Report, gate: &GateSummary) -> Vec<Block> {
     survived
         .map(|fault| {
             let name = format!("{}::{}", fault.op, fault.id);
-            let on = if fault.subject == "cuda" { "cuda:0" } else { "cpu" };
-            let again = Some(format!("goldgate mutate {name} --on {on}"));
+            let again = Some(format!("goldgate mutate {name}{}", option(report, &fault.subject)));
             Block { name, what: "a planted fault survived".to_owned(), again }
         })
         .collect()
 }
 
-fn limits(gate: &GateSummary) -> Vec<Block> {
+fn limits(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let measured = gate.requirements.iter().flat_map(|r| r.on.values());
     let asked = measured.filter(|m| m.state == State::NotMet);
     let figures = asked.flat_map(|m| &m.figures);
@@ -112,7 +111,8 @@ fn limits(gate: &GateSummary) -> Vec<Block> {
         .map(|f| {
             let value = number(f.value.unwrap_or(f64::NAN));
             let what = format!("{} is {value}, the limit is {}", f.figure, number(f.limit));
-            let again = Some(format!("goldgate bench {} --on cuda:0", f.trial));
+            let label = f.trial.rsplit("::").next().unwrap_or_default();
+            let again = Some(format!("goldgate bench {}{}", f.trial, option(report, label)));
             Block { name: f.trial.clone(), what, again }
         })
         .collect()
@@ -135,8 +135,11 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
             let message =
                 if message.is_empty() { kind_and_message(&first.verdict).1 } else { message };
             let (name, again) = match rows.len() {
-                1 => (first.name.clone(), again(first)),
-                n => (format!("{n} trials on {subject}"), again_of_group(kind, gate.gate, first)),
+                1 => (first.name.clone(), again(report, first)),
+                n => (
+                    format!("{n} trials on {subject}"),
+                    again_of_group(report, (kind, gate.gate), first),
+                ),
             };
             let what = format!("NOT RUN ({kind}): {}", line(message));
             Block { name, what, again: Some(again) }
@@ -144,13 +147,11 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
         .collect()
 }
 
-fn again_of_group(kind: &str, gate: u8, first: &Row) -> String {
-    match (kind, first.subject.as_str()) {
-        ("no_device", _) => "goldgate doctor".to_owned(),
-        ("no_golden", _) => "goldgate golden make".to_owned(),
-        (_, "cuda") => format!("goldgate run --gate {gate} --on cuda:0"),
-        (_, "cpu") => format!("goldgate run --gate {gate} --on cpu"),
-        _ => format!("goldgate run --gate {gate}"),
+fn again_of_group(report: &Report, (kind, gate): (&str, u8), first: &Row) -> String {
+    match kind {
+        "no_device" => "goldgate doctor".to_owned(),
+        "no_golden" => "goldgate golden make".to_owned(),
+        _ => format!("goldgate run --gate {gate}{}", option(report, &first.subject)),
     }
 }
 
@@ -195,7 +196,7 @@ mod tests {
                 "gate1::layernorm::prime::f32::cpu",
                 "goldgate run gate1::layernorm::prime::f32::cpu --on cpu",
             ),
-            ("layernorm::M-002", "goldgate mutate layernorm::M-002 --on cpu"),
+            ("layernorm::M-002", "goldgate mutate layernorm::M-002"),
             (
                 "gate1::layernorm::ragged::f16::cuda",
                 "goldgate run gate1::layernorm::ragged::f16::cuda --on cuda:0",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gate::Evidences;
-use crate::line::{FaultResult, Row, hex};
+use crate::line::{AskedSubject, FaultResult, Profile, Row, hex};
 use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
 
@@ -29,6 +29,9 @@ pub struct Report {
     /// Which part of all trials was selected.
     #[serde(default)]
     pub selection: Selection,
+    /// The engines that the gates are weighed for, by label.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub subjects: BTreeMap<String, AskedSubject>,
     /// The names of all planned trials, sorted.
     pub planned: Vec<String>,
     /// Every row, sorted by name.
@@ -88,6 +91,9 @@ pub struct Selection {
     /// Whether real model files were present, so that field requirements count.
     #[serde(default)]
     pub models: bool,
+    /// The profile that the user named: nothing else was asked of the engines.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<Profile>,
 }
 
 /// One part of a plan.
@@ -113,6 +119,7 @@ impl Selection {
             parts.push(format!("only {}", self.filters.join(" ")));
         }
         parts.extend(self.left_out.iter().map(|what| format!("without {what}")));
+        parts.extend(self.profile.map(|profile| format!("profile {}", profile.word())));
         parts.extend(self.shard.as_ref().map(|s| format!("shard {} of {}", s.index, s.of)));
         (!parts.is_empty()).then(|| parts.join(", "))
     }
@@ -216,6 +223,8 @@ impl Report {
             complete: self.selection.asks_all() && self.incomplete.is_none(),
             models: self.selection.models,
             invalid: self.invalid.clone(),
+            subjects: self.subjects.clone(),
+            profile: self.selection.profile,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::line::row::AROUND;
 use crate::line::{Row, Verdict, Worst};
 use crate::report::Report;
 use crate::report::blocks::again;
-use crate::report::markdown::{Last, against, device, not_for_release};
+use crate::report::markdown::{Last, against, device, not_for_release, passed};
 use crate::report::summary::{Figure, GateSummary};
 use crate::report::text::{kind_and_message, line, lines, number, status};
 
@@ -105,7 +105,7 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
                 means: r.means.as_deref().filter(|_| first).map(line),
                 on: line(subject),
                 state: m.state.word(),
-                passed: format!("{} of {}", m.passed, m.planned),
+                passed: passed(m),
                 load: m.load.map_or_else(|| "–".to_owned(), number),
                 killed: match m.listed {
                     0 => "–".to_owned(),
@@ -201,7 +201,7 @@ fn data(report: &Report) -> Value {
                 json!(row.compared),
                 json!((row.time_ms * 1e3).round() / 1e3),
             ];
-            let more = more(row, whole);
+            let more = more(report, row, whole);
             if !more.is_empty() {
                 fields.push(Value::Object(more));
             }
@@ -215,7 +215,7 @@ fn data(report: &Report) -> Value {
 }
 
 /// The fields that only some rows have; rows that do not pass have all of them.
-fn more(row: &Row, whole: bool) -> Map<String, Value> {
+fn more(report: &Report, row: &Row, whole: bool) -> Map<String, Value> {
     let mut more = Map::new();
     let mut put = |name: &str, value: Value| drop(more.insert(name.to_owned(), value));
     if !whole {
@@ -235,7 +235,7 @@ fn more(row: &Row, whole: bool) -> Map<String, Value> {
         put("known", json!(line(&format!("until {expires}: {reason}"))));
     }
     if !matches!(row.verdict, Verdict::NotRun { .. }) {
-        put("again", json!(again(row)));
+        put("again", json!(again(report, row)));
         let observed = serde_json::to_string(&row.observed).unwrap_or_default();
         if observed != "{}" {
             put("observed", json!(line(&observed)));

@@ -4,7 +4,7 @@ use askama::Template;
 use serde_json::Value;
 
 use crate::gate::State;
-use crate::line::{BrokenKind, Day, Row, Verdict};
+use crate::line::{BrokenKind, Day, Role, Row, Verdict};
 use crate::report::Report;
 use crate::report::blocks::{Block, blocks};
 use crate::report::diff::diff;
@@ -214,7 +214,7 @@ fn requirement(r: &RequirementSummary) -> Vec<Line> {
         asked: if i == 0 { shown.clone() } else { String::new() },
         on: markdown(subject),
         state: m.state.word(),
-        passed: format!("{} of {}", m.passed, m.planned),
+        passed: passed(m),
         load: m.load.map_or_else(|| "–".to_owned(), number),
         killed: match m.listed {
             0 => "–".to_owned(),
@@ -223,6 +223,14 @@ fn requirement(r: &RequirementSummary) -> Vec<Line> {
         figures: m.figures.iter().map(figure).collect::<Vec<_>>().join("<br>"),
     };
     r.on.iter().enumerate().map(line).collect()
+}
+
+/// How many trials passed of those that a requirement rests on.
+pub(super) fn passed(m: &Measured) -> String {
+    match m.not_offered {
+        0 => format!("{} of {}", m.passed, m.planned),
+        n => format!("{} of {}; {n} not offered", m.passed, m.planned),
+    }
 }
 
 fn figure(f: &Figure) -> String {
@@ -289,8 +297,9 @@ fn judge(report: &Report, gate: &GateSummary) -> Vec<String> {
         |row: &&Row| matches!(&row.verdict, Verdict::Broken { kind: BrokenKind::SelfCheck, .. });
     let failed = of_gate(report, gate).filter(self_check).count();
     let mut lines = vec![format!("self checks failed before a question: {failed}")];
-    for (subject, tier) in [("cuda", "GPU"), ("", "CPU")] {
-        let own = |row: &&Row| (row.subject == "cuda") == (subject == "cuda");
+    let on_card = |row: &Row| report.subjects.get(&row.subject).is_some_and(|s| s.roles.card);
+    for (card, tier) in [(true, "GPU"), (false, "CPU")] {
+        let own = |row: &&Row| on_card(row) == card;
         let faults = of_gate(report, gate).filter(own).map(|row| row.faults);
         let (asked, noticed) =
             faults.fold((0, 0), |(a, n), f| (a + u64::from(f.0), n + u64::from(f.1)));
@@ -298,11 +307,13 @@ fn judge(report: &Report, gate: &GateSummary) -> Vec<String> {
         lines.push(format!("{tier} tier, faults on answers: {noticed} of {asked} noticed"));
     }
     let ops: Vec<&str> = of_gate(report, gate).map(|row| row.stem.as_str()).collect();
-    for (subject, tier) in [("cuda", "GPU"), ("harness", "CPU")] {
+    // Faults of answers are planted by the harness, and those of kernels on a card.
+    for (card, tier) in [(true, "GPU"), (false, "CPU")] {
         let own: Vec<_> = report
             .faults
             .iter()
-            .filter(|f| f.subject == subject && ops.contains(&f.op.as_str()))
+            .filter(|f| (f.subject != Role::Harness.word()) == card)
+            .filter(|f| ops.contains(&f.op.as_str()))
             .collect();
         let killed = own.iter().filter(|f| f.killed).count();
         lines.push(format!("{tier} tier, listed mutants: {killed} of {} killed", own.len()));
@@ -353,14 +364,10 @@ pub(super) fn against(report: &Report, last: Last<'_>) -> Vec<String> {
 }
 
 fn commands(report: &Report, gate: &GateSummary) -> Vec<String> {
-    let subjects = report.provenance.subjects.keys();
-    let on: Vec<&str> = subjects
-        .filter_map(|s| match s.as_str() {
-            "cpu" => Some(" --on cpu"),
-            "cuda" => Some(" --on cuda:0"),
-            _ => None,
-        })
-        .collect();
+    let there = report.provenance.subjects.keys();
+    let on = there.filter_map(|label| report.subjects.get(label));
+    let mut on: Vec<String> = on.map(|subject| line(&subject.option)).collect();
+    on.extend(report.selection.profile.map(|profile| format!(" --profile {}", profile.word())));
     let sha256 = line(&report.sha256);
     vec![
         format!("git checkout {}", line(&report.provenance.commit)),

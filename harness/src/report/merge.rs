@@ -104,7 +104,7 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         }
     }
     let (a, b) = (&first.selection, &report.selection);
-    let scope = |s: &Selection| (s.filters.clone(), s.gates.clone(), s.left_out.clone(), s.models);
+    let scope = |s: &Selection| Selection { shard: None, ..s.clone() };
     if scope(a) != scope(b) {
         invalid.push(format!("{name}: another selection"));
     }
@@ -122,6 +122,12 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
     }
     let subjects = p.subjects.iter().map(|(s, hello)| (s.clone(), hello.clone()));
     into.subjects.extend(subjects);
+    // A card that one shard had and another lacked is one all the same.
+    for (label, subject) in &report.subjects {
+        let into = merged.subjects.entry(label.clone()).or_insert_with(|| subject.clone());
+        into.asked |= subject.asked;
+        into.roles.card |= subject.roles.card;
+    }
     merged.absent.extend(report.absent.iter().map(|(s, why)| (s.clone(), why.clone())));
     merged.incidents.extend(report.incidents.iter().cloned());
     merged.replaced += report.replaced;

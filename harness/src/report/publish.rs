@@ -10,6 +10,7 @@ use crate::report::document::{ReadError, replace};
 use crate::report::html::html;
 use crate::report::junit::junit;
 use crate::report::markdown::{Last, gate_page, invalid_page};
+use crate::report::summary::GateSummary;
 
 /// A report that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,38 @@ pub fn pages(report: &Report, last: Last<'_>) -> Result<Vec<(String, String)>, P
         return gates.into_iter().map(|g| Ok((name(g), invalid_page(report, g)?))).collect();
     }
     let gates = report.gates.iter();
-    gates.map(|gate| Ok((name(gate.gate), gate_page(report, gate, last)?))).collect()
+    let mut pages: Vec<(String, String)> = gates
+        .map(|gate| Ok((name(gate.gate), gate_page(report, gate, last)?)))
+        .collect::<Result<_, PublishError>>()?;
+    // Owners of other engines read what concerns theirs, without the rows of ours.
+    let others = report.subjects.iter().filter(|(_, subject)| !subject.roles.own);
+    for (label, _) in others {
+        let own = of_subject(report, label);
+        for gate in &own.gates {
+            let name = format!("gate-{}-{label}.md", gate.gate);
+            pages.push((name, gate_page(&own, gate, None)?));
+        }
+    }
+    Ok(pages)
+}
+
+/// The part of a report that concerns one subject.
+fn of_subject(report: &Report, label: &str) -> Report {
+    let mut own = report.clone();
+    own.rows.retain(|row| row.subject == label);
+    own.absent.retain(|subject, _| subject == label);
+    own.subjects.retain(|subject, _| subject == label);
+    own.provenance.subjects.retain(|subject, _| subject == label);
+    own.faults.clear();
+    own.documents.clear();
+    for gate in &mut own.gates {
+        gate.subjects.retain(|subject, _| subject == label);
+        gate.required = vec![label.to_owned()];
+        gate.state = gate.subjects.get(label).copied().unwrap_or_default();
+        gate.requirements.iter_mut().for_each(|r| r.on.retain(|subject, _| subject == label));
+        gate.requirements.retain(|r| !r.on.is_empty());
+    }
+    own
 }
 
 /// One line per gate, as printed at the end of a run: `Gate 1: cpu MET · cuda NOT RUN (no device) →
@@ -83,13 +115,22 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
         let reasons = report.invalid.iter().map(|reason| format!("INVALID: {}", line(reason)));
         return reasons.collect();
     }
-    let gate_line = |gate: &crate::report::summary::GateSummary| {
+    let profile = report.selection.profile;
+    let profile = profile.map(|p| format!(" (profile {})", p.word())).unwrap_or_default();
+    let gate_line = |gate: &GateSummary| {
         let subjects = gate.subjects.iter().map(|(subject, state)| {
-            let why = if report.absent.contains_key(subject) { " (no device)" } else { "" };
+            let own = report.subjects.get(subject).is_none_or(|s| s.roles.own);
+            let why = match report.absent.contains_key(subject) {
+                true if own => " (no device)".to_owned(),
+                true => " (not there)".to_owned(),
+                false if own => String::new(),
+                // Another engine may offer a part only, so the line says how much is met.
+                false => format!(" · {} of {}", gate.met_on(subject), gate.concerning(subject)),
+            };
             format!("{} {}{why}", line(subject), state.word())
         });
         let subjects = subjects.collect::<Vec<_>>().join(" · ");
-        format!("Gate {}: {subjects} → {}", gate.gate, gate.state.word())
+        format!("Gate {}{profile}: {subjects} → {}", gate.gate, gate.state.word())
     };
     report.gates.iter().map(gate_line).collect()
 }

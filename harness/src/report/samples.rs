@@ -6,7 +6,9 @@ use goldgate_wire::Observed;
 use serde_json::json;
 
 use crate::gate::State;
-use crate::line::{FailKind, Family, FaultResult, NotRun, Row, Verdict, Worst};
+use crate::line::{
+    AskedSubject, FailKind, Family, FaultResult, NotRun, Roles, Row, Verdict, Worst,
+};
 use crate::report::document::hash_names;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::{Provenance, Report};
@@ -90,6 +92,7 @@ fn gate() -> GateSummary {
         state: State::NotMet,
         planned: 3,
         passed: 1,
+        not_offered: 0,
         load: Some(4.2),
         killed: 1,
         listed: 2,
@@ -132,6 +135,17 @@ fn gate() -> GateSummary {
     }
 }
 
+/// Two engines of one release.
+fn subjects() -> BTreeMap<String, AskedSubject> {
+    let own = Roles { own: true, ..Roles::default() };
+    let each = [
+        ("cpu", Roles { definition: true, host: true, ..own }, " --on cpu"),
+        ("cuda", Roles { card: true, ..own }, " --on cuda:0"),
+    ];
+    let subject = |roles, option: &str| AskedSubject { roles, asked: true, option: option.into() };
+    each.into_iter().map(|(label, roles, option)| (label.into(), subject(roles, option))).collect()
+}
+
 /// A sealed report with rows of most statuses.
 pub fn report() -> Report {
     let rows = rows();
@@ -165,6 +179,7 @@ pub fn report() -> Report {
         planned,
         rows,
         absent: BTreeMap::from([("cuda".into(), "no CUDA driver".into())]),
+        subjects: subjects(),
         faults: vec![fault("M-001", true), fault("M-002", false)],
         documents: BTreeMap::from([("docs/kernels.md".into(), true)]),
         gates: vec![gate()],

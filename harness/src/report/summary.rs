@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::gate::select::any_selects;
-use crate::gate::weigh::{SubjectVerdict, mutants_of, weigh};
+use crate::gate::weigh::{SubjectVerdict, mutants_of, tier, weigh};
 use crate::gate::{GateVerdict, State, Weighed};
 use crate::line::{Head, Sort, finite};
 use crate::report::Report;
@@ -22,12 +22,27 @@ pub struct GateSummary {
     pub title: String,
     /// `met`, `not_met` or `incomplete`.
     pub state: State,
-    /// The subjects that must meet it.
+    /// The engines that must meet it: those asked, and those that a release needs.
     pub required: Vec<String>,
     /// Its state on each subject.
     pub subjects: BTreeMap<String, State>,
     /// Its requirements, in the order of the specs.
     pub requirements: Vec<RequirementSummary>,
+}
+
+impl GateSummary {
+    /// How many requirements concern a subject; those that need files from outside the repository
+    /// aside.
+    pub fn concerning(&self, label: &str) -> usize {
+        let own = self.requirements.iter().filter(|r| !r.field);
+        own.filter(|r| r.on.get(label).is_some_and(|m| m.state != State::NotAsked)).count()
+    }
+
+    /// How many of those are met on it.
+    pub fn met_on(&self, label: &str) -> usize {
+        let own = self.requirements.iter().filter(|r| !r.field);
+        own.filter(|r| r.on.get(label).is_some_and(|m| m.state == State::Met)).count()
+    }
 }
 
 /// A weighed requirement.
@@ -60,6 +75,9 @@ pub struct Measured {
     pub planned: usize,
     /// How many of them passed.
     pub passed: usize,
+    /// How many of them the subject does not offer.
+    #[serde(skip_serializing_if = "none", default)]
+    pub not_offered: usize,
     /// The largest load of those trials.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "finite::maybe")]
     pub load: Option<f64>,
@@ -75,6 +93,10 @@ pub struct Measured {
     /// Why it is not met, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
+}
+
+fn none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A measured figure with its limit.
@@ -160,7 +182,7 @@ impl Summarizer<'_> {
             gate: verdict.gate,
             title: verdict.title.clone(),
             state: verdict.state,
-            required: spec.required.clone(),
+            required: self.report.subjects.keys().cloned().collect(),
             subjects: verdict.subjects.clone(),
             requirements: requirements.collect(),
         }
@@ -171,6 +193,7 @@ impl Summarizer<'_> {
             state: verdict.state,
             planned: verdict.planned,
             passed: verdict.passed,
+            not_offered: verdict.not_offered,
             reasons: verdict.reasons.clone(),
             ..Measured::default()
         };
@@ -202,8 +225,13 @@ impl Summarizer<'_> {
         kind: Sort,
         subject: &'s str,
     ) -> impl Iterator<Item = String> + 's {
+        let roles = self.report.subjects.get(subject).map(|s| s.roles);
+        let profile = self.report.selection.profile;
         let selected = move |p: &&Head| {
-            p.sort == kind && p.on.ours().iter().any(|s| s == subject) && any_selects(select, p)
+            p.sort == kind
+                && roles.is_some_and(|roles| p.on.asks(roles))
+                && profile.is_none_or(|profile| profile.covers(p.kind))
+                && any_selects(select, p)
         };
         self.plan.iter().filter(selected).map(move |p| format!("{}::{subject}", p.name))
     }
@@ -214,16 +242,18 @@ impl Summarizer<'_> {
         spec: &Requirement,
         kill: &str,
         subject: &str,
-    ) -> Vec<(String, String, &'static str)> {
+    ) -> Vec<(String, String, String)> {
+        let roles = self.report.subjects.get(subject).map(|s| s.roles);
         let mutants = mutants_of(&self.specs.mutants, self.plan, spec, kill);
         let real = mutants.into_iter().filter(|(_, m)| m.equivalent.is_none());
-        let tier = |kernel: bool| if kernel { "cuda" } else { "harness" };
-        real.map(|(op, m)| (op.to_owned(), m.id.value.clone(), tier(m.kernel.is_some())))
-            .filter(|(_, _, tier)| *tier == "harness" || subject == "cuda")
-            .collect()
+        real.filter_map(|(op, m)| {
+            let tier = tier(m, subject, roles)?;
+            Some((op.to_owned(), m.id.value.clone(), tier.to_owned()))
+        })
+        .collect()
     }
 
-    fn killed(&self, (op, id, tier): &(String, String, &'static str)) -> bool {
+    fn killed(&self, (op, id, tier): &(String, String, String)) -> bool {
         let mut same = self
             .report
             .faults

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use goldgate_wire::Observed;
 
-use crate::line::{Day, Family, Head, Row, Verdict};
+use crate::line::{Day, Family, Head, On, Roles, Row, Verdict};
 use crate::spec::known::KnownFailure;
-use crate::subject::launch::TAKEN;
+use crate::subject::launch::builtin;
 
 /// The row after the entries of known.yaml have been applied. It never becomes a pass.
 pub fn apply(entries: &[KnownFailure], today: Day, row: Row, device: &str) -> Row {
@@ -61,9 +61,10 @@ impl Unmatched {
     pub fn among(entries: &[KnownFailure], planned: &[Head]) -> Vec<Unmatched> {
         let matches = |name: &str| {
             let (base, label) = name.rsplit_once("::").unwrap_or((name, ""));
-            // A foreign subject is asked every case.
-            let foreign = !TAKEN.contains(&label);
-            let asked = |p: &Head| foreign || p.on.ours().iter().any(|s| s == label);
+            let asked = |p: &Head| match label {
+                "harness" => p.on == On::Harness,
+                _ => p.on.asks(builtin(label).unwrap_or(Roles::UNKNOWN)),
+            };
             planned.iter().any(|p| p.name == base && asked(p))
         };
         let names = entries.iter().map(|e| &e.case.value).filter(|name| !matches(name));
@@ -109,7 +110,7 @@ impl Unmatched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::{FailKind, NotRun, On, Sort};
+    use crate::line::{FailKind, NotRun, Sort};
     use crate::yaml::read::At;
 
     fn day(text: &str) -> Day {
@@ -194,10 +195,8 @@ mod tests {
                 group: None,
             }
         };
-        let plan = [
-            planned("gate1::a::b::f16", On::All),
-            planned("gate1::a::c::f16", On::Only(&["cuda"])),
-        ];
+        let plan =
+            [planned("gate1::a::b::f16", On::Engines), planned("gate1::a::c::f16", On::Cards)];
         let entries = [
             entry("gate1::a::b::f16::cuda", "*"),
             entry("gate1::a::c::f16::cpu", "A"),

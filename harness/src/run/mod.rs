@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 pub use crate::kinds::{Goldens, Trial, Withheld};
 use definitions::Shared;
 
-use crate::line::{BrokenKind, Row, Transport, Verdict, Whom, hex};
+use crate::line::{BrokenKind, On, Row, Transport, Verdict, Whom, hex};
 use crate::subject::{How, Launch, SubjectSpec};
 pub use known::Unmatched;
 pub use lanes::News;
@@ -65,10 +65,12 @@ impl Plan {
         subjects.push(SubjectSpec::harness());
         let mut entries = Vec::new();
         for (at, subject) in subjects.iter().enumerate() {
-            let own = matches!(subject.how, How::Harness);
             for trial in trials {
                 let on = trial.head().on;
-                let asked = if own { on == OWN } else { on.asks(&subject.label) };
+                let asked = match subject.how {
+                    How::Harness => on == On::Harness,
+                    _ => on.asks(subject.roles()),
+                };
                 if asked {
                     let name = trial.head().on_subject(&subject.label);
                     let again = format!("goldgate run {name}{}", subject.option());
@@ -112,9 +114,6 @@ impl Plan {
         self.trials.iter().find(|entry| entry.name == name)
     }
 }
-
-/// Trials with this value are asked of the harness itself.
-const OWN: crate::line::On = crate::line::On::Only(&["harness"]);
 
 /// The settings of a run. Environment and arguments are passed in as values, so that a run depends
 /// on nothing else.
@@ -209,7 +208,7 @@ impl<'a> Context<'a> {
         match self.plan.subjects[subject].how {
             How::Cpu | How::Harness => Whom::Cpu,
             How::Cuda(_) => Whom::Cuda,
-            How::Command(_) => Whom::Foreign(to.hello().device_kind().to_owned()),
+            How::Command(_) => Whom::Foreign { card: to.hello().on_card() },
         }
     }
 }

@@ -11,6 +11,9 @@ use goldgate_engine::ops;
 
 use crate::spec::gates::{DocumentEvidence, Evidence, GatesFile};
 
+/// Set for the commands of a page.
+const INSIDE: &str = "GOLDGATE_DOCUMENT";
+
 /// Stands for any number of lines, or inside a line for any text.
 const ANY: &str = "…";
 
@@ -249,6 +252,7 @@ fn output(root: &Path, command: &str, program: &Path) -> String {
         .env("PATH", format!("{}:{path}", folder.display()))
         // Escape codes for colours would never match the text of a page.
         .env("NO_COLOR", "1")
+        .env(INSIDE, "1")
         .stdin(Stdio::null())
         .output();
     match child {
@@ -312,6 +316,10 @@ pub fn all(
     program: &Path,
     report: &mut dyn FnMut(&str),
 ) -> BTreeMap<String, bool> {
+    // A page may show how a gate is run. Its command must not run the pages again, without end.
+    if std::env::var_os(INSIDE).is_some() {
+        return BTreeMap::new();
+    }
     let mut found: BTreeMap<String, Option<bool>> = BTreeMap::new();
     let gates = gates.gates.iter().filter(|gate| selected(gate.gate.value));
     let requirements = gates.flat_map(|gate| &gate.requirements);

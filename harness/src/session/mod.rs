@@ -16,22 +16,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use goldgate_wire::Hello;
 use sha2::{Digest, Sha256};
 
 use crate::gate::{State, Weighed};
 use crate::kinds::Trial;
-use crate::line::{Day, Fate, Planted, Row, Sort, Verdict};
+use crate::line::{AskedSubject, Day, Fate, On, Planted, Profile, Row, Sort, Verdict};
 use crate::mutants::{self, Planting};
 use crate::report::document::{SLOW, Shard};
 use crate::report::provenance::folder_hash;
 use crate::report::publish::publish;
 use crate::report::summary::conclude;
 use crate::report::{Provenance, Report, Selection, record};
-use crate::run::{self, Options, Plan, RERUNS, Stored, known};
+use crate::run::{self, Entry, Options, Plan, RERUNS, Stored, known};
 use crate::session::exit::{Happened, Signal};
 use crate::session::folders::selects;
 use crate::spec::Specs;
 use crate::store::Store;
+use crate::subject::launch::builtin;
 use crate::subject::{How, SubjectSpec};
 use crate::trials;
 
@@ -46,6 +48,8 @@ pub struct Request {
     pub on: Vec<String>,
     /// Labels of subjects that must be present.
     pub require: Vec<String>,
+    /// The part of the trials that engines are measured by; none for everything.
+    pub profile: Option<Profile>,
     /// Where specs and goldens are.
     pub folders: Folders,
     /// Where the report goes, if anywhere.
@@ -124,6 +128,7 @@ impl Session {
             filters: request.filters.clone(),
             gates: request.gates.clone(),
             models: request.folders.named_models()?.is_some(),
+            profile: request.profile,
             ..Selection::default()
         };
         // Benches that are left out are no gap: an ordinary run never includes them.
@@ -136,6 +141,10 @@ impl Session {
         if request.benches_alone {
             plan.unmatched.clear();
             plan.retain(|e| e.trial.head().sort == Sort::Bench);
+        }
+        if let Some(profile) = request.profile {
+            let own = |e: &Entry| e.trial.head().on == On::Harness;
+            plan.retain(|e| own(e) || profile.covers(e.trial.head().kind));
         }
         plan.retain_names(|name| selects(&request.filters, name));
         let count = plan.names().len();
@@ -194,6 +203,7 @@ impl Session {
         }
         report.faults = mutants.iter().filter_map(Planted::result).collect();
         report.selection = self.selection.clone();
+        report.subjects = self.subjects(&report);
         if !self.request.gates.is_empty() {
             report.documents = self.documents()?;
         }
@@ -235,6 +245,37 @@ impl Session {
         Ok(specs.parent().unwrap_or(&specs).to_path_buf())
     }
 
+    /// The engines that the gates are weighed for: those asked, and with one of a release's all
+    /// that the release needs. A run of other engines says nothing about a release.
+    fn subjects(&self, report: &Report) -> BTreeMap<String, AskedSubject> {
+        let engines = self.plan.subjects.iter().filter(|s| s.how != How::Harness);
+        let asked = engines.map(|subject| {
+            let mut roles = subject.roles();
+            // What another engine computes on is known from its hello alone.
+            if !roles.own {
+                let hello = report.provenance.subjects.get(&subject.label);
+                let hello = hello.and_then(|hello| Hello::read(hello).ok());
+                roles.card = hello.is_some_and(|hello| hello.on_card());
+            }
+            let option = match subject.option() {
+                // A default goes without saying only where nothing else is named.
+                option if option.is_empty() => format!(" --on {}", subject.label),
+                option => option,
+            };
+            (subject.label.clone(), AskedSubject { roles, asked: true, option })
+        });
+        let mut subjects: BTreeMap<String, AskedSubject> = asked.collect();
+        let release = &self.specs.gates.release;
+        if release.iter().any(|label| subjects.contains_key(&label.value)) {
+            for label in release {
+                let roles = builtin(&label.value).unwrap_or_default();
+                let unasked = AskedSubject { roles, ..AskedSubject::default() };
+                subjects.entry(label.value.clone()).or_insert(unasked);
+            }
+        }
+        subjects
+    }
+
     /// Checks the documents that the gates rest on.
     fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
         let root = self.root()?;
@@ -266,7 +307,7 @@ impl Session {
         let mut planted = mutants::plant(&planting, |stem, _| selected(stem));
         // Mutants of kernels need a card, so they are planted only on request and where one is
         // asked.
-        let card = self.plan.subjects.iter().find(|s| s.label == "cuda");
+        let card = self.plan.subjects.iter().find(|s| matches!(s.how, How::Cuda(_)));
         if let (true, Some(card)) = (self.request.kernel_mutants, card) {
             planted.extend(mutants::kernel::plant(&planting, card, |stem, _| selected(stem)));
         }
@@ -336,8 +377,8 @@ impl Session {
         }
     }
 
-    /// Whether a requested gate is not MET on a subject that was asked. An absent subject counts
-    /// only if the user named it; a foreign subject has no gates, so none is met on it.
+    /// Whether a requested gate is not MET on a subject that was asked, ours or not. An absent
+    /// subject counts only if the user named it.
     fn unmet(&self, outcome: &RunOutcome) -> bool {
         let named = self.named();
         let counts = |s: &&SubjectSpec| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goldgate_tensor::DType;
 use schemars::JsonSchema;
 
-use crate::line::Family;
+use crate::line::{Family, Role};
 use crate::yaml::fields::{dtypes, gate, version};
 use crate::yaml::forms;
 use crate::yaml::read::{At, Fields, Reader, is_id};
@@ -17,7 +17,12 @@ use crate::yaml::tree::{Kind, Node};
 pub struct GatesFile {
     /// The version of this format: 1.
     pub format: u8,
+    /// The labels of the subjects that a release needs: each must meet every gate. Without it, a
+    /// gate counts for whoever is asked.
+    #[schemars(default, with = "Vec<String>")]
+    pub release: Vec<At<String>>,
     /// What the founding documents ask, by their own numbers, and which requirement answers it.
+    #[schemars(default)]
     pub founding: Vec<Founding>,
     /// The gates, in order.
     pub gates: Vec<GateSpec>,
@@ -45,8 +50,6 @@ pub struct GateSpec {
     pub gate: At<u8>,
     /// What it says, in one line.
     pub title: String,
-    /// The subjects that must meet it.
-    pub required: Vec<String>,
     /// What must hold.
     pub requirements: Vec<Requirement>,
 }
@@ -64,8 +67,9 @@ pub struct Requirement {
     pub from: String,
     /// As it is read, where that differs.
     pub means: Option<String>,
-    /// The subjects that it concerns.
-    pub on: Vec<String>,
+    /// The roles that it concerns: `engine`, `card`, `harness`, `repository`.
+    #[schemars(with = "Vec<String>")]
+    pub on: Vec<Role>,
     /// Whether it needs files from outside the repository.
     #[schemars(default)]
     pub field: bool,
@@ -209,10 +213,12 @@ pub struct ChecksEvidence {
 pub fn gates_file(r: &Reader<'_>, node: &Node) -> Option<GatesFile> {
     let mut f = r.fields(node, "")?;
     let format = f.need("format", version);
-    let founding = f.need("founding", |r, n, p| r.list(n, p, founding));
+    let release = f.may("release", |r, n, p| r.list(n, p, Reader::id)).unwrap_or_default();
+    // A folder of somebody else's specs answers to no founding documents.
+    let founding = f.may("founding", |r, n, p| r.list(n, p, founding)).unwrap_or_default();
     let gates = f.need("gates", |r, n, p| r.list(n, p, gate_spec));
     f.done();
-    Some(GatesFile { format: format?, founding: founding?, gates: gates? })
+    Some(GatesFile { format: format?, release, founding, gates: gates? })
 }
 
 fn founding(r: &Reader<'_>, node: &Node, path: &str) -> Option<Founding> {
@@ -233,19 +239,14 @@ fn gate_spec(r: &Reader<'_>, node: &Node, path: &str) -> Option<GateSpec> {
     let mut f = r.fields(node, path)?;
     let number = f.need("gate", |r, n, p| Some(At::new(n, gate(r, n, p)?)));
     let title = f.need("title", Reader::text);
-    let required = f.need("required", subjects);
     let requirements = f.need("requirements", |r, n, p| r.list(n, p, requirement));
     f.done();
-    Some(GateSpec {
-        gate: number?,
-        title: title?,
-        required: required?,
-        requirements: requirements?,
-    })
+    Some(GateSpec { gate: number?, title: title?, requirements: requirements? })
 }
 
-fn subjects(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
-    r.list(node, path, |r, n, p| Some(r.id(n, p)?.value))
+fn roles(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<Role>> {
+    let words = Role::ALL.map(|role| (role.word(), role));
+    r.list(node, path, |r, n, p| r.word(n, p, &words))
 }
 
 fn requirement(r: &Reader<'_>, node: &Node, path: &str) -> Option<Requirement> {
@@ -262,7 +263,7 @@ fn requirement(r: &Reader<'_>, node: &Node, path: &str) -> Option<Requirement> {
     let asked = f.need("asked", Reader::text);
     let from = f.need("from", Reader::text);
     let means = f.may("means", Reader::text);
-    let on = f.need("on", subjects);
+    let on = f.need("on", roles);
     let field = f.may("field", Reader::flag).unwrap_or_default();
     let evidence = f.need("evidence", |r, n, p| r.list(n, p, evidence));
     f.done();
@@ -420,6 +421,3 @@ fn limit_name(r: &Reader<'_>, node: &Node, path: &str, name: &str) -> Option<()>
         }
     }
 }
-
-/// The subjects that `required` and `on` may name.
-pub const SUBJECTS: [&str; 4] = ["cpu", "cuda", "harness", "repository"];

@@ -1,8 +1,11 @@
 //! Subjects as written on the command line, and how their processes start.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use crate::line::Roles;
 
 /// A subject as written: `cpu`, `cuda:0`, `'COMMAND'` or `'LABEL=COMMAND'`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,28 @@ pub enum SubjectError {
 /// Labels that no command may have, because rows of our own use them.
 pub const TAKEN: [&str; 6] = ["cpu", "cuda", "oracle", "golden", "harness", "repository"];
 
+/// The roles of our own subject with this label; none for any other label.
+pub fn builtin(label: &str) -> Option<Roles> {
+    let own = Roles { own: true, ..Roles::default() };
+    match label {
+        "cpu" => Some(Roles { definition: true, host: true, ..own }),
+        // Files and texts are read by the same code as for `cpu`, which is asked about them.
+        "cuda" => Some(Roles { card: true, ..own }),
+        _ => None,
+    }
+}
+
+/// Our own subjects, by label.
+pub fn builtins() -> BTreeMap<&'static str, Roles> {
+    TAKEN.into_iter().filter_map(|label| Some((label, builtin(label)?))).collect()
+}
+
 impl SubjectSpec {
+    /// The roles of this subject, as far as they are known before it is started.
+    pub fn roles(&self) -> Roles {
+        builtin(&self.label).unwrap_or(Roles::UNKNOWN)
+    }
+
     /// The harness itself, whose own checks are trials as well.
     pub fn harness() -> SubjectSpec {
         let name = "harness".to_owned();

@@ -69,6 +69,11 @@ impl Hello {
         self.text("/device/kind")
     }
 
+    /// Whether it computes on a card: every kind of device but `cpu` is one.
+    pub fn on_card(&self) -> bool {
+        self.device_kind() != "cpu"
+    }
+
     /// The name of the device, or its kind if it reported no name.
     pub fn device_name(&self) -> &str {
         match self.text("/device/name") {

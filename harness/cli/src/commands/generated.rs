@@ -75,12 +75,13 @@ fn with_table(text: &str, gates: &GatesFile) -> Option<String> {
 fn table(gates: &GatesFile) -> String {
     let mut table =
         String::from("| gate | says | must hold on | requirements |\n|---|---|---|---|\n");
+    let release: Vec<&str> = gates.release.iter().map(|label| label.value.as_str()).collect();
     for gate in &gates.gates {
         table += &format!(
             "| {} | {} | {} | {} |\n",
             gate.gate.value,
             line(&gate.title).replace('|', "\\|"),
-            gate.required.join(", "),
+            release.join(", "),
             gate.requirements.len(),
         );
     }

@@ -1,5 +1,7 @@
 //! `goldgate list`
 
+use std::collections::BTreeMap;
+
 use goldgate_harness::gate::coverage::{Coverage, coverage};
 use goldgate_harness::kinds::Kind;
 use goldgate_harness::kinds::container::case::{ContainerCase, FileExpectation};
@@ -8,8 +10,11 @@ use goldgate_harness::kinds::model::case::ModelCase;
 use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
 use goldgate_harness::kinds::op::golden::is_pending;
 use goldgate_harness::kinds::tokens::case::TokenCase;
+use goldgate_harness::line::On;
 use goldgate_harness::session::folders::{Folders, nothing, selects};
 use goldgate_harness::store::Store;
+use goldgate_harness::subject::launch::builtins;
+use goldgate_harness::trials;
 use serde_json::{Value, json};
 
 use crate::commands::{Exit, Failure, say, say_json};
@@ -29,8 +34,11 @@ pub struct Args {
     json: bool,
 }
 
-/// The subjects for which every trial of an op is listed.
-pub const SUBJECTS: [&str; 2] = ["cpu", "cuda"];
+/// Our own subjects that are asked a trial, as one of them may share the answer of another.
+fn asked(on: On) -> Vec<&'static str> {
+    let all = builtins().into_iter();
+    all.filter(|(_, roles)| on.asks(*roles)).map(|(label, _)| label).collect()
+}
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
@@ -43,6 +51,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     rows.extend(specs.files().map(of_files));
     rows.extend(specs.tokens.iter().map(tokens));
     rows.extend(specs.models.iter().map(|case| model(case, &store)));
+    let on: BTreeMap<String, On> =
+        trials::heads(&specs).into_iter().map(|head| (head.name, head.on)).collect();
+    for row in &mut rows {
+        let on = row["name"].as_str().and_then(|name| on.get(name));
+        row["subjects"] = json!(on.map(|on| asked(*on)).unwrap_or_default());
+    }
     let names: Vec<String> =
         rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
     rows.retain(|row| {
@@ -63,7 +77,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let slow = if row["slow"] == true { " slow" } else { "" };
         say(&format!("{:<72} {:<5} {}{slow}", text("name"), text("kind"), text("golden")))?;
     }
-    say(&format!("{} cases, those of ops on {} each", rows.len(), SUBJECTS.join(" and ")))?;
+    let own = asked(On::Engines).join(" and ");
+    say(&format!("{} cases, those of ops on {own} each", rows.len()))?;
     Ok(Exit::Yes)
 }
 
@@ -100,7 +115,6 @@ fn row(case: &Case, kind: &str, store: &Store) -> Value {
         "gate": case.gate,
         "kind": kind,
         "family": case.family,
-        "subjects": SUBJECTS,
         "golden": golden(case, store),
         "slow": case.slow,
         "why": case.why,
@@ -117,7 +131,6 @@ fn of_files(case: &ContainerCase) -> Value {
         "gate": case.gate,
         "kind": "container",
         "family": case.family(),
-        "subjects": ["cpu"],
         "golden": golden,
         "slow": false,
         "why": case.why,
@@ -130,7 +143,6 @@ fn tokens(case: &TokenCase) -> Value {
         "gate": case.gate,
         "kind": "tokenizer",
         "family": goldgate_harness::line::Family::Exact,
-        "subjects": ["cpu"],
         "golden": "written",
         "slow": false,
         "why": case.why,
@@ -143,7 +155,6 @@ fn model(case: &ModelCase, store: &Store) -> Value {
         "gate": case.gate,
         "kind": case.kind(),
         "family": Model.head(case).family,
-        "subjects": SUBJECTS,
         "golden": match &case.golden {
             None => "not needed",
             Some(path) if store.has(path) => "present",

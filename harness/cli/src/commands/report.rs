@@ -142,7 +142,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
         return Ok(Exit::Yes);
     }
     for row in rows.iter().take(MOST) {
-        say(&row_text(row))?;
+        say(&row_text(&report, row))?;
     }
     if rows.len() > MOST {
         say(&format!("and {} more rows\n", rows.len() - MOST))?;
@@ -158,7 +158,7 @@ fn show(args: &Show) -> Result<Exit, Failure> {
 }
 
 /// A row in full: its page, or the available facts if it has none.
-fn row_text(row: &Row) -> String {
+fn row_text(report: &Document, row: &Row) -> String {
     if let Some(page) = &row.page {
         return lines(page);
     }
@@ -174,7 +174,7 @@ fn row_text(row: &Row) -> String {
         ("load", load.unwrap_or_default()),
         ("figures", figures),
         ("notes", line(&row.notes.join("; "))),
-        ("again", again(row)),
+        ("again", again(report, row)),
     ] {
         if !value.is_empty() {
             text.push_str(&format!("  {name:<8} {value}\n"));

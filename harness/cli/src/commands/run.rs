@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use goldgate_harness::line::{Fate, Row, Verdict};
+use goldgate_harness::line::{Fate, Profile, Row, Verdict};
 use goldgate_harness::report::publish::gate_lines;
 use goldgate_harness::session::exit::Signal;
 use goldgate_harness::session::folders::{Folders, nothing};
 use goldgate_harness::session::{Request, RunOutcome, Session};
 use goldgate_harness::trials;
+use goldgate_harness::yaml::near::guess;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -30,6 +31,10 @@ pub struct Args {
     /// `cpu`, `cuda:0`, 'COMMAND' or 'LABEL=COMMAND'; without it `cpu` and, if there, `cuda:0`.
     #[arg(long, value_name = "SUBJECT")]
     on: Vec<String>,
+    /// Which part of the trials the engines are measured by: `full`, `kernels`, `files`,
+    /// `tokenizer`, `logits` or `text`. What they do not offer of it is not met.
+    #[arg(long, value_name = "NAME", value_parser = profile)]
+    profile: Option<Profile>,
     /// A subject that must be there, by its label.
     #[arg(long, value_name = "LABEL")]
     require: Vec<String>,
@@ -67,6 +72,13 @@ fn shard(text: &str) -> Result<(u64, u64), String> {
         Some((i, n)) if (1..=n).contains(&i) => Ok((i, n)),
         _ => Err("wants I/N with I from 1 to N".to_owned()),
     }
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    let all = Profile::ALL.map(Profile::word);
+    Profile::find(text).ok_or_else(|| {
+        format!("wants one of {}{}", all.join(", "), guess(text, all.iter().copied()))
+    })
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -123,6 +135,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         gates: args.gate.clone(),
         on: args.on.clone(),
         require: args.require.clone(),
+        profile: args.profile,
         folders: args.folders.clone(),
         reports: Some(args.reports.clone()),
         jobs: args.jobs.unwrap_or(cores),

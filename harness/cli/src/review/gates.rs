@@ -6,12 +6,13 @@ use std::path::Path;
 use goldgate_harness::gate::lock::Lock;
 use goldgate_harness::spec::Specs;
 use goldgate_harness::store::manifest::replace;
+use goldgate_harness::subject::launch::builtins;
 use goldgate_harness::yaml::Problem;
 use goldgate_harness::{gate, trials};
 
 /// Requirements that could be met by nothing.
 pub fn problems(specs: &Specs) -> Vec<Problem> {
-    gate::check(specs, &trials::heads(specs))
+    gate::check(specs, &trials::heads(specs), &builtins())
 }
 
 /// Trials that were locked and are gone. With `renew`, and if there are none, the lock is

@@ -62,7 +62,7 @@ impl Kind for Container {
             slow: false,
             // Files are opened without a device, so a card would only repeat the answers of the
             // CPU.
-            on: On::AllBut("cuda"),
+            on: On::Host,
             group: None,
         }
     }

@@ -64,7 +64,7 @@ impl Findings {
         let on_device = match whom {
             Whom::Cpu => false,
             Whom::Cuda => true,
-            Whom::Foreign(kind) => kind == "cuda",
+            Whom::Foreign { card } => *card,
         };
         if on_device && route.empty > 0 || *whom == Whom::Cuda && route.silent > 0 {
             let message = format!(
@@ -73,14 +73,14 @@ impl Findings {
             );
             self.fail(FailKind::Route, message);
         }
-        if matches!(whom, Whom::Foreign(_)) && route.silent > 0 {
+        if matches!(whom, Whom::Foreign { .. }) && route.silent > 0 {
             self.unseen.push("route");
         }
     }
 
     /// Our own engine must report what it takes and what it predicts; a foreign one need not.
     pub fn require_prediction(&mut self, whom: &Whom) {
-        if !matches!(whom, Whom::Foreign(_)) && self.unseen.contains(&PREDICTED) {
+        if !matches!(whom, Whom::Foreign { .. }) && self.unseen.contains(&PREDICTED) {
             self.fail(FailKind::Shape, "neither foretold nor told what load takes".to_owned());
         }
     }

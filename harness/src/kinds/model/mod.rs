@@ -65,7 +65,7 @@ impl Kind for Model {
             golden: case.golden.clone(),
             definition: false,
             slow: case.slow,
-            on: On::All,
+            on: On::Engines,
             // Slow cases run on their own, so that the others of the group need not wait for them.
             group: (!case.slow).then(|| format!("{}::{}", case.stem, case.form.label)),
         }

@@ -331,7 +331,7 @@ fn what_was_not_reported_is_a_note() {
     *predicted = None;
     let mut judged = judge(&case, &golden, &answer);
     assert_eq!(judged.notes(), ["not observed: memory, foretold memory"]);
-    judged.require_prediction(&Whom::Foreign("cuda".to_owned()));
+    judged.require_prediction(&Whom::Foreign { card: true });
     assert_eq!(judged.verdict(), Verdict::Pass);
     judged.require_prediction(&Whom::Cpu);
     assert!(matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Shape, .. }));
@@ -344,7 +344,7 @@ fn our_own_card_names_its_kernels() {
     let named = Route { entries: ["rope_f16".to_owned()].into(), ..Route::default() };
     let empty = Route { empty: 1, ..named.clone() };
     let silent = Route { silent: 1, ..named.clone() };
-    let foreign = |kind: &str| Whom::Foreign(kind.to_owned());
+    let foreign = |kind: &str| Whom::Foreign { card: kind == "cuda" };
     for (asked, route, fails, notes) in [
         (Whom::Cuda, &named, false, 0),
         (Whom::Cuda, &empty, true, 0),

@@ -87,7 +87,7 @@ fn judge_refusal(
     whom: &Whom,
 ) -> Compared {
     let mut judgement = Compared::unmeasured(Verdict::Pass);
-    let foreign = matches!(whom, Whom::Foreign(_));
+    let foreign = matches!(whom, Whom::Foreign { .. });
     if kind != want.name() {
         if !foreign {
             let message =
@@ -220,7 +220,7 @@ fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     let on_device = match whom {
         Whom::Cpu => false,
         Whom::Cuda => true,
-        Whom::Foreign(kind) => kind == "cuda",
+        Whom::Foreign { card } => *card,
     };
     (on_device && empty || missing).then(|| (FailKind::Route, no_route.into(), None))
 }

@@ -115,8 +115,8 @@ impl Kind for Op {
             golden,
             definition,
             slow: case.slow,
-            // Where the definition stands in for a golden, `cpu` would be judged by itself.
-            on: if definition { On::AllBut("cpu") } else { On::All },
+            // Otherwise the definition would be judged by itself.
+            on: if definition { On::NotDefinition } else { On::Engines },
             group: None,
         }
     }

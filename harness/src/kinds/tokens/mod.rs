@@ -91,7 +91,7 @@ impl Kind for Tokenizer {
             definition: false,
             slow: false,
             // Text is handled without a device, so a card would only repeat the answers of the CPU.
-            on: On::AllBut("cuda"),
+            on: On::Host,
             group: None,
         }
     }

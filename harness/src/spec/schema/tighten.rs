@@ -9,8 +9,7 @@ use goldgate_wire::Special;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::container::bytes::types;
-use crate::line::FailKind;
-use crate::spec::gates::SUBJECTS;
+use crate::line::{FailKind, Role};
 
 const RULES: &str = include_str!("rules.json");
 
@@ -89,7 +88,7 @@ fn words(kind: &str) -> Vec<&'static str> {
         "stored" => types(),
         "codes" => Code::ALL.iter().map(|code| code.as_str()).collect(),
         "special" => Special::ALL.iter().map(|special| special.name()).collect(),
-        "subjects" => SUBJECTS.to_vec(),
+        "roles" => Role::ALL.map(Role::word).to_vec(),
         "fails" => FailKind::ALL.iter().map(|kind| kind.word()).collect(),
         "vocabulary" => {
             let own = ["bos_twice", "merges_reversed"].into_iter();
