@@ -56,6 +56,8 @@ impl OpQuestion {
     pub fn answer_bytes(&self) -> u64 {
         let checked = goldgate_engine::ops::find(&self.op).map(|op| check(self, op));
         let results = checked.and_then(Result::ok).map(|checked| checked.results());
+        // A size that cannot be computed counts as the largest, so the question is too big rather
+        // than asked.
         let bytes = |(_, meta): (&str, Meta)| meta.bytes().unwrap_or(usize::MAX) as u64;
         results.into_iter().flatten().map(bytes).fold(0, u64::saturating_add)
     }
