@@ -121,6 +121,7 @@ impl Scratch {
             return Err(Unnoticed::Good(format!("{problems:?}")));
         };
         let asked = question(&case, &[]);
+        // Not the engine, or provenance would refuse the golden before any tampering shows.
         let witness = Witness {
             name: "formula".into(),
             version: "1".into(),
@@ -161,6 +162,7 @@ impl Scratch {
     }
 
     fn put(&mut self, name: &str, dtype: DType, values: &[f64]) -> std::io::Result<()> {
+        // Through the store, so that size and hash agree and only the content can be refused.
         self.tensors.insert(name.to_owned(), Tensor::from_f64(dtype, &[2, 3], values));
         self.write()
     }
@@ -171,6 +173,7 @@ impl Scratch {
     }
 
     fn manifest(&self, text: String) -> std::io::Result<()> {
+        // Past the store, which writes no malformed manifest.
         fs::write(self.folder.path().join(NAME), text)
     }
 
@@ -186,6 +189,7 @@ impl Scratch {
 
     fn must_say(&self, expected: &'static str) -> Result<(), Unnoticed> {
         match self.verdict() {
+            // Another code would mean that the check under test was never reached.
             Err(code) if code == expected => Ok(()),
             Err(code) => Err(Unnoticed::OtherCode { reported: code, expected }),
             Ok(()) => Err(Unnoticed::OtherCode { reported: "nothing".into(), expected }),

@@ -67,6 +67,7 @@ pub fn plant(
     let mutants: Vec<(&str, &Mutant)> = listed(planting.specs)
         .filter(|(op, mutant)| mutant.kernel.is_none() && selects(op, mutant))
         .collect();
+    // By index, so that the list keeps the order of the specs in whatever order workers finish.
     let fates = Mutex::new(vec![None; mutants.len()]);
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {

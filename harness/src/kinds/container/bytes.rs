@@ -107,6 +107,7 @@ impl Tensor {
         // Rounded up to whole blocks, as a file stores them.
         let count: u64 = self.shape.iter().product();
         let length = count.div_ceil(elements) * bytes;
+        // Every variant of a case writes its base anew, so a base must stay small.
         if length > 1 << 20 {
             return Err(format!("{} has {length} bytes, at most 1 MiB", self.name));
         }
@@ -186,6 +187,7 @@ impl Files {
             Base::WithFiles { base, others } => {
                 let mut files = Files::from_base(base)?;
                 for (name, json) in others {
+                    // Of two files with one name only the later would be on disk.
                     if files.files.iter().any(|(own, _)| own == name) {
                         return Err(format!("{name} is there already"));
                     }

@@ -41,6 +41,7 @@ pub struct ModelEdit {
 /// Reads an edit of a model.
 pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> {
     let mut f = r.fields(node, path)?;
+    // From 1, because rolling by no row is no fault.
     let count = |r: &Reader<'_>, n: &Node, p: &str| Some(r.int(n, p, 1, 1 << 20)? as u64);
     let edit = ModelEdit {
         tensor: f.may("tensor", Reader::text),
