@@ -117,6 +117,7 @@ impl Scratch {
     fn new() -> Result<Scratch, Unnoticed> {
         let (mut specs, mut problems) = (Specs::default(), Vec::new());
         read_file("ops/layernorm.yaml", SPEC, &vocabulary, &mut specs, &mut problems);
+        // A spec of its own, so that these checks do not depend on the specs folder.
         let Some(case) = specs.cases().next().cloned() else {
             return Err(Unnoticed::Good(format!("{problems:?}")));
         };
@@ -214,6 +215,7 @@ fn bit_flipped() -> Result<(), Unnoticed> {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         fs::write(scratch.file(), &bytes)?;
+        // The manifest still has the hash of the good bytes.
         scratch.must_say("GOLDEN_HASH")?;
     }
     Ok(())

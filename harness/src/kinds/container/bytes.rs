@@ -211,6 +211,7 @@ impl Files {
 
 /// Safetensors split into this many files, preceded by an index if there are several.
 fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String> {
+    // Publishers add an index only where there are several files.
     if shards <= 1 {
         return Ok(vec![("model.safetensors".to_owned(), safetensors(tensors.iter())?)]);
     }
@@ -341,6 +342,7 @@ fn gguf(metadata: &[Entry], tensors: &[Tensor]) -> (Vec<u8>, Vec<(String, Range<
         w.put(format!("{name}.offset"), &(offset as u64).to_le_bytes());
         offset = (offset + data.len()).next_multiple_of(alignment);
     }
+    // GGUF counts the offsets of tensors from the first aligned byte after the header.
     w.pad(alignment, "padding".to_owned());
     for (tensor, data) in tensors.iter().zip(&data) {
         w.put(format!("{}.data", tensor.name), data);

@@ -227,6 +227,7 @@ fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {
 /// A line of kernel source: any quoted text, including the empty one.
 fn code(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     match node.text() {
+        // Empty text is legal, because a missing line is a fault too.
         Some(text) => Some(text.to_owned()),
         None => r.fail(node, "TYPE", path, "a line of text"),
     }
