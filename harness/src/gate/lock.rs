@@ -100,6 +100,7 @@ impl Lock {
         let now = self.renewed(&specs.gates, plan);
         let gone = self.names.iter().filter(|pair| !now.names.contains(*pair));
         let gone = gone.filter(|(_, name)| !self.removed.contains_key(name));
+        // One error per file of cases, because a file that goes away loses all its trials at once.
         let mut stems: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
         // Trials of a broken file are missing only until it is repaired.
         for pair in gone.filter(|(_, name)| !specs.broken.meets_trial(name)) {

@@ -77,6 +77,7 @@ impl Vacuity<'_, '_> {
     }
 
     fn gate(&self, gate: &GateSpec) {
+        // A gate without subjects or requirements would be met by nothing.
         if gate.required.is_empty() || gate.requirements.is_empty() {
             let found = format!("gate {}", gate.gate.value);
             let expected = "subjects in `required`, and one requirement at least";
@@ -119,6 +120,7 @@ impl Vacuity<'_, '_> {
             Evidence::Checks(e) => (Sort::Check, &e.select, e.at_least),
             Evidence::Bench(e) => (Sort::Bench, &e.select, 1),
             Evidence::Faults(e) => {
+                // An empty list would be killed without a single fault.
                 if e.kill.is_empty() {
                     note("GATE_EMPTY", "no fault", "one fault at least");
                 }
@@ -155,6 +157,7 @@ impl Vacuity<'_, '_> {
                 has(subject) || kind == Sort::Check && has("harness")
             };
             let count = selected.iter().filter(on).count();
+            // The requirement could never be met on this subject.
             if count < at_least {
                 let found = format!("{count} on {subject}");
                 note("GATE_REF", &found, &format!("at least {at_least} that are selected"));
@@ -243,6 +246,8 @@ impl Vacuity<'_, '_> {
         let stems: BTreeSet<&str> = answers.iter().map(|p| p.stem.as_str()).collect();
         for family in [Family::Exact, Family::Rough] {
             let has = |p: &Head| p.family == family && p.sort == Sort::Case;
+            // Exact cases find wrong wiring and rough ones lost precision; neither finds the
+            // other's faults.
             let could = self.plan.iter().any(|p| stems.contains(p.stem.as_str()) && has(p));
             if could && !answers.iter().any(|p| has(p)) {
                 let id = &requirement.id;
@@ -333,6 +338,7 @@ impl Vacuity<'_, '_> {
         for (_, requirement) in self.requirements() {
             let id = &requirement.id;
             let named = list.iter().any(|i| i.requirement.as_deref() == Some(id.value.as_str()));
+            // The letter claims that the founding documents asked for it.
             if id.value.starts_with('G') && !named {
                 let expected = "an item of `founding`; our own requirements begin with K";
                 self.r.note_value(id, "GATE_REF", "founding", &id.value, expected);

@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         on: vec![args.on.clone()],
         folders: args.folders.clone(),
         benches_alone: true,
+        // One at a time, because two benches on a card would slow each other down.
         jobs: 1,
         program: std::env::current_exe()?,
         ..Request::default()

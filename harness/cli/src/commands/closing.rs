@@ -35,6 +35,7 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     }
     let each = reasons.iter().map(|(word, (count, _))| format!("{word} {count}"));
     let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
+    // The person who stopped the run knows the reason for `stopped`.
     let examples = reasons.iter().filter(|(word, _)| **word != "stopped");
     lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {message}")));
     lines
@@ -55,6 +56,7 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
     if planted.is_empty() {
         return Vec::new();
     }
+    // Equivalent mutants and those that were not planted say nothing about the cases.
     let asked = killed + survived;
     let mut line = format!("mutants      killed       {killed:>6} of {asked}");
     if equivalent > 0 {

@@ -59,6 +59,7 @@ fn fetch(args: &Args) -> Result<Exit, Failure> {
     let mut facts = Vec::new();
     for (name, hub) in forms {
         let outcome = match places.iter().find_map(|folder| hub.find(folder)) {
+            // What is here is not fetched again, so the command works without a network too.
             Some(path) => here(hub, path)?,
             None => download(hub, args.into.as_deref())?,
         };
@@ -142,6 +143,7 @@ fn checked_hash(path: &Path, expected: &str) -> Result<String, Failure> {
 
 fn hash(path: &Path) -> Result<String, Failure> {
     let mut file = fs::File::open(path)?;
+    // In pieces, because a checkpoint may be larger than the memory.
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer)? {

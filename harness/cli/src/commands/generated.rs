@@ -27,6 +27,7 @@ pub fn problems(root: &Path, specs: &Specs) -> Vec<Problem> {
         Ok(_) => vec![of("schema.json", "another text")],
         Err(_) => vec![of("schema.json", "no file")],
     };
+    // Gates that could not be read would make another table, whose cause is reported already.
     if !specs.broken.has_gates()
         && let Some((_, text)) = readme(root)
         && with_table(&text, &specs.gates).is_some_and(|new| new != text)

@@ -82,6 +82,7 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
         command: &args.by,
         today: today(),
         again: args.again,
+        // A filter selects a part of the goldens and says nothing about the others.
         remove_unclaimed: args.filter.is_empty(),
     };
     let by_models = Options { command: &args.models_by, ..options };

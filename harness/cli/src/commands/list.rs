@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let base = row["name"].as_str().unwrap_or_default();
         let subjects = row["subjects"].as_array().into_iter().flatten();
         let mut subjects = subjects.filter_map(Value::as_str);
+        // A filter may name a subject, which the names of cases do not contain.
         subjects.any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
     });
     if rows.is_empty() {

@@ -73,6 +73,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Ok(answered) => answered,
         Err(exit) => return Ok(exit),
     };
+    // Slots are widened to f32, so a label keeps the type that they had.
     let label = |(name, dtype): (String, DType)| (format!("{name}.type"), dtype.name().to_owned());
     let labels = answered.types.into_iter().map(label).collect();
     goldgate_harness::report::document::replace(

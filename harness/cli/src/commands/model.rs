@@ -88,6 +88,8 @@ impl Sizing {
         ] {
             let Some(word) = word else { continue };
             *option = word.parse().ok();
+            // An unknown word is passed on as it was written, so that the subject's refusal can
+            // name it.
             if option.is_none() {
                 options.more.insert(name.to_owned(), word.as_str().into());
             }

@@ -51,6 +51,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         stop: Arc::default(),
     };
     let mut planted = mutants::plant(&planting, chosen);
+    // Kernels run on a card only, so nothing else can show a fault in them.
     if let How::Cuda(_) = subject.how {
         planted.extend(mutants::kernel::plant(&planting, &subject, chosen));
     }

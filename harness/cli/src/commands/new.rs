@@ -65,6 +65,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     if let Some(folder) = folder {
         let path = root.join(folder).join(format!("{}.yaml", args.name));
+        // A template must never replace a file that has cases.
         if path.exists() {
             return Err(Failure::Usage(format!("{} is there already", path.display())));
         }
@@ -108,6 +109,8 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
     let path = root.join(folder).join(format!("{stem}.yaml"));
     let old = match fs::read_to_string(&path) {
         Ok(old) => old,
+        // A file of mutants has a head that follows from its name; others need one that a person
+        // writes.
         Err(_) if kind == Kind::Mutant => format!("format: 1\nmutants: {stem}\n"),
         Err(_) => {
             let of = match kind {
@@ -186,6 +189,7 @@ fn tokenizer_file(name: &str, golden: &Path) -> Result<String, Failure> {
         return Err(Failure::Usage(format!("{name:?} is no name of a file of cases")));
     }
     let own = |file: &str| golden.join("tokenizers").join(name).join(file).is_file();
+    // Without files of its own the new text names a vocabulary that ships, so that it can be run.
     let stem = if own("tokenizer.json") || own("vocab.gguf") { name } else { "gpt2-tokens" };
     let there = |file: &str| golden.join("tokenizers").join(stem).join(file).is_file();
     let mut forms = String::new();
@@ -230,6 +234,7 @@ fn op_file(name: &str) -> Result<String, Failure> {
         signature.source
     );
     for operand in signature.operands {
+        // Marks of optional axes belong to signatures and are no part of a name.
         let axes: Vec<_> = operand.shape.iter().map(|a| a.trim_end_matches(['?', '.'])).collect();
         let fill = match operand.class {
             ops::Class::Ids => "ids: [0, 1]",

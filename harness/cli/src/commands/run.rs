@@ -79,6 +79,8 @@ fn positive(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let session = Session::open(request(args)?)?;
     let whole = trials::heads(&session.specs);
+    // A gate that does not exist selects nothing, and the message for that would not name the
+    // mistake.
     let gates: BTreeSet<u8> = whole.iter().map(|p| p.gate).collect();
     if let Some(gate) = args.gate.iter().find(|gate| !gates.contains(gate)) {
         let there = gates.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
@@ -151,6 +153,8 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     std::thread::spawn(move || {
         for number in signals.forever() {
             let signal = if number == SIGINT { Signal::Interrupt } else { Signal::Terminate };
+            // The second signal ends at once, because the first waits for questions that may be
+            // slow.
             if stop.swap(true, Ordering::SeqCst) {
                 std::process::exit(signal.exit() as i32);
             }
@@ -222,6 +226,7 @@ fn summary(outcome: &RunOutcome) -> Result<(), Failure> {
     for (label, why) in &outcome.report.absent {
         say(&format!("{label} is not there: {why}"))?;
     }
+    // Named in every run, so that nobody forgets them.
     for known in outcome.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
         say(&format!("KNOWN {}", known.name))?;
     }

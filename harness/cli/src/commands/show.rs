@@ -86,6 +86,7 @@ fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
         match names.iter().filter(has).collect::<Vec<_>>().as_slice() {
             [] => {}
             [one] => return Ok((*one).clone()),
+            // Refused, because the page of another trial than the one that was meant would mislead.
             several => {
                 let shown = several.iter().take(SHOWN).map(|n| format!("\n  {n}"));
                 let shown = shown.collect::<String>();
@@ -211,6 +212,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
 }
 
 fn statistics(x: &[f64]) -> Value {
+    // One NaN would make every figure NaN, so such elements are counted apart.
     let finite: Vec<f64> = x.iter().copied().filter(|x| x.is_finite()).collect();
     let n = finite.len().max(1) as f64;
     let mean = finite.iter().sum::<f64>() / n;

@@ -53,6 +53,7 @@ fn beyond(specs: &Specs, case: &TokenCase, count: usize) -> Option<Problem> {
     let source = specs.sources.get(&case.place.file)?;
     let node = parse(source).ok()?;
     let vectors = find(&node, &[("cases", Some(&case.name)), ("vectors", None)])?;
+    // Looked up in the text, because a case does not keep the place of each of its ids.
     let at = written(vectors, &id).unwrap_or(vectors);
     let field = format!("cases.{}.vectors.ids", case.name);
     let expected = format!("an id below {count}, the vocabulary of {}", case.path);

@@ -38,6 +38,7 @@ impl FromStr for Mix {
 impl Mix {
     /// `general.file_type`, in llama.cpp's numbering.
     pub fn file_type(self) -> u32 {
+        // The numbers of llama.cpp's LLAMA_FTYPE, by which tools name a mix.
         match self {
             Mix::Plain(DType::F32) => 0,
             Mix::Plain(DType::Q4_0) => 2,
@@ -86,6 +87,7 @@ fn fitting(dtype: DType, width: usize) -> DType {
         return dtype;
     }
     match dtype {
+        // The fallback of llama.cpp for rows that are no multiple of 256.
         DType::Q4K | DType::Q5K if width.is_multiple_of(32) => DType::Q5_0,
         DType::Q6K if width.is_multiple_of(32) => DType::Q8_0,
         _ => DType::F16,

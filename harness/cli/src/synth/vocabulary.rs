@@ -31,6 +31,7 @@ impl Vocabulary {
             Words::Qwen2 => (&["<|endoftext|>", "<|im_start|>", "<|im_end|>"], 151_643),
         };
         let mut letters: Vec<String> = (0..=255u8).map(|b| letter(b).to_string()).collect();
+        // By code point, as the first 256 tokens of published byte-level vocabularies are.
         letters.sort_unstable();
         let mut tokens = letters.clone();
         let mut merges = Vec::new();
@@ -48,6 +49,8 @@ impl Vocabulary {
             tokens.push((*text).to_owned());
             types.push(CONTROL);
         }
+        // Published embeddings have more rows than there are tokens, and files name the rest like
+        // this.
         while tokens.len() < size {
             let id = tokens.len();
             let (text, kind) = match words {

@@ -53,6 +53,7 @@ const LIMITS: u64 = 1 << 30;
 
 pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit, Failure> {
     let usage = |message: String| Err(Failure::Usage(message));
+    // A time per token is the difference of two times.
     if speed.prefill == 0 || speed.decode < 2 || speed.repeat == 0 {
         return usage("--prefill and --repeat want 1 at least, --decode 2".to_owned());
     }
@@ -135,6 +136,7 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
 }
 
 fn middle(figures: &[f64]) -> f64 {
+    // The median, because a single slow run says nothing about the subject.
     median(&mut figures.to_vec())
 }
 

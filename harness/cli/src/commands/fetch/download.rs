@@ -93,6 +93,7 @@ fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing>
     });
     let path = path.map_err(Missing::Hub)?;
     let other = |failure| {
+        // A wrong file in the cache would be found and used by the next command.
         forget(&path);
         Missing::Other(failure)
     };
@@ -104,6 +105,7 @@ fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing>
         return Err(other(Failure::Malformed(Box::new(refusal))));
     }
     let etag = facts.etag();
+    // Of large files the hub states the SHA-256 here, of others a hash of another kind.
     if etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit()) {
         checked_hash(&path, etag).map_err(other)?;
     }
