@@ -31,6 +31,7 @@ impl Lock {
             let id = r.id.value.clone();
             selected(r, plan).into_iter().map(move |p| (id.clone(), p.name.clone()))
         });
+        // The reasons are kept, because the trials that they explain stay away.
         Lock { names: names.collect(), removed: self.removed.clone() }
     }
 
@@ -123,6 +124,7 @@ impl Lock {
         let mut words = problem.found.split(' ');
         let (id, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let case = name.rsplit_once("::").map_or(name, |(case, _)| case);
+        // By its beginning, because the variants of a case follow on the same line.
         let begins = format!("{id} {case} ");
         let at = text.lines().position(|line| line.starts_with(&begins));
         at.map_or(0, |at| at as u32 + 1)

@@ -150,6 +150,7 @@ impl Vacuity<'_, '_> {
             return;
         }
         let selected: Vec<&Head> = own.into_iter().filter(|p| any_selects(select, p)).collect();
+        // Counted for each subject, because the requirement must be met on every one of them.
         for subject in requirement.on.iter().filter(|s| SUBJECTS.contains(&s.as_str())) {
             let on = |p: &&&Head| {
                 let has = |s: &str| p.on.ours().iter().any(|own| own == s);
@@ -211,6 +212,7 @@ impl Vacuity<'_, '_> {
         };
         let answers: Vec<&&Head> =
             selected.iter().filter(|p| p.family != Family::Refused).collect();
+        // A subject that refuses everything would pass.
         if answers.is_empty() {
             return note("GATE_WEAK", "only refusals", "one case at least that answers");
         }
@@ -225,12 +227,14 @@ impl Vacuity<'_, '_> {
             }
         }
         for dtype in &e.dtypes {
+            // Among the cases that answer, because a refusal computes nothing in its type.
             if !answers.iter().any(|p| p.dtype == Some(*dtype)) {
                 note("GATE_REF", &format!("none in {dtype}"), "every dtype that it names");
             }
         }
         let goldens: BTreeSet<&String> =
             selected.iter().filter_map(|p| p.golden.as_ref()).collect();
+        // Variants share goldens, so a count of cases would count one answer several times.
         if let Some(least) = e.goldens.filter(|least| goldens.len() < *least) {
             let found = format!("{} goldens", goldens.len());
             note("GATE_REF", &found, &format!("at least {least}"));
@@ -262,6 +266,7 @@ impl Vacuity<'_, '_> {
     fn faults(&self, requirement: &Requirement, at: &At<Evidence>) {
         let Evidence::Faults(faults) = &at.value else { return };
         for kill in &faults.kill {
+            // A fault listed in a broken file cannot be found, and the file is reported already.
             if !kill.contains("::") || !self.specs.broken.meets(kill) {
                 self.fault(requirement, at, kill);
             }

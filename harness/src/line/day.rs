@@ -33,6 +33,7 @@ impl Day {
         // The year begins in March here: a leap day is then its last day and shifts no other month.
         let y = if m <= 2 { y - 1 } else { y };
         let month = (i64::from(m) + 9) % 12;
+        // The ten months from March have 306 days, in the order 31, 30, 31, 30, 31.
         y * 365 + y.div_euclid(4) - y.div_euclid(100)
             + y.div_euclid(400)
             + (month * 306 + 5) / 10

@@ -78,6 +78,7 @@ pub fn again(row: &Row) -> String {
     let on = match row.subject.as_str() {
         "cpu" => " --on cpu",
         "cuda" => " --on cuda:0",
+        // A label alone does not say how a foreign subject is started.
         _ => "",
     };
     format!("goldgate run {}{on}", line(&row.name))
@@ -96,6 +97,7 @@ fn survivors(report: &Report, gate: &GateSummary) -> Vec<Block> {
     survived
         .map(|fault| {
             let name = format!("{}::{}", fault.op, fault.id);
+            // Faults of questions are planted on the CPU, whichever subject the gate is about.
             let on = if fault.subject == "cuda" { "cuda:0" } else { "cpu" };
             let again = Some(format!("goldgate mutate {name} --on {on}"));
             Block { name, what: "a planted fault survived".to_owned(), again }
@@ -120,6 +122,7 @@ fn limits(gate: &GateSummary) -> Vec<Block> {
 
 /// Rows that did not run, grouped by subject and reason: a missing device would fill the page.
 fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    // Grouped by cause, because one missing card would otherwise fill the page with its rows.
     let mut groups: BTreeMap<(&str, &str, &str), Vec<&Row>> = BTreeMap::new();
     for row in report.rows.iter().filter(|r| r.gate == gate.gate) {
         if let Verdict::NotRun { kind, message } = &row.verdict {
@@ -131,6 +134,7 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
     groups
         .into_iter()
         .map(|((subject, kind, message), rows)| {
+            // The rows of a group have one cause, so the first speaks for all.
             let first = rows[0];
             let message =
                 if message.is_empty() { kind_and_message(&first.verdict).1 } else { message };
@@ -157,6 +161,7 @@ fn again_of_group(kind: &str, gate: u8, first: &Row) -> String {
 fn documents(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let repository = gate.requirements.iter().filter_map(|r| r.on.get("repository"));
     let reasons: BTreeSet<&String> = repository.flat_map(|m| &m.reasons).collect();
+    // Documents belong to no gate, so the reasons tell which of them this one rests on.
     let concerned = |path: &str| reasons.iter().any(|why| why.contains(path));
     let bad = report.documents.iter().filter(|(path, good)| !**good && concerned(path));
     let mut blocks: Vec<Block> = bad

@@ -282,6 +282,7 @@ pub fn check(
 ) -> Result<Option<String>, Untrue> {
     let text = read(root, &asked.path)?;
     let lacks = |what: String| Err(Untrue::Lacks { path: asked.path.clone(), what });
+    // At any level, because a page may be divided as its author likes.
     if let Some(heading) = &asked.heading {
         let is =
             |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == heading;
@@ -289,6 +290,7 @@ pub fn check(
             return lacks(format!("heading {heading}"));
         }
     }
+    // As code, because names such as `linear` are also ordinary words.
     if asked.names_every.as_deref() == Some("op") {
         let names = ops::ALL.iter().map(|op| op.signature().name);
         let missing: Vec<&str> =

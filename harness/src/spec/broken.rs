@@ -51,6 +51,7 @@ impl Broken {
 
     /// Whether a pattern `stem`, `stem::case` … selects trials that may be missing.
     pub fn meets(&self, pattern: &str) -> bool {
+        // The stem alone decides, because a broken file hides all of its cases.
         let stem = pattern.split("::").next().unwrap_or_default();
         self.stems.iter().any(|own| glob(stem, own))
     }

@@ -197,6 +197,7 @@ pub fn read_file(
     let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
     let Some(stem) = name.strip_suffix(".yaml") else {
         let expected = "a .yaml file of a known kind";
+        // What rests on this file cannot be judged before it is mended.
         specs.broken.note(file, "");
         problems.push(Problem::of_file("UNCLAIMED", file, name, expected));
         return;

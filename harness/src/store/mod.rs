@@ -222,6 +222,7 @@ impl Label {
             question: get("question")?.clone(),
             inputs: serde_json::from_str(get("inputs")?).map_err(|e| ("inputs", e.to_string()))?,
             witnesses,
+            // Any other word taken for false would silently turn an exact case into a rough one.
             exact: match get("exact")?.as_str() {
                 "true" => true,
                 "false" => false,

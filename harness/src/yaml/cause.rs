@@ -19,6 +19,7 @@ pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
         if follows {
             continue;
         }
+        // A mistake that was copied into thirty cases is one mistake.
         match kept.iter_mut().find(|first| same(first, &problem)) {
             Some(first) => add(first, &problem),
             None => kept.push(problem),

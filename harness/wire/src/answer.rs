@@ -107,6 +107,7 @@ impl RawAnswer {
         let Frame { json: Value::Object(mut json), tensors } = frame else {
             return Err("a message that is no object".to_owned());
         };
+        // An answer to another question must not be judged as the answer to this one.
         if json.get("id").and_then(Value::as_u64) != Some(id) {
             let answered = json.get("id").cloned().unwrap_or(Value::Null);
             return Err(format!("answered question {answered}, was asked {id}"));
@@ -146,12 +147,14 @@ impl RawAnswer {
 /// A text, or the empty one if it is absent. Lenient, because these texts are shown and never
 /// compared.
 fn word(body: &Value, key: &str) -> String {
+    // A foreign subject may leave a word out; its refusal is a refusal all the same.
     body[key].as_str().unwrap_or_default().to_owned()
 }
 
 impl Refused {
     /// The reason as one word: the code for a file, or else the kind.
     pub fn word(&self) -> &str {
+        // Every refusal of a file has the same kind, so its code says more.
         self.file.as_ref().map_or(&self.kind, |place| &place.code)
     }
 

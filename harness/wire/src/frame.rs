@@ -128,6 +128,7 @@ pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, Fra
     }
     let (mut metadata, tensors) = decode(&bytes)?;
     let text = metadata.remove(KEY).ok_or_else(|| FrameError::Json("is not there".into()))?;
+    // What is large belongs into tensors, so long JSON is a mistake or an attack.
     if text.len() > MAX_JSON {
         return Err(FrameError::Json(format!("has {} bytes, at most {MAX_JSON}", text.len())));
     }
@@ -144,6 +145,7 @@ pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, Fra
 /// The stream fails, or the JSON exceeds [`MAX_JSON`].
 pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameError> {
     let text = frame.json.to_string();
+    // Refused here, because the other side would take it for a fault of this one.
     if text.len() > MAX_JSON {
         return Err(FrameError::Json(format!("has {} bytes, at most {MAX_JSON}", text.len())));
     }
@@ -151,6 +153,7 @@ pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameEr
     let header = header(&metadata, &frame.tensors);
     stream.write_all(&length(&header, &frame.tensors).to_le_bytes())?;
     write_buffer(stream, &header, &frame.tensors)?;
+    // The other side does nothing before the frame is whole.
     stream.flush()?;
     Ok(())
 }
@@ -278,6 +281,7 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
         at = end;
         tensors.insert(name.clone(), tensor(name, entry, &data[begin..end], &metadata)?);
     }
+    // Bytes of no tensor would travel unseen.
     if at != data.len() {
         return Err(bad("data", format!("{} bytes", data.len()), format!("{at} bytes")));
     }
@@ -330,6 +334,7 @@ fn tensor(
     let shape = numbers(&entry["shape"])
         .ok_or_else(|| bad(&format!("{name}.shape"), &entry["shape"], "a list of sizes"))?;
     let mut meta = Meta { dtype, shape };
+    // A shape must not promise other bytes than there are, or elements would be read beyond them.
     if meta.bytes() != Some(data.len()) {
         return Err(bad(name, format!("{} bytes", data.len()), format!("those of {meta}")));
     }

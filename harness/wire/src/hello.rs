@@ -39,6 +39,7 @@ impl Hello {
         if ok["wire"].as_u64() != Some(1) {
             return Err(format!("hello: wire is {}, wants 1", ok["wire"]));
         }
+        // Without these three nobody could say whose answers a report contains.
         for (pointer, what) in [
             ("/subject/name", "a name"),
             ("/subject/version", "a version"),
@@ -71,6 +72,7 @@ impl Hello {
 
     /// The name of the device, or its kind if it reported no name.
     pub fn device_name(&self) -> &str {
+        // A CPU need not have a name.
         match self.text("/device/name") {
             "" => self.device_kind(),
             name => name,
@@ -128,6 +130,7 @@ impl Hello {
 
     /// The largest frame that both sides accept.
     pub fn max_frame(&self) -> u64 {
+        // Neither side is sent more than it said that it takes.
         self.0["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME)
     }
 

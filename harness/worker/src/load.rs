@@ -46,6 +46,7 @@ pub(crate) fn load(
     let hash = expected(options.sha256.as_deref(), &checkpoint)?;
     // The vocabulary is read and the file is hashed while the weights load.
     let (model, tokenizer, hash) = std::thread::scope(|scope| {
+        // A model without a vocabulary can still be run by ids, so its absence is no error.
         let tokenizer = scope.spawn(|| Tokenizer::open(path).ok());
         let hash = hash.map(|(file, sha256)| scope.spawn(move || file.held_to(sha256)));
         let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress);

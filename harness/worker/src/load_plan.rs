@@ -57,7 +57,7 @@ impl Plan {
         let kv = options.kv.unwrap_or(cache);
         let count = |given: Option<u64>, usual: usize| given.map_or(usual, |count| count as usize);
         let context = count(options.context, config.context.min(CONTEXT));
-        // The model never saw positions beyond its own context.
+        // Beyond its context a model has no positions, or was not trained on them.
         if context > config.context {
             let message = format!("is {context}, the model was made for {}", config.context);
             return Err(Refusal::new(RefusalKind::CapacityExceeded, "context", message).into());

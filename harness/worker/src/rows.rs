@@ -35,6 +35,7 @@ const TOP: usize = 64;
 /// mass, the entropy, and the log-probability of the token that follows.
 pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String, Tensor> {
     let vocabulary = logits.meta.shape[1];
+    // Small vocabularies have fewer tokens than a compact row has places.
     let top = TOP.min(vocabulary);
     let (mut top_ids, mut top_logprobs) = (Vec::new(), Vec::new());
     let (mut tail, mut entropy, mut next) = (Vec::new(), Vec::new(), Vec::new());

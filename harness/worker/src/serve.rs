@@ -29,7 +29,7 @@ pub fn serve(
     mut output: impl Write,
     device: &mut dyn Device,
 ) -> Result<(), FrameError> {
-    // Before hello both sides are limited to the size of a first frame.
+    // Before hello an answer is limited to the size of a first frame.
     let mut link = Link { scratch: None, room: FIRST_FRAME };
     while let Some(mut frame) = read_frame(&mut input, MAX_FRAME)? {
         let id = frame.json["id"].clone();

@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let session = Session::open(Request {
         filters: args.filter.clone(),
+        // All gates, because only a request for gates includes benches and slow cases.
         gates: vec![1, 2, 3],
         on: vec![args.on.clone()],
         folders: args.folders.clone(),
@@ -60,9 +61,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut rows: Vec<Row> = Vec::new();
     let report =
         session.bench(Arc::new(AtomicBool::new(false)), &mut |row| rows.push(row.clone()))?;
+    // Without its card a bench has measured nothing.
     if let Some(why) = report.absent.values().next() {
         return Err(Failure::Absent(why.clone()));
     }
+    // One reason is enough, because all benches share the card.
     if let Some(Verdict::NotRun { message, .. }) = rows.first().map(|r| &r.verdict) {
         return Err(Failure::Absent(message.clone()));
     }

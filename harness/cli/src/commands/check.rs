@@ -58,6 +58,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.write && problems.is_empty() {
         generated::write_table(&root, &specs.gates)?;
     }
+    // A broken manifest must not hide the mistakes in the specs.
     let (store, of_store) = match folders.store() {
         Ok(store) => (Some(store), Vec::new()),
         Err(session::Failure::Problems(more)) => (None, more),

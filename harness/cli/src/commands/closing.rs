@@ -11,6 +11,7 @@ use goldgate_harness::session::RunOutcome;
 /// Lines that state what a passing line cannot, so that nothing is left out silently.
 pub fn lines(outcome: &RunOutcome, report: Option<&Path>, took: Duration) -> Vec<String> {
     let mut lines = Vec::new();
+    // First, because all other lines are then about a part of the run.
     lines.extend(stopped(outcome));
     lines.extend(not_run(&outcome.report.rows));
     lines.extend(mutants(&outcome.mutants));

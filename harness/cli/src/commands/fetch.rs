@@ -92,6 +92,7 @@ fn asked<'c>(
     let names = |word: &str, name: &str| {
         word == "all" || word == name || name.split_once("::").is_some_and(|(stem, _)| stem == word)
     };
+    // All words are checked before the first download.
     if let Some(word) = words.iter().find(|word| !published.keys().any(|name| names(word, name))) {
         let known: Vec<&str> = published.keys().map(String::as_str).collect();
         let known = known.join(", ");
@@ -104,6 +105,7 @@ fn asked<'c>(
 /// Checks the hash of a file that is already present, if the spec gives one.
 fn here(hub: &Hub, path: PathBuf) -> Result<Outcome, Failure> {
     let sha256 = match &hub.sha256 {
+        // Hashed although it is here, because a file in a cache may have been changed.
         Some(expected) => Some(checked_hash(&path, expected)?),
         None => None,
     };

@@ -93,6 +93,7 @@ fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure>
                 }
                 NoChat::Fault(fault) => usage(&fault),
             })?;
+            // A turn ends with this token, which need not be among the ends of the vocabulary.
             ends.push(end);
             Ok(Prompt { ids, ends, chat: Some(template.name()) })
         }
@@ -139,6 +140,7 @@ fn run_generate(args: &Args) -> Result<Exit, Failure> {
         Err(exit) => return Ok(exit),
     };
     if args.json {
+        // The stop text was seen in the output, whatever reason the subject names.
         let stop = if stopped { Some(Stop::Stop) } else { stop };
         let per_token = total_ms.map(|ms| ms / ids.len().max(1) as f64);
         say_json(&json!({

@@ -85,6 +85,7 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
         // A filter selects a part of the goldens and says nothing about the others.
         remove_unclaimed: args.filter.is_empty(),
     };
+    // Another command, because models need torch and transformers, which ops do without.
     let by_models = Options { command: &args.models_by, ..options };
     let models = args.folders.models_dirs()?;
     let mut made = Made::default();
@@ -193,6 +194,7 @@ fn verified(
     let asked = question(case, &wrong, &store.manifest, &store.root, &[])
         .map_err(|found| Problem::of_file("IO", path, found, "the file that it was made for"));
     let golden = asked.and_then(|asked| model::golden::of_case(store, case, path, &asked));
+    // A golden in which no planted fault shows would let any answer pass.
     let checked = golden.and_then(|golden| match self_check(case, &golden) {
         Ok(_) => Ok(golden.witnesses.len()),
         Err(found) => {

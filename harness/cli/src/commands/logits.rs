@@ -64,6 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Ok(opened) => opened.session,
         Err(exit) => return Ok(exit),
     };
+    // Requested, because a single id would otherwise run as a decode step.
     let phase = Some(Phase::Prefill);
     let ask = Extend { session, want, phase, ids: args.ids.clone() };
     let answer = loaded.ask(&ask, args.json)?;

@@ -112,6 +112,7 @@ impl Sizing {
 /// A subject with a loaded model.
 pub struct Loaded {
     slot: Slot,
+    // Kept until the end, because large answers are files in this folder.
     _scratch: tempfile::TempDir,
     /// The subject's answer to `load`.
     pub model: call::Loaded,

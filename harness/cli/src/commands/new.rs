@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Some((stem, name)) = args.name.split_once("::") else {
         return Err(Failure::Usage(format!("{:?} is not STEM::NAME", args.name)));
     };
+    // Ids of mutants have a capital letter, which no other name may have.
     let fits = if args.kind == Kind::Mutant { name.starts_with("M-") } else { is_id(name) };
     if !is_id(stem) || !fits {
         return Err(Failure::Usage(format!("{:?} is no name of that kind", args.name)));
@@ -136,6 +137,7 @@ fn insert(old: &str, list: &str, text: &str) -> String {
     // The list ends at the first line that is neither indented nor an item, a comment or empty.
     let inside = |line: &&str| line.is_empty() || line.starts_with([' ', '-', '#']);
     let end = start + 1 + lines[start + 1..].iter().take_while(|line| inside(line)).count();
+    // Empty lines after a list belong to the gap before the next one.
     let end = lines[..end].iter().rposition(|line| !line.is_empty()).map_or(end, |i| i + 1);
     let (head, tail) = (lines[..end].join("\n"), lines[end..].join("\n"));
     let tail = if tail.trim().is_empty() { String::new() } else { format!("{tail}\n") };

@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn measured(args: &Args) -> Asked<()> {
+    // Read before the model is loaded, which takes far longer.
     let bytes = std::fs::read(&args.file).map_err(|e| no_text(args, "IO", &e.to_string()))?;
     let mut model = wanted!(args.model.load(args.model.options(), args.json));
     let mut ids = wanted!(tokens(&mut model, &args.model.model, &bytes, args.json));
@@ -78,6 +79,7 @@ fn measured(args: &Args) -> Asked<()> {
             Some(other)
         }
     };
+    // Cut after the comparison, so that the whole text is compared.
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let window = window(args, &model)?;
     // A window of one token predicts nothing.
@@ -155,6 +157,7 @@ fn window(args: &Args, model: &Loaded) -> Result<usize, Failure> {
             Err(Failure::Usage(format!("--window {window}: 2{most}")))
         }
         (Some(window), _) | (None, Some(window)) => Ok(window),
+        // Without a window the whole text would be a single call.
         (None, None) => Err(Failure::Usage("--window: the subject names no context".to_owned())),
     }
 }

@@ -115,6 +115,7 @@ const MOST: usize = 20;
 
 fn read(path: &Path) -> Result<Document, Failure> {
     Document::read(path).map_err(|error| match error {
+        // A report that is not there is no malformed one.
         ReadError::Io { .. } => Failure::Absent(error.to_string()),
         ReadError::Form { code, path, message } => {
             let file = path.display().to_string();
@@ -235,6 +236,7 @@ fn merge_all(args: &Merge) -> Result<Exit, Failure> {
     let shards: Vec<Document> =
         args.shards.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let mut whole = merge::merge(&shards).map_err(|e| Failure::Usage(e.to_string()))?;
+    // An invalid report proves nothing, so its gates are not weighed.
     if whole.invalid.is_empty() {
         let here = folder_hash(&args.folders.specs_dir()?)?;
         // The gates are weighed by the specs here, which must be those that the shards asked.

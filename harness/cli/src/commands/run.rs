@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let there = gates.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         return Err(Failure::Usage(format!("--gate {gate}: there are the gates {there}")));
     }
+    // Counted before sharding: a shard may rightly be empty, a selection may not.
     if session.selected == 0 {
         return Err(nothing(&args.filter, whole.iter().map(|p| p.name.as_str())).into());
     }
@@ -131,6 +132,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         shard: args.shard,
         timeout: args.timeout.map(Duration::from_secs_f64),
         slow: args.slow,
+        // A gate rests on planted faults, so it always has them planted.
         kernel_mutants: args.mutants || !args.gate.is_empty(),
         fail_fast: args.fail_fast,
         benches_alone: false,
@@ -153,8 +155,7 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     std::thread::spawn(move || {
         for number in signals.forever() {
             let signal = if number == SIGINT { Signal::Interrupt } else { Signal::Terminate };
-            // The second signal ends at once, because the first waits for questions that may be
-            // slow.
+            // A second signal means that even an orderly stop takes too long.
             if stop.swap(true, Ordering::SeqCst) {
                 std::process::exit(signal.exit() as i32);
             }

@@ -69,6 +69,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// The names of all trials, without subjects.
 fn names(specs: &Specs) -> Vec<String> {
+    // A check has no question that could be shown.
     let plan = trials::heads(specs).into_iter().filter(|p| p.sort != Sort::Check);
     plan.map(|planned| planned.name).collect()
 }
@@ -108,6 +109,7 @@ fn no_trial(written: &str, names: &[String]) -> Failure {
 
 /// Shows the first file of a case byte by byte, and what is expected of it.
 fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
+    // The first variant is enough to read, because the others differ from it in a value.
     let files = case.make(0).map_err(Failure::Usage)?;
     let bytes: Vec<(&str, Vec<u8>)> = files.bytes();
     let written = format!("{}:{}:{}", case.place.file, case.place.line, case.place.column);

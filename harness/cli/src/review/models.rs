@@ -133,6 +133,7 @@ fn shape(store: &Store, path: &str) -> Option<Shape> {
     // Fusion removes slots, so only a plan without it has all that a case may name.
     let trace_mode = Some(TraceMode::Unfused);
     let options = LoadOptions { trace, trace_mode, ..LoadOptions::default() };
+    // By the plan of a load, so that the slots are those that our subject offers.
     let plan = Plan::new(DType::F32, &options, &config, &map).ok()?;
     Some(Shape { vocabulary: config.vocabulary, slots: plan.settings.trace })
 }

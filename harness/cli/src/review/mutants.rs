@@ -29,6 +29,7 @@ fn of_file(specs: &Specs, store: Option<&Store>, file: &MutantsFile) -> Vec<Prob
     let path = format!("mutants/{stem}.yaml");
     let cases: Vec<&ModelCase> = specs.models.iter().filter(|c| c.stem == stem).collect();
     let mut problems = Vec::new();
+    // Equivalent mutants are never planted.
     for mutant in file.list.iter().filter(|m| m.equivalent.is_none()) {
         let id = ("list", Some(mutant.id.value.as_str()));
         let mut note = |way: &[Step<'_>], found: &str, expected: &str| {

@@ -29,6 +29,7 @@ impl FromStr for Mix {
     fn from_str(word: &str) -> Result<Mix, UnknownMix> {
         match (WORDS.contains(&word), word.parse::<DType>()) {
             (true, Ok(dtype)) => Ok(Mix::Plain(dtype)),
+            // The one word that names a mix and no type.
             (true, Err(_)) => Ok(Mix::Q4KM),
             (false, _) => Err(UnknownMix(word.to_owned())),
         }
@@ -53,6 +54,7 @@ impl Mix {
     /// The type of a matrix.
     pub fn dtype(self, config: &Config, name: &str, shape: &[usize]) -> DType {
         let width = shape.last().copied().unwrap_or(0);
+        // llama.cpp keeps more bits for the output, and for an embedding that is the output too.
         let head = name == "output.weight" || config.tied && name == "token_embd.weight";
         match self {
             Mix::Plain(DType::Q4_0 | DType::Q5_0) if head => fitting(DType::Q6K, width),

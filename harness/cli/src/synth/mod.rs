@@ -61,6 +61,7 @@ impl Synth {
     pub fn new(model: &'static Model, config: Config, mix: Mix, seed: u64) -> Synth {
         let scaled = matches!(config.rope.and_then(|r| r.scaling), Some(Scaling::Llama3 { .. }));
         let mut tensors = Vec::new();
+        // By the list of the reader, so that the file has the tensors that loading demands.
         for wanted in of_gguf(&config) {
             // Of the optional tensors, published files have only the divisors.
             if wanted.optional && !(scaled && wanted.name == "rope_freqs.weight") {
@@ -141,6 +142,7 @@ impl Synth {
         self.describe(&mut keys);
         Vocabulary::with_size(self.model.words, self.config.vocabulary).describe(&mut keys);
         let mut header = b"GGUF".to_vec();
+        // The version of GGUF that published files have.
         header.extend(3u32.to_le_bytes());
         header.extend((self.tensors.len() as u64).to_le_bytes());
         header.extend(keys.count.to_le_bytes());

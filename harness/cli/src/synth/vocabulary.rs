@@ -71,6 +71,7 @@ impl Vocabulary {
             Words::Llama3 => ("llama-bpe", 128_000, 128_009),
             Words::Qwen2 => ("qwen2", 151_643, 151_645),
         };
+        // GGUF's name for every byte-level vocabulary, whichever model it belongs to.
         keys.text("tokenizer.ggml.model", "gpt2");
         keys.text("tokenizer.ggml.pre", pre);
         keys.texts("tokenizer.ggml.tokens", &self.tokens);

@@ -30,6 +30,7 @@ impl Spread {
     }
 
     fn at(self, word: u16) -> f64 {
+        // In the middle of each step, so that the numbers are symmetric around it.
         self.middle + self.half_width * (2.0 * (f64::from(word) + 0.5) / 65_536.0 - 1.0)
     }
 }
@@ -108,6 +109,7 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
         DType::Q4_0 => bytes[..2].copy_from_slice(&signed(4.6)),
         DType::Q5_0 => bytes[..2].copy_from_slice(&signed(9.2)),
         DType::Q8_0 => bytes[..2].copy_from_slice(&signed(73.9)),
+        // Its sub-scales have signs of their own.
         DType::Q6K => bytes[208..210].copy_from_slice(&scale(1370.0)),
         DType::Q4K => k_scales(bytes, 257.0, 7.5),
         DType::Q5K => k_scales(bytes, 524.0, 15.5),
@@ -119,6 +121,7 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
 fn k_scales(bytes: &mut [u8], deviation: f64, middle: f64) {
     let d = DEVIATION / deviation;
     bytes[..2].copy_from_slice(&f16::from_f64(d).to_le_bytes());
+    // The minima take away the mean of the codes, which are never negative.
     bytes[2..4].copy_from_slice(&f16::from_f64(d * middle).to_le_bytes());
 }
 

@@ -90,6 +90,7 @@ fn place(
             return Err(format!("refused as {found}, must be {code} ({message})"));
         }
     };
+    // What a case leaves out may be anything.
     if let Some(offset) = offset.filter(|offset| at.offset != Some(*offset)) {
         let found = at.offset.map_or_else(|| "no byte".to_owned(), |byte| byte.to_string());
         return Err(format!("refused at {found}, must be at {offset} ({message})"));

@@ -325,6 +325,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
 
 /// Makes every file once.
 fn makes(case: &ContainerCase) -> Result<(), String> {
+    // Counted before any of them is made, because making them is what the limit is for.
     if case.variants() > MAX_VARIANTS {
         return Err(format!("{} files, at most {MAX_VARIANTS}", case.variants()));
     }

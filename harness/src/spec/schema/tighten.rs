@@ -33,6 +33,7 @@ pub(super) fn tighten(definitions: &mut Map<String, Value>) {
     for definition in definitions.values_mut() {
         let Some(Value::Object(properties)) = definition.get_mut("properties") else { continue };
         for (name, property) in properties {
+            // These keys mean the same in every kind of file, so their rules are written once.
             everywhere(name, property);
         }
     }

@@ -167,6 +167,7 @@ impl Call for Inspect {
         let Value::Object(mut facts) = body else {
             return Err(BadField::Mistyped("the answer is no object".to_owned()));
         };
+        // What a subject observed of itself is no fact about the file.
         facts.remove("observed");
         Ok(Inspected { need: facts.remove("need"), facts, observed })
     }

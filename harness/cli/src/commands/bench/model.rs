@@ -58,6 +58,7 @@ pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit,
         return usage("--prefill and --repeat want 1 at least, --decode 2".to_owned());
     }
     let positions = speed.depth.max(1) + speed.prefill.max(speed.decode) + 1;
+    // Subjects that know nothing of batches can still be timed with one sequence.
     let sequences = (speed.batch > 1).then_some(speed.batch);
     let options = LoadOptions { sequences, ..speed.how.sizing.at_least(positions) };
     let mut loaded = match speed.how.load(path, on, options, json_out)? {
@@ -118,6 +119,7 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
     });
     let hello = loaded.hello();
     let (limits, parts) = (hello.offers(BenchOp::NAME), hello.times_models());
+    // A subject that measures no limits of its card still has its times.
     if limits {
         let limits = answered!(loaded.ask(&BenchCopy { bytes: LIMITS }, json_out));
         facts["limits"] = BenchCopy::write_answer(limits).0;

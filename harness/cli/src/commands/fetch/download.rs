@@ -41,6 +41,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     for file in &files {
         path = fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
     }
+    // The configuration comes last, so with it everything else is there.
     match path.parent() {
         Some(folder) if path.ends_with("config.json") && files.len() > 1 => {
             Ok(Outcome { path: folder.to_owned(), fetched: true, sha256: None })
