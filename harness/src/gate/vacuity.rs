@@ -57,6 +57,7 @@ impl Vacuity<'_, '_> {
     fn names(&self) {
         let mut gates = BTreeSet::new();
         for gate in &self.specs.gates.gates {
+            // A trial knows its gate by the number alone.
             if !gates.insert(gate.gate.value) {
                 let found = gate.gate.value.to_string();
                 self.r.note_value(&gate.gate, "ID_DUP", "gates.gate", &found, "each gate once");
@@ -65,6 +66,7 @@ impl Vacuity<'_, '_> {
         let mut ids = BTreeSet::new();
         for (gate, requirement) in self.requirements() {
             let id = &requirement.id;
+            // The lock and the report name a requirement by its id alone.
             if !ids.insert(&id.value) {
                 self.r.note_value(id, "ID_DUP", "requirements.id", &id.value, "each id once");
             }
@@ -90,6 +92,7 @@ impl Vacuity<'_, '_> {
                 let expected = "`on` with a subject, and evidence";
                 self.r.note_value(id, "GATE_EMPTY", &id.value, "nothing", expected);
             }
+            // A misspelt subject would be one that never runs.
             let unknown = |s: &&String| !SUBJECTS.contains(&s.as_str());
             let all = requirement.on.iter().chain(&gate.required);
             if let Some(subject) = all.into_iter().find(unknown) {

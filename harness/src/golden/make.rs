@@ -260,7 +260,7 @@ pub fn make(
         if !order.cases.iter().any(|case| selected(case)) {
             continue;
         }
-        // The first case speaks for all of them; that they ask the same is checked next.
+        // One case is enough, because it is checked next that all of them ask the same.
         let asked = question(order.cases[0], &order.wrong);
         if let Some(problem) = shared_problem(order, &asked) {
             made.problems.push(problem);

@@ -90,7 +90,7 @@ pub fn make(
                 continue;
             }
         };
-        // Checked by the judge's own reading, so that a golden that no longer fits is made again.
+        // Read as a run reads it, so that a golden that a run would refuse is made again.
         let current =
             || store.has(path) && model::golden::of_case(store, case, path, &asked).is_ok();
         if !options.again && current() {

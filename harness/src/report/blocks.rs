@@ -134,7 +134,7 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
     groups
         .into_iter()
         .map(|((subject, kind, message), rows)| {
-            // The rows of a group have one cause, so the first speaks for all.
+            // The rows of a group have one cause, so the message of the first is that of all.
             let first = rows[0];
             let message =
                 if message.is_empty() { kind_and_message(&first.verdict).1 } else { message };

@@ -91,7 +91,7 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         ("goldens", &a.golden_sha256, &b.golden_sha256),
         ("kernels", &a.kernels_sha256, &b.kernels_sha256),
     ] {
-        // A report speaks of one program, one set of specs and one set of goldens.
+        // A report is about one program, one set of specs and one set of goldens.
         if a != b {
             invalid.push(format!("{name}: another hash of {what}"));
         }

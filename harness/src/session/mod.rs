@@ -192,7 +192,7 @@ impl Session {
         }
         report.faults = mutants.iter().filter_map(Planted::result).collect();
         report.selection = self.selection.clone();
-        // Documents run every command on their pages, which only a gate is worth.
+        // Only gates rest on documents, and running every command on their pages takes long.
         if !self.request.gates.is_empty() {
             report.documents = self.documents()?;
         }

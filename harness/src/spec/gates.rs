@@ -401,7 +401,7 @@ fn bench(r: &Reader<'_>, node: &Node, path: &str) -> Option<BenchEvidence> {
 }
 
 fn limit_value(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
-    // Neither zero nor infinite: no figure could meet the one, and every figure meets the other.
+    // Neither zero nor infinite, because such a limit is met always or never.
     r.number_in(node, path, (0.0, false, 1e15))
 }
 

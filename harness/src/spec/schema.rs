@@ -84,6 +84,7 @@ fn without_null(value: &mut Value) {
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|t| t != "null");
+        // A list of one type means the same and reads worse in an editor.
         if let [one] = types.as_slice() {
             let one = one.clone();
             map.insert("type".into(), one);

@@ -93,7 +93,7 @@ impl Problem {
     /// The same as a GitHub annotation: `::error file=…,line=…,col=…,title=CODE::…`.
     pub fn annotation(&self) -> String {
         let text = |s: &str| s.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-        // GitHub separates properties by these two characters.
+        // These two characters separate the parts of a GitHub annotation.
         let value = |s: &str| text(s).replace(':', "%3A").replace(',', "%2C");
         let mut place = format!("file={}", value(&self.path()));
         if self.place.line > 0 {

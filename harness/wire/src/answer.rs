@@ -139,6 +139,7 @@ impl RawAnswer {
             "ok" => Answer::Ok(body, tensors),
             "refused" => Answer::Refused(Box::new(Refused::read(&body)?)),
             "unsupported" => Answer::Unsupported(word(&body, "what")),
+            // The keys were checked on reading, so `failed` is what is left.
             _ => Answer::Failed(Failed::read(&body)),
         })
     }
@@ -232,6 +233,7 @@ impl Failed {
 
     /// Reads the value of `failed`.
     pub fn read(body: &Value) -> Failed {
+        // A subject is replaced only if it says that it cannot go on.
         let sticky = body["sticky"].as_bool().unwrap_or(false);
         Failed { class: word(body, "class"), sticky, message: word(body, "message") }
     }

@@ -178,6 +178,7 @@ pub fn write_tensors(stream: &mut impl Write, tensors: &Tensors) -> io::Result<(
 
 fn write_buffer(stream: &mut impl Write, header: &[u8], tensors: &Tensors) -> io::Result<()> {
     stream.write_all(header)?;
+    // One after the other, so that gigabytes of tensors are not copied into one buffer first.
     tensors.values().try_for_each(|tensor| stream.write_all(&tensor.bytes))
 }
 
@@ -230,6 +231,7 @@ fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
     if !meta.dtype.is_block() {
         return (word, meta.shape.clone());
     }
+    // As rows of bytes, so that any reader of safetensors can take them.
     let (last, rows) = meta.shape.split_last().map_or((1, &[][..]), |(l, r)| (*l, r));
     (word, vec![rows.iter().product(), last / meta.dtype.elements() * meta.dtype.bytes()])
 }
@@ -250,6 +252,7 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
     let (head, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| {
         bad("header length", format!("{} bytes", bytes.len()), "8 bytes at least")
     })?;
+    // A length that this machine cannot address is beyond every limit.
     let length = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
     // Checked before parsing, so that a wrong length cannot cost memory.
     if length > rest.len() || length > MAX_HEADER {

@@ -103,6 +103,7 @@ impl Hello {
             // An absent list promises nothing.
             offer[key].as_array().is_some_and(|l| l.iter().any(|t| t == dtype.name()))
         };
+        // An op without weights needs no promise about them.
         let weight = weight.is_none_or(|dtype| lists("weights", dtype));
         self.offers("op") && lists("dtypes", dtype) && weight
     }

@@ -18,7 +18,7 @@ pub fn expected<'c>(
 ) -> Result<Option<(&'c Mapped, &'c str)>, Refusal> {
     let Some(sha256) = sha256 else { return Ok(None) };
     match checkpoint.files()[..] {
-        // One hash can speak for one file only.
+        // One hash can be the hash of one file only.
         [file] => Ok(Some((file, sha256))),
         ref files => {
             let message = format!("is one hash, the checkpoint has {} files", files.len());

@@ -164,8 +164,8 @@ fn inspected(ask: &Value, card: &Card) -> Reply {
     // Processor time of this thread, because other programs would lengthen the time on a clock.
     let clock = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let before = clock();
-    // Only opening is counted. The facts below hash whole files, which is no part of reading
-    // safely.
+    // Only opening is counted: the facts below hash whole files, for which the limits are not
+    // meant.
     Counting::begin();
     let opened = Inspected::open(Path::new(&path));
     let asked = Counting::end();

@@ -45,7 +45,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let session = Session::open(Request {
         filters: args.filter.clone(),
-        // All gates, because only a request for gates includes benches and slow cases.
         gates: vec![1, 2, 3],
         on: vec![args.on.clone()],
         folders: args.folders.clone(),

@@ -88,6 +88,7 @@ fn asked<'c>(
         At::Hub(hub) => Some((format!("{}::{}", case.stem, case.form.label), hub)),
         At::Golden(_) => None,
     });
+    // By form and not by case, because many cases ask the same form.
     let published: BTreeMap<String, &Hub> = published.collect();
     let names = |word: &str, name: &str| {
         word == "all" || word == name || name.split_once("::").is_some_and(|(stem, _)| stem == word)

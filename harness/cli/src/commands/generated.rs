@@ -67,6 +67,7 @@ fn readme(specs: &Path) -> Option<(PathBuf, String)> {
 /// The text with the table between the two marker lines; none if they are missing.
 fn with_table(text: &str, gates: &GatesFile) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
+    // Without its second mark the table has no end, and the rest of the page would be lost.
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}\n\n{}\n{END}{after}", table(gates)))
 }

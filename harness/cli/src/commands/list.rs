@@ -43,6 +43,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     rows.extend(specs.files().map(of_files));
     rows.extend(specs.tokens.iter().map(tokens));
     rows.extend(specs.models.iter().map(|case| model(case, &store)));
+    // All of them, because a filter that selects nothing gets its suggestion from here.
     let names: Vec<String> =
         rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
     rows.retain(|row| {

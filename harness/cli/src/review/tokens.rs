@@ -17,6 +17,7 @@ use crate::review::{distinct, once};
 /// Dangling names in the files of tokenizers.
 pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     let mut problems = Vec::new();
+    // Once per form, because every case of a file asks all of its forms.
     let forms = specs.tokens.iter().map(|c| (c.stem.as_str(), c.variant.as_str(), c.path.as_str()));
     for (stem, label, path) in distinct(forms) {
         if specs.broken.has(stem) {

@@ -99,6 +99,7 @@ impl Synth {
             self.data(tensor, out, &mut |bytes| progress(gone + bytes))?;
             gone += tensor.bytes();
             progress(gone);
+            // GGUF aligns the beginning of every tensor.
             let padding = tensor.bytes().next_multiple_of(ALIGN) - tensor.bytes();
             out.write_all(&[0; ALIGN as usize][..padding as usize])?;
         }

@@ -163,6 +163,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
 
 fn ask_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
     let names = |r: &Reader<'_>, n: &Node, p: &str| match n.text() {
+        // A single name may be written without a list.
         Some(_) => Some(vec![r.text(n, p)?]),
         None => r.list(n, p, Reader::text),
     };

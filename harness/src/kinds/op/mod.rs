@@ -262,8 +262,8 @@ impl Kind for Op {
         }
         if let Some(edit) = &mutant.ask {
             let asked = edit::apply(&question.op, edit)?;
-            // An edit without effect gets the right answer, and the mutant would count as a
-            // survivor although nothing was planted.
+            // Reported as what it is, because the survivor would otherwise look like a weakness of
+            // its case.
             if asked == question.op {
                 return Err("the edit changes nothing".to_owned());
             }

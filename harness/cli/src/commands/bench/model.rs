@@ -57,6 +57,7 @@ pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit,
     if speed.prefill == 0 || speed.decode < 2 || speed.repeat == 0 {
         return usage("--prefill and --repeat want 1 at least, --decode 2".to_owned());
     }
+    // One position more, because decode times are taken from one token more than is asked for.
     let positions = speed.depth.max(1) + speed.prefill.max(speed.decode) + 1;
     // Subjects that know nothing of batches can still be timed with one sequence.
     let sequences = (speed.batch > 1).then_some(speed.batch);
@@ -220,6 +221,7 @@ fn generated(
         let (events, heard) = mpsc::channel();
         loaded.tell(events);
         let answer = answered!(loaded.ask(&ask, json_out));
+        // Not counted either: the first run compiles kernels and fills caches.
         if run == 0 {
             continue;
         }

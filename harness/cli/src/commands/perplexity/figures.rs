@@ -70,6 +70,7 @@ impl Compared {
         };
         self.divergences.push(own.iter().zip(theirs).map(part).sum());
         self.agreed += usize::from(first_largest(own) == first_largest(theirs));
+        // An id beyond the vocabulary has no probability, and NaN shows in every figure.
         self.own.push(own.get(next).copied().unwrap_or(f64::NAN));
         self.theirs.push(theirs.get(next).copied().unwrap_or(f64::NAN));
     }
