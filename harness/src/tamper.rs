@@ -117,10 +117,12 @@ impl Scratch {
     fn new() -> Result<Scratch, Unnoticed> {
         let (mut specs, mut problems) = (Specs::default(), Vec::new());
         read_file("ops/layernorm.yaml", SPEC, &vocabulary, &mut specs, &mut problems);
+        // A spec of its own, so that these checks do not depend on the specs folder.
         let Some(case) = specs.cases().next().cloned() else {
             return Err(Unnoticed::Good(format!("{problems:?}")));
         };
         let asked = question(&case, &[]);
+        // Not the engine, or provenance would refuse the golden before any tampering shows.
         let witness = Witness {
             name: "formula".into(),
             version: "1".into(),
@@ -161,6 +163,7 @@ impl Scratch {
     }
 
     fn put(&mut self, name: &str, dtype: DType, values: &[f64]) -> std::io::Result<()> {
+        // Through the store, so that size and hash agree and only the content can be refused.
         self.tensors.insert(name.to_owned(), Tensor::from_f64(dtype, &[2, 3], values));
         self.write()
     }
@@ -171,6 +174,7 @@ impl Scratch {
     }
 
     fn manifest(&self, text: String) -> std::io::Result<()> {
+        // Past the store, which writes no malformed manifest.
         fs::write(self.folder.path().join(NAME), text)
     }
 
@@ -186,6 +190,7 @@ impl Scratch {
 
     fn must_say(&self, expected: &'static str) -> Result<(), Unnoticed> {
         match self.verdict() {
+            // Another code would mean that the check under test was never reached.
             Err(code) if code == expected => Ok(()),
             Err(code) => Err(Unnoticed::OtherCode { reported: code, expected }),
             Ok(()) => Err(Unnoticed::OtherCode { reported: "nothing".into(), expected }),
@@ -210,6 +215,7 @@ fn bit_flipped() -> Result<(), Unnoticed> {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         fs::write(scratch.file(), &bytes)?;
+        // The manifest still has the hash of the good bytes.
         scratch.must_say("GOLDEN_HASH")?;
     }
     Ok(())

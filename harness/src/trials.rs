@@ -20,6 +20,7 @@ pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
     let mut ops: Vec<&Case> = specs.cases().collect();
     ops.sort_by_cached_key(|case| (case.gate, case.full_name()));
     let mut models: Vec<&ModelCase> = specs.models.iter().collect();
+    // Loading is the slow part, so cases that can share a loaded model follow each other.
     models.sort_by_key(|c| (&c.stem, &c.form.label, c.activations, c.kind(), &c.name));
     let mut all: Vec<Arc<dyn Trial>> = Vec::new();
     all.extend(ops.into_iter().map(|case| trial(op::Op, case.clone())));
@@ -35,6 +36,7 @@ pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
 /// The heads of all trials, sorted by name, as gates, records and locks use them.
 pub fn heads(specs: &Specs) -> Vec<Head> {
     let mut heads: Vec<Head> = all(specs).iter().map(|trial| trial.head().clone()).collect();
+    // By name, so that locks and records do not change with the order of asking.
     heads.sort_by(|a, b| a.name.cmp(&b.name));
     heads
 }

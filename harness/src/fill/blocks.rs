@@ -31,6 +31,7 @@ use crate::fill::philox::Philox;
 /// If the fill is not one of blocks. Expansion refuses such cases.
 pub fn fill(fill: &Fill, dtype: DType, stream: &Philox, data: &mut [u8]) {
     let size = dtype.bytes();
+    // Each block takes its words by its own index, so the number of threads cannot change the data.
     data.par_chunks_mut(size).enumerate().for_each(|(b, block)| match fill {
         Fill::Blocks(lo, hi) => random(dtype, (*lo, *hi), stream, b as u64, block),
         Fill::EveryCode => every_code(dtype, b, block),
@@ -47,8 +48,10 @@ fn random(dtype: DType, (lo, hi): (f64, f64), stream: &Philox, b: u64, block: &m
     let (one, two) = (stream.word(b * words + words - 2), stream.word(b * words + words - 1));
     let scale = |w: u32| {
         let s = lo + (hi - lo) * (f64::from(w) / 2f64.powi(32));
+        // A larger scale would round to infinity in f16, and specs promise finite scales.
         f16::from_f64(s.min(65504.0)).to_le_bytes()
     };
+    // These types have one scale, so the second word is free to decide its sign.
     let signed = |w: u32| {
         let [low, high] = scale(w);
         [low, high | (u8::from(two & 1 == 1) << 7)]
@@ -77,6 +80,7 @@ fn exponent(lo: f64, hi: f64, w: u32) -> u8 {
 
 fn every_code(dtype: DType, b: usize, block: &mut [u8]) {
     let one = f16::ONE.to_le_bytes();
+    // Different from d, so that a kernel that uses d in place of dmin gives other numbers.
     let half = f16::from_f32(0.5).to_le_bytes();
     match dtype {
         DType::Q4_0 => {
@@ -141,6 +145,7 @@ fn k_codes(dtype: DType, b: usize, bytes: &mut [u8]) {
     let codes = if dtype == DType::Q5K { 32 } else { 16 };
     let code = |p: usize| ((b + p) % codes) as u8;
     let low = if dtype == DType::Q5K { 32 } else { 0 };
+    // The fifth bits are combined with what is there, so they must start from zero.
     bytes.fill(0);
     for group in 0..4 {
         for l in 0..32 {

@@ -55,6 +55,7 @@ pub fn fill_as(input: &Input, dtype: DType) -> Tensor {
     let meta = Meta::new(dtype, &input.meta.shape);
     let bytes = meta.bytes().unwrap_or_else(|| panic!("{name} cannot be {meta}"));
     let mut data = vec![0u8; bytes];
+    // Blocks take their words block by block, so they have a layout of the stream of their own.
     if dtype.is_block() {
         blocks::fill(&input.fill, dtype, &stream, &mut data);
         return Tensor { meta, bytes: data };
@@ -64,11 +65,14 @@ pub fn fill_as(input: &Input, dtype: DType) -> Tensor {
         fill: &input.fill,
         stream,
         count: input.meta.volume().unwrap_or(0),
+        // A scalar counts as a row of one, and an empty axis must not become a divisor of zero.
         row: input.meta.shape.last().copied().unwrap_or(1).max(1),
     };
     data.par_chunks_mut(CHUNK * size).enumerate().for_each(|(chunk, bytes)| {
         for (j, slot) in bytes.chunks_exact_mut(size).enumerate() {
             let x = element.value(chunk * CHUNK + j);
+            // Nothing is rounded twice: a value of the common grid is exact in every float type,
+            // and on the full grid only storing rounds.
             store(on_grid(x, input.grid, dtype), dtype, slot);
         }
     });
@@ -95,6 +99,8 @@ impl Element<'_> {
             Fill::Integers(lo, hi) => between(*lo, *hi, word(), 32) as f64,
             Fill::Ids(lo, hi) => between((*lo).into(), (*hi).into(), word(), 32) as f64,
             Fill::Powers(lo, hi) => {
+                // One word gives sign and exponent, so the exponent is drawn from the bits that the
+                // sign leaves.
                 let w = word();
                 let power = 2f64.powi(between(*lo, *hi, w >> 1, 31) as i32);
                 if w & 1 == 1 { -power } else { power }
@@ -103,6 +109,7 @@ impl Element<'_> {
                 let x = std * self.normal(i);
                 if i as u64 % every == every - 1 { x * times } else { x }
             }
+            // A ramp of one element has no step: the general formula would divide zero by zero.
             Fill::Ramp(from, _) if self.count < 2 => *from,
             Fill::Ramp(from, to) => from + (to - from) * (i as f64 / (self.count - 1) as f64),
             Fill::Constant(c) => *c,
@@ -117,12 +124,15 @@ impl Element<'_> {
         let first = 3 * i as u64;
         let sum: i64 =
             (first..first + 3).flat_map(|counter| self.stream.block(counter)).map(i64::from).sum();
+        // Twelve words add up to less than 2^36, so the conversion is exact and every language gets
+        // the same bits.
         (sum - (6 << 32)) as f64 / 2f64.powi(32)
     }
 }
 
 fn on_grid(x: f64, grid: Grid, dtype: DType) -> f64 {
     match grid {
+        // Ids are never rounded: 8 significant bits would make another id of a large one.
         Grid::Common if dtype.is_float() => common(x),
         _ => x,
     }
@@ -130,11 +140,13 @@ fn on_grid(x: f64, grid: Grid, dtype: DType) -> f64 {
 
 /// The nearest value of the common grid.
 pub fn common(x: f64) -> f64 {
+    // 255 * 2^8, the largest number of 8 significant bits that f16 holds.
     const TOP: f64 = 65280.0;
     let tiny = 2f64.powi(-14);
     if !x.is_finite() || x == 0.0 {
         return x;
     }
+    // Below 2^-14 f16 loses significant bits, so a value there would differ from type to type.
     if x.abs() < tiny {
         return if x.abs() <= tiny / 2.0 { 0f64.copysign(x) } else { tiny.copysign(x) };
     }
@@ -142,6 +154,7 @@ pub fn common(x: f64) -> f64 {
     // even.
     let unit = f64::from_bits(x.abs().to_bits() & (0x7ff << 52)) * 2f64.powi(45);
     let rounded = (x.abs() + unit) - unit;
+    // The limit comes after rounding, which may reach 65536, a number that f16 does not hold.
     rounded.min(TOP).copysign(x)
 }
 
@@ -149,6 +162,7 @@ fn store(x: f64, dtype: DType, slot: &mut [u8]) {
     match dtype {
         DType::F64 => slot.copy_from_slice(&x.to_le_bytes()),
         DType::F32 => slot.copy_from_slice(&(x as f32).to_le_bytes()),
+        // From f64 in one step, because rounding to f32 in between would round twice.
         DType::F16 => slot.copy_from_slice(&f16::from_f64(x).to_le_bytes()),
         DType::BF16 => slot.copy_from_slice(&bf16::from_f64(x).to_le_bytes()),
         DType::I32 => slot.copy_from_slice(&(x as i32).to_le_bytes()),
@@ -163,8 +177,11 @@ pub fn hash(tensor: &Tensor) -> String {
     let mut hash = Sha256::new();
     let meta = &tensor.meta;
     let kind = if meta.dtype.is_float() { "values" } else { meta.dtype.name() };
+    // The shape is part of the hash: the same numbers in another shape are another question.
     hash.update(format!("{kind} {:?}\n", meta.shape));
     if meta.dtype.is_float() {
+        // In chunks, so that a tensor of gigabytes is never held a second time at eight bytes per
+        // element.
         for chunk in tensor.bytes.chunks(CHUNK * meta.dtype.bytes()) {
             let count = chunk.len() / meta.dtype.bytes();
             let part = Tensor { meta: Meta::new(meta.dtype, &[count]), bytes: chunk.to_vec() };

@@ -16,6 +16,8 @@ impl Philox {
         let mut hash = Sha256::new();
         for part in ["goldgate-fill-1"].into_iter().chain(parts) {
             hash.update(part.as_bytes());
+            // The newline keeps the parts apart: without it, `a` and `bc` would share a stream with
+            // `ab` and `c`.
             hash.update(b"\n");
         }
         let digest = hash.finalize();
@@ -38,6 +40,7 @@ impl Philox {
 /// Ten rounds on a counter of four words under a key of two.
 pub fn philox4x32_10(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {
+        // The key is raised between rounds, hence nine times in ten, as the paper has it.
         if round > 0 {
             k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
         }

@@ -13,6 +13,7 @@ pub fn fill(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Fill>> {
     let Kind::Map(entries) = &node.kind else {
         return r.fail(node, "TYPE", path, "a mapping of one kind of fill");
     };
+    // With two kinds it would be unclear which of them fills the tensor.
     let [(key, value)] = entries.as_slice() else {
         return r.fail(node, "TYPE", path, "exactly one kind of fill");
     };
@@ -32,6 +33,7 @@ pub fn fill(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Fill>> {
             let scale = f.need("scale", pair);
             f.done();
             let (low, high) = scale?;
+            // Signs are drawn apart from magnitudes, so a negative scale would mean nothing.
             if low < 0.0 {
                 return r.fail(value, "RANGE", &path, "magnitudes of scales, from 0");
             }
@@ -68,6 +70,7 @@ fn whole(r: &Reader<'_>, node: &Node, path: &str, kind: &str) -> Option<Fill> {
             "powers" => Fill::Powers(low, high),
             _ => Fill::Ids(low as i32, high as i32),
         }),
+        // An end that could not be read has been noted, and that one is missing follows from it.
         [] | [_] if r.count() > 0 => None,
         _ => r.fail(node, "RANGE", path, "two ends, the lower one first"),
     }

@@ -111,6 +111,7 @@ pub fn check(specs: &Specs) -> Vec<Problem> {
                 _ => {}
             }
         }
+        // Without a planted fault nothing shows that the cases of the op can fail.
         if covered.faults.is_empty() {
             let found = format!("no mutant of {}", covered.op);
             note(op.file.op.line, op.file.op.column, found, "one at least in mutants/");

@@ -31,6 +31,7 @@ impl Lock {
             let id = r.id.value.clone();
             selected(r, plan).into_iter().map(move |p| (id.clone(), p.name.clone()))
         });
+        // The reasons are kept, because the trials that they explain stay away.
         Lock { names: names.collect(), removed: self.removed.clone() }
     }
 
@@ -100,6 +101,7 @@ impl Lock {
         let now = self.renewed(&specs.gates, plan);
         let gone = self.names.iter().filter(|pair| !now.names.contains(*pair));
         let gone = gone.filter(|(_, name)| !self.removed.contains_key(name));
+        // One error per file of cases, because a file that goes away loses all its trials at once.
         let mut stems: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
         // Trials of a broken file are missing only until it is repaired.
         for pair in gone.filter(|(_, name)| !specs.broken.meets_trial(name)) {
@@ -122,6 +124,7 @@ impl Lock {
         let mut words = problem.found.split(' ');
         let (id, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let case = name.rsplit_once("::").map_or(name, |(case, _)| case);
+        // By its beginning, because the variants of a case follow on the same line.
         let begins = format!("{id} {case} ");
         let at = text.lines().position(|line| line.starts_with(&begins));
         at.map_or(0, |at| at as u32 + 1)

@@ -60,6 +60,7 @@ impl Vacuity<'_, '_> {
     fn names(&self) {
         let mut gates = BTreeSet::new();
         for gate in &self.specs.gates.gates {
+            // A trial knows its gate by the number alone.
             if !gates.insert(gate.gate.value) {
                 let found = gate.gate.value.to_string();
                 self.r.note_value(&gate.gate, "ID_DUP", "gates.gate", &found, "each gate once");
@@ -68,6 +69,7 @@ impl Vacuity<'_, '_> {
         let mut ids = BTreeSet::new();
         for (gate, requirement) in self.requirements() {
             let id = &requirement.id;
+            // The lock and the report name a requirement by its id alone.
             if !ids.insert(&id.value) {
                 self.r.note_value(id, "ID_DUP", "requirements.id", &id.value, "each id once");
             }
@@ -92,6 +94,7 @@ impl Vacuity<'_, '_> {
     }
 
     fn gate(&self, gate: &GateSpec) {
+        // A gate without subjects or requirements would be met by nothing.
         if gate.requirements.is_empty() {
             let found = format!("gate {}", gate.gate.value);
             let expected = "one requirement at least";
@@ -127,6 +130,7 @@ impl Vacuity<'_, '_> {
             Evidence::Checks(e) => (Sort::Check, &e.select, e.at_least),
             Evidence::Bench(e) => (Sort::Bench, &e.select, 1),
             Evidence::Faults(e) => {
+                // An empty list would be killed without a single fault.
                 if e.kill.is_empty() {
                     note("GATE_EMPTY", "no fault", "one fault at least");
                 }
@@ -156,6 +160,7 @@ impl Vacuity<'_, '_> {
             return;
         }
         let selected: Vec<&Head> = own.into_iter().filter(|p| any_selects(select, p)).collect();
+        // Counted for each subject, because the requirement must be met on every one of them.
         for (whom, count) in self.counts(requirement, &selected) {
             if count < at_least {
                 let found = format!("{count} on {whom}");
@@ -237,6 +242,7 @@ impl Vacuity<'_, '_> {
         };
         let answers: Vec<&&Head> =
             selected.iter().filter(|p| p.family != Family::Refused).collect();
+        // A subject that refuses everything would pass.
         if answers.is_empty() {
             return note("GATE_WEAK", "only refusals", "one case at least that answers");
         }
@@ -251,12 +257,14 @@ impl Vacuity<'_, '_> {
             }
         }
         for dtype in &e.dtypes {
+            // Among the cases that answer, because a refusal computes nothing in its type.
             if !answers.iter().any(|p| p.dtype == Some(*dtype)) {
                 note("GATE_REF", &format!("none in {dtype}"), "every dtype that it names");
             }
         }
         let goldens: BTreeSet<&String> =
             selected.iter().filter_map(|p| p.golden.as_ref()).collect();
+        // Variants share goldens, so a count of cases would count one answer several times.
         if let Some(least) = e.goldens.filter(|least| goldens.len() < *least) {
             let found = format!("{} goldens", goldens.len());
             note("GATE_REF", &found, &format!("at least {least}"));
@@ -272,6 +280,8 @@ impl Vacuity<'_, '_> {
         let stems: BTreeSet<&str> = answers.iter().map(|p| p.stem.as_str()).collect();
         for family in [Family::Exact, Family::Rough] {
             let has = |p: &Head| p.family == family && p.sort == Sort::Case;
+            // Exact cases find wrong wiring and rough ones lost precision; neither finds the
+            // other's faults.
             let could = self.plan.iter().any(|p| stems.contains(p.stem.as_str()) && has(p));
             if could && !answers.iter().any(|p| has(p)) {
                 let id = &requirement.id;
@@ -286,6 +296,7 @@ impl Vacuity<'_, '_> {
     fn faults(&self, requirement: &Requirement, at: &At<Evidence>) {
         let Evidence::Faults(faults) = &at.value else { return };
         for kill in &faults.kill {
+            // A fault listed in a broken file cannot be found, and the file is reported already.
             if !kill.contains("::") || !self.specs.broken.meets(kill) {
                 self.fault(requirement, at, kill);
             }
@@ -362,6 +373,7 @@ impl Vacuity<'_, '_> {
         for (_, requirement) in self.requirements() {
             let id = &requirement.id;
             let named = list.iter().any(|i| i.requirement.as_deref() == Some(id.value.as_str()));
+            // The letter claims that the founding documents asked for it.
             if id.value.starts_with('G') && !named {
                 let expected = "an item of `founding`; our own requirements begin with K";
                 self.r.note_value(id, "GATE_REF", "founding", &id.value, expected);

@@ -120,6 +120,7 @@ impl Oracle {
         };
         let (question, none) = hello.question();
         let answer = oracle.ask(question, none)?;
+        // An oracle that lacks a library says so here, before it is asked about any case.
         if let Some(message) = answer.json.pointer("/failed/message").and_then(Value::as_str) {
             let message = message.to_owned();
             return Err(OracleError::Failed { command: command.to_owned(), message });
@@ -153,6 +154,7 @@ impl Oracle {
         write_frame(stdin, &Frame::with(question, tensors)).map_err(wire)?;
         loop {
             let frame = read_frame(&mut self.stdout, MAX_FRAME).map_err(wire)?.ok_or_else(ended)?;
+            // One question is open at a time, so whatever else arrives is not its answer.
             if frame.json["id"] == id && frame.json.get("event").is_none() {
                 return Ok(frame);
             }
@@ -200,6 +202,7 @@ pub fn orders(specs: &Specs) -> Vec<Order<'_>> {
     let mut orders: BTreeMap<&str, Order<'_>> = BTreeMap::new();
     for case in specs.cases() {
         let Some(path) = path(case) else { continue };
+        // Cases of several types share one golden, which is asked for once.
         let order = orders.entry(path).or_insert_with(|| Order {
             path: path.to_owned(),
             cases: Vec::new(),
@@ -218,6 +221,8 @@ pub fn wrong_of(specs: &Specs, case: &Case) -> Vec<String> {
     };
     let list = file.iter().flat_map(|f| &f.list).filter(kills);
     let mut wrong: Vec<String> = list.filter_map(|m| m.wrong.clone()).collect();
+    // In one order and without repetition, because the list is part of the question and of its
+    // hash.
     wrong.sort();
     wrong.dedup();
     wrong
@@ -255,6 +260,7 @@ pub fn make(
         if !order.cases.iter().any(|case| selected(case)) {
             continue;
         }
+        // One case is enough, because it is checked next that all of them ask the same.
         let asked = question(order.cases[0], &order.wrong);
         if let Some(problem) = shared_problem(order, &asked) {
             made.problems.push(problem);
@@ -265,6 +271,7 @@ pub fn make(
             continue;
         }
         outcome = make_golden(store, order, asked, options, (&mut oracle, made));
+        // The manifest is still written below, so that the goldens made so far are not lost.
         if outcome.is_err() {
             break;
         }
@@ -281,6 +288,7 @@ pub fn make(
 
 /// A problem if cases that share a golden ask different questions, which is a mistake in the spec.
 fn shared_problem(order: &Order<'_>, asked: &Asked) -> Option<Problem> {
+    // Two cases may share a golden only if they ask the same; else one is judged by wrong numbers.
     let differs = |case: &&&Case| {
         let other = order.cases[0];
         case.ask.attributes != other.ask.attributes
@@ -324,12 +332,14 @@ fn make_golden(
         p.field = case.name.clone();
         p
     };
+    // A question without an answer does not end the command: the others still get theirs.
     let Some(ok) = frame.json.get("ok") else {
         let found = frame.json.to_string();
         made.problems.push(problem("ORACLE", found, "an answer by the oracle"));
         return Ok(());
     };
     let label = label(order, &asked, ok, options.today);
+    // The fills promise exact sums and the oracle found none, so the case will count as rough.
     if case.family == Family::Exact && !label.exact {
         made.not_exact.push(order.path.clone());
     }
@@ -354,6 +364,7 @@ fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
     let mut witnesses: Vec<Witness> =
         serde_json::from_value(ok["witnesses"].clone()).unwrap_or_default();
     for witness in &mut witnesses {
+        // The harness dates every answer, so that all dates come from one clock.
         witness.date = today.to_string();
     }
     Label {
@@ -368,9 +379,11 @@ fn label(order: &Order<'_>, asked: &Asked, ok: &Value, today: Day) -> Label {
 /// Brings the manifest's lines for the inputs of goldens up to date with the files.
 pub(super) fn record_given(store: &mut Store, made: &mut Made) {
     let files = store.given_files();
+    // A line without its file would be reported as stale by every check.
     store.manifest.0.retain(|path, _| !manifest::is_given(path) || files.contains(path));
     for path in files {
         let Ok(entry) = store.entry(&path) else { continue };
+        // Only what has changed is reported, so that a second run reports nothing.
         if store.manifest.0.insert(path.clone(), entry.clone()) != Some(entry) {
             made.recorded.push(path);
         }
@@ -379,8 +392,10 @@ pub(super) fn record_given(store: &mut Store, made: &mut Made) {
 
 fn remove_unclaimed(store: &mut Store, asked: &BTreeSet<&str>, made: &mut Made) {
     let claimed = |path: &String| asked.contains(path.as_str());
+    // Both lists, because a line may lack its file and a file its line.
     let known: Vec<String> = store.manifest.0.keys().cloned().chain(store.files()).collect();
     for path in known {
+        // Files of models are given and not made, so no case has to ask for them.
         if claimed(&path) || manifest::is_given(&path) {
             continue;
         }

@@ -25,6 +25,7 @@ pub fn wrong_of_model(specs: &Specs, case: &ModelCase) -> Vec<String> {
     let list = file.iter().flat_map(|f| &f.list);
     let of_case = list.filter(|m| m.killed_by.as_ref().is_some_and(|k| k.value == case.name));
     let mut wrong: Vec<String> = of_case.filter_map(|m| m.wrong.clone()).collect();
+    // In one order and without repetition, because the list is part of the question's hash.
     wrong.sort();
     wrong.dedup();
     wrong
@@ -40,6 +41,7 @@ pub fn orders(specs: &Specs) -> BTreeMap<&str, Vec<&ModelCase>> {
         }
     }
     for (path, cases) in &mut orders {
+        // The form that gives the golden its name holds the numbers, so it is the one to be asked.
         let own = |case: &&&ModelCase| path.ends_with(&format!(".{}.safetensors", case.form.label));
         if let Some(at) = cases.iter().position(|case| own(&case)) {
             cases.swap(0, at);
@@ -88,6 +90,7 @@ pub fn make(
                 continue;
             }
         };
+        // Read as a run reads it, so that a golden that a run would refuse is made again.
         let current =
             || store.has(path) && model::golden::of_case(store, case, path, &asked).is_ok();
         if !options.again && current() {

@@ -60,6 +60,7 @@ impl Kind for Timed {
             golden: None,
             definition: false,
             slow: false,
+            // A time is compared with limits that are measured on a card.
             on: On::Cards,
             group: None,
         }

@@ -12,7 +12,9 @@ pub fn filters(filter: &str, name: &str) -> bool {
     }
     let (globs, parts): (Vec<&str>, Vec<&str>) =
         (filter.split("::").collect(), name.split("::").collect());
+    // A filter may name a few parts from the middle of a name, so it is tried at each of them.
     let each = |window: &[&str]| globs.iter().zip(window).all(|(g, p)| glob(g, p));
+    // A `*` may also reach across the parts of a name.
     glob(filter, name) || parts.windows(globs.len()).any(each)
 }
 

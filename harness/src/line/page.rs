@@ -24,6 +24,7 @@ pub fn page(
     for (name, value) in &judgement.detail {
         field(&mut text, name, value);
     }
+    // Benches and checks have no source.
     if !head.source.is_empty() {
         field(&mut text, "source", &head.source);
     }

@@ -40,6 +40,7 @@ pub fn row(
         worst: judgement.worst.filter(|_| failed),
         figures: judgement.figures,
         notes: judgement.notes,
+        // By the hash two reports can be compared bit for bit, without the answers themselves.
         bits: log.bits(),
     }
 }
@@ -128,6 +129,7 @@ pub struct Worst {
 impl Row {
     /// Whether it fails the run.
     pub fn is_red(&self) -> bool {
+        // A known failure is not red: it is expected, has an end, and is listed apart.
         matches!(
             self.verdict,
             Verdict::Fail { .. }

@@ -40,6 +40,7 @@ pub fn plant(
 
 /// The text of a kernel page or header, by file name.
 fn text(file: &str) -> Option<&'static str> {
+    // Headers too, because some faults are in text that several pages include.
     let header = HEADERS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text);
     let page = || {
         let stem = file.strip_suffix(".cu")?;
@@ -69,6 +70,7 @@ fn overlay(
 ) -> Result<PathBuf, String> {
     let file = edit.file.clone().unwrap_or_else(|| format!("{op}.cu"));
     let text = edited(&file, edit)?;
+    // The op is part of the name, because ids are unique only within the file of an op.
     let folder = scratch.join(format!("{op}-{}", mutant.id.value));
     let written =
         std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join(&file), text));
@@ -93,6 +95,7 @@ fn plant_on_card(
         Ok(slot) => slot,
         Err(absent) => return Fate::NotRun { why: absent.message },
     };
+    // A fresh process has none of the models that another one loaded.
     let mut kept = Kept::default();
     let fate = fate_of(trials_of(planting.trials, op, mutant), |trial| {
         match trial.plant(planting.goldens, mutant) {

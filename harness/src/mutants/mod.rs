@@ -67,6 +67,7 @@ pub fn plant(
     let mutants: Vec<(&str, &Mutant)> = listed(planting.specs)
         .filter(|(op, mutant)| mutant.kernel.is_none() && selects(op, mutant))
         .collect();
+    // By index, so that the list keeps the order of the specs in whatever order workers finish.
     let fates = Mutex::new(vec![None; mutants.len()]);
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -108,6 +109,7 @@ impl OnCpu<'_> {
         }
         let (trials, goldens) = (self.planting.trials, self.planting.goldens);
         fate_of(trials_of(trials, stem, mutant), |trial| {
+            // Asked before each variant, so that a stopped run ends within one question.
             if self.planting.stop.load(Ordering::SeqCst) {
                 return Fate::NotRun { why: "the run was stopped".to_owned() };
             }
@@ -163,6 +165,8 @@ pub(crate) fn fate_of<'t>(
     for trial in trials {
         match try_on(&**trial) {
             killed @ Fate::Killed { .. } => return killed,
+            // A variant in which the planted fault went unseen says more than variants that did not
+            // run.
             survived @ Fate::Survived { .. } => best = survived,
             other if matches!(best, Fate::NotRun { .. }) => best = other,
             _ => {}

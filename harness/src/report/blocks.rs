@@ -96,6 +96,7 @@ fn survivors(report: &Report, gate: &GateSummary) -> Vec<Block> {
     survived
         .map(|fault| {
             let name = format!("{}::{}", fault.op, fault.id);
+            // Faults of questions are planted on the CPU, whichever subject the gate is about.
             let again = Some(format!("goldgate mutate {name}{}", option(report, &fault.subject)));
             Block { name, what: "a planted fault survived".to_owned(), again }
         })
@@ -120,6 +121,7 @@ fn limits(report: &Report, gate: &GateSummary) -> Vec<Block> {
 
 /// Rows that did not run, grouped by subject and reason: a missing device would fill the page.
 fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
+    // Grouped by cause, because one missing card would otherwise fill the page with its rows.
     let mut groups: BTreeMap<(&str, &str, &str), Vec<&Row>> = BTreeMap::new();
     for row in report.rows.iter().filter(|r| r.gate == gate.gate) {
         if let Verdict::NotRun { kind, message } = &row.verdict {
@@ -131,6 +133,7 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
     groups
         .into_iter()
         .map(|((subject, kind, message), rows)| {
+            // The rows of a group have one cause, so the message of the first is that of all.
             let first = rows[0];
             let message =
                 if message.is_empty() { kind_and_message(&first.verdict).1 } else { message };
@@ -158,6 +161,7 @@ fn again_of_group(report: &Report, (kind, gate): (&str, u8), first: &Row) -> Str
 fn documents(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let repository = gate.requirements.iter().filter_map(|r| r.on.get("repository"));
     let reasons: BTreeSet<&String> = repository.flat_map(|m| &m.reasons).collect();
+    // Documents belong to no gate, so the reasons tell which of them this one rests on.
     let concerned = |path: &str| reasons.iter().any(|why| why.contains(path));
     let bad = report.documents.iter().filter(|(path, good)| !**good && concerned(path));
     let mut blocks: Vec<Block> = bad

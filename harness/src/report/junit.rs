@@ -27,6 +27,7 @@ pub fn junit(report: &Report) -> Result<String, SerializeError> {
         let rows = report.rows.iter();
         let own = rows.filter(|row| format!("gate{} {}", row.gate, line(&row.subject)) == name);
         suite.set_time(own.map(time).sum());
+        // In every suite, because tools show them apart from each other.
         for (key, value) in origin(report) {
             suite.add_property((key, value.as_str()));
         }
@@ -56,6 +57,7 @@ fn origin(report: &Report) -> [(&'static str, String); 6] {
 }
 
 fn time(row: &Row) -> Duration {
+    // A report that was read from a file may have a time that is none.
     Duration::try_from_secs_f64(row.time_ms / 1e3).unwrap_or_default()
 }
 
@@ -82,7 +84,9 @@ fn status(row: &Row) -> TestCaseStatus {
         Verdict::Fail { .. } | Verdict::Flaky { .. } | Verdict::Unexpected { .. } => {
             TestCaseStatus::non_success(NonSuccessKind::Failure)
         }
+        // An error is one of the harness, a failure one of the subject.
         Verdict::Broken { .. } => TestCaseStatus::non_success(NonSuccessKind::Error),
+        // A known failure keeps a build green, and JUnit has no other word for that than skipped.
         Verdict::Known { .. } | Verdict::NotRun { .. } => TestCaseStatus::skipped(),
     };
     let text = match &row.verdict {

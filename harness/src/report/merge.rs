@@ -35,6 +35,7 @@ pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
     for (at, report) in shards.iter().enumerate() {
         let shard = report.selection.shard.as_ref().ok_or(MergeError::NoShard(at + 1))?;
         let name = format!("shard {} of {}", shard.index, shard.of);
+        // Shards of different plans may leave out what none of them planned.
         if (shard.of, &shard.plan_sha256) != (whole.of, &whole.plan_sha256) {
             merged.invalid.push(format!("{name} is of another plan"));
         }
@@ -47,6 +48,7 @@ pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
             add(&mut merged.incomplete, format!("{name}: {why}"));
         }
         for row in &report.rows {
+            // Of two verdicts on one trial nobody could say which counts.
             if rows.insert(row.name.clone(), row.clone()).is_some() {
                 merged.invalid.push(format!("{} stands twice in the rows", row.name));
             }
@@ -54,6 +56,7 @@ pub fn merge(shards: &[Report]) -> Result<Report, MergeError> {
         planned.extend(report.planned.iter().cloned());
         merge_metadata(report, &mut merged);
     }
+    // Incomplete and not invalid, because the missing shard may still be run.
     for missing in (1..=whole.of).filter(|index| !seen.contains(index)) {
         add(&mut merged.incomplete, format!("shard {missing} of {} is missing", whole.of));
     }
@@ -88,6 +91,7 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         ("goldens", &a.golden_sha256, &b.golden_sha256),
         ("kernels", &a.kernels_sha256, &b.kernels_sha256),
     ] {
+        // A report is about one program, one set of specs and one set of goldens.
         if a != b {
             invalid.push(format!("{name}: another hash of {what}"));
         }
@@ -114,6 +118,7 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
 fn merge_metadata(report: &Report, merged: &mut Report) {
     let p = &report.provenance;
     let into = &mut merged.provenance;
+    // Times in UTC by ISO 8601 sort as text.
     if p.began < into.began {
         into.began.clone_from(&p.began);
     }
@@ -138,6 +143,7 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
         }
     }
     for (page, good) in &report.documents {
+        // A page holds only if it held wherever it was looked at.
         *merged.documents.entry(page.clone()).or_insert(true) &= good;
     }
 }

@@ -121,6 +121,7 @@ impl Figure {
     /// The fraction of the limit that was used: 1 is at the limit, more is beyond it.
     pub fn share(&self) -> Option<f64> {
         let value = self.value?;
+        // More than 1 is beyond the limit, whichever direction the limit has.
         Some(if self.at_least { self.limit / value } else { value / self.limit })
     }
 }
@@ -133,6 +134,7 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
     // All gates are weighed, because what makes a report INVALID may be in any of them.
     let weighed = weigh(&specs.gates, &specs.mutants, plan, &report.rows, &report.evidences());
     for reason in &weighed.invalid {
+        // Weighing hands back the reasons that it was given, and those are listed already.
         if !report.invalid.contains(reason) {
             report.invalid.push(reason.clone());
         }
@@ -260,6 +262,7 @@ impl Summarizer<'_> {
             .iter()
             .filter(|f| f.op == *op && f.id == *id && f.subject == *tier)
             .peekable();
+        // A fault that was not planted is not killed.
         same.peek().is_some() && same.all(|f| f.killed)
     }
 
@@ -268,6 +271,8 @@ impl Summarizer<'_> {
             let row = self.report.row(&trial);
             for (name, &limit) in &evidence.limits {
                 let Some((figure, at_least)) = figure(name) else { continue };
+                // An absent figure stays absent, so that the page cannot show it as within its
+                // limit.
                 let value = row.and_then(|row| row.figures.get(figure).copied());
                 let (trial, figure) = (trial.clone(), figure.to_owned());
                 measured.push(Figure { trial, figure, value, limit, at_least });
@@ -278,5 +283,6 @@ impl Summarizer<'_> {
 
 /// The larger load; NaN counts as larger than everything, so that it cannot be hidden.
 fn worse(a: f64, b: f64) -> f64 {
+    // `f64::max` ignores NaN, which would hide the worst load of all.
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }

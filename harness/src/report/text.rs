@@ -34,6 +34,7 @@ pub fn kind_and_message(verdict: &Verdict) -> (&'static str, &str) {
 
 /// Whether a character moves the cursor or changes the direction of writing.
 fn harmful(c: char) -> bool {
+    // Marks of direction can make a text read backwards and so say something else.
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -80,10 +81,12 @@ pub fn markdown(text: &str) -> String {
 
 /// A span of Markdown code that is safe inside a table.
 pub fn code(text: &str) -> String {
+    // A bar ends the cell of a table even inside of code.
     let text = line(text).replace('|', "\\|");
     // The fence must be longer than any run of backticks in the text.
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
+    // A space keeps a backtick of the text apart from the fence.
     let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
     format!("{fence}{pad}{text}{pad}{fence}")
 }
@@ -105,6 +108,7 @@ pub fn number(x: f64) -> String {
     }
     let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
     let text = format!("{x:.decimals$}");
+    // Without a point the last zeros are part of the number.
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,

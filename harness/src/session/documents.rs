@@ -110,6 +110,7 @@ const WRITES: &[&str] = &["--into", "--out", "--reports"];
 /// The words of a command. Quotes and the `=` of an option are separators; a redirection is a word
 /// that ends in `>`.
 fn words(command: &str) -> Vec<&str> {
+    // Where a shell ends a word too, so that a path is found in `--out=x` as well as in `>x`.
     let ends = |c: char| c.is_whitespace() || "'\"=<|;&()".contains(c);
     let words = command.split(ends).flat_map(|word| word.split_inclusive('>'));
     words.filter(|word| !word.is_empty()).collect()
@@ -188,6 +189,7 @@ fn line_agrees(expected: &str, line: &str) -> bool {
 
 /// The reason why a command of a page cannot run on this machine: subjects in Python need numpy.
 pub fn lacks_python(command: &str) -> Option<String> {
+    // Starting Python takes time, and its answer stays the same within a run.
     static NUMPY: OnceLock<bool> = OnceLock::new();
     let numpy = || {
         let output = Command::new("python3").args(["-c", "import numpy"]).output();
@@ -284,6 +286,7 @@ pub fn check(
 ) -> Result<Option<String>, Untrue> {
     let text = read(root, &asked.path)?;
     let lacks = |what: String| Err(Untrue::Lacks { path: asked.path.clone(), what });
+    // At any level, because a page may be divided as its author likes.
     if let Some(heading) = &asked.heading {
         let is =
             |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == heading;
@@ -291,6 +294,7 @@ pub fn check(
             return lacks(format!("heading {heading}"));
         }
     }
+    // As code, because names such as `linear` are also ordinary words.
     if asked.names_every.as_deref() == Some("op") {
         let names = ops::ALL.iter().map(|op| op.signature().name);
         let missing: Vec<&str> =

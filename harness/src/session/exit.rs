@@ -64,6 +64,8 @@ pub struct Happened {
 impl Happened {
     /// The exit code: the first row of the table that applies.
     pub fn exit(self) -> Exit {
+        // In this order, because a report that is invalid proves nothing that the later lines ask
+        // about.
         match self {
             Happened { invalid: true, .. } => Exit::Ours,
             Happened { absent: true, .. } => Exit::Absent,

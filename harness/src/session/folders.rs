@@ -41,6 +41,7 @@ impl Folders {
             };
         }
         let here = std::env::current_dir()?;
+        // From any folder of the repository, as other tools find their root.
         let found = here.ancestors().map(|up| up.join("specs")).find(|dir| dir.is_dir());
         found.ok_or_else(|| {
             Failure::Absent("no specs/ in this folder or above it; name one with --specs".into())
@@ -66,6 +67,7 @@ impl Folders {
         let named = || variable("GOLDGATE_MODELS").map(PathBuf::from);
         let named = self.models.clone().or_else(named);
         match named {
+            // With a misspelt folder every checkpoint would be NOT RUN, which looks like a choice.
             Some(folder) if !folder.is_dir() => {
                 let name = folder.display();
                 Err(Failure::Absent(format!("--models {name}: no such folder")))
@@ -81,6 +83,7 @@ impl Folders {
     /// The folder that the user named does not exist.
     pub fn models_dirs(&self) -> Result<Vec<PathBuf>, Failure> {
         let cache = cache().map(|cache| cache.path().clone());
+        // The named folder comes first, because it was chosen for this command.
         Ok(self.named_models()?.into_iter().chain(cache).collect())
     }
 
@@ -178,6 +181,7 @@ pub fn cache() -> Option<Cache> {
 
 /// An environment variable, unless it is empty.
 pub fn variable(name: &str) -> Option<OsString> {
+    // Shells set a variable to nothing where they mean that it is not set.
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
@@ -190,6 +194,7 @@ pub fn selects(filters: &[String], name: &str) -> bool {
 pub fn nothing<'n>(filters: &[String], names: impl IntoIterator<Item = &'n str>) -> Failure {
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for name in names {
+        // Parts and whole names, because a filter may be either.
         known.extend(name.split("::").chain([name]));
     }
     let near = filters.iter().find_map(|filter| {

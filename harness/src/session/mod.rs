@@ -122,6 +122,7 @@ impl Session {
         let benches = request.benches_alone || !request.gates.is_empty();
         plan.retain(|e| benches || e.trial.head().sort != Sort::Bench);
         let whole = plan.names().len();
+        // A gate rests on slow cases too.
         let slow = request.slow || !request.gates.is_empty();
         plan.retain(|e| slow || !e.trial.head().slow);
         let mut selection = Selection {
@@ -203,6 +204,7 @@ impl Session {
         }
         report.faults = mutants.iter().filter_map(Planted::result).collect();
         report.selection = self.selection.clone();
+        // Only gates rest on documents, and running every command on their pages takes long.
         report.subjects = self.subjects(&report);
         if !self.request.gates.is_empty() {
             report.documents = self.documents()?;
@@ -372,6 +374,7 @@ impl Session {
             signal,
             red: rows.iter().any(Row::is_red),
             survived: outcome.mutants.iter().any(survived),
+            // Planned and not judged must not look like success.
             silent: !rows.is_empty() && rows.iter().all(unrun),
             unmet: self.unmet(outcome),
         }
@@ -381,6 +384,7 @@ impl Session {
     /// subject counts only if the user named it.
     fn unmet(&self, outcome: &RunOutcome) -> bool {
         let named = self.named();
+        // A default subject that is not here counts for nothing, one that was named counts.
         let counts = |s: &&SubjectSpec| {
             named.contains(&s.label) || !outcome.report.absent.contains_key(&s.label)
         };
@@ -402,9 +406,11 @@ impl Session {
 /// The shard of a trial, from 1. The subject is left out of the hash, so that a trial is in one
 /// shard for all subjects.
 pub fn shard_of(name: &str, shards: u64) -> u64 {
+    // Without the subject, so that a trial is in the same shard on every subject.
     let base = name.rsplit_once("::").map_or(name, |(base, _)| base);
     let digest = Sha256::digest(base.as_bytes());
     let first = digest.first_chunk::<8>().copied().unwrap_or_default();
+    // By hash, so that a new case moves no other one to another shard.
     1 + u64::from_be_bytes(first) % shards.max(1)
 }
 

@@ -27,7 +27,10 @@ impl Broken {
     pub fn note(&mut self, file: &str, named: &str) {
         self.files.insert(file.to_owned());
         let name = file.rsplit('/').next().unwrap_or(file);
+        // Also of `.yml`: that file is refused, but its name shows which trials are missing because
+        // of it.
         let stem = name.split_once(".y").map_or(name, |(stem, _)| stem);
+        // Files at the top, such as gates.yaml, have no trials named after them.
         if file.contains('/') {
             self.stems.insert(stem.to_owned());
         }
@@ -48,6 +51,7 @@ impl Broken {
 
     /// Whether a pattern `stem`, `stem::case` … selects trials that may be missing.
     pub fn meets(&self, pattern: &str) -> bool {
+        // The stem alone decides, because a broken file hides all of its cases.
         let stem = pattern.split("::").next().unwrap_or_default();
         self.stems.iter().any(|own| glob(stem, own))
     }

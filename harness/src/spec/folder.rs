@@ -105,6 +105,8 @@ impl Specs {
         let Some(source) = self.sources.get(file) else {
             return Problem::of_file(code, file, found, expected);
         };
+        // From the whole path to shorter ones: of a field that is not written, the nearest parent
+        // has a place.
         let ways: Vec<&[Step<'_>]> = (1..=path.len()).rev().map(|n| &path[..n]).collect();
         let (line, column) = first(source, &ways).unwrap_or_default();
         source.problem(code, line, column, &dotted(path), found, expected)
@@ -124,6 +126,7 @@ pub fn read_folder(root: &Path, vocabulary: &Vocabulary<'_>) -> (Specs, Vec<Prob
         match fs::read(root.join(&file)) {
             Ok(bytes) => read_file(&file, &bytes, vocabulary, &mut specs, &mut problems),
             Err(e) => {
+                // One file that cannot be read must not hide the mistakes in the others.
                 problems.push(Problem::of_file("IO", &file, e.to_string(), "a readable file"));
             }
         }
@@ -156,6 +159,8 @@ fn walk(root: &Path, problems: &mut Vec<Problem>) -> Vec<String> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             seen += 1;
+            // A folder that was named by mistake may hold any number of files, and reading must
+            // end.
             if seen > MAX_FILES {
                 let expected = format!("at most {MAX_FILES} files");
                 problems.push(Problem::of_file("SIZE", &path, "more files", expected));
@@ -166,6 +171,7 @@ fn walk(root: &Path, problems: &mut Vec<Problem>) -> Vec<String> {
                 Ok(t) if t.is_dir() && path.matches('/').count() < 4 => folders.push(path),
                 Ok(t) if t.is_file() => files.push(path),
                 _ => {
+                    // A link could lead to a text that is not part of the folder and of its hash.
                     let expected = "a plain file or folder, no link";
                     problems.push(Problem::of_file("PATH", &path, "a link", expected));
                 }
@@ -191,6 +197,7 @@ pub fn read_file(
     let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
     let Some(stem) = name.strip_suffix(".yaml") else {
         let expected = "a .yaml file of a known kind";
+        // What rests on this file cannot be judged before it is mended.
         specs.broken.note(file, "");
         problems.push(Problem::of_file("UNCLAIMED", file, name, expected));
         return;
@@ -203,6 +210,7 @@ pub fn read_file(
             return problems.push(problem);
         }
     };
+    // Kept for mistakes that are found only when all files have been read.
     specs.sources.insert(file.to_owned(), source.clone());
     let reader = Reader::new(&source);
     read_kind(&reader, &node, (folder, stem), vocabulary, specs);
@@ -260,6 +268,7 @@ fn read_kind(
         }
         ("", "known") => specs.known = known_file(reader, node).unwrap_or_default(),
         _ => {
+            // A file that nobody reads would look as if its cases were asked.
             let folders = ["containers/", "models/", "mutants/", "ops/", "tokenizers/"];
             let near = guess(&format!("{folder}/"), folders);
             let expected = format!("{}{near}", folders.join(", "));
@@ -296,6 +305,7 @@ fn read_op(
         names::cases(reader, node, &file, signature);
         expanded = expand(reader, &file, signature);
     }
+    // Cases that could not be read are reported already, and must not count as none.
     if file.cases.is_empty() && reader.count() == 0 {
         reader.note_value(&file.op, "GATE_EMPTY", "cases", "none", "one case at least");
     }
@@ -304,6 +314,7 @@ fn read_op(
 }
 
 fn same_stem(reader: &Reader<'_>, node: &Node, field: &str, stem: &str, name: &str) {
+    // Stem and name agree, so that the name of a trial leads to its file.
     if stem != name {
         let at = value(node, field).unwrap_or(node);
         let expected = format!("{stem}, the stem of the file");
@@ -315,6 +326,7 @@ fn same_stem(reader: &Reader<'_>, node: &Node, field: &str, stem: &str, name: &s
 /// are checked.
 fn mutant_problems(specs: &Specs) -> Vec<Problem> {
     let mut problems = Vec::new();
+    // Cases of a broken file are unknown, and each mutant that names one would be reported.
     for file in specs.mutants.iter().filter(|f| !specs.broken.has(&f.mutants.value)) {
         let stem = file.mutants.value.as_str();
         let path = format!("mutants/{stem}.yaml");
@@ -322,6 +334,8 @@ fn mutant_problems(specs: &Specs) -> Vec<Problem> {
             Some(source) => Reader::new(source),
             None => continue,
         };
+        // `all` includes the cases that refuse, so that the message can say what is wrong with such
+        // a one.
         let (known, all) = killers(specs, stem);
         if all.is_empty() {
             let ops = specs.ops.iter().map(|op| op.file.op.value.as_str());

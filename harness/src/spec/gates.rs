@@ -164,6 +164,8 @@ impl JsonSchema for BenchEvidence {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        // Written by hand, because limits have free names and a derived schema knows only fixed
+        // ones.
         let limits = serde_json::json!({
             "^[a-z][a-z0-9_]*_(below|at_least)$": {"type": "number", "minimum": 0.0}
         });
@@ -253,6 +255,7 @@ fn requirement(r: &Reader<'_>, node: &Node, path: &str) -> Option<Requirement> {
     let mut f = r.fields(node, path)?;
     let id = f.need("id", |r, n, p| {
         let text = r.text(n, p)?;
+        // The letter says who asked: the founding documents (G) or we ourselves (K).
         let form = text.strip_prefix(['G', 'K']).and_then(|rest| rest.split_once('.'));
         match form {
             Some((g, n)) if is_id(g) && is_id(n) => {}
@@ -294,6 +297,7 @@ fn evidence(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Evidence>> {
         return Some(At::new(node, Evidence::Bench(bench(r, value, &path)?)));
     }
     let mut f = r.fields(value, &path)?;
+    // From 1, because nothing at all would meet `at_least: 0`.
     let count: Count = |r, n, p| Some(r.int(n, p, 1, 1 << 20)? as usize);
     let read: Option<Evidence> = match kind {
         "cases" => cases(&mut f, count),
@@ -390,6 +394,7 @@ fn bench(r: &Reader<'_>, node: &Node, path: &str) -> Option<BenchEvidence> {
             }
         }
     }
+    // Without a limit any time would be good enough.
     if evidence.select.is_empty() || evidence.limits.is_empty() {
         return r.fail(node, "MISSING_FIELD", path, "`select` and one limit at least");
     }
@@ -397,6 +402,7 @@ fn bench(r: &Reader<'_>, node: &Node, path: &str) -> Option<BenchEvidence> {
 }
 
 fn limit_value(r: &Reader<'_>, node: &Node, path: &str) -> Option<f64> {
+    // Neither zero nor infinite, because such a limit is met always or never.
     r.number_in(node, path, (0.0, false, 1e15))
 }
 
@@ -407,6 +413,7 @@ pub const UNITS: [&str; 8] = ["us", "ms", "s", "gb_s", "tflops", "bytes", "share
 pub fn figure(name: &str) -> Option<(&str, bool)> {
     let below = name.strip_suffix("_below").map(|f| (f, false));
     let (figure, lower) = below.or_else(|| name.strip_suffix("_at_least").map(|f| (f, true)))?;
+    // A limit ends in its unit, so that milliseconds are not compared with microseconds by mistake.
     let unit = |u: &str| figure == u || figure.strip_suffix(u).is_some_and(|f| f.ends_with('_'));
     UNITS.iter().any(|u| unit(u)).then_some((figure, lower))
 }

@@ -68,6 +68,7 @@ pub fn known_file(r: &Reader<'_>, node: &Node) -> Option<KnownFile> {
     f.done();
     let known: Vec<KnownFailure> = known?;
     for (i, k) in known.iter().enumerate() {
+        // Two entries for one trial could allow different loads.
         let same = |e: &KnownFailure| e.case.value == k.case.value && e.device == k.device;
         if known[..i].iter().any(same) {
             r.note_value(&k.case, "ID_DUP", "known.case", &k.case.value, "each trial once");
@@ -81,6 +82,7 @@ fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
     let case = f.need("case", |r, n, p| {
         let text = r.text(n, p)?;
         let parts: Vec<&str> = text.split("::").collect();
+        // Full names only: a pattern would also excuse failures that nobody has looked at.
         if parts.len() != 5 || !parts.iter().all(|part| is_id(part)) {
             return r.fail(n, "ID_FORM", p, "a full name: gate::stem::case::variant::subject");
         }
@@ -102,6 +104,7 @@ fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
     if !(1..=MAX_DAYS).contains(&days) {
         r.note(node, "RANGE", path, "an end 1 to 90 days after `since`");
     }
+    // Only a load has a size, and without a bound a known failure could grow unnoticed.
     if (fails == FailKind::Load) != at_most.is_some() {
         r.note(node, "MISSING_FIELD", path, "`at_most` with `fails: load`, and only there");
     }

@@ -20,7 +20,9 @@ use crate::spec::known::KnownFile;
 pub fn schema() -> Value {
     let (mut definitions, kinds) = definitions();
     tighten(&mut definitions);
+    // The key that names a file's subject also tells its kind, so an editor needs no other hint.
     let keys: Vec<Value> = kinds.iter().map(|(key, _)| json!({"required": [key]})).collect();
+    // By `if`, so that a file is held to the format of its own kind and to no other.
     let each = kinds.into_iter().map(|(key, schema)| {
         json!({
             "if": {"required": [key]},
@@ -57,6 +59,7 @@ fn definitions() -> (Map<String, Value>, Kinds) {
         ("known", generator.subschema_for::<KnownFile>()),
     ];
     let mut definitions = generator.take_definitions(true);
+    // schemars lets an optional field be null, which reading refuses.
     definitions.values_mut().for_each(without_null);
     (definitions, kinds)
 }
@@ -81,6 +84,7 @@ fn without_null(value: &mut Value) {
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|t| t != "null");
+        // A list of one type means the same and reads worse in an editor.
         if let [one] = types.as_slice() {
             let one = one.clone();
             map.insert("type".into(), one);

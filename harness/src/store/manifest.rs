@@ -43,6 +43,7 @@ impl Manifest {
     pub fn read(root: &Path) -> Result<Manifest, Vec<Problem>> {
         match fs::read_to_string(root.join(NAME)) {
             Ok(text) => Manifest::parse(&text),
+            // A new folder has no manifest; every golden is then missing, which each case reports.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
             Err(e) => Err(vec![Problem::of_file("IO", NAME, e.to_string(), "a readable file")]),
         }
@@ -58,6 +59,7 @@ impl Manifest {
         };
         let value = json::read(text).map_err(|e| {
             let message = e.to_string();
+            // The JSON reader reports a key that occurs twice by its message alone.
             if message.contains("stands twice") {
                 vec![Problem::of_file("MANIFEST_DUP", NAME, message, "each file once")]
             } else {
@@ -144,6 +146,7 @@ impl Entry {
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
+    // In the same folder, because a rename is atomic only within one file system.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     // Without it a crash of the machine may leave the new name with no content.
@@ -155,6 +158,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(unix)]
 fn readable(file: &fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
+    // Temporary files are private to their owner, which files of a repository must not be.
     file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 

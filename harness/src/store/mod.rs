@@ -63,6 +63,7 @@ impl Store {
                 note("UNCLAIMED", file, "no case", "a case that asks for it");
             }
         }
+        // No golden reads these files, so their hashes are compared here.
         let given = self.given_files();
         for file in &given {
             match (self.manifest.0.get(file), self.entry(file)) {
@@ -127,6 +128,7 @@ impl Store {
     /// Whether a golden exists: in the manifest, or on this machine only.
     pub fn has(&self, path: &str) -> bool {
         match is_local(path) {
+            // Goldens of checkpoints that are not shipped are in no manifest.
             true => self.root.join(path).is_file(),
             false => self.manifest.0.contains_key(path),
         }
@@ -220,6 +222,7 @@ impl Label {
             question: get("question")?.clone(),
             inputs: serde_json::from_str(get("inputs")?).map_err(|e| ("inputs", e.to_string()))?,
             witnesses,
+            // Any other word taken for false would silently turn an exact case into a rough one.
             exact: match get("exact")?.as_str() {
                 "true" => true,
                 "false" => false,

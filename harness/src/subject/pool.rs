@@ -139,6 +139,7 @@ impl Slot {
             }
             let stderr = worker.stderr();
             let sticky = match &reply {
+                // A subject that failed may go on, unless it says that it cannot.
                 Reply::Answer(RawAnswer { key: "failed", body, .. }) => Failed::read(body).sticky,
                 Reply::Answer(_) | Reply::TooBig(_) | Reply::Unsent(_) => false,
                 _ => true,

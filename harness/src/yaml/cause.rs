@@ -10,6 +10,7 @@ const OF_A_WHOLE: &[&str] = &["MISSING_FIELD", "GATE_EMPTY", "EDIT", "RANGE"];
 
 /// The problems of one file in the order of its lines, with each cause listed once.
 pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
+    // In the order of the file, so that of equal mistakes the first one is shown.
     problems.sort_by_key(|p| (p.place.line, p.place.column));
     let follows: Vec<bool> =
         problems.iter().map(|p| problems.iter().any(|cause| follows(p, cause))).collect();
@@ -18,6 +19,7 @@ pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
         if follows {
             continue;
         }
+        // A mistake that was copied into thirty cases is one mistake.
         match kept.iter_mut().find(|first| same(first, &problem)) {
             Some(first) => add(first, &problem),
             None => kept.push(problem),
@@ -28,6 +30,7 @@ pub fn causes(mut problems: Vec<Problem>) -> Vec<Problem> {
 
 /// Whether `problem` follows from `cause`.
 fn follows(problem: &Problem, cause: &Problem) -> bool {
+    // Only what is said of a whole can follow from a mistake in one of its parts.
     if !OF_A_WHOLE.contains(&problem.code) || std::ptr::eq(problem, cause) {
         return false;
     }
@@ -62,6 +65,7 @@ fn last(field: &str) -> &str {
 /// Adds the place of an equal problem to the first one.
 pub fn add(first: &mut Problem, other: &Problem) {
     let place = (other.place.line, other.place.column);
+    // A case is expanded in several types, each of which may note the same place.
     if place != (first.place.line, first.place.column) && !first.again.contains(&place) {
         first.again.push(place);
         first.again.extend(&other.again);

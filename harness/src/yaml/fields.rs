@@ -8,6 +8,7 @@ use crate::yaml::tree::Node;
 
 /// The format version, which is 1.
 pub fn version(r: &Reader<'_>, node: &Node, path: &str) -> Option<u8> {
+    // Bare, because a quoted "1" is text to every YAML reader.
     match node.bare() {
         Some("1") => Some(1),
         _ => r.fail(node, "SCHEMA_VERSION", path, "1, the one version that this program reads"),
@@ -50,6 +51,7 @@ pub fn type_list(r: &Reader<'_>, node: &Node, path: &str, all: &[DType]) -> Opti
     if r.count() > before {
         return None;
     }
+    // Without a type nothing would be asked.
     if list.is_empty() {
         return r.fail(node, "RANGE", path, "one type at least");
     }

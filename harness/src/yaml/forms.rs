@@ -97,6 +97,7 @@ impl JsonSchema for Id {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // The rule of `is_id`, so that an editor marks a wrong name while it is typed.
         json_schema!({"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,63}$"})
     }
 }

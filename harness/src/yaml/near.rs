@@ -24,6 +24,7 @@ const SHORTEST: usize = 3;
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<&str> = known.into_iter().collect();
     let lower = word.to_ascii_lowercase();
+    // Names of types in other programs mean the same and differ in most letters.
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == lower).map(|(_, own)| *own);
     if let Some(own) = known.iter().find(|k| Some(**k) == synonym) {
         return Some(own);
@@ -32,9 +33,11 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let count = word.chars().count();
     let limit = if count < 2 { 0 } else { (count / 3).max(1) };
     let by_edits = known.iter().map(|k| (distance(&lower, &k.to_ascii_lowercase()), *k));
+    // By distance and then by name, so that the same mistake always gets the same suggestion.
     if let Some((_, k)) = by_edits.filter(|(d, _)| *d <= limit).min() {
         return Some(k);
     }
+    // An abbreviation is many edits away from its word, but begins like it.
     let begins = |k: &&&str| {
         k.len().min(word.len()) >= SHORTEST && (k.starts_with(&lower) || lower.starts_with(**k))
     };

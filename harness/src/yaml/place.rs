@@ -28,6 +28,7 @@ pub fn find<'n>(node: &'n Node, path: &[Step<'_>]) -> Option<&'n Node> {
             };
             items.iter().find(named)?
         }
+        // Where one or more are allowed, a single one may be written without a list.
         (Some(item), _) if below.text() == Some(item) => below,
         (Some(item), _) => value(below, item)?,
     };
@@ -41,6 +42,7 @@ pub fn entry(node: &Node, path: &[Step<'_>]) -> Option<(u32, u32)> {
 
 /// Line and column of the value at the end of the first path that exists.
 pub fn first(source: &Source, paths: &[&[Step<'_>]]) -> Option<(u32, u32)> {
+    // Parsed again, because trees are not kept: problems are rare and files are small.
     let node = parse(source).ok()?;
     paths.iter().find_map(|path| entry(&node, path))
 }

@@ -93,6 +93,7 @@ impl Problem {
     /// The same as a GitHub annotation: `::error file=…,line=…,col=…,title=CODE::…`.
     pub fn annotation(&self) -> String {
         let text = |s: &str| s.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+        // These two characters separate the parts of a GitHub annotation.
         let value = |s: &str| text(s).replace(':', "%3A").replace(',', "%2C");
         let mut place = format!("file={}", value(&self.path()));
         if self.place.line > 0 {
@@ -158,8 +159,10 @@ impl fmt::Display for Problem {
 /// stay.
 fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    // The text may come from a file, whose control characters could change what a terminal shows.
     for c in text.chars() {
         match c {
+            // Harmless and frequent, so they stay readable.
             '"' | '\'' | '\\' => out.push(c),
             c => out.extend(c.escape_debug()),
         }
@@ -183,6 +186,7 @@ pub fn snippet(text: &str, line: u32, column: u32) -> String {
         let shown: String = content.chars().take(96).map(visible).collect();
         lines.push(format!("{:width$} | {shown}", i + 1));
         if i + 1 == at {
+            // The caret must not go beyond the part of the line that is shown.
             let indent = (column.saturating_sub(1) as usize).min(96);
             lines.push(format!("{:width$} | {:indent$}^", "", ""));
         }

@@ -162,6 +162,7 @@ impl<'s> Reader<'s> {
         let Kind::List(items) = &node.kind else {
             return self.fail(node, "TYPE", path, "a list");
         };
+        // An item that cannot be read is left out, and its note tells why.
         let read = |(i, item)| read(self, item, &format!("{path}[{i}]"));
         Some(items.iter().enumerate().filter_map(read).collect())
     }
@@ -245,6 +246,7 @@ impl<'s> Reader<'s> {
 
     /// The value of one of `words`.
     pub fn word<T: Copy>(&self, node: &Node, path: &str, words: &[(&str, T)]) -> Option<T> {
+        // A word is the same word in quotes.
         let text = node.text().unwrap_or_default();
         if let Some((_, value)) = words.iter().find(|(w, _)| *w == text) {
             return Some(*value);
@@ -308,6 +310,7 @@ pub struct Fields<'n, 's> {
 impl<'n, 's> Fields<'n, 's> {
     /// The value of a field, if it is present. The field counts as known from now on.
     pub fn find(&mut self, name: &'static str) -> Option<&'n Node> {
+        // Whatever is looked up here is a key that `done` accepts and suggests.
         self.known.push(name);
         self.entries.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
     }
@@ -346,6 +349,7 @@ impl<'n, 's> Fields<'n, 's> {
 
     /// Notes every field that was never read.
     pub fn done(self) {
+        // A misspelt key would otherwise be ignored, and a default used in its place.
         for (key, _) in self.entries {
             let name = key.text().unwrap_or_default();
             if self.known.contains(&name) {

@@ -33,10 +33,12 @@ impl Source {
     /// # Errors
     /// `SIZE`, or `YAML_CHAR` with the offending byte.
     pub fn new(file: &str, bytes: &[u8]) -> Result<Source, Problem> {
+        // Before parsing, whose time and memory grow with the text.
         if bytes.len() > MAX_BYTES {
             let (found, expected) = (format!("{} bytes", bytes.len()), "at most 1 MiB");
             return Err(Problem::of_file("SIZE", file, found, expected));
         }
+        // Some editors begin a file with a byte order mark, which is no part of the text.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
@@ -150,6 +152,7 @@ impl Node {
 /// merge keys, tags, directives, a second document, a repeated key, nesting beyond [`MAX_DEPTH`].
 pub fn parse(source: &Source) -> Result<Node, Problem> {
     let mut options = Options::default();
+    // `%YAML 1.1` would change what a bare word or number means.
     options.disallow_directives = true;
     // Aliases must arrive as events to be refused; resolved, they would pass for values.
     options.emit_unresolved_aliases = true;
@@ -182,6 +185,7 @@ impl<'a> Builder<'a> {
                 Event::StreamEnd => break,
                 Event::DocumentStart(..) => {
                     documents += 1;
+                    // A second document would be ignored silently.
                     if documents > 1 {
                         return Err(self.at(&span, "YAML_MULTIDOC", "a second document", "one"));
                     }
@@ -191,16 +195,19 @@ impl<'a> Builder<'a> {
             }
         }
         match root {
+            // A file of nothing but comments parses as an empty scalar.
             Some(node) if !matches!(node.bare(), Some("" | "~")) => Ok(node),
             _ => Err(Problem::of_file("SPEC_EMPTY", &self.source.file, "nothing", "a mapping")),
         }
     }
 
     fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node, Problem> {
+        // Aliases let a small file grow without bound, and hide where a value was written.
         if event.is_alias() || event.anchor_id().is_some() {
             let found = if event.is_alias() { "an alias" } else { "an anchor" };
             return Err(self.at(span, "YAML_ALIAS", found, "values written out"));
         }
+        // A tag can give a text another type than the one that it shows.
         if let Some(tag) = event.tag() {
             return Err(self.at(span, "YAML_TAG", &format!("the tag {tag:?}"), "no tags"));
         }
@@ -258,9 +265,11 @@ impl<'a> Builder<'a> {
             let Some(text) = key.text() else {
                 return Err(self.at(&span, "TYPE", &key.describe(), "a key that is text"));
             };
+            // Some YAML readers merge here, others see a key of that name.
             if key.bare() == Some("<<") {
                 return Err(self.at(&span, "YAML_ALIAS", "a merge key", "values written out"));
             }
+            // Readers differ in which of two equal keys wins.
             if let Some((first, _)) = entries.iter().find(|(k, _)| k.text() == Some(text)) {
                 let mut problem = self.at(&span, "YAML_DUP", text, "each key once");
                 problem.also = Some(first.place(self.source));
@@ -280,12 +289,15 @@ impl<'a> Builder<'a> {
 
     fn scan_problem(&self, error: &ScanError) -> Problem {
         let (line, column) = (error.marker().line() as u32, error.marker().col() as u32 + 1);
+        // The parser reports a tab in the indent as some other mistake, so the line itself is
+        // examined.
         let row = self.source.text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("");
         let indent: String = row.chars().take_while(|c| c.is_whitespace()).collect();
         let info = error.info();
         let code = match error.kind() {
             ErrorKind::UnknownAnchor => "YAML_ALIAS",
             _ if indent.contains('\t') => "YAML_CHAR",
+            // The parser has a limit of its own, which only its words tell from other errors.
             _ if info.contains("recursion") || info.contains("depth") => "YAML_DEPTH",
             _ => "YAML_SYNTAX",
         };
@@ -295,5 +307,6 @@ impl<'a> Builder<'a> {
 }
 
 fn place(span: &Span) -> (u32, u32) {
+    // Editors count columns from 1, the parser from 0.
     (span.start.line() as u32, span.start.col() as u32 + 1)
 }

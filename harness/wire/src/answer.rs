@@ -107,6 +107,7 @@ impl RawAnswer {
         let Frame { json: Value::Object(mut json), tensors } = frame else {
             return Err("a message that is no object".to_owned());
         };
+        // An answer to another question must not be judged as the answer to this one.
         if json.get("id").and_then(Value::as_u64) != Some(id) {
             let answered = json.get("id").cloned().unwrap_or(Value::Null);
             return Err(format!("answered question {answered}, was asked {id}"));
@@ -138,6 +139,7 @@ impl RawAnswer {
             "ok" => Answer::Ok(body, tensors),
             "refused" => Answer::Refused(Box::new(Refused::read(&body)?)),
             "unsupported" => Answer::Unsupported(word(&body, "what")),
+            // The keys were checked on reading, so `failed` is what is left.
             _ => Answer::Failed(Failed::read(&body)),
         })
     }
@@ -146,12 +148,14 @@ impl RawAnswer {
 /// A text, or the empty one if it is absent. Lenient, because these texts are shown and never
 /// compared.
 fn word(body: &Value, key: &str) -> String {
+    // A foreign subject may leave a word out; its refusal is a refusal all the same.
     body[key].as_str().unwrap_or_default().to_owned()
 }
 
 impl Refused {
     /// The reason as one word: the code for a file, or else the kind.
     pub fn word(&self) -> &str {
+        // Every refusal of a file has the same kind, so its code says more.
         self.file.as_ref().map_or(&self.kind, |place| &place.code)
     }
 
@@ -229,6 +233,7 @@ impl Failed {
 
     /// Reads the value of `failed`.
     pub fn read(body: &Value) -> Failed {
+        // A subject is replaced only if it says that it cannot go on.
         let sticky = body["sticky"].as_bool().unwrap_or(false);
         Failed { class: word(body, "class"), sticky, message: word(body, "message") }
     }

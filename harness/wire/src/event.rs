@@ -36,6 +36,7 @@ impl Event {
         match self {
             Event::Token { sequence, index, token, ms } => {
                 body.put("event", "token");
+                // A single prompt is no sequence among others.
                 body.may("sequence", sequence);
                 body.put("index", index);
                 body.put("token", token);
@@ -65,6 +66,7 @@ impl Event {
             }),
             "progress" => Some(Event::Progress { done: number("done")?, total: number("total")? }),
             "alive" => Some(Event::Alive),
+            // A later version may send other events, which are no errors.
             _ => None,
         }
     }

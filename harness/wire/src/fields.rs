@@ -61,6 +61,8 @@ impl Body {
     /// reads as absent: their names are no numbers, so the other side refuses them.
     pub(crate) fn may_real(&mut self, key: &str, value: Option<f64>) {
         match value {
+            // JSON has no such number. As text the other side refuses it by name; null would pass
+            // for absent.
             Some(x) if !x.is_finite() => self.put(key, x.to_string()),
             value => self.may(key, value),
         }
@@ -82,6 +84,7 @@ pub(crate) struct Fields<'v>(pub(crate) &'v Value);
 
 impl<'v> Fields<'v> {
     fn get(self, key: &str) -> Option<&'v Value> {
+        // A field without a value may be written as null, as the answer to `load` does.
         self.0.get(key).filter(|value| !value.is_null())
     }
 

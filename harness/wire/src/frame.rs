@@ -128,6 +128,7 @@ pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, Fra
     }
     let (mut metadata, tensors) = decode(&bytes)?;
     let text = metadata.remove(KEY).ok_or_else(|| FrameError::Json("is not there".into()))?;
+    // What is large belongs into tensors, so long JSON is a mistake or an attack.
     if text.len() > MAX_JSON {
         return Err(FrameError::Json(format!("has {} bytes, at most {MAX_JSON}", text.len())));
     }
@@ -144,6 +145,7 @@ pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, Fra
 /// The stream fails, or the JSON exceeds [`MAX_JSON`].
 pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameError> {
     let text = frame.json.to_string();
+    // Refused here, because the other side would take it for a fault of this one.
     if text.len() > MAX_JSON {
         return Err(FrameError::Json(format!("has {} bytes, at most {MAX_JSON}", text.len())));
     }
@@ -151,6 +153,7 @@ pub fn write_frame(stream: &mut impl Write, frame: &Frame) -> Result<(), FrameEr
     let header = header(&metadata, &frame.tensors);
     stream.write_all(&length(&header, &frame.tensors).to_le_bytes())?;
     write_buffer(stream, &header, &frame.tensors)?;
+    // The other side does nothing before the frame is whole.
     stream.flush()?;
     Ok(())
 }
@@ -175,6 +178,7 @@ pub fn write_tensors(stream: &mut impl Write, tensors: &Tensors) -> io::Result<(
 
 fn write_buffer(stream: &mut impl Write, header: &[u8], tensors: &Tensors) -> io::Result<()> {
     stream.write_all(header)?;
+    // One after the other, so that gigabytes of tensors are not copied into one buffer first.
     tensors.values().try_for_each(|tensor| stream.write_all(&tensor.bytes))
 }
 
@@ -227,6 +231,7 @@ fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
     if !meta.dtype.is_block() {
         return (word, meta.shape.clone());
     }
+    // As rows of bytes, so that any reader of safetensors can take them.
     let (last, rows) = meta.shape.split_last().map_or((1, &[][..]), |(l, r)| (*l, r));
     (word, vec![rows.iter().product(), last / meta.dtype.elements() * meta.dtype.bytes()])
 }
@@ -247,6 +252,7 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
     let (head, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| {
         bad("header length", format!("{} bytes", bytes.len()), "8 bytes at least")
     })?;
+    // A length that this machine cannot address is beyond every limit.
     let length = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
     // Checked before parsing, so that a wrong length cannot cost memory.
     if length > rest.len() || length > MAX_HEADER {
@@ -278,6 +284,7 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
         at = end;
         tensors.insert(name.clone(), tensor(name, entry, &data[begin..end], &metadata)?);
     }
+    // Bytes of no tensor would travel unseen.
     if at != data.len() {
         return Err(bad("data", format!("{} bytes", data.len()), format!("{at} bytes")));
     }
@@ -330,6 +337,7 @@ fn tensor(
     let shape = numbers(&entry["shape"])
         .ok_or_else(|| bad(&format!("{name}.shape"), &entry["shape"], "a list of sizes"))?;
     let mut meta = Meta { dtype, shape };
+    // A shape must not promise other bytes than there are, or elements would be read beyond them.
     if meta.bytes() != Some(data.len()) {
         return Err(bad(name, format!("{} bytes", data.len()), format!("those of {meta}")));
     }

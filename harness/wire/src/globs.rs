@@ -8,6 +8,7 @@ pub fn glob(pattern: &str, name: &str) -> bool {
     let parts: Vec<&str> = parts.collect();
     let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
     for part in middle {
+        // The first match of a part leaves the most text for the parts after it.
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
             None => return false,
@@ -21,6 +22,7 @@ pub fn glob(pattern: &str, name: &str) -> bool {
 pub fn means(pattern: &str, name: &str) -> bool {
     let (globs, parts): (Vec<&str>, Vec<&str>) =
         (pattern.split('.').collect(), name.split('.').collect());
+    // A last `*` takes all parts that remain, so that `layer.0.*` means the whole layer.
     let open = globs.last() == Some(&"*") && parts.len() >= globs.len();
     let same = globs.len() == parts.len();
     (same || open) && globs.iter().zip(&parts).all(|(g, p)| glob(g, p))

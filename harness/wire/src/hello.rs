@@ -39,6 +39,7 @@ impl Hello {
         if ok["wire"].as_u64() != Some(1) {
             return Err(format!("hello: wire is {}, wants 1", ok["wire"]));
         }
+        // Without these three nobody could say whose answers a report contains.
         for (pointer, what) in [
             ("/subject/name", "a name"),
             ("/subject/version", "a version"),
@@ -76,6 +77,7 @@ impl Hello {
 
     /// The name of the device, or its kind if it reported no name.
     pub fn device_name(&self) -> &str {
+        // A CPU need not have a name.
         match self.text("/device/name") {
             "" => self.device_kind(),
             name => name,
@@ -106,6 +108,7 @@ impl Hello {
             // An absent list promises nothing.
             offer[key].as_array().is_some_and(|l| l.iter().any(|t| t == dtype.name()))
         };
+        // An op without weights needs no promise about them.
         let weight = weight.is_none_or(|dtype| lists("weights", dtype));
         self.offers("op") && lists("dtypes", dtype) && weight
     }
@@ -133,6 +136,7 @@ impl Hello {
 
     /// The largest frame that both sides accept.
     pub fn max_frame(&self) -> u64 {
+        // Neither side is sent more than it said that it takes.
         self.0["max_frame"].as_u64().unwrap_or(MAX_FRAME).min(MAX_FRAME)
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Number, Value};
 pub fn read(text: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut deserializer)?;
+    // Text after the value would otherwise be ignored silently.
     deserializer.end()?;
     Ok(value)
 }

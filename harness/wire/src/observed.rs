@@ -37,6 +37,7 @@ impl Observed {
     /// A field has the wrong type.
     pub fn from_answer(body: &Value) -> Result<Observed, String> {
         match &body["observed"] {
+            // Absent means that nothing was observed, which is no error.
             Value::Null => Ok(Observed::default()),
             given => Observed::read(given),
         }

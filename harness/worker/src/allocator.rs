@@ -12,6 +12,7 @@ pub struct Counting;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static LARGEST: AtomicU64 = AtomicU64::new(0);
+// Signed, because memory from before the count may be freed during it.
 static HELD: AtomicI64 = AtomicI64::new(0);
 static PEAK: AtomicI64 = AtomicI64::new(0);
 
@@ -27,6 +28,7 @@ pub struct Asked {
 impl Counting {
     /// Starts counting from zero.
     pub fn begin() {
+        // Reset before counting is switched on, because other threads may allocate at any time.
         LARGEST.store(0, Ordering::Relaxed);
         HELD.store(0, Ordering::Relaxed);
         PEAK.store(0, Ordering::Relaxed);
@@ -79,6 +81,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Grown before it shrinks, because both blocks exist while the system moves the contents.
         self.grow(size);
         self.shrink(layout.size());
         // SAFETY: the caller's promise is the system's.

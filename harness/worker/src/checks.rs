@@ -43,6 +43,7 @@ fn limit(dtype: DType) -> f64 {
 /// Numbers of mean 0 and deviation `size`, the same on every machine. Each is the sum of twelve
 /// words from a stream per name, computed as the inputs of cases are.
 fn tensor(name: &str, dtype: DType, shape: &[usize], size: f64) -> Tensor {
+    // The rule of the fills in specs, written again because a worker knows nothing of the harness.
     let digest = Sha256::digest(format!("goldgate-fill-1\nlayer\ngpt2\n{name}\n"));
     let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| digest[at + i]));
     let key = [word(0), word(4)];
@@ -70,6 +71,7 @@ impl Layer {
         let weights: BTreeMap<String, Tensor> = weights(&CONFIG)
             .into_iter()
             .map(|(name, shape)| {
+                // Vectors are f32 in every op, whatever the type of the activations.
                 let stored = if shape.len() == 1 { DType::F32 } else { dtype };
                 (name.to_owned(), tensor(name, stored, &shape, 0.1))
             })
@@ -96,6 +98,7 @@ impl Layer {
 
     fn within(&self, what: &str, got: &Tensor, want: &Tensor) -> Result<(), String> {
         let (got, want) = (got.to_f64(), want.to_f64());
+        // Never zero, because the differences are divided by it.
         let size = want.iter().fold(1e-9, |m: f64, x| m.max(x.abs()));
         let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs() / size);
         let worst = worst.fold(0.0, |m: f64, x| if x.is_nan() { f64::INFINITY } else { m.max(x) });
@@ -196,6 +199,7 @@ pub fn on_cpu(case: &str) -> Result<(), String> {
 /// The prompt length of a sequence in the batch. All lengths differ, and one crosses a split of
 /// keys.
 fn length(sequence: usize) -> usize {
+    // All different, so that a kernel that takes one length for another is noticed.
     9 * sequence + 2
 }
 
@@ -291,6 +295,7 @@ pub fn on_card(card: &mut Card, case: &str) -> Result<(), String> {
     for dtype in DType::ACTIVATIONS {
         if case == "rows_of_a_batch" {
             let layer = Layer::new(dtype, BATCH)?;
+            // Fusion decides which kernels run, so the check needs both forms.
             for fused in [true, false] {
                 batch_on_card(&layer, &mut Run::open(card, &layer, Options { fused, ..all })?)?;
             }
@@ -384,6 +389,7 @@ fn gather(ids: &[i32]) -> Op {
 /// What does not hold.
 pub fn faults(device: &mut dyn Device, case: &str) -> Result<(), String> {
     let message = |e: NoAnswer| format!("{e:?}");
+    // Asked before the fault, so that a later difference can only come from it.
     let before = device.op(&gather(&[3, 36, 0])).map_err(message)?.results;
     match device.op(&gather(&[3, 37, 0])) {
         Err(NoAnswer::Refused(r)) if r.operand == "ids" && r.kind.name() == "IdOutOfRange" => {}
@@ -421,6 +427,7 @@ pub fn streams<D: Device>(open: impl Fn() -> Result<D, String> + Sync) -> Result
         }
     };
     let run = |question: &Op, times: usize| {
+        // A device for each thread, because each has a stream of its own.
         let mut own = open()?;
         let mut bits = Vec::new();
         for _ in 0..times {
@@ -431,6 +438,7 @@ pub fn streams<D: Device>(open: impl Fn() -> Result<D, String> + Sync) -> Result
     let questions = [ask("left", 700), ask("right", 300)];
     let alone = [run(&questions[0], 1)?, run(&questions[1], 1)?];
     let together = std::thread::scope(|scope| {
+        // Many times, because a race shows only while both threads are on the card.
         let handles = questions.each_ref().map(|q| scope.spawn(|| run(q, 50)));
         handles.map(|h| h.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())))
     });

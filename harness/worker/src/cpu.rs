@@ -121,6 +121,7 @@ impl Device for Cpu {
 pub fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    // The system writes kB and means 1024 bytes.
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|k| k << 10)
 }
 
@@ -130,6 +131,7 @@ pub struct NoDevice(pub String);
 
 impl Device for NoDevice {
     fn hello(&self) -> Result<Value, Trouble> {
+        // Said in answer to hello, so that the rows can tell why no card was asked.
         Err(Trouble { class: "device", sticky: true, message: self.0.clone() })
     }
 

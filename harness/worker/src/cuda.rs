@@ -56,6 +56,7 @@ impl Device for Cuda {
     fn hello(&self) -> Result<Value, Trouble> {
         let card = self.card.card();
         let (major, minor) = self.card.nvrtc_version();
+        // CUDA numbers a version as 1000 times the major part and 10 times the minor.
         let driver = format!("{}.{}", card.driver / 1000, card.driver % 1000 / 10);
         let device = json!({
             "kind": "cuda",
@@ -69,6 +70,7 @@ impl Device for Cuda {
         let calls = ["op", "memory", "bench", "check", "inspect", "tokenize", "detokenize"];
         let calls = [&calls[..], models::CALLS].concat();
         let mut hello = hello_of_ours(&self.build, &device, &calls, &OBSERVES);
+        // Only a card has a clock of its own for the parts of a step.
         hello[BENCH_MODEL] = true.into();
         Ok(hello)
     }

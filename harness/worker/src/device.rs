@@ -226,6 +226,7 @@ pub fn no_answer(error: CallError) -> NoAnswer {
             let Refusal { kind, operand, message } = source;
             NoAnswer::Refused(Refusal::new(kind, &operand, format!("step {step}: {message}")))
         }
+        // The file is well formed and asks for something that this engine does not have.
         CallError::Program(ProgramError::Config { field, found, wanted }) => {
             let message = format!("is {found}, wants {wanted}");
             NoAnswer::Refused(Refusal::new(RefusalKind::NotSupported, field, message))
@@ -233,6 +234,7 @@ pub fn no_answer(error: CallError) -> NoAnswer {
         CallError::Program(error) => {
             NoAnswer::Refused(Refusal::new(RefusalKind::Malformed, "tensors", error.to_string()))
         }
+        // A file that changed while it was read is no longer the one that was checked.
         CallError::Changed { file, field, found, expected } => {
             Malformed::new(Code::Hash, &file, field, found, expected).into()
         }

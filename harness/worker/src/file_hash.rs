@@ -18,6 +18,7 @@ pub fn expected<'c>(
 ) -> Result<Option<(&'c Mapped, &'c str)>, Refusal> {
     let Some(sha256) = sha256 else { return Ok(None) };
     match checkpoint.files()[..] {
+        // One hash can be the hash of one file only.
         [file] => Ok(Some((file, sha256))),
         ref files => {
             let message = format!("is one hash, the checkpoint has {} files", files.len());
@@ -37,6 +38,7 @@ pub fn compared(
         None => Ok(None),
         Some(Ok(Ok(sha256))) => Ok(Some(sha256)),
         Some(Ok(Err(malformed))) => Err(NoAnswer::File(Box::new(malformed))),
+        // A thread that ended early has compared nothing, so it must not count as agreement.
         Some(Err(_)) => {
             let message = "the thread that hashes the file ended early".to_owned();
             Err(NoAnswer::Failed(Trouble { class: "internal", sticky: false, message }))

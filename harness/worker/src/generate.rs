@@ -45,6 +45,7 @@ fn answer_one(
 ) -> Result<Generated, NoAnswer> {
     let ids = ids(&question.ids);
     let context = loaded.model.settings().context;
+    // Without a token there is no row of logits to choose the first one from.
     if ids.is_empty() || ids.len() > context {
         let message = format!("{} tokens, wants 1 to {context}", ids.len());
         return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
@@ -131,6 +132,7 @@ fn word(stop: Stop) -> words::Stop {
 /// The texts that end a text.
 fn stops<'q>(loaded: &Loaded, question: &'q Generate) -> Result<&'q [String], NoAnswer> {
     let stops = question.stop.as_deref().unwrap_or_default();
+    // Every text contains the empty one, so it would end before it begins.
     if stops.iter().any(String::is_empty) {
         return Err(NoAnswer::bad_request("stop has an empty text"));
     }
@@ -187,6 +189,7 @@ fn prompts<'a>(
         return refuse(RefusalKind::CapacityExceeded, "lengths", message);
     }
     let sum: usize = lengths.iter().map(|n| *n as usize).sum();
+    // Ids that no prompt claims would otherwise be ignored silently.
     if sum != ids.len() {
         let message = format!("are {sum} tokens, but there are {} ids", ids.len());
         return refuse(RefusalKind::ShapeMismatch, "lengths", message);

@@ -59,6 +59,7 @@ impl Inspected {
         warnings.join(extra);
         let vocabulary = vocabulary(&checkpoint, &mut warnings)?;
         if let Some(found) = &vocabulary {
+            // An id beyond the embedding would read outside of it.
             found.fits(config.vocabulary, &checkpoint.described_by())?;
             warnings.join(found.warnings().clone());
         }
@@ -124,6 +125,7 @@ fn vocabulary(
 ) -> Result<Option<Facts>, Malformed> {
     let mut offered = |opened: Result<Facts, Malformed>| match opened {
         Ok(facts) => Ok(Some(facts)),
+        // The model can still be run by ids, so this is a warning and no refusal.
         Err(refused) if Facts::not_offered(&refused) => {
             warnings.add(format!("the tokenizer is not offered: {refused}"));
             Ok(None)
@@ -138,6 +140,7 @@ fn vocabulary(
         None => None,
     };
     if let (Some(own), Some(nearby)) = (&own, &nearby) {
+        // If the two differed, a text's ids would depend on which of them a program reads.
         own.same(nearby, gguf.file().path())?;
     }
     Ok(own)

@@ -46,6 +46,7 @@ pub(crate) fn load(
     let hash = expected(options.sha256.as_deref(), &checkpoint)?;
     // The vocabulary is read and the file is hashed while the weights load.
     let (model, tokenizer, hash) = std::thread::scope(|scope| {
+        // A model without a vocabulary can still be run by ids, so its absence is no error.
         let tokenizer = scope.spawn(|| Tokenizer::open(path).ok());
         let hash = hash.map(|(file, sha256)| scope.spawn(move || file.held_to(sha256)));
         let model = Model::load(place, &plan.program, &plan.settings, &map, &mut progress);
@@ -107,9 +108,11 @@ fn often(total: usize, tell: Tell<'_>) -> impl FnMut(usize) {
 /// Why a model was not loaded: first a file that changed meanwhile, which makes all else doubtful;
 /// then a weight that is not finite, by its place in the file.
 fn not_loaded(error: CallError, checkpoint: &Checkpoint) -> NoAnswer {
+    // A file that changed meanwhile explains any other error, so it is reported first.
     if let Err(malformed) = checkpoint.unchanged() {
         return malformed.into();
     }
+    // Searched for in the file, because loading knows the tensor and not the byte.
     if let CallError::NotFinite { .. } = error
         && let Err(malformed) = weights::scan::all(checkpoint)
     {
@@ -123,6 +126,7 @@ fn fits(place: &Place<'_>, budget: Option<u64>, bytes: usize) -> Result<Option<u
     let refuse = |message: String| {
         Err(NoAnswer::from(Refusal::new(RefusalKind::CapacityExceeded, "path", message)))
     };
+    // The budget comes first, because it holds however much memory the card has left.
     if let Some(budget) = budget.filter(|budget| bytes as u64 > *budget) {
         return refuse(format!("needs {bytes} bytes, the budget is {budget}"));
     }

@@ -52,14 +52,17 @@ impl Plan {
         map: &Weights<'_>,
     ) -> Result<Plan, NoAnswer> {
         let dtype = options.activations.unwrap_or(usual);
+        // A narrower cache would add a rounding that the class f32 does not allow.
         let cache = if dtype == DType::F32 { DType::F32 } else { DType::F16 };
         let kv = options.kv.unwrap_or(cache);
         let count = |given: Option<u64>, usual: usize| given.map_or(usual, |count| count as usize);
         let context = count(options.context, config.context.min(CONTEXT));
+        // Beyond its context a model has no positions, or was not trained on them.
         if context > config.context {
             let message = format!("is {context}, the model was made for {}", config.context);
             return Err(Refusal::new(RefusalKind::CapacityExceeded, "context", message).into());
         }
+        // A longer chunk than the context would reserve memory that no call can use.
         let chunk = count(options.chunk, CHUNK).min(context);
         let sequences = count(options.sequences, 1);
         if sequences > MOST {
@@ -108,6 +111,8 @@ fn traced(program: &Program, globs: &[String], fused: bool) -> Vec<String> {
     let written = |p: &Program, i: usize| {
         p.steps.iter().any(|s| s.results.iter().any(|(_, v)| v.slot.0 == i))
     };
+    // Only what every phase computes: a slot that fusion removes in one would be missing from its
+    // answers.
     let there = |i: usize| {
         let slot = &program.slots[i];
         slot.kind == Kind::State || slot.kind == Kind::Value && runs.iter().all(|p| written(p, i))

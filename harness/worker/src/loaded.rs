@@ -18,5 +18,6 @@ pub(crate) struct Loaded {
 /// Ids in the engine's type. A negative id becomes one that is out of every range, so that the op
 /// refuses it.
 pub(crate) fn ids(ids: &[i32]) -> Vec<u32> {
+    // A negative id becomes one that no vocabulary has, so that it is refused instead of wrapped.
     ids.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)).collect()
 }

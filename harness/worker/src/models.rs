@@ -79,6 +79,7 @@ impl Models {
 
     fn unload(&mut self, question: &Unload) -> Result<(), NoAnswer> {
         let handle = question.model;
+        // Sessions use the model's memory, so they end with it.
         self.sessions.retain(|_, (model, _)| *model != handle);
         self.models.remove(&handle).map(drop).ok_or_else(|| unknown_handle("model"))
     }
@@ -106,6 +107,7 @@ impl Models {
     }
 
     fn keep(&mut self, model: u64, session: Session) -> u64 {
+        // Models and sessions share one counter, so a handle of the wrong sort is unknown.
         self.next += 1;
         self.sessions.insert(self.next, (model, session));
         self.next
@@ -137,6 +139,8 @@ impl Models {
         let wanted = Want { rows: rows.clone(), slots: slots.collect(), phase };
         let mut loads = BTreeMap::new();
         if loaded.local {
+            // A local trace captures the operands of one call, and a longer prompt would take
+            // several.
             if ids.len() > settings.chunk {
                 let message = format!("{} tokens, a local trace takes one chunk", ids.len());
                 return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
@@ -158,6 +162,7 @@ impl Models {
         let mut types = BTreeMap::new();
         for (name, tensor) in output.slots {
             types.insert(name.clone(), tensor.meta.dtype);
+            // Traced slots are f32 on the wire; widening rounds nothing.
             let wide = Tensor::from_f64(DType::F32, &tensor.meta.shape, &tensor.to_f64());
             results.insert(name, wide);
         }
@@ -197,6 +202,7 @@ fn timed(times: &Times, reads: Reads, l2_bytes: u64) -> StepTimes {
         entries: p.entries.clone(),
         us: p.us,
         bytes: p.bytes,
+        // What fits into the cache is not read from memory again, so its rate is no rate of memory.
         cached: p.bytes < l2_bytes as f64,
     };
     StepTimes {

@@ -35,6 +35,7 @@ const TOP: usize = 64;
 /// mass, the entropy, and the log-probability of the token that follows.
 pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String, Tensor> {
     let vocabulary = logits.meta.shape[1];
+    // Small vocabularies have fewer tokens than a compact row has places.
     let top = TOP.min(vocabulary);
     let (mut top_ids, mut top_logprobs) = (Vec::new(), Vec::new());
     let (mut tail, mut entropy, mut next) = (Vec::new(), Vec::new(), Vec::new());
@@ -50,8 +51,10 @@ pub fn compact(logits: &Tensor, rows: &[usize], ids: &[u32]) -> BTreeMap<String,
         top_ids.extend(order[..top].iter().map(|i| *i as i32));
         top_logprobs.extend(order[..top].iter().map(|i| log(row[*i])));
         tail.push(outside.ln());
+        // A token of probability zero adds nothing, where the product would be NaN.
         let part = |l: &f64| log(*l).exp() * log(*l);
         entropy.push(-row.iter().map(part).filter(|x| !x.is_nan()).sum::<f64>());
+        // Nothing follows the last token, and NaN is no probability that could be taken for one.
         let follows = ids.get(at + 1).and_then(|id| row.get(*id as usize));
         next.push(follows.map_or(f64::NAN, |l| log(*l)));
     }

@@ -29,6 +29,7 @@ pub fn serve(
     mut output: impl Write,
     device: &mut dyn Device,
 ) -> Result<(), FrameError> {
+    // Before hello an answer is limited to the size of a first frame.
     let mut link = Link { scratch: None, room: FIRST_FRAME };
     while let Some(mut frame) = read_frame(&mut input, MAX_FRAME)? {
         let id = frame.json["id"].clone();
@@ -45,6 +46,7 @@ pub fn serve(
                     }
                 };
                 let answer = answer(frame, device, &mut tell);
+                // If an event cannot be written, the answer cannot either.
                 if let Some(error) = lost {
                     return Err(error);
                 }
@@ -54,11 +56,13 @@ pub fn serve(
         };
         let mut message = reply.frame();
         message.json["id"] = id.clone();
+        // An answer that cannot be sent becomes a failure of its question, so that none stays open.
         if let Err(error) = link.fit(&mut message) {
             message = Reply::from(broken(&error)).frame();
             message.json["id"] = id;
         }
         write_frame(&mut output, &message)?;
+        // After a failed hello no question can follow.
         if last {
             break;
         }
@@ -157,8 +161,11 @@ fn inspected(ask: &Value, card: &Card) -> Reply {
         Ok(inspect) => inspect,
         Err(bad) => return NoAnswer::from(bad).into(),
     };
+    // Processor time of this thread, because other programs would lengthen the time on a clock.
     let clock = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let before = clock();
+    // Only opening is counted: the facts below hash whole files, for which the limits are not
+    // meant.
     Counting::begin();
     let opened = Inspected::open(Path::new(&path));
     let asked = Counting::end();

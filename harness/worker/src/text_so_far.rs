@@ -53,9 +53,11 @@ impl<'t> TextSoFar<'t> {
         match self.cut {
             Some(cut) => {
                 self.text.truncate(cut);
+                // A token of which at least one byte is handed out is handed out itself.
                 let kept = self.begins.iter().filter(|begin| **begin < cut).count();
                 self.ids.truncate(kept);
             }
+            // Half a character at the end of everything is handed out as it is.
             None => self.text.extend(decoder.finish()),
         }
         (self.ids, Some(self.text))

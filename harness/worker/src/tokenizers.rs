@@ -54,6 +54,8 @@ impl Tokenizers {
         let facts = std::fs::metadata(path).ok();
         let state = facts.and_then(|f| Some((f.len(), f.modified().ok()?)));
         let mark = (path.to_path_buf(), state);
+        // Kept open, because a case asks for one vocabulary once per text. A rewritten file is read
+        // again.
         let known = matches!(&self.open, Some((m, _)) if *m == mark && mark.1.is_some());
         if !known {
             let opened = Tokenizer::open(path);
@@ -78,6 +80,7 @@ fn decode(tokenizer: &Tokenizer, ids: &[u32], how: &Detokenize) -> Result<Detoke
         text.extend(decoder.push(*id)?);
         ends.push(i32::try_from(text.len()).unwrap_or(i32::MAX));
     }
+    // Bytes that waited for the rest of their character come after the last id.
     text.extend(decoder.finish());
     Ok(Detokenized { text, ends: Some(ends) })
 }

@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         on: vec![args.on.clone()],
         folders: args.folders.clone(),
         benches_alone: true,
+        // One at a time, because two benches on a card would slow each other down.
         jobs: 1,
         program: std::env::current_exe()?,
         ..Request::default()
@@ -59,9 +60,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut rows: Vec<Row> = Vec::new();
     let report =
         session.bench(Arc::new(AtomicBool::new(false)), &mut |row| rows.push(row.clone()))?;
+    // Without its card a bench has measured nothing.
     if let Some(why) = report.absent.values().next() {
         return Err(Failure::Absent(why.clone()));
     }
+    // One reason is enough, because all benches share the card.
     if let Some(Verdict::NotRun { message, .. }) = rows.first().map(|r| &r.verdict) {
         return Err(Failure::Absent(message.clone()));
     }

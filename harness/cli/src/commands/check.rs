@@ -49,13 +49,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut folders = args.folders.clone();
     folders.specs = folders.specs.or_else(|| args.dir.clone());
     let root = folders.specs_dir()?;
+    // The schema follows from the program and not from the specs, so errors in them do not matter.
     if args.write {
         generated::write_schema(&root)?;
     }
     let (mut specs, mut problems) = folders.read()?;
+    // Gates that could not be read would be missing from the table.
     if args.write && problems.is_empty() {
         generated::write_table(&root, &specs.gates)?;
     }
+    // A broken manifest must not hide the mistakes in the specs.
     let (store, of_store) = match folders.store() {
         Ok(store) => (Some(store), Vec::new()),
         Err(session::Failure::Problems(more)) => (None, more),
@@ -120,6 +123,7 @@ fn tell(
 
 fn pending(specs: &Specs, store: Option<&Store>) -> usize {
     let Some(store) = store else { return 0 };
+    // Goldens of checkpoints that are not shipped are made where the checkpoint is.
     let shipped = specs.golden_paths().into_iter().filter(|path| !path.starts_with("local/"));
     shipped.filter(|path| !store.has(path)).count()
 }

@@ -11,6 +11,7 @@ use goldgate_harness::session::RunOutcome;
 /// Lines that state what a passing line cannot, so that nothing is left out silently.
 pub fn lines(outcome: &RunOutcome, report: Option<&Path>, took: Duration) -> Vec<String> {
     let mut lines = Vec::new();
+    // First, because all other lines are then about a part of the run.
     lines.extend(stopped(outcome));
     lines.extend(not_run(&outcome.report.rows));
     lines.extend(mutants(&outcome.mutants));
@@ -35,6 +36,7 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     }
     let each = reasons.iter().map(|(word, (count, _))| format!("{word} {count}"));
     let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
+    // The person who stopped the run knows the reason for `stopped`.
     let examples = reasons.iter().filter(|(word, _)| **word != "stopped");
     lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {message}")));
     lines
@@ -55,6 +57,7 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
     if planted.is_empty() {
         return Vec::new();
     }
+    // Equivalent mutants and those that were not planted say nothing about the cases.
     let asked = killed + survived;
     let mut line = format!("mutants      killed       {killed:>6} of {asked}");
     if equivalent > 0 {

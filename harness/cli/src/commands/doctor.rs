@@ -47,6 +47,7 @@ fn findings_of(settings: &Settings) -> Vec<Finding> {
         false => "no libcuda: install NVIDIA's driver; without it everything runs on the CPU",
     };
     findings.push(Finding { what: "driver", there: driver, says: says.to_owned() });
+    // Looked for even without a driver, so that one run lists everything that is missing.
     let (there, says) = match library::open_nvrtc(settings) {
         Ok(n) => (true, format!("{} ({}.{})", n.path.display(), n.version.0, n.version.1)),
         Err(e) => (false, format!("{e}; or name one in GOLDGATE_NVRTC")),

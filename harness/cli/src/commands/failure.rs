@@ -47,6 +47,7 @@ impl Failure {
             Failure::Problems(_) | Failure::Malformed(_) | Failure::NotFinite(_) => Exit::BadInput,
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
+            // An oracle that does not run is something that this machine lacks.
             Failure::Oracle(_) => Exit::Absent,
             Failure::Publish(_) | Failure::Report(_) | Failure::Run(_) | Failure::Io(_) => {
                 Exit::Ours

@@ -59,6 +59,7 @@ fn fetch(args: &Args) -> Result<Exit, Failure> {
     let mut facts = Vec::new();
     for (name, hub) in forms {
         let outcome = match places.iter().find_map(|folder| hub.find(folder)) {
+            // What is here is not fetched again, so the command works without a network too.
             Some(path) => here(hub, path)?,
             None => download(hub, args.into.as_deref())?,
         };
@@ -87,10 +88,12 @@ fn asked<'c>(
         At::Hub(hub) => Some((format!("{}::{}", case.stem, case.form.label), hub)),
         At::Golden(_) => None,
     });
+    // By form and not by case, because many cases ask the same form.
     let published: BTreeMap<String, &Hub> = published.collect();
     let names = |word: &str, name: &str| {
         word == "all" || word == name || name.split_once("::").is_some_and(|(stem, _)| stem == word)
     };
+    // All words are checked before the first download.
     if let Some(word) = words.iter().find(|word| !published.keys().any(|name| names(word, name))) {
         let known: Vec<&str> = published.keys().map(String::as_str).collect();
         let known = known.join(", ");
@@ -103,6 +106,7 @@ fn asked<'c>(
 /// Checks the hash of a file that is already present, if the spec gives one.
 fn here(hub: &Hub, path: PathBuf) -> Result<Outcome, Failure> {
     let sha256 = match &hub.sha256 {
+        // Hashed although it is here, because a file in a cache may have been changed.
         Some(expected) => Some(checked_hash(&path, expected)?),
         None => None,
     };
@@ -142,6 +146,7 @@ fn checked_hash(path: &Path, expected: &str) -> Result<String, Failure> {
 
 fn hash(path: &Path) -> Result<String, Failure> {
     let mut file = fs::File::open(path)?;
+    // In pieces, because a checkpoint may be larger than the memory.
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer)? {

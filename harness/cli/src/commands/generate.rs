@@ -93,10 +93,13 @@ fn prompt(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<Prompt, Failure>
                 }
                 NoChat::Fault(fault) => usage(&fault),
             })?;
+            // A turn ends with this token, which need not be among the ends of the vocabulary.
             ends.push(end);
             Ok(Prompt { ids, ends, chat: Some(template.name()) })
         }
         (Some(prompt), _, Some(tokenizer)) => {
+            // With the beginning that the model expects. Control tokens in the prompt stay plain
+            // text.
             let ids = tokenizer.encode(prompt.as_bytes(), true, false).map_err(|e| usage(&e))?;
             Ok(Prompt { ids, ends, chat: None })
         }
@@ -124,9 +127,11 @@ fn run_generate(args: &Args) -> Result<Exit, Failure> {
     let (events, heard) = mpsc::channel();
     loaded.tell(events);
     let (outcome, (load_ms, facts), (text, stopped)) = std::thread::scope(|scope| {
+        // In a thread of its own, so that text is shown while it is generated.
         let reader = scope.spawn(|| read(heard, tokenizer.as_ref(), &args.stop, !args.json));
         let outcome = ask(&mut loaded, args, &ids, &ends);
         let facts = (loaded.model.load_ms, loaded.facts.clone());
+        // The end of the worker closes the channel, which ends the reader's loop.
         loaded.finish();
         (outcome, facts, reader.join().unwrap_or_default())
     });
@@ -135,6 +140,7 @@ fn run_generate(args: &Args) -> Result<Exit, Failure> {
         Err(exit) => return Ok(exit),
     };
     if args.json {
+        // The stop text was seen in the output, whatever reason the subject names.
         let stop = if stopped { Some(Stop::Stop) } else { stop };
         let per_token = total_ms.map(|ms| ms / ids.len().max(1) as f64);
         say_json(&json!({

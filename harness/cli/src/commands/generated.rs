@@ -27,6 +27,7 @@ pub fn problems(root: &Path, specs: &Specs) -> Vec<Problem> {
         Ok(_) => vec![of("schema.json", "another text")],
         Err(_) => vec![of("schema.json", "no file")],
     };
+    // Gates that could not be read would make another table, whose cause is reported already.
     if !specs.broken.has_gates()
         && let Some((_, text)) = readme(root)
         && with_table(&text, &specs.gates).is_some_and(|new| new != text)
@@ -66,6 +67,7 @@ fn readme(specs: &Path) -> Option<(PathBuf, String)> {
 /// The text with the table between the two marker lines; none if they are missing.
 fn with_table(text: &str, gates: &GatesFile) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
+    // Without its second mark the table has no end, and the rest of the page would be lost.
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}\n\n{}\n{END}{after}", table(gates)))
 }

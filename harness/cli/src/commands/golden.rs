@@ -82,8 +82,10 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
         command: &args.by,
         today: today(),
         again: args.again,
+        // A filter selects a part of the goldens and says nothing about the others.
         remove_unclaimed: args.filter.is_empty(),
     };
+    // Another command, because models need torch and transformers, which ops do without.
     let by_models = Options { command: &args.models_by, ..options };
     let models = args.folders.models_dirs()?;
     let mut made = Made::default();
@@ -132,6 +134,7 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
             continue;
         }
         let case = order.cases[0];
+        // A golden that has not been made is no bad golden.
         if is_pending(&store, case) {
             pending += 1;
             continue;
@@ -192,6 +195,7 @@ fn verified(
     let asked = question(case, &wrong, &store.manifest, &store.root, &[])
         .map_err(|found| Problem::of_file("IO", path, found, "the file that it was made for"));
     let golden = asked.and_then(|asked| model::golden::of_case(store, case, path, &asked));
+    // A golden in which no planted fault shows would let any answer pass.
     let checked = golden.and_then(|golden| match self_check(case, &golden) {
         Ok(_) => Ok(golden.witnesses.len()),
         Err(found) => {

@@ -51,6 +51,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     rows.extend(specs.files().map(of_files));
     rows.extend(specs.tokens.iter().map(tokens));
     rows.extend(specs.models.iter().map(|case| model(case, &store)));
+    // All of them, because a filter that selects nothing gets its suggestion from here.
     let on: BTreeMap<String, On> =
         trials::heads(&specs).into_iter().map(|head| (head.name, head.on)).collect();
     for row in &mut rows {
@@ -63,6 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let base = row["name"].as_str().unwrap_or_default();
         let subjects = row["subjects"].as_array().into_iter().flatten();
         let mut subjects = subjects.filter_map(Value::as_str);
+        // A filter may name a subject, which the names of cases do not contain.
         subjects.any(|subject| selects(&args.filter, &format!("{base}::{subject}")))
     });
     if rows.is_empty() {

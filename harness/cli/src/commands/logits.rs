@@ -64,6 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Ok(opened) => opened.session,
         Err(exit) => return Ok(exit),
     };
+    // Requested, because a single id would otherwise run as a decode step.
     let phase = Some(Phase::Prefill);
     let ask = Extend { session, want, phase, ids: args.ids.clone() };
     let answer = loaded.ask(&ask, args.json)?;
@@ -73,6 +74,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Ok(answered) => answered,
         Err(exit) => return Ok(exit),
     };
+    // Slots are widened to f32, so a label keeps the type that they had.
     let label = |(name, dtype): (String, DType)| (format!("{name}.type"), dtype.name().to_owned());
     let labels = answered.types.into_iter().map(label).collect();
     goldgate_harness::report::document::replace(

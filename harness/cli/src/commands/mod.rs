@@ -98,6 +98,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
+            // Help and version are requests and no errors; only clap knows which of them it was.
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { Exit::Usage as u8 } else { 0 });
         }
@@ -122,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Tokenize(args) => tokenize::run(args),
+        // A worker speaks the wire, so it neither prints nor exits like the other commands.
         Command::Worker(args) => return args.run(),
     };
     let exit = outcome.unwrap_or_else(|failure| {

@@ -88,6 +88,8 @@ impl Sizing {
         ] {
             let Some(word) = word else { continue };
             *option = word.parse().ok();
+            // An unknown word is passed on as it was written, so that the subject's refusal can
+            // name it.
             if option.is_none() {
                 options.more.insert(name.to_owned(), word.as_str().into());
             }
@@ -110,6 +112,7 @@ impl Sizing {
 /// A subject with a loaded model.
 pub struct Loaded {
     slot: Slot,
+    // Kept until the end, because large answers are files in this folder.
     _scratch: tempfile::TempDir,
     /// The subject's answer to `load`.
     pub model: call::Loaded,

@@ -51,9 +51,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         stop: Arc::default(),
     };
     let mut planted = mutants::plant(&planting, chosen);
+    // Kernels run on a card only, so nothing else can show a fault in them.
     if let How::Cuda(_) = subject.how {
         planted.extend(mutants::kernel::plant(&planting, &subject, chosen));
     }
+    // A filter that selects nothing must not look like a run without survivors.
     if planted.is_empty() {
         let names = mutants::listed(&specs).map(|(op, m)| format!("{op}::{}", m.id.value));
         let names: Vec<String> = names.collect();

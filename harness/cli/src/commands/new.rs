@@ -65,6 +65,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     if let Some(folder) = folder {
         let path = root.join(folder).join(format!("{}.yaml", args.name));
+        // A template must never replace a file that has cases.
         if path.exists() {
             return Err(Failure::Usage(format!("{} is there already", path.display())));
         }
@@ -82,6 +83,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Some((stem, name)) = args.name.split_once("::") else {
         return Err(Failure::Usage(format!("{:?} is not STEM::NAME", args.name)));
     };
+    // Ids of mutants have a capital letter, which no other name may have.
     let fits = if args.kind == Kind::Mutant { name.starts_with("M-") } else { is_id(name) };
     if !is_id(stem) || !fits {
         return Err(Failure::Usage(format!("{:?} is no name of that kind", args.name)));
@@ -108,6 +110,8 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
     let path = root.join(folder).join(format!("{stem}.yaml"));
     let old = match fs::read_to_string(&path) {
         Ok(old) => old,
+        // A file of mutants has a head that follows from its name; others need one that a person
+        // writes.
         Err(_) if kind == Kind::Mutant => format!("format: 1\nmutants: {stem}\n"),
         Err(_) => {
             let of = match kind {
@@ -133,6 +137,7 @@ fn insert(old: &str, list: &str, text: &str) -> String {
     // The list ends at the first line that is neither indented nor an item, a comment or empty.
     let inside = |line: &&str| line.is_empty() || line.starts_with([' ', '-', '#']);
     let end = start + 1 + lines[start + 1..].iter().take_while(|line| inside(line)).count();
+    // Empty lines after a list belong to the gap before the next one.
     let end = lines[..end].iter().rposition(|line| !line.is_empty()).map_or(end, |i| i + 1);
     let (head, tail) = (lines[..end].join("\n"), lines[end..].join("\n"));
     let tail = if tail.trim().is_empty() { String::new() } else { format!("{tail}\n") };
@@ -186,6 +191,7 @@ fn tokenizer_file(name: &str, golden: &Path) -> Result<String, Failure> {
         return Err(Failure::Usage(format!("{name:?} is no name of a file of cases")));
     }
     let own = |file: &str| golden.join("tokenizers").join(name).join(file).is_file();
+    // Without files of its own the new text names a vocabulary that ships, so that it can be run.
     let stem = if own("tokenizer.json") || own("vocab.gguf") { name } else { "gpt2-tokens" };
     let there = |file: &str| golden.join("tokenizers").join(stem).join(file).is_file();
     let mut forms = String::new();
@@ -230,6 +236,7 @@ fn op_file(name: &str) -> Result<String, Failure> {
         signature.source
     );
     for operand in signature.operands {
+        // Marks of optional axes belong to signatures and are no part of a name.
         let axes: Vec<_> = operand.shape.iter().map(|a| a.trim_end_matches(['?', '.'])).collect();
         let fill = match operand.class {
             ops::Class::Ids => "ids: [0, 1]",

@@ -16,6 +16,7 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// # Errors
 /// What it must be.
 pub fn temperature(text: &str) -> Result<f64, String> {
+    // Logits are divided by it in f32, where a subnormal number has lost its digits.
     let least = f64::from(f32::MIN_POSITIVE);
     read(text, |x| x == 0.0 || (least..=2.0).contains(&x), &format!("0, or {least:e} to 2"))
 }

@@ -73,6 +73,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::Yes)
         }
+        // A refusal says that the question is malformed, so the mistake is in the input.
         Ok(Reply::Refused(refused)) => {
             let (kind, operand, message) = (refused.word(), refused.field(), &refused.message);
             let file = args.input.display().to_string();

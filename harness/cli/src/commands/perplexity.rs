@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn measured(args: &Args) -> Asked<()> {
+    // Read before the model is loaded, which takes far longer.
     let bytes = std::fs::read(&args.file).map_err(|e| no_text(args, "IO", &e.to_string()))?;
     let mut model = wanted!(args.model.load(args.model.options(), args.json));
     let mut ids = wanted!(tokens(&mut model, &args.model.model, &bytes, args.json));
@@ -70,6 +71,7 @@ fn measured(args: &Args) -> Asked<()> {
         Some(path) => {
             let mut other = wanted!(args.model.load_other(path, args.json));
             let same = wanted!(tokens(&mut other, path, &bytes, args.json));
+            // Other ids are another text, so the models could not be compared token by token.
             if same != ids {
                 let found = "other ids for this text";
                 return Ok(Err(refused(args, path, Code::VocabDiff, found, "the same vocabulary")));
@@ -77,8 +79,10 @@ fn measured(args: &Args) -> Asked<()> {
             Some(other)
         }
     };
+    // Cut after the comparison, so that the whole text is compared.
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let window = window(args, &model)?;
+    // A window of one token predicts nothing.
     let windows: Vec<&[i32]> = ids.chunks(window).filter(|ids| ids.len() > 1).collect();
     if windows.is_empty() {
         return Err(no_text(args, "TEXT", &format!("{} tokens", ids.len())));
@@ -128,6 +132,7 @@ fn refused(args: &Args, path: &Path, code: Code, found: &str, expected: &str) ->
 /// The ids of the text: by the subject, or by our own tokenizer of the same file if the subject
 /// offers none.
 fn tokens(loaded: &mut Loaded, path: &Path, bytes: &[u8], json_out: bool) -> Asked<Vec<i32>> {
+    // By the subject itself where it can, because that is how the model would be used.
     if loaded.offers::<Tokenize>() {
         let path = std::path::absolute(path)?.display().to_string();
         let ask = Tokenize {
@@ -152,6 +157,7 @@ fn window(args: &Args, model: &Loaded) -> Result<usize, Failure> {
             Err(Failure::Usage(format!("--window {window}: 2{most}")))
         }
         (Some(window), _) | (None, Some(window)) => Ok(window),
+        // Without a window the whole text would be a single call.
         (None, None) => Err(Failure::Usage("--window: the subject names no context".to_owned())),
     }
 }
@@ -181,6 +187,7 @@ fn extend(
     json_out: bool,
 ) -> Asked<Tensor> {
     let want = Want { logits, ..Want::default() };
+    // Requested, because a last piece of one token would otherwise run as a decode step.
     let phase = Some(Phase::Prefill);
     let answer = wanted!(loaded.ask(&Extend { session, want, phase, ids: ids.to_vec() }, json_out));
     let tensor = answer.result(name).map_err(|bad| Failure::Absent(bad.to_string()))?;
@@ -209,12 +216,14 @@ fn both(
     args: &Args,
 ) -> Asked<()> {
     let sessions = (wanted!(open(model, args.json)), wanted!(open(other, args.json)));
+    // The last id is predicted and never fed.
     let asked = &ids[..ids.len() - 1];
     for (piece, start) in asked.chunks(ROWS).zip((0..).step_by(ROWS)) {
         let whole = (Logits::All, "logits");
         let own = wanted!(extend(model, sessions.0, piece, whole, args.json));
         let theirs = wanted!(extend(other, sessions.1, piece, whole, args.json));
         let (rows, width) = (own.meta.shape[0], own.meta.shape[1]);
+        // Distributions over different vocabularies have no divergence.
         if theirs.meta.shape != own.meta.shape {
             let found = format!("{} rows", theirs.meta.shape[1]);
             let path = args.against.as_deref().unwrap_or(Path::new(""));

@@ -17,6 +17,7 @@ pub fn shown<T>(what: &'static str, work: impl FnOnce(Sender<Value>) -> T) -> T 
     let (events, heard) = channel();
     let end = events.clone();
     std::thread::scope(|scope| {
+        // In a thread of its own, because the caller's thread is the one that works.
         scope.spawn(|| watch(what, heard));
         let outcome = work(events);
         // The subject keeps its end of the channel, so the channel alone does not tell when the

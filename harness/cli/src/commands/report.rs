@@ -115,6 +115,7 @@ const MOST: usize = 20;
 
 fn read(path: &Path) -> Result<Document, Failure> {
     Document::read(path).map_err(|error| match error {
+        // A report that is not there is no malformed one.
         ReadError::Io { .. } => Failure::Absent(error.to_string()),
         ReadError::Form { code, path, message } => {
             let file = path.display().to_string();
@@ -126,6 +127,7 @@ fn read(path: &Path) -> Result<Document, Failure> {
 
 fn show(args: &Show) -> Result<Exit, Failure> {
     let report = read(&args.path)?;
+    // Without a filter only rows that need attention are shown: passes are by far the most.
     let own = |row: &&Row| match args.filters.is_empty() {
         true => !matches!(row.verdict, Verdict::Pass | Verdict::NotRun { .. }),
         false => selects(&args.filters, &row.name),
@@ -222,6 +224,7 @@ fn compare_bits(found: &Bits, json: bool) -> Result<Exit, Failure> {
         }
         let (others, one_sided) = (other.len(), one_sided.len());
         say(&format!("{same} rows have the same bits, {others} others, {one_sided} on one side"))?;
+        // Two reports without hashes would otherwise count as equal.
         if *same + others == 0 {
             return Err(Failure::Absent("no row has bits in both reports".to_owned()));
         }
@@ -233,8 +236,10 @@ fn merge_all(args: &Merge) -> Result<Exit, Failure> {
     let shards: Vec<Document> =
         args.shards.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let mut whole = merge::merge(&shards).map_err(|e| Failure::Usage(e.to_string()))?;
+    // An invalid report proves nothing, so its gates are not weighed.
     if whole.invalid.is_empty() {
         let here = folder_hash(&args.folders.specs_dir()?)?;
+        // The gates are weighed by the specs here, which must be those that the shards asked.
         if here != whole.provenance.specs_sha256 {
             let commit = line(&whole.provenance.commit);
             return Err(Failure::Absent(format!(

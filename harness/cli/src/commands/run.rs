@@ -91,11 +91,14 @@ fn positive(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let session = Session::open(request(args)?)?;
     let whole = trials::heads(&session.specs);
+    // A gate that does not exist selects nothing, and the message for that would not name the
+    // mistake.
     let gates: BTreeSet<u8> = whole.iter().map(|p| p.gate).collect();
     if let Some(gate) = args.gate.iter().find(|gate| !gates.contains(gate)) {
         let there = gates.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         return Err(Failure::Usage(format!("--gate {gate}: there are the gates {there}")));
     }
+    // Counted before sharding: a shard may rightly be empty, a selection may not.
     if session.selected == 0 {
         return Err(nothing(&args.filter, whole.iter().map(|p| p.name.as_str())).into());
     }
@@ -142,6 +145,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         shard: args.shard,
         timeout: args.timeout.map(Duration::from_secs_f64),
         slow: args.slow,
+        // A gate rests on planted faults, so it always has them planted.
         kernel_mutants: args.mutants || !args.gate.is_empty(),
         fail_fast: args.fail_fast,
         benches_alone: false,
@@ -164,6 +168,7 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Option<Signal>>> {
     std::thread::spawn(move || {
         for number in signals.forever() {
             let signal = if number == SIGINT { Signal::Interrupt } else { Signal::Terminate };
+            // A second signal means that even an orderly stop takes too long.
             if stop.swap(true, Ordering::SeqCst) {
                 std::process::exit(signal.exit() as i32);
             }
@@ -235,6 +240,7 @@ fn summary(outcome: &RunOutcome) -> Result<(), Failure> {
     for (label, why) in &outcome.report.absent {
         say(&format!("{label} is not there: {why}"))?;
     }
+    // Named in every run, so that nobody forgets them.
     for known in outcome.report.rows.iter().filter(|r| matches!(r.verdict, Verdict::Known { .. })) {
         say(&format!("KNOWN {}", known.name))?;
     }

@@ -69,6 +69,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// The names of all trials, without subjects.
 fn names(specs: &Specs) -> Vec<String> {
+    // A check has no question that could be shown.
     let plan = trials::heads(specs).into_iter().filter(|p| p.sort != Sort::Check);
     plan.map(|planned| planned.name).collect()
 }
@@ -86,6 +87,7 @@ fn meant(written: &str, names: &[String]) -> Result<String, Failure> {
         match names.iter().filter(has).collect::<Vec<_>>().as_slice() {
             [] => {}
             [one] => return Ok((*one).clone()),
+            // Refused, because the page of another trial than the one that was meant would mislead.
             several => {
                 let shown = several.iter().take(SHOWN).map(|n| format!("\n  {n}"));
                 let shown = shown.collect::<String>();
@@ -107,6 +109,7 @@ fn no_trial(written: &str, names: &[String]) -> Failure {
 
 /// Shows the first file of a case byte by byte, and what is expected of it.
 fn show_files(case: &ContainerCase, as_json: bool) -> Result<Exit, Failure> {
+    // The first variant is enough to read, because the others differ from it in a value.
     let files = case.make(0).map_err(Failure::Usage)?;
     let bytes: Vec<(&str, Vec<u8>)> = files.bytes();
     let written = format!("{}:{}:{}", case.place.file, case.place.line, case.place.column);
@@ -211,6 +214,7 @@ fn facts(case: &Case, specs: &Specs, store: &Store) -> Value {
 }
 
 fn statistics(x: &[f64]) -> Value {
+    // One NaN would make every figure NaN, so such elements are counted apart.
     let finite: Vec<f64> = x.iter().copied().filter(|x| x.is_finite()).collect();
     let n = finite.len().max(1) as f64;
     let mean = finite.iter().sum::<f64>() / n;

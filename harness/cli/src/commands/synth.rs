@@ -96,6 +96,7 @@ fn write(synth: &Synth, path: &Path, events: &Sender<Value>) -> io::Result<()> {
         synth.write(&mut BufWriter::with_capacity(1 << 20, file), &mut report)
     });
     let outcome = outcome.and_then(|()| std::fs::rename(&part, path));
+    // Half of a file of gigabytes must not stay on the disk.
     if outcome.is_err() {
         let _ = std::fs::remove_file(&part);
     }

@@ -91,6 +91,7 @@ fn decode(args: &Args, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Exit, Failu
         return Ok(Exit::Yes);
     }
     let mut facts = json!({"text": String::from_utf8_lossy(&bytes)});
+    // The replacement characters of the text would hide which bytes these are.
     if std::str::from_utf8(&bytes).is_err() {
         facts["bytes"] = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
     }

@@ -79,6 +79,8 @@ impl Worker {
             How::Cuda(cards) => Ok(match cards[..] {
                 [card] => match Cuda::open(&settings(self.cuda.clone()), card, &build()) {
                     Ok(cuda) => Box::new(cuda),
+                    // The harness must learn the reason from hello, which a worker that exits
+                    // cannot answer.
                     Err(error) => Box::new(NoDevice(error.to_string())),
                 },
                 _ => Box::new(NoDevice(format!("{on}: one card a worker"))),
@@ -94,6 +96,7 @@ impl Worker {
 pub fn settings(overlay: Option<PathBuf>) -> Settings {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = variable("HOME");
+    // NVRTC comes with a toolkit or with a Python package, so both kinds of folder are searched.
     let prefixes: Vec<PathBuf> = [
         variable("VIRTUAL_ENV"),
         home.as_ref().map(|h| h.join(".local")),
@@ -123,6 +126,8 @@ fn pyenv(home: Option<&Path>) -> Vec<PathBuf> {
 /// Serves on the real stdout and points descriptor 1 at stderr, so that a library that prints
 /// cannot disturb the wire.
 fn speak(device: &mut dyn Device) -> Result<(), Box<dyn std::error::Error>> {
+    // Frames keep the real stdout, and whatever a library prints goes to stderr instead of into
+    // them.
     let wire = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(std::io::stderr())?;
     serve(std::io::stdin().lock(), std::io::BufWriter::new(wire), device)?;

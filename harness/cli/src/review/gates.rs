@@ -21,10 +21,12 @@ pub fn problems(specs: &Specs) -> Vec<Problem> {
 /// # Errors
 /// The folder cannot be written.
 pub fn lock(root: &Path, specs: &Specs, renew: bool) -> std::io::Result<Vec<Problem>> {
+    // Requirements that could not be read would all seem to have lost their trials.
     if specs.broken.has_gates() {
         return Ok(Vec::new());
     }
     let path = root.join("gates.lock");
+    // Before the first release there is no lock.
     let text = fs::read_to_string(&path).unwrap_or_default();
     let lock = match Lock::parse(&text) {
         Ok(lock) => lock,
@@ -36,6 +38,7 @@ pub fn lock(root: &Path, specs: &Specs, renew: bool) -> std::io::Result<Vec<Prob
         let line = Lock::line_of(&text, problem);
         (problem.place.line, problem.place.column) = (line, u32::from(line > 0));
     }
+    // Never renewed over a loss, or the lock would forget what it exists to remember.
     if renew && gone.is_empty() {
         replace(&path, lock.renewed(&specs.gates, &plan).text().as_bytes())?;
     }

@@ -32,6 +32,7 @@ pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     for (path, cases) in make_models::orders(specs) {
         let case = cases[0];
         let is_shipped = matches!(case.form.at, At::Golden(_));
+        // Goldens of checkpoints that are not shipped cannot be checked on every machine.
         if !is_shipped || !store.has(path) || specs.broken.has(&case.stem) {
             continue;
         }
@@ -72,6 +73,7 @@ fn at_case(
         }
         _ => format!("golden/{path}: {} {}", problem.field, problem.found),
     };
+    // Reported at the case, because a golden has no line that an editor could open.
     let mut at_case = match specs.sources.get(&place.file) {
         Some(source) => {
             source.problem(problem.code, place.line, place.column, "", &found, &expected)
@@ -88,10 +90,12 @@ pub fn files(specs: &Specs, store: &Store) -> Vec<Problem> {
     let mut kept: Vec<(Problem, usize)> = Vec::new();
     for problem in store.check_files(&specs.golden_paths()) {
         let path = problem.place.file.as_str();
+        // The case that asks for it may be in the file that could not be read.
         if problem.code == "UNCLAIMED" && specs.broken.meets_golden(path) {
             continue;
         }
         let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        // One error per folder, because a case that goes away leaves several goldens behind.
         let same = |(first, _): &&mut (Problem, usize)| {
             first.code == problem.code && folder(&first.place.file) == folder(path)
         };

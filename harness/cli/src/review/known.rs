@@ -20,6 +20,7 @@ pub fn problems(specs: &Specs, today: Day) -> Vec<Problem> {
     let mut problems = Vec::new();
     for known in &specs.known.known {
         let name = known.case.value.as_str();
+        // Trials are planned without subjects, since a command may bring its own.
         let (base, subject) = name.rsplit_once("::").unwrap_or((name, ""));
         let way = [("known", Some(name)), ("case", None)];
         if !names.contains(base) && !specs.broken.meets_trial(name) {

@@ -44,6 +44,7 @@ pub fn review(specs: &mut Specs, store: Option<&Store>, today: Day) -> Found {
         specs.broken.extend(&problems);
         found.specs.extend(problems);
     };
+    // First, because a question that no op takes can have neither a golden nor a planted fault.
     let questions = questions::problems(specs);
     note(specs, &mut found, questions);
     // Without a golden folder all paths would be reported as missing.

@@ -35,6 +35,7 @@ pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     for stem in stems.into_iter().filter(|stem| !specs.broken.has(stem)) {
         let cases: Vec<&ModelCase> = specs.models.iter().filter(|c| c.stem == stem).collect();
         let missing = missing(specs, store, &cases);
+        // Slots and vocabulary are read from the files, so without them nothing can be said.
         if missing.is_empty() {
             problems.extend(once(of_stem(specs, store, &cases)));
         }
@@ -74,6 +75,7 @@ fn missing(specs: &Specs, store: &Store, cases: &[&ModelCase]) -> Vec<Problem> {
 pub fn no_file(specs: &Specs, store: &Store, at: (&str, &[Step<'_>]), path: &str) -> Problem {
     let files = store.given_files();
     let folders = files.iter().filter_map(|f| f.rsplit_once('/')).map(|(folder, _)| folder);
+    // Folders too, because a form in safetensors is one.
     let known: BTreeSet<&str> = files.iter().map(String::as_str).chain(folders).collect();
     let expected = format!("a file or folder below golden/{}", guess(path, known));
     specs.problem("PATH", at, path, &expected)
@@ -128,8 +130,10 @@ fn shape(store: &Store, path: &str) -> Option<Shape> {
     let (config, _) = Config::of(&checkpoint).ok()?;
     let map = Map::of(&config, &checkpoint);
     let trace = vec!["*".to_owned()];
+    // Fusion removes slots, so only a plan without it has all that a case may name.
     let trace_mode = Some(TraceMode::Unfused);
     let options = LoadOptions { trace, trace_mode, ..LoadOptions::default() };
+    // By the plan of a load, so that the slots are those that our subject offers.
     let plan = Plan::new(DType::F32, &options, &config, &map).ok()?;
     Some(Shape { vocabulary: config.vocabulary, slots: plan.settings.trace })
 }

@@ -29,6 +29,7 @@ fn of_file(specs: &Specs, store: Option<&Store>, file: &MutantsFile) -> Vec<Prob
     let path = format!("mutants/{stem}.yaml");
     let cases: Vec<&ModelCase> = specs.models.iter().filter(|c| c.stem == stem).collect();
     let mut problems = Vec::new();
+    // Equivalent mutants are never planted.
     for mutant in file.list.iter().filter(|m| m.equivalent.is_none()) {
         let id = ("list", Some(mutant.id.value.as_str()));
         let mut note = |way: &[Step<'_>], found: &str, expected: &str| {
@@ -42,6 +43,7 @@ fn of_file(specs: &Specs, store: Option<&Store>, file: &MutantsFile) -> Vec<Prob
                 note(&way, &why, "text that occurs once in a page of cuda/");
             }
         }
+        // A model has no operands: its edits are compared with its file below.
         if let Some(edit) = mutant.ask.as_ref().filter(|_| cases.is_empty()) {
             for (key, name, expected) in of_ask(specs, stem, mutant, edit) {
                 note(&[("ask", None), (key, Some(&name))], &name, &expected);
@@ -97,6 +99,7 @@ fn of_ask(specs: &Specs, stem: &str, mutant: &Mutant, edit: &AskEdit) -> Vec<Wro
             wrong.push((key, name.clone(), expected));
         }
     }
+    // Attributes belong to the op that is asked in the end.
     let asked = edit.op.as_deref().unwrap_or(stem);
     let Some(op) = ops::find(asked) else {
         let near = guess(asked, ops::ALL.iter().map(|op| op.signature().name));
@@ -119,6 +122,7 @@ fn formulas(specs: &Specs, store: &Store, stem: &str, mutant: &Mutant) -> Option
         .into_iter()
         .filter_map(goldgate_harness::kinds::op::oracle::path);
     let paths = distinct(models.filter_map(|c| c.golden.as_deref()).chain(ops));
+    // One golden is enough, because all variants of a case are made with the same formulas.
     let path = paths.into_iter().find(|path| store.has(path))?;
     let bytes = store.bytes(path).ok()?;
     let (_, tensors) = goldgate_harness::store::read_bytes(path, &bytes).ok()?;
@@ -156,6 +160,7 @@ fn of_model(store: &Store, cases: &[&ModelCase], mutant: &Mutant, edit: &ModelEd
     }
     if let Some(slot) = &edit.diverges_at {
         let slots = models::slots(store, &own);
+        // Without a form that opens no slot is known, and nothing can be said.
         if !slots.is_empty() && !slots.contains(slot) {
             let near = guess(slot, slots.iter().map(String::as_str));
             wrong.push(("diverges_at", slot.clone(), format!("a slot of its case{near}")));

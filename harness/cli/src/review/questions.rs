@@ -19,6 +19,7 @@ fn of_op(op: &OpSpec) -> Vec<Problem> {
     let mut kept: Vec<Problem> = Vec::new();
     let timed = op.benches.iter().map(|b| &b.case);
     for problem in op.cases.iter().chain(timed).filter_map(|case| of_case(op, case)) {
+        // The variants of a case mostly fail alike, and one error shows it.
         let same = |p: &&mut Problem| {
             let same_words = (&p.found, &p.expected) == (&problem.found, &problem.expected);
             same_words || (p.code, &p.place) == (problem.code, &problem.place)
@@ -32,6 +33,7 @@ fn of_op(op: &OpSpec) -> Vec<Problem> {
 }
 
 fn of_case(op: &OpSpec, case: &Case) -> Option<Problem> {
+    // A case that refuses asks on purpose what its op does not take.
     let Expect::Answer { golden, .. } = &case.expect else { return None };
     if let GoldenSource::Written(numbers) = golden
         && ask::results(case).is_ok()
@@ -51,6 +53,7 @@ fn of_case(op: &OpSpec, case: &Case) -> Option<Problem> {
     for list in [cases, bench] {
         paths.extend(own.map(|step| vec![list, step]));
     }
+    // The head of the file comes last, because a case overrides it.
     paths.extend([vec![("attributes", Some(name))], vec![("inputs", Some(name))]]);
     let paths: Vec<&[Step<'_>]> = paths.iter().map(Vec::as_slice).collect();
     let at = first(&op.source, &paths);

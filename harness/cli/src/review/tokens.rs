@@ -17,6 +17,7 @@ use crate::review::{distinct, once};
 /// Dangling names in the files of tokenizers.
 pub fn problems(specs: &Specs, store: &Store) -> Vec<Problem> {
     let mut problems = Vec::new();
+    // Once per form, because every case of a file asks all of its forms.
     let forms = specs.tokens.iter().map(|c| (c.stem.as_str(), c.variant.as_str(), c.path.as_str()));
     for (stem, label, path) in distinct(forms) {
         if specs.broken.has(stem) {
@@ -53,6 +54,7 @@ fn beyond(specs: &Specs, case: &TokenCase, count: usize) -> Option<Problem> {
     let source = specs.sources.get(&case.place.file)?;
     let node = parse(source).ok()?;
     let vectors = find(&node, &[("cases", Some(&case.name)), ("vectors", None)])?;
+    // Looked up in the text, because a case does not keep the place of each of its ids.
     let at = written(vectors, &id).unwrap_or(vectors);
     let field = format!("cases.{}.vectors.ids", case.name);
     let expected = format!("an id below {count}, the vocabulary of {}", case.path);

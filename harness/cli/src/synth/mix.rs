@@ -29,6 +29,7 @@ impl FromStr for Mix {
     fn from_str(word: &str) -> Result<Mix, UnknownMix> {
         match (WORDS.contains(&word), word.parse::<DType>()) {
             (true, Ok(dtype)) => Ok(Mix::Plain(dtype)),
+            // The one word that names a mix and no type.
             (true, Err(_)) => Ok(Mix::Q4KM),
             (false, _) => Err(UnknownMix(word.to_owned())),
         }
@@ -38,6 +39,7 @@ impl FromStr for Mix {
 impl Mix {
     /// `general.file_type`, in llama.cpp's numbering.
     pub fn file_type(self) -> u32 {
+        // The numbers of llama.cpp's LLAMA_FTYPE, by which tools name a mix.
         match self {
             Mix::Plain(DType::F32) => 0,
             Mix::Plain(DType::Q4_0) => 2,
@@ -52,6 +54,7 @@ impl Mix {
     /// The type of a matrix.
     pub fn dtype(self, config: &Config, name: &str, shape: &[usize]) -> DType {
         let width = shape.last().copied().unwrap_or(0);
+        // llama.cpp keeps more bits for the output, and for an embedding that is the output too.
         let head = name == "output.weight" || config.tied && name == "token_embd.weight";
         match self {
             Mix::Plain(DType::Q4_0 | DType::Q5_0) if head => fitting(DType::Q6K, width),
@@ -86,6 +89,7 @@ fn fitting(dtype: DType, width: usize) -> DType {
         return dtype;
     }
     match dtype {
+        // The fallback of llama.cpp for rows that are no multiple of 256.
         DType::Q4K | DType::Q5K if width.is_multiple_of(32) => DType::Q5_0,
         DType::Q6K if width.is_multiple_of(32) => DType::Q8_0,
         _ => DType::F16,

@@ -61,6 +61,7 @@ impl Synth {
     pub fn new(model: &'static Model, config: Config, mix: Mix, seed: u64) -> Synth {
         let scaled = matches!(config.rope.and_then(|r| r.scaling), Some(Scaling::Llama3 { .. }));
         let mut tensors = Vec::new();
+        // By the list of the reader, so that the file has the tensors that loading demands.
         for wanted in of_gguf(&config) {
             // Of the optional tensors, published files have only the divisors.
             if wanted.optional && !(scaled && wanted.name == "rope_freqs.weight") {
@@ -98,6 +99,7 @@ impl Synth {
             self.data(tensor, out, &mut |bytes| progress(gone + bytes))?;
             gone += tensor.bytes();
             progress(gone);
+            // GGUF aligns the beginning of every tensor.
             let padding = tensor.bytes().next_multiple_of(ALIGN) - tensor.bytes();
             out.write_all(&[0; ALIGN as usize][..padding as usize])?;
         }
@@ -111,11 +113,13 @@ impl Synth {
         out: &mut impl Write,
         progress: &mut dyn FnMut(u64),
     ) -> io::Result<()> {
+        // Not random, because these numbers follow from the configuration.
         if tensor.name == "rope_freqs.weight" {
             let numbers = divisors(&self.config).unwrap_or_default();
             let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
             return out.write_all(&bytes);
         }
+        // Keyed by the name, so that a tensor is the same wherever it is in the file.
         let stream = Philox::for_tensor(["synth", &self.seed.to_string(), &tensor.name]);
         let spread = weights::Spread::for_tensor(&tensor.name);
         let (unit, bytes) = (weights::unit(tensor.dtype) as u64, tensor.bytes());
@@ -139,6 +143,7 @@ impl Synth {
         self.describe(&mut keys);
         Vocabulary::with_size(self.model.words, self.config.vocabulary).describe(&mut keys);
         let mut header = b"GGUF".to_vec();
+        // The version of GGUF that published files have.
         header.extend(3u32.to_le_bytes());
         header.extend((self.tensors.len() as u64).to_le_bytes());
         header.extend(keys.count.to_le_bytes());
@@ -147,6 +152,7 @@ impl Synth {
         for tensor in &self.tensors {
             string(&mut header, &tensor.name);
             header.extend((tensor.shape.len() as u32).to_le_bytes());
+            // GGUF lists the fastest axis first.
             tensor.shape.iter().rev().for_each(|x| header.extend((*x as u64).to_le_bytes()));
             header.extend(type_id(tensor.dtype).to_le_bytes());
             header.extend(u64::to_le_bytes(offset));
@@ -170,6 +176,7 @@ impl Synth {
         number("embedding_length", c.hidden);
         number("feed_forward_length", c.feed_forward);
         number("attention.head_count", c.heads);
+        // GPT-2 has neither grouped heads nor rotation, so the keys below mean nothing for it.
         if c.architecture == Architecture::Gpt2 {
             keys.real("gpt2.attention.layer_norm_epsilon", c.norm_eps as f32);
             return;
@@ -189,6 +196,7 @@ impl Synth {
 /// The number of a type in the file.
 fn type_id(dtype: DType) -> u32 {
     let known = |id: &u32| Stored::of_gguf(*id).is_some_and(|stored| stored == dtype);
+    // Taken from the reader's table, so that no second table can disagree with it.
     (0..64).find(known).unwrap_or_default()
 }
 
@@ -213,6 +221,7 @@ impl Keys {
 
     /// A u32.
     pub fn number(&mut self, key: &str, value: u32) {
+        // GGUF numbers its types: 4 is u32, 5 i32, 6 f32, 7 a flag, 8 text and 9 an array.
         self.key(key, 4);
         self.bytes.extend(value.to_le_bytes());
     }

@@ -89,6 +89,7 @@ impl Model {
             Words::Llama3 => (Architecture::Llama, Some(500_000.0), 1e-5),
             Words::Qwen2 => (Architecture::Qwen2, Some(1_000_000.0), 1e-6),
         };
+        // The published numbers of Llama 3.1 and 3.2, which differ in the factor alone.
         let scaling = (self.factor > 0.0).then_some(Scaling::Llama3 {
             factor: self.factor,
             low_freq_factor: 1.0,

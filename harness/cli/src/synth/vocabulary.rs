@@ -31,6 +31,7 @@ impl Vocabulary {
             Words::Qwen2 => (&["<|endoftext|>", "<|im_start|>", "<|im_end|>"], 151_643),
         };
         let mut letters: Vec<String> = (0..=255u8).map(|b| letter(b).to_string()).collect();
+        // By code point, as the first 256 tokens of published byte-level vocabularies are.
         letters.sort_unstable();
         let mut tokens = letters.clone();
         let mut merges = Vec::new();
@@ -48,6 +49,8 @@ impl Vocabulary {
             tokens.push((*text).to_owned());
             types.push(CONTROL);
         }
+        // Published embeddings have more rows than there are tokens, and files name the rest like
+        // this.
         while tokens.len() < size {
             let id = tokens.len();
             let (text, kind) = match words {
@@ -68,6 +71,7 @@ impl Vocabulary {
             Words::Llama3 => ("llama-bpe", 128_000, 128_009),
             Words::Qwen2 => ("qwen2", 151_643, 151_645),
         };
+        // GGUF's name for every byte-level vocabulary, whichever model it belongs to.
         keys.text("tokenizer.ggml.model", "gpt2");
         keys.text("tokenizer.ggml.pre", pre);
         keys.texts("tokenizer.ggml.tokens", &self.tokens);

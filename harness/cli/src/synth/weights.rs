@@ -24,11 +24,13 @@ impl Spread {
     /// The interval for a tensor by its name: the weights of norms lie around one.
     pub fn for_tensor(name: &str) -> Spread {
         let one = name.ends_with("norm.weight");
+        // An even distribution has a deviation of its half width divided by √3.
         let half_width = if one { 0.1 } else { DEVIATION * 3f64.sqrt() };
         Spread { middle: f64::from(u8::from(one)), half_width }
     }
 
     fn at(self, word: u16) -> f64 {
+        // In the middle of each step, so that the numbers are symmetric around it.
         self.middle + self.half_width * (2.0 * (f64::from(word) + 0.5) / 65_536.0 - 1.0)
     }
 }
@@ -51,6 +53,7 @@ const TASK: usize = 1 << 12;
 /// If `dtype` is neither a plain float nor a block type.
 pub fn fill(dtype: DType, spread: Spread, stream: &Philox, first: u64, data: &mut [u8]) {
     let unit = unit(dtype);
+    // Each of the 65,536 possible numbers is rounded once, because a file has billions of them.
     let plain = if dtype.is_block() { Vec::new() } else { table(dtype, spread) };
     data.par_chunks_mut(TASK * unit).enumerate().for_each(|(task, bytes)| {
         for (i, bytes) in bytes.chunks_mut(unit).enumerate() {
@@ -92,6 +95,7 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
     for (i, part) in bytes.chunks_mut(16).enumerate() {
         let words = stream.block(at * counters + i as u64).map(u32::to_le_bytes);
         part.copy_from_slice(&words.as_flattened()[..part.len()]);
+        // The sign comes from words that the block has anyway, so that none is drawn for it.
         sign ^= words[0][0];
     }
     let scale = |deviation: f64| f16::from_f64(DEVIATION / deviation).to_le_bytes();
@@ -105,6 +109,7 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
         DType::Q4_0 => bytes[..2].copy_from_slice(&signed(4.6)),
         DType::Q5_0 => bytes[..2].copy_from_slice(&signed(9.2)),
         DType::Q8_0 => bytes[..2].copy_from_slice(&signed(73.9)),
+        // Its sub-scales have signs of their own.
         DType::Q6K => bytes[208..210].copy_from_slice(&scale(1370.0)),
         DType::Q4K => k_scales(bytes, 257.0, 7.5),
         DType::Q5K => k_scales(bytes, 524.0, 15.5),
@@ -116,6 +121,7 @@ fn block(dtype: DType, stream: &Philox, at: u64, bytes: &mut [u8]) {
 fn k_scales(bytes: &mut [u8], deviation: f64, middle: f64) {
     let d = DEVIATION / deviation;
     bytes[..2].copy_from_slice(&f16::from_f64(d).to_le_bytes());
+    // The minima take away the mean of the codes, which are never negative.
     bytes[2..4].copy_from_slice(&f16::from_f64(d * middle).to_le_bytes());
 }
 

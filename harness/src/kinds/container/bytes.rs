@@ -107,6 +107,7 @@ impl Tensor {
         // Rounded up to whole blocks, as a file stores them.
         let count: u64 = self.shape.iter().product();
         let length = count.div_ceil(elements) * bytes;
+        // Every variant of a case writes its base anew, so a base must stay small.
         if length > 1 << 20 {
             return Err(format!("{} has {length} bytes, at most 1 MiB", self.name));
         }
@@ -186,6 +187,7 @@ impl Files {
             Base::WithFiles { base, others } => {
                 let mut files = Files::from_base(base)?;
                 for (name, json) in others {
+                    // Of two files with one name only the later would be on disk.
                     if files.files.iter().any(|(own, _)| own == name) {
                         return Err(format!("{name} is there already"));
                     }
@@ -209,6 +211,7 @@ impl Files {
 
 /// Safetensors split into this many files, preceded by an index if there are several.
 fn hub(tensors: &[Tensor], shards: usize) -> Result<Vec<(String, File)>, String> {
+    // Publishers add an index only where there are several files.
     if shards <= 1 {
         return Ok(vec![("model.safetensors".to_owned(), safetensors(tensors.iter())?)]);
     }
@@ -339,6 +342,7 @@ fn gguf(metadata: &[Entry], tensors: &[Tensor]) -> (Vec<u8>, Vec<(String, Range<
         w.put(format!("{name}.offset"), &(offset as u64).to_le_bytes());
         offset = (offset + data.len()).next_multiple_of(alignment);
     }
+    // GGUF counts the offsets of tensors from the first aligned byte after the header.
     w.pad(alignment, "padding".to_owned());
     for (tensor, data) in tensors.iter().zip(&data) {
         w.put(format!("{}.data", tensor.name), data);

@@ -91,6 +91,7 @@ pub fn variants(edits: &[Edit]) -> usize {
 /// # Errors
 /// An edit does not fit the base; the reason in words.
 pub fn make(base: &Base, edits: &[Edit], index: usize) -> Result<Files, String> {
+    // Begun anew for each variant, because edits change the files in place.
     let mut files = Files::from_base(base)?;
     // The index counts through all combinations, with the first edit as the fastest digit.
     let mut rest = index;

@@ -115,6 +115,7 @@ fn overwrite(
                 cut if cut < 0 => bytes.len().checked_add_signed(cut as isize),
                 cut => Some(cut as usize),
             };
+            // A cut at the end or beyond it would leave a good file.
             match length.filter(|length| *length < bytes.len()) {
                 Some(length) => {
                     bytes.truncate(length);
@@ -133,6 +134,7 @@ fn overwrite(
 
 /// Turns the file into bytes for this and all later edits.
 fn as_bytes(file: &mut File) -> (&mut Vec<u8>, &[(String, std::ops::Range<usize>)]) {
+    // Once bytes are edited the parts no longer describe the file, so it stays bytes from here on.
     let whole = std::mem::replace(file, File::Bytes(Vec::new(), Vec::new()));
     let (bytes, fields) = whole.finish();
     *file = File::Bytes(bytes, fields);

@@ -55,6 +55,7 @@ pub fn judge(
             let message = format!("refused a good file: {}", refused.message);
             return fail(FailKind::WrongRefusal, message);
         }
+        // Warnings are in the words of our own engine, so no other subject is held to them.
         (FileExpectation::Opened { warns: Some(text) }, Reply::Ok(inspected)) if ours => {
             let list = inspected.warnings();
             if !list.iter().any(|warning| warning.contains(text)) {
@@ -89,6 +90,7 @@ fn place(
             return Err(format!("refused as {found}, must be {code} ({message})"));
         }
     };
+    // What a case leaves out may be anything.
     if let Some(offset) = offset.filter(|offset| at.offset != Some(*offset)) {
         let found = at.offset.map_or_else(|| "no byte".to_owned(), |byte| byte.to_string());
         return Err(format!("refused at {found}, must be at {offset} ({message})"));

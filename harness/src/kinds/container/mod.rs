@@ -102,6 +102,7 @@ impl Kind for Container {
         for (index, (answers, length)) in got.iter().enumerate() {
             let (more, seen) = (observed(answers), &mut judgement.observed);
             *seen = Observed {
+                // The row reports the worst of all its files.
                 largest_request: seen.largest_request.max(more.largest_request),
                 peak_bytes: seen.peak_bytes.max(more.peak_bytes),
                 ..Observed::default()
@@ -118,6 +119,7 @@ impl Kind for Container {
                 }
             }
         }
+        // Files of one edit mostly give the same remark.
         judgement.notes.dedup();
         judgement
     }

@@ -167,6 +167,7 @@ pub fn container_file(r: &Reader<'_>, node: &Node) -> Option<ContainerFile> {
     let number = f.need("gate", gate);
     let source = f.need("source", Reader::text);
     let base = f.need("base", base);
+    // Cases are read after the head, because each is built on the base at once.
     let cases = f.find("cases");
     f.done();
     let head = Head { stem: container.clone()?, gate: number?, source: source?, base: base? };
@@ -243,6 +244,7 @@ fn other_files(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<(String, V
 /// The name of a file in a folder of its own, which must not lead out of that folder.
 fn plain_name(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let name = r.text(node, path)?;
+    // A plain name keeps every file of a case inside its scratch folder.
     match name.starts_with('.') || name.contains(['/', '\\']) {
         true => r.fail(node, "PATH", path, "a plain file name"),
         false => Some(name),
@@ -312,6 +314,8 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
         edits,
         expected,
     };
+    // All files are made once here, so that an impossible edit is an error of the spec and not of a
+    // run.
     if let Err(why) = makes(&case) {
         r.note_value(&name, "EDIT", path, &why, "edits that fit the base");
         return None;
@@ -321,6 +325,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
 
 /// Makes every file once.
 fn makes(case: &ContainerCase) -> Result<(), String> {
+    // Counted before any of them is made, because making them is what the limit is for.
     if case.variants() > MAX_VARIANTS {
         return Err(format!("{} files, at most {MAX_VARIANTS}", case.variants()));
     }

@@ -196,6 +196,7 @@ impl Asking<'_, '_> {
                 // nothing.
                 self.require_sequences(generation)?;
                 let mut load = question.load.clone();
+                // Memory is planned when the model is loaded, so the plan must know of the batch.
                 if generation.beside > 0 {
                     load.options.sequences = Some(generation.beside as u64 + 1);
                 }
@@ -255,6 +256,8 @@ impl Asking<'_, '_> {
         let question = self.question;
         let mut load = question.load.clone();
         load.options.trace = slots.to_vec();
+        // A fused step does not keep its inner values, so slots are compared in a run without
+        // fusion.
         load.options.trace_mode = Some(TraceMode::Unfused);
         self.hold(&load)?;
         // Logits are a slot like the others to the judge, but a field of their own on the wire.
@@ -272,6 +275,7 @@ impl Asking<'_, '_> {
         load.options.trace_mode = Some(TraceMode::Local);
         self.hold(&load)?;
         let answered = self.at_once(&question.ids, want)?;
+        // A subject may report every step, and the case asks about some.
         let local = answered.local().filter(|(slot, _)| globs::any(slots, slot));
         let local = local.map(|(slot, load)| (slot.to_owned(), load)).collect();
         Ok(Content::Stage { slots: rows, local })
@@ -293,11 +297,14 @@ impl Asking<'_, '_> {
         let mut rows = Rows::default();
         let mut from = 0;
         for to in cuts {
+            // A prefix as long as the prompt leaves nothing for the second call.
             if to == from {
                 continue;
             }
             let here = stored.iter().filter(|r| (from..to).contains(*r));
             let here: Vec<u64> = here.map(|r| (r - from) as u64).collect();
+            // Logits that nobody compares are not asked for, because a row is as wide as the
+            // vocabulary.
             let logits = if here.is_empty() { Logits::None } else { Logits::All };
             let want = Want { logits, rows: Some(here), ..Want::default() };
             let answered = self.extend(session, &ids[from..to], want, Some(phase))?;

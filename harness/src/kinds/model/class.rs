@@ -42,6 +42,8 @@ impl Class {
     /// Whether the golden's margin decides a position: it must exceed ten times the limit of the
     /// class.
     pub fn decides(&self, margin: f64, std: f64) -> bool {
+        // The margin is between two logits, so each may be off by five times the limit of a row
+        // before the token changes.
         margin > 10.0 * self.rel_rms * std
     }
 }

@@ -122,6 +122,7 @@ pub fn question(
         }
     };
     let mut inputs = BTreeMap::new();
+    // A form may be a folder, and then each of its files can change the answer.
     let mut given = |path: &str| {
         let below = format!("{path}/");
         let entries = manifest.0.iter().filter(|(p, _)| *p == path || p.starts_with(&below));
@@ -155,6 +156,7 @@ pub fn question(
     match &case.form.at {
         At::Golden(path) => given(path),
         At::Hub(hub) => {
+            // A checkpoint is in no manifest, so its repository, revision and hash identify it.
             let name = format!("{}@{}", hub.repo, hub.revision);
             inputs.insert(name, hub.sha256.clone().unwrap_or_default());
         }
@@ -222,6 +224,7 @@ fn reals(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Vec<f64>, Wro
     match tensors.get(name) {
         Some(t) if t.meta.dtype.is_float() => {
             let numbers = t.to_f64();
+            // One NaN would make every distance NaN, and every subject would fail the case.
             match numbers.iter().all(|x| x.is_finite()) {
                 true => Ok(numbers),
                 false => Err(bad(name, "a number that is not finite")),
@@ -252,6 +255,7 @@ pub fn from_tensors(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<Mo
             for name in slots {
                 golden.slots.insert(name.clone(), rows(name)?);
             }
+            // Any answer would meet a golden without slots.
             if golden.slots.is_empty() {
                 return Err(bad("slots", "nothing"));
             }

@@ -73,6 +73,7 @@ impl Findings {
             );
             self.fail(FailKind::Route, message);
         }
+        // A foreign subject may be silent, but the reader must know that nothing was observed.
         if matches!(whom, Whom::Foreign { .. }) && route.silent > 0 {
             self.unseen.push("route");
         }
@@ -172,6 +173,7 @@ fn loaded(j: &mut Findings, load: &Load, refused: Option<&(String, String, Strin
         }
     }
     if let Some(limit) = load.within_s {
+        // An absent time becomes NaN, which exceeds the limit: silence must not pass.
         let seconds = j.figures.get("load_ms").copied().unwrap_or(f64::NAN) / 1e3;
         j.hold("load_s", seconds, limit);
     }
@@ -201,6 +203,7 @@ fn predicted(j: &mut Findings, need: Option<f64>) {
         j.fail(FailKind::Load, format!("load takes {arena} bytes, {need} were foretold"));
     }
     let parts = (figure(j, "bytes_weights"), figure(j, "bytes_session"));
+    // `load` could merely repeat the prediction, so the parts that were taken are added up as well.
     if let (Some(weights), Some(session)) = parts {
         j.compared += 1;
         if weights + session != need {
@@ -226,6 +229,7 @@ fn perplexity(
     // The first token of a window is given, not predicted.
     let predicted: Vec<usize> = (0..want.len()).filter(|i| i % window != 0).collect();
     j.compared += predicted.len() as u64;
+    // Checked first, because one infinity would make every mean below infinite and hide its place.
     if let Some(i) = predicted.iter().find(|i| !got[**i].is_finite()) {
         return j.fail(FailKind::Nonfinite, format!("token {i}: {}", got[*i]));
     }

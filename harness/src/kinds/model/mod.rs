@@ -87,6 +87,7 @@ impl Kind for Model {
     ) -> Result<Question, Withheld> {
         let path =
             case.form.find(from.folder(), from.models()).map_err(|why| match case.form.at {
+                // What is shipped must be there, whereas a checkpoint is downloaded by choice.
                 At::Golden(_) => Withheld::Broken(BrokenKind::FileMissing, why),
                 At::Hub(_) => Withheld::NotRun(NotRun::NoModel, why),
             })?;
@@ -104,6 +105,7 @@ impl Kind for Model {
             // A file that does not exist has no canonical path.
             let path = std::path::absolute(from.folder().join(path)).unwrap_or_default();
             load.path = path.display().to_string();
+            // The hash is that of the form's own file.
             load.options.sha256 = None;
         }
         let text = match prompt(&case.ask) {
@@ -137,6 +139,7 @@ impl Kind for Model {
             Observed { route: (!entries.is_empty()).then_some(entries), ..Observed::default() };
         Judgement {
             verdict: found.verdict(),
+            // Without a comparison a load of 0 would read as a perfect answer.
             load: (found.compared > 0).then_some(found.load),
             compared: found.compared,
             worst: None,
@@ -217,7 +220,10 @@ fn put(case: &ModelCase, golden: &ModelGolden) -> Put {
         Ask::Logits { ways, .. } => Put::Logits { rows: golden.rows.clone(), ways: ways.clone() },
         Ask::Generation(g) => Put::Generation {
             generation: g.clone(),
+            // The largest logit along a drawn text need not be the token that was drawn.
             forced: if g.is_greedy() { golden.chosen.clone() } else { Vec::new() },
+            // A stop text may end inside a token, and then the ids have more bytes than are handed
+            // out.
             decoded: g.stop.is_empty() && !golden.text.is_empty(),
         },
         Ask::Perplexity { window, .. } => Put::Perplexity(*window),

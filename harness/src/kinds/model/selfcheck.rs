@@ -156,6 +156,8 @@ const FAULTS: &[(&str, Fault)] = &[
         let handed_out = &golden.chosen[..golden.handed_out];
         let differs =
             handed_out.iter().zip(handed_out.iter().cycle().skip(1)).position(|(a, b)| a != b);
+        // The judge rightly accepts an undecided difference, so the fault counts only where one is
+        // decided.
         let seen = differs.is_some_and(|at| decided(golden, a, at));
         match &mut a.content {
             Content::Generation(written) if seen => {
@@ -240,6 +242,8 @@ const FAULTS: &[(&str, Fault)] = &[
     }),
     ("every token a little less likely", |case, _, a| {
         let Ask::Perplexity { relative, .. } = &case.ask else { return false };
+        // A mean log-probability that is lower by this raises the perplexity by four times its
+        // limit.
         let step = 4.0 * relative;
         match &mut a.content {
             Content::Perplexity(x) => {
@@ -278,6 +282,7 @@ const FAULTS: &[(&str, Fault)] = &[
     }),
     ("a session larger than foretold", |_, _, a| match &a.content {
         Content::Load { predicted: Some(all), .. } => {
+            // In sum eight bytes more than predicted, while `bytes_arena` still agrees.
             let parts = [("bytes_weights", all - 8.0), ("bytes_session", 16.0)];
             a.figures.extend(parts.map(|(name, bytes)| (name.to_owned(), bytes)));
             true
@@ -393,6 +398,8 @@ pub fn wrong(case: &ModelCase, golden: &ModelGolden, fault: &str) -> Result<Answ
             let key = if tensors.contains_key("greedy") { "greedy" } else { "ids" };
             if let Some(rows) = take(key) {
                 written.runs.iter_mut().for_each(|run| *run = ids(&rows));
+                // The golden has neither of the faulty model, and the right ones would not belong
+                // to its ids.
                 (written.text, written.forced) = (None, None);
             }
             // For greedy texts the golden has only the ids of a faulty model.

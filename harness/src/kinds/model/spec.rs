@@ -110,6 +110,7 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
     let (model, files) = (model?, files?);
     let all = [&loads, &stages, &logits, &generation, &perplexity].into_iter().flatten();
     let all: Vec<&CaseSpec> = all.collect();
+    // Names are unique over all lists, because a trial's name does not contain its list.
     for (i, case) in all.iter().enumerate() {
         if all[..i].iter().any(|earlier| earlier.name.value == case.name.value) {
             r.note_value(&case.name, "ID_DUP", "name", &case.name.value, "each name once");
@@ -122,6 +123,7 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
             }
         }
     }
+    // Such a file would look as if the model were tested, and ask nothing.
     if files.is_empty() || all.is_empty() {
         r.note_value(&model, "GATE_EMPTY", "files", "none", "one file and one case at least");
     }
@@ -182,6 +184,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, ask: ReadAsk) -> Option<CaseSpe
 
 fn file(r: &Reader<'_>, node: &Node, path: &str) -> Option<FileSpec> {
     let mut f = r.fields(node, path)?;
+    // Looked up before they are read, so that a malformed one does not count as absent.
     let given = (f.find("path").is_some(), f.find("hub").is_some());
     let below = f.may("path", below_golden);
     let hub = f.may("hub", hub);
@@ -213,6 +216,7 @@ fn hub(r: &Reader<'_>, node: &Node, path: &str) -> Option<HubSpec> {
         }
     });
     f.done();
+    // A hash is that of one file, and a snapshot has many.
     if let (None, Some(_)) = (&file, &sha256) {
         r.note(node, "MISSING_FIELD", path, "the `file` whose hash `sha256` is");
     }
@@ -222,6 +226,7 @@ fn hub(r: &Reader<'_>, node: &Node, path: &str) -> Option<HubSpec> {
 /// A path that stays below golden/.
 fn below_golden(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     let text = r.text(node, path)?;
+    // Nothing outside golden/ may be named, since the manifest has no hash of it.
     let plain = |part: &str| !matches!(part, "" | "." | "..");
     match text.split('/').all(plain) && !text.contains('\\') {
         true => Some(text),
@@ -280,6 +285,8 @@ fn logits(f: &mut Fields<'_, '_>) -> Option<Ask> {
     let prompt = f.need("prompt", prompt);
     let rows = f.may("rows", |r, n, p| {
         let rows = r.list(n, p, |r, n, p| Some(r.int(n, p, 0, 1 << 20)? as usize))?;
+        // The rows of several calls are joined in the order of the tokens, so they can come in no
+        // other.
         match rows.is_sorted_by(|a, b| a < b) && !rows.is_empty() {
             true => Some(rows),
             false => r.fail(n, "RANGE", p, "rows in rising order, one at least"),
@@ -348,6 +355,7 @@ fn sampling(r: &Reader<'_>, node: &Node, path: &str) -> Option<Map<String, Value
             settings.insert(key.to_owned(), x.into());
         }
     }
+    // JSON numbers beyond 2^53 are not exact in every language, so a seed must stay below.
     for (key, most) in [("top_k", 1 << 20), ("seed", (1 << 53) - 1)] {
         if let Some(x) = f.may(key, |r, n, p| r.int(n, p, 0, most)) {
             settings.insert(key.to_owned(), x.into());
@@ -363,6 +371,7 @@ fn id(r: &Reader<'_>, node: &Node, path: &str) -> Option<i32> {
 
 fn perplexity(f: &mut Fields<'_, '_>) -> Option<Ask> {
     let text = f.need("text", below_golden);
+    // The first token of a window is given, so it takes two for one to be predicted.
     let tokens = f.need("tokens", |r, n, p| r.int(n, p, 2, 1 << 20));
     let window = f.may("window", |r, n, p| Some(r.int(n, p, 2, 1 << 20)? as usize));
     let within = f.need("within", |r, n, p| {
@@ -408,6 +417,8 @@ fn model_case(
     activations: Option<DType>,
 ) -> ModelCase {
     let stem = &file.model.value;
+    // Forms with the same numbers share a golden, which is named after the form that has them
+    // first.
     let weights = form.weights.as_ref().map_or(label, |at| &at.value);
     let golden = match &spec.ask {
         Ask::Load(_) => None,
@@ -427,6 +438,7 @@ fn model_case(
         (path, None) => Lies::Golden(path.clone().unwrap_or_default()),
     };
     let folder = |spec: &&FileSpec| spec.path.as_ref().is_some_and(|p| !p.ends_with(".gguf"));
+    // transformers reads the publisher's form alone, which is the folder among the forms.
     let hf = file.files.values().find(folder).and_then(|spec| spec.path.clone());
     ModelCase {
         gate: spec.gate.unwrap_or(file.gate),
@@ -455,6 +467,7 @@ fn model_case(
 /// Limits a window to the context.
 fn within(mut ask: Ask, context: usize) -> Ask {
     if let Ask::Perplexity { window, .. } = &mut ask {
+        // A session cannot take more tokens than its context.
         *window = context.min(*window);
     }
     ask

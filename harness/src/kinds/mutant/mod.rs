@@ -119,6 +119,7 @@ pub fn mutants_file(r: &Reader<'_>, node: &Node) -> Option<MutantsFile> {
     let list = f.need("list", |r, n, p| r.list(n, p, mutant));
     f.done();
     let list = list?;
+    // Requirements name mutants by their id, so an id must mean one fault.
     for (i, m) in list.iter().enumerate() {
         if list[..i].iter().any(|earlier| earlier.id.value == m.id.value) {
             r.note_value(&m.id, "ID_DUP", "list.id", &m.id.value, "each id once");
@@ -162,6 +163,7 @@ fn mutant(r: &Reader<'_>, node: &Node, path: &str) -> Option<Mutant> {
 
 fn ask_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
     let names = |r: &Reader<'_>, n: &Node, p: &str| match n.text() {
+        // A single name may be written without a list.
         Some(_) => Some(vec![r.text(n, p)?]),
         None => r.list(n, p, Reader::text),
     };
@@ -192,6 +194,8 @@ fn ask_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<AskEdit> {
         model: f.may("model", model_edit),
     };
     f.done();
+    // Without a change the case's own question is asked, and its right answer would count as a
+    // survivor.
     if edit == AskEdit::default() {
         r.note(node, "MISSING_FIELD", path, "one change at least");
     }
@@ -206,6 +210,7 @@ fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {
     let mut f = r.fields(node, path)?;
     let file = f.may("file", |r, n, p| {
         let text = r.text(n, p)?;
+        // A bare file name, because the edited page is written below the mutant's own folder.
         let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         let stem = text.strip_suffix(".cu").or_else(|| text.strip_suffix(".cuh"));
         match stem {
@@ -223,6 +228,7 @@ fn kernel(r: &Reader<'_>, node: &Node, path: &str) -> Option<KernelEdit> {
 /// A line of kernel source: any quoted text, including the empty one.
 fn code(r: &Reader<'_>, node: &Node, path: &str) -> Option<String> {
     match node.text() {
+        // Empty text is legal, because a missing line is a fault too.
         Some(text) => Some(text.to_owned()),
         None => r.fail(node, "TYPE", path, "a line of text"),
     }

@@ -41,6 +41,7 @@ pub struct ModelEdit {
 /// Reads an edit of a model.
 pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> {
     let mut f = r.fields(node, path)?;
+    // From 1, because rolling by no row is no fault.
     let count = |r: &Reader<'_>, n: &Node, p: &str| Some(r.int(n, p, 1, 1 << 20)? as u64);
     let edit = ModelEdit {
         tensor: f.may("tensor", Reader::text),
@@ -67,6 +68,7 @@ pub fn model_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<ModelEdit> 
     ];
     // Exactly one change, so that the slot where it first shows is known.
     let changes = flags.iter().chain(&given).filter(|x| **x).count();
+    // A change without a tensor, or a key without its value, would do nothing.
     let whole = match (&edit.tensor, &edit.key) {
         (Some(_), None) => changes == 1 && edit.value.is_none(),
         (None, Some(_)) => changes == 0 && edit.value.is_some(),

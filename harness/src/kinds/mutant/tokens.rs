@@ -73,6 +73,7 @@ pub fn tokens_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<TokensEdit
         ("bos_twice", VocabularyEdit::BosTwice),
         ("merges_reversed", VocabularyEdit::MergesReversed),
     ];
+    // By the engine's own list, so that each pre-tokenizer that it gains can be planted at once.
     vocabulary.extend(Split::ALL.map(|s| (s.name(), VocabularyEdit::Pre(s))));
     let back = [
         ("lossy", BackEdit::Lossy),
@@ -87,6 +88,7 @@ pub fn tokens_edit(r: &Reader<'_>, node: &Node, path: &str) -> Option<TokensEdit
         back: f.may("back", |r, n, p| r.word(n, p, &back)),
     };
     f.done();
+    // Without a change the right answer would count as a survivor.
     if edit == TokensEdit::default() {
         r.note(node, "MISSING_FIELD", path, "one change at least");
     }

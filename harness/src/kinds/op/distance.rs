@@ -23,6 +23,7 @@ pub fn unit_roundoff(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 1.0 / 2048.0,
         DType::BF16 => 1.0 / 256.0,
+        // A rounding to f32 is part of the slack already, whose unit is 2^-24.
         _ => 0.0,
     }
 }
@@ -151,12 +152,15 @@ impl Ruler {
             if exceeds(load, 1.0) {
                 found.over += 1;
             }
+            // The first element counts in any case, so that a perfect answer has an element to show
+            // too.
             if exceeds(load, found.load) || worst.is_none() {
                 found.load = load;
                 worst = Some(i);
             }
         }
         found.gain = self.gain(|i| got[i]);
+        // The verdict names a non-finite element before any load, so the page shows the same one.
         let worst = found.first_nonfinite.or(worst);
         found.worst = worst.map(|at| self.worst(at, got, found.over));
         found.constant = is_constant(got) && !is_constant(&self.want);
@@ -190,6 +194,8 @@ impl Ruler {
     }
 
     fn gain_plan(&self) -> Option<GainPlan> {
+        // Rounding errors of few values do not average out, so the rule would fail correct
+        // subjects.
         if self.meta.dtype == DType::I32 || self.len() < 64 {
             return None;
         }
@@ -207,6 +213,8 @@ impl Ruler {
         if !(squares > 0.0 && squares * squares / fourths >= 64.0 && squares.is_finite()) {
             return None;
         }
+        // The allowance may point in one direction everywhere, so it adds up linearly; roundings
+        // are independent, so three standard deviations of their sum suffice.
         let limit = (linear + 3.0 * f64::sqrt(random) + 2.0 * largest) / squares;
         (self.distinct() >= 64).then_some(GainPlan { squares, limit })
     }

@@ -63,10 +63,13 @@ pub fn apply(question: &OpQuestion, edit: &AskEdit) -> Result<OpQuestion, String
     }
     for name in &edit.omit {
         find(&mut asked, name)?;
+        // It was looked up first, because leaving out an operand that is not there would plant
+        // nothing.
         asked.tensors.remove(name);
     }
     if let Some(op) = &edit.op {
         op.clone_into(&mut asked.op);
+        // Operands that the other op does not know would be refused before it computes anything.
         fit(&mut asked);
     }
     Ok(asked)
@@ -113,6 +116,7 @@ fn line_bytes(tensor: &Tensor) -> usize {
 /// The memory of the transpose of the last two axes, under the same shape.
 fn transposed(tensor: &Tensor) -> Option<Tensor> {
     let [.., rows, columns] = tensor.meta.shape[..] else { return None };
+    // A block packs many elements of one row, so its bytes cannot be moved element by element.
     if tensor.meta.dtype.is_block() {
         return None;
     }
@@ -139,6 +143,8 @@ fn rolled(tensor: &mut Tensor, roll: Roll) {
             let (unit, line) = (tensor.meta.dtype.bytes(), line_bytes(tensor).max(1));
             for row in tensor.bytes.chunks_mut(line) {
                 let elements = (row.len() / unit).max(1) as i64;
+                // A rotation takes neither negative steps nor more than the length; the remainder
+                // covers both.
                 row.rotate_right(by.rem_euclid(elements) as usize * unit);
             }
         }

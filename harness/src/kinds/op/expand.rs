@@ -48,6 +48,8 @@ pub fn expand(r: &Reader<'_>, file: &OpFile, signature: &'static Signature) -> E
     let mut expanded = Expanded::default();
     let scope = Scope { r, file, signature };
     let mut seen: BTreeMap<&str, &At<String>> = BTreeMap::new();
+    // Cases and benches share their names, because a trial's name does not say which of the two it
+    // is.
     let names = file.cases.iter().map(|c| &c.name).chain(file.bench.iter().map(|b| &b.name));
     for name in names {
         if let Some(first) = seen.insert(&name.value, name) {
@@ -127,6 +129,8 @@ impl Scope<'_, '_> {
         let expect = expectation::expect(self, spec, variant.dtype, variant.weight);
         let family = match &expect {
             Expect::Refusal { .. } => Family::Refused,
+            // Written numbers end after a few digits, so only under the exact rule do they show
+            // that nothing rounds.
             Expect::Answer { .. }
                 if spec.expect.is_some() && !expectation::is_exact(self, spec) =>
             {
@@ -171,6 +175,7 @@ impl Scope<'_, '_> {
             omit: spec.omit.clone(),
             dtypes: spec.dtypes.clone(),
             weights: spec.weights.clone(),
+            // A bench is timed and not compared, so it needs no golden.
             judge: Some(()),
             slow: true,
             is_whole: spec.is_whole,
@@ -193,6 +198,8 @@ impl Scope<'_, '_> {
             let fill = find(&spec.fill, name).unwrap_or(fill);
             written.push((name, (shape, fill, *dtype)));
         }
+        // A refusal may be about an operand that the op does not have, which then needs a fill of
+        // its own.
         for (name, shape) in &spec.shape {
             if find(&self.file.inputs, name).is_none() {
                 match find(&spec.fill, name) {
@@ -242,10 +249,12 @@ impl Scope<'_, '_> {
             self.r.note_value(fill, "TYPE", &field, dtype.name(), expected);
             return None;
         }
+        // Other fills give fractions, which storing as i32 would cut off silently.
         if (dtype == DType::I32) != whole && !(dtype == DType::I32 && integer_values) {
             self.r.note_value(fill, "TYPE", &field, dtype.name(), "`ids` for i32, and only there");
             return None;
         }
+        // A block is the smallest unit that can be stored, so a row must consist of whole ones.
         if meta.bytes().is_none() {
             let expected = format!("a last axis of whole {dtype} blocks");
             self.r.note_value(shape, "SHAPE", &field, &format!("{:?}", meta.shape), &expected);
@@ -263,6 +272,8 @@ impl Scope<'_, '_> {
             meta,
             fill: fill.value.clone(),
             grid: spec.grid.unwrap_or(Grid::Common),
+            // The type is no part of the key: one golden serves all types only if they get the same
+            // values.
             key: [self.file.op.value.clone(), spec.name.value.clone(), name.to_owned()],
         })
     }
@@ -296,6 +307,7 @@ impl Scope<'_, '_> {
         }
         let field = format!("{}.shape.{name}", spec.name.value);
         let found = format!("{numbers:?}");
+        // A result without elements would pass with nothing compared.
         if numbers.contains(&0) && spec.refuses.is_none() {
             let expected = "sizes from 1; an empty axis only where the case refuses";
             self.r.note_value(&spec.name, "SHAPE", &field, &found, expected);
@@ -336,9 +348,12 @@ impl Scope<'_, '_> {
             }
             cut.push(name.value.clone());
             let axes = self.signature.operand(&name.value).map_or(&[][..], |o| o.shape);
+            // The signature may begin with an optional axis that this shape leaves out.
             let skip = usize::from(axes.len() > shape.value.len());
             symbols.extend(axes.get(skip).map(|a| a.trim_end_matches('?')));
         }
+        // `=x` in a signature is the shape of x. A result is cut where its rows are those of a cut
+        // operand.
         let follows = |axes: &[&str]| match axes {
             [one] if one.starts_with('=') => cut.iter().any(|c| c == &one[1..]),
             [first, ..] => symbols.contains(&first.trim_end_matches('?')),

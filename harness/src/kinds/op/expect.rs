@@ -12,6 +12,7 @@ use crate::yaml::read::At;
 /// Notes errors of meaning in what a case expects and in the names that it uses.
 pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
     let r = scope.r;
+    // Two ways to an answer could disagree, and the file would not say which of them judges.
     let ways = [spec.expect.is_some(), spec.refuses.is_some(), spec.judge.is_some()];
     if ways.iter().filter(|x| **x).count() > 1 {
         let expected = "at most one of `expect`, `refuses`, `judge`";
@@ -27,6 +28,7 @@ pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
         for (result, _) in expect {
             result_name(scope, result, "expect");
         }
+        // Numbers without an origin could have been copied from the engine that they are to judge.
         if spec.source.is_none() && scope.file.source.is_empty() {
             let field = "cases.source";
             r.note_value(&spec.name, "MISSING_FIELD", field, "nothing", "where it comes from");
@@ -40,6 +42,7 @@ pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
         }
     }
     if let Some(same) = &spec.same_bits {
+        // An axis that is no size would cut no operand, and the check would compare nothing.
         let known = spec.sizes.iter().any(|(name, _)| name.value == same.value.axis);
         if !known {
             r.note_value(same, "ENUM", "cases.same_bits.axis", &same.value.axis, "a size");
@@ -49,6 +52,7 @@ pub(super) fn check(scope: &Scope<'_, '_>, spec: &CaseSpec) {
         let given = scope.file.inputs.iter().any(|(name, _)| name.value == operand.name)
             || spec.shape.iter().any(|(name, _)| name.value == operand.name);
         let omitted = spec.omit.iter().any(|o| o.value == operand.name);
+        // A case that refuses may leave out anything: the gap may be what must be refused.
         if (!given || omitted) && spec.refuses.is_none() {
             let field = format!("inputs.{}", operand.name);
             r.note_value(&spec.name, "MISSING_FIELD", &field, "nothing", "a required operand");

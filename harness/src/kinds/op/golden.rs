@@ -114,6 +114,7 @@ fn agree(path: &str, case: &Case, asked: &Asked, label: &Label) -> Result<(), Pr
         problem.field = field.to_owned();
         Err(problem)
     };
+    // Without this check a file copied from another case could judge this one.
     let own = path.trim_end_matches(".safetensors");
     if label.case != own {
         return differ("GOLDEN_CASE", "case", &label.case, own);
@@ -183,6 +184,8 @@ pub fn golden_of(tensors: BTreeMap<String, Tensor>) -> Result<Golden, Bad> {
             | (Some(result), Some("keeps"), Some(_)) => golden.results.contains_key(result),
             _ => false,
         };
+        // A misspelt name would be ignored silently, and with it the slack or the wrong answer in
+        // the tensor.
         if !known {
             return Err(("GOLDEN_FORM", name.clone(), "a tensor of no meaning".into()));
         }
@@ -203,6 +206,7 @@ fn result(
             return Err(("GOLDEN_SHAPE", key.to_owned(), t.meta.to_string()));
         }
         let values: Vec<f32> = t.to_f64().iter().map(|&x| x as f32).collect();
+        // An infinite allowance would let every answer pass, and NaN none.
         match values.iter().position(|x| !(x.is_finite() && *x >= 0.0)) {
             None => Ok(values),
             Some(i) => Err(("GOLDEN_NONFINITE", key.to_owned(), format!("{} at {i}", values[i]))),
@@ -234,6 +238,7 @@ fn numbers(name: &str, tensor: &Tensor) -> Result<Numbers, Bad> {
     match tensor.meta.dtype {
         DType::F64 => Ok(Numbers::Real(tensor.to_f64())),
         DType::I32 => Ok(Numbers::Ids(tensor.to_i32())),
+        // A golden of lower precision would add its own rounding error to every comparison.
         other => Err(("GOLDEN_PRECISION", name.to_owned(), other.to_string())),
     }
 }
@@ -253,6 +258,7 @@ pub fn written(case: &Case, written: &BTreeMap<String, Vec<Written>>) -> Result<
         .map_err(|e| at("QUESTION", e.to_string(), "a question that the op takes".into()))?;
     let mut golden = Golden::default();
     for (name, meta) in metas {
+        // A result without written numbers would be compared with nothing.
         let Some(numbers) = written.get(name) else {
             return Err(at("GOLDEN_SHAPE", "nothing".into(), format!("numbers of {name}")));
         };

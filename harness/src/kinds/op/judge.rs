@@ -87,6 +87,8 @@ fn judge_refusal(
     whom: &Whom,
 ) -> Compared {
     let mut judgement = Compared::unmeasured(Verdict::Pass);
+    // Other engines sort their refusals in other ways, so of them only the refusal itself is
+    // demanded.
     let foreign = matches!(whom, Whom::Foreign { .. });
     if kind != want.name() {
         if !foreign {
@@ -163,6 +165,7 @@ fn shape_fault(
     let names = |list: Vec<&str>| if list.is_empty() { "none".into() } else { list.join(", ") };
     let got: Vec<&str> = results.keys().map(String::as_str).collect();
     let mut want: Vec<&str> = rulers.iter().map(|r| r.name.as_str()).collect();
+    // In the order of the map's keys, so that nothing but another set of names is a difference.
     want.sort_unstable();
     if got != want {
         return Some(format!("results: got {}, want {}", names(got), names(want)));
@@ -173,6 +176,8 @@ fn shape_fault(
 }
 
 fn first_failure(measured: &[Measured<'_>], observed: &Observed, whom: &Whom) -> Option<Failure> {
+    // In order of how much each explains: memory that was never written, for instance, also shows
+    // as a load.
     nonfinite(measured)
         .or_else(|| observed_fault(observed, whom))
         .or_else(|| over(measured, true))

@@ -188,6 +188,8 @@ impl Kind for Op {
 
     fn ask(&self, question: &Question, to: &mut Caller<'_>) -> Result<Got, Stopped> {
         to.set_limit(question.limit);
+        // A device that is too small is no fault of the subject, so the case is not asked rather
+        // than failed.
         if let Some(have) = to.hello().memory_bytes().map(|bytes| bytes >> 20)
             && question.memory_mib > have
         {
@@ -227,6 +229,7 @@ impl Kind for Op {
         if let Outcome::Answered { observed, .. } = &got.outcome {
             judgement.observed = observed.clone();
         }
+        // The reader of the row must know that no independent source computed the expected numbers.
         if by_definition(case) {
             judgement.notes.push("judged by the CPU definition".to_owned());
         }
@@ -259,6 +262,8 @@ impl Kind for Op {
         }
         if let Some(edit) = &mutant.ask {
             let asked = edit::apply(&question.op, edit)?;
+            // Reported as what it is, because the survivor would otherwise look like a weakness of
+            // its case.
             if asked == question.op {
                 return Err("the edit changes nothing".to_owned());
             }
@@ -312,6 +317,8 @@ pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply<OpAnswer>
     if answer > room && !to.hello().attaches() {
         return Err(to.too_big(too_big("the answer", answer, room)));
     }
+    // What hello promises may not be answered by `unsupported`, or a subject could dodge single
+    // cases.
     let promised = to.hello().promises(question);
     to.ask_promised(&question.call(to.limit()), promised)
 }
@@ -331,6 +338,8 @@ pub fn definition_key(case: &Case) -> String {
     let mut key = format!("{}::{}", case.stem, case.name);
     for input in &case.ask.operands {
         key.push_str(&match input.meta.dtype {
+            // Float operands hold the same values in every type here, so only the shape
+            // distinguishes them.
             dtype if dtype.is_float() && !own => format!(" {} {:?}", input.name, input.meta.shape),
             _ => format!(" {} {}", input.name, input.meta),
         });
@@ -357,6 +366,7 @@ fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, Strin
     let slacks = op.slack(&asked, &values);
     let mut golden = Golden::default();
     for (((name, meta), values), slack) in checked.results().into_iter().zip(values).zip(slacks) {
+        // In f32, as golden files store it, so that both kinds of golden allow the same.
         let narrow = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect();
         let numbers = match values {
             Values::Real(x) => Numbers::Real(x),
@@ -400,6 +410,8 @@ fn wrong(golden: &Golden, rulers: &[Ruler], name: &str) -> Result<Results, Strin
         let tensor = match wrong.get(&ruler.name) {
             Some(Numbers::Real(x)) if x.len() == ruler.len() => Tensor::from_f64(dtype, shape, x),
             Some(Numbers::Ids(x)) if x.len() == ruler.len() => Tensor::from_i32(shape, x),
+            // An answer of another shape would be noticed by its shape alone and prove nothing
+            // about its numbers.
             Some(x) => return Err(format!("wrong.{name}.{}: {} elements", ruler.name, x.len())),
             None if dtype == DType::I32 => {
                 let ids: Vec<i32> = ruler.want.iter().map(|&x| x as i32).collect();

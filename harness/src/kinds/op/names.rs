@@ -23,6 +23,7 @@ pub fn head(r: &Reader<'_>, node: &Node, file: &OpFile, signature: &Signature) {
             let expected = format!("an operand of {}: {known}", signature.name);
             r.note_value(name, "ENUM", &format!("inputs.{}", name.value), &name.value, &expected);
         }
+        // An empty axis in the head would turn every case into one that must be refused.
         if input.shape.value.contains(&Axis::Number(0)) {
             r.note_value(&input.shape, "SHAPE", "inputs", "an empty axis", "sizes from 1");
         }

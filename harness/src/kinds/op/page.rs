@@ -61,6 +61,7 @@ pub fn expectation(case: &Case) -> String {
 fn rule(tolerance: &Tolerance) -> String {
     let mut text = match tolerance.rule {
         ToleranceRule::Derived => "derived: half an ulp and 2^-24 · slack".to_owned(),
+        // Nothing is allowed under this rule, so how an engine sums does not matter.
         ToleranceRule::Exact => return "exact: the golden rounded, bit for bit".to_owned(),
         ToleranceRule::Number { absolute, relative, ulp } => format!(
             "number: half an ulp and {} + {} · |golden| + {} ulp",
@@ -106,11 +107,13 @@ pub fn number(x: f64) -> String {
     }
     let size = x.abs();
     if x.fract() == 0.0 && size < 1e9 {
+        // The sign of zero is shown, because a row judged by bits may differ in nothing else.
         return if x == 0.0 && x.is_sign_negative() { "-0".to_owned() } else { format!("{x}") };
     }
     if !(1e-4..1e9).contains(&size) {
         return format!("{x:.8e}");
     }
+    // Nine significant digits tell any two values of f32 apart.
     let decimals = (8 - size.log10().floor() as i32).max(0) as usize;
     let text = format!("{x:.decimals$}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -55,7 +55,10 @@ impl OpQuestion {
     /// The size in bytes of all results of a correct answer; 0 if that is a refusal.
     pub fn answer_bytes(&self) -> u64 {
         let checked = goldgate_engine::ops::find(&self.op).map(|op| check(self, op));
+        // A question that is refused has no results, and a refusal is always short.
         let results = checked.and_then(Result::ok).map(|checked| checked.results());
+        // A size that cannot be computed counts as the largest, so the question is too big rather
+        // than asked.
         let bytes = |(_, meta): (&str, Meta)| meta.bytes().unwrap_or(usize::MAX) as u64;
         results.into_iter().flatten().map(bytes).fold(0, u64::saturating_add)
     }

@@ -118,11 +118,15 @@ fn tolerance(r: &Reader<'_>, node: &Node, path: &str) -> Option<ToleranceSpec> {
     f.done();
     let rule = rule?;
     let numbers = absolute.is_some() || relative.is_some() || ulp.is_some();
+    // Numbers under another rule would look as if they allowed something, although nothing reads
+    // them.
     if (rule.value == Rule::Number) != numbers && r.count() == before {
         let found = if numbers { "numbers" } else { "no number" };
         let expected = "absolute, relative or ulp with `rule: number`, and only there";
         r.note_value(&rule, "RANGE", path, found, expected);
     }
+    // What is allowed by hand follows from no formula, so a reviewer needs the reason and the
+    // evidence.
     if (rule.value == Rule::Number || sum == Some(Sum::Linear)) && because.is_none() {
         r.note_value(&rule, "MISSING_FIELD", &path_because, "nothing", "why an error is allowed");
     }
@@ -150,6 +154,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str) -> Option<CaseSpec> {
     let tolerance = f.may("tolerance", tolerance);
     let (accumulate, keeps) = (f.may("accumulate", accumulate), f.may("keeps", keeps));
     let alias = f.may("alias", |r, n, p| r.table(n, p, Reader::id));
+    // Read with a wide limit, because the check of costs gives the better message.
     let repeat = f.may("repeat", |r, n, p| Some(At::new(n, r.int(n, p, 1, 1_000_000_000)? as u32)));
     let timeout_s = f.may("timeout_s", |r, n, p| Some(r.int(n, p, 1, 3600)? as u32));
     let needs = f.may("needs", needs);
@@ -215,6 +220,7 @@ fn same_bits(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<SameBitsSpec>
     let moved = f.may("moved", Reader::flag).unwrap_or_default();
     f.done();
     let spec = SameBitsSpec { axis: axis?, chunks: chunks?, advance, moved };
+    // With neither, no other form would be asked and the check would pass on nothing.
     if spec.chunks.is_empty() && !spec.moved {
         r.note(node, "RANGE", path, "a chunk, or `moved: true`");
     }

@@ -31,6 +31,7 @@ pub fn ask(
     whole: &Results,
     to: &mut Caller<'_>,
 ) -> Result<Option<Differs>, Stopped> {
+    // From the second time on, because `whole` is the first answer.
     for time in 2..=question.repeat {
         let again = answer(&question.op, to)?;
         // One difference is proof enough.
@@ -62,6 +63,7 @@ pub fn ask(
             return differs(&format!("in chunks of {size} rows"), what);
         }
     }
+    // Results that depend on the place of a row among the others differ only when it is moved.
     if same.moved && rows > 1 {
         let results = answer(&reversed(&question.op, same), to)?;
         let back = same
@@ -100,6 +102,7 @@ fn chunk(question: &OpQuestion, same: &SameBits, rows: std::ops::Range<usize>) -
             tensor.meta.shape[0] = rows.len();
         }
     }
+    // A later chunk begins at a later position, so whatever depends on the position must follow.
     if let Some(attribute) = &same.advance {
         let base = part.attributes.get(attribute).and_then(Value::as_i64).unwrap_or(0);
         // The sum cannot overflow: row counts are far below 2^63.

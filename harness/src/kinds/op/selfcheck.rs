@@ -113,9 +113,11 @@ fn beyond(ruler: &Ruler, i: usize, times: f64) -> f64 {
     if ruler.meta.dtype == DType::I32 {
         return ruler.want[i] + 1.0;
     }
+    // Without an allowance the nearest wrong answer is the next value of the type.
     if allow == 0.0 || ruler.exact {
         return ruler.want[i] + 2.0 * half;
     }
+    // A very small allowance would vanish in this sum and leave the right answer.
     r + half + (times * allow).max((r.abs() + half) * VISIBLE)
 }
 
@@ -137,6 +139,7 @@ pub fn faults(rulers: &[Ruler]) -> (u32, u32) {
             // differs.
             let seen = match fault {
                 Fault::OneElement => at.map(|i| exceeds(ruler.load(i, fault.plant(ruler, i)), 1.0)),
+                // Where NaN is expected it is the right answer, so nothing is planted.
                 Fault::NotANumber => last
                     .filter(|&i| !ruler.want[i].is_nan())
                     .map(|i| exceeds(ruler.load(i, f64::NAN), 1.0)),

@@ -36,6 +36,7 @@ pub fn check(case: &Case, asked: &Asked, golden: &Golden) -> Result<(), Problem>
             None => return at("GOLDEN_SHAPE", name, "nothing".into(), &meta.to_string()),
         }
     }
+    // A result that the op does not have would be compared with nothing.
     if golden.results.len() != results.len() && !results.is_empty() {
         let found = format!("{:?}", golden.results.keys());
         return at("GOLDEN_SHAPE", "", found, "the op's results and no others");

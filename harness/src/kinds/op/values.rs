@@ -50,6 +50,7 @@ pub fn sizes(r: &Reader<'_>, node: &Node, path: &str) -> Option<Table<At<usize>>
 pub fn written(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<Vec<Written>>> {
     let numbers = r.list(node, path, |r, n, p| {
         let value = number_or_not(r, n, p)?;
+        // Infinity and NaN have no last digit.
         let half_unit = if value.is_finite() { half_unit(n.text().unwrap_or("0")) } else { 0.0 };
         Some(Written { value, half_unit })
     })?;

@@ -23,6 +23,7 @@ pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
     if let Some(edit) = edit.text {
         question.texts.iter_mut().for_each(|text| *text = changed(edit, text));
     }
+    // The texts of a case may lack what the edit changes, and then nothing would be planted.
     let same = texts == question.texts
         && flags == (question.add_special, question.parse_special)
         && edit.vocabulary.is_none()
@@ -44,6 +45,8 @@ pub fn edited(edit: &TokensEdit, mut question: Texts) -> Result<Texts, String> {
 /// Writes the vocabulary of the GGUF file at `original` to `file`, with an edit.
 fn vocabulary_file(original: &Path, file: &Path, edit: VocabularyEdit) -> Result<(), String> {
     let gguf = Gguf::open(original).map_err(|_| "another vocabulary wants the GGUF form")?;
+    // Bytes inserted into the header would move the tensors and break the file, which is another
+    // fault.
     if !gguf.tensors().is_empty() {
         return Err("a file with tensors, whose places would move".to_owned());
     }
@@ -112,6 +115,8 @@ fn insert_true(bytes: &mut Vec<u8>, key: &str) {
     new.extend_from_slice(&BOOL.to_le_bytes());
     new.push(1);
     bytes.splice(FIRST..FIRST, new);
+    // A reader stops after as many keys as the header counts, so the count must include the new
+    // one.
     let mut eight = [0; 8];
     eight.copy_from_slice(&bytes[COUNT..COUNT + 8]);
     let count = u64::from_le_bytes(eight) + 1;

@@ -45,6 +45,7 @@ pub fn perfect(vector: &Vector) -> Answer {
 pub fn judge(case: &TokenCase, answers: &[Answer]) -> Option<Difference> {
     let pairs = case.vectors.iter().zip(answers).enumerate();
     let mut wrong = pairs.filter_map(|(at, (v, a))| Some((at, differs(case, v, a)?)));
+    // `zip` stops at the end of the shorter list, so missing answers would go unnoticed.
     if answers.len() != case.vectors.len() {
         let message = format!("{} answers to {} texts", answers.len(), case.vectors.len());
         return Some(Difference { at: 0, of: 1, message, diff: String::new() });
@@ -136,6 +137,7 @@ fn bytes_diff(want: &[u8], got: &[u8]) -> String {
 fn diff(want: &str, got: &str) -> String {
     let diff = TextDiff::from_lines(want, got);
     let mut text = String::new();
+    // Bounded, because one early difference may shift everything after it.
     for group in diff.grouped_ops(3).iter().take(3) {
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let sign = match change.tag() {

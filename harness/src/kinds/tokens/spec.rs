@@ -147,6 +147,7 @@ fn vector(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vector> {
             None => r.fail(n, "TYPE", p, "bytes in hex, as \"ff fe 41\""),
         }
     });
+    // Ids are i32 on the wire.
     let ids = f.need("ids", |r, n, p| {
         r.list(n, p, |r, n, p| u32::try_from(r.int(n, p, 0, i64::from(i32::MAX))?).ok())
     });

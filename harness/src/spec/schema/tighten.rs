@@ -24,6 +24,7 @@ pub(super) fn tighten(definitions: &mut Map<String, Value>) {
     // The text is compiled in, and a test parses it.
     let rules: Map<String, Value> = serde_json::from_str(RULES).unwrap_or_default();
     for (name, rule) in &rules {
+        // A test makes sure that there is a definition for every rule.
         if let Some(definition) = definitions.get_mut(name) {
             merge(definition, rule);
         }
@@ -31,6 +32,7 @@ pub(super) fn tighten(definitions: &mut Map<String, Value>) {
     for definition in definitions.values_mut() {
         let Some(Value::Object(properties)) = definition.get_mut("properties") else { continue };
         for (name, property) in properties {
+            // These keys mean the same in every kind of file, so their rules are written once.
             everywhere(name, property);
         }
     }
@@ -54,6 +56,7 @@ fn everywhere(name: &str, property: &mut Value) {
 }
 
 fn limit(map: &mut Map<String, Value>, key: &str, value: Value) {
+    // The bounds of the Rust type are wider than the rule that replaces them.
     for key in ["format", "minimum", "maximum"] {
         map.shift_remove(key);
     }
@@ -72,6 +75,7 @@ fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(map) = target else { return };
     for (key, value) in patch {
         match value {
+            // In a merge patch (RFC 7396) null removes a key.
             Value::Null => drop(map.shift_remove(key)),
             Value::String(name) if key == WORDS => {
                 map.insert("enum".into(), words(name).into());
@@ -94,6 +98,7 @@ fn words(kind: &str) -> Vec<&'static str> {
             let own = ["bos_twice", "merges_reversed"].into_iter();
             own.chain(Split::ALL.iter().map(|split| split.name())).collect()
         }
+        // A test refuses an empty list, so a name that is unknown here does not pass.
         _ => Vec::new(),
     }
 }

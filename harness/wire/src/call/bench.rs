@@ -186,6 +186,7 @@ impl StepPart {
 
     fn read(part: &Value) -> Option<StepPart> {
         let text = |key: &str| part[key].as_str().map(str::to_owned);
+        // A part without one of its figures makes the whole answer malformed.
         Some(StepPart {
             step: text("step")?,
             op: text("op")?,

@@ -52,6 +52,7 @@ impl Call for Check {
         // Read in any case, so that a malformed reason does not pass as success.
         Ok(match fields.truth("holds")? {
             true => Checked { fails: None },
+            // A failure without a reason is still a failure.
             false => Checked { fails: Some(why.unwrap_or_else(|| "it says nothing".to_owned())) },
         })
     }
@@ -156,6 +157,7 @@ impl Call for Inspect {
 
     fn write_answer(answer: Inspected) -> (Value, Tensors) {
         let mut body = Body::default();
+        // First, so that no fact can replace what was observed.
         body.append(&answer.facts);
         body.may("need", answer.need);
         body.put("observed", answer.observed.json());
@@ -167,6 +169,7 @@ impl Call for Inspect {
         let Value::Object(mut facts) = body else {
             return Err(BadField::Mistyped("the answer is no object".to_owned()));
         };
+        // What a subject observed of itself is no fact about the file.
         facts.remove("observed");
         Ok(Inspected { need: facts.remove("need"), facts, observed })
     }

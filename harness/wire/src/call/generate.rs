@@ -107,6 +107,7 @@ impl Generated {
             texts.push(text.to_vec());
             rest = after;
         }
+        // Ids that belong to no text would be compared as those of a neighbour.
         if texts.len() != count || lengths.len() != count || !rest.is_empty() {
             let found = lengths.len();
             let message = format!("{found} lengths that are not those of the ids of {count}");
@@ -119,6 +120,7 @@ impl Generated {
 impl Generate {
     /// The question for several prompts, with their lengths.
     pub fn several(self, prompts: &[Vec<i32>]) -> Generate {
+        // A length beyond i32 cannot be sent; the largest one is refused by every context.
         let lengths = prompts.iter().map(|p| i32::try_from(p.len()).unwrap_or(i32::MAX));
         Generate { ids: prompts.concat(), lengths: Some(lengths.collect()), ..self }
     }

@@ -62,6 +62,7 @@ impl LoadOptions {
         body.may("yarn", self.yarn.map(YarnRamp::name));
         body.may("plan", self.plan.map(Fusion::name));
         body.may("graph", self.graph);
+        // Last, so that the fields of a case override all those above.
         body.append(&self.more);
     }
 
@@ -71,6 +72,7 @@ impl LoadOptions {
     /// A field of another type, or with a word or number that no option has.
     pub fn read(question: &Value) -> Result<LoadOptions, String> {
         let fields = Fields(question);
+        // No model can be loaded for a size of zero.
         let above_0 = |key: &str| {
             fields.may(key, "a whole number above 0", |v| v.as_u64().filter(|n| *n > 0))
         };
@@ -90,6 +92,7 @@ impl LoadOptions {
             yarn: fields.may_word("yarn", "reference or rounded")?,
             plan: fields.may_word("plan", "fused or plain")?,
             graph: fields.may_flag("graph")?,
+            // Unknown fields are ignored on the wire, so none are kept.
             more: Map::new(),
         })
     }

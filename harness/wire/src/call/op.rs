@@ -43,6 +43,7 @@ impl Op {
         body.put("dtype", self.dtype.name());
         body.put("attr", self.attributes.clone());
         body.may_real("timeout_s", self.timeout_s);
+        // Left out where it says nothing, because the oracle's question is hashed as it is written.
         if !self.alias.is_empty() {
             let pairs = self.alias.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str())));
             body.put("alias", pairs.collect::<Map<String, Value>>());
@@ -63,6 +64,7 @@ impl Call for Op {
     fn read(question: &Value, tensors: Tensors) -> Result<Op, BadQuestion> {
         let fields = Fields(question);
         let dtype = fields.text("dtype")?;
+        // A refusal and no broken message, because a case may ask for a type that does not exist.
         let dtype = dtype.parse().map_err(|_| {
             let message = format!("{dtype} is no stored type");
             Refusal::new(RefusalKind::TypeUnsupported, "dtype", message)
@@ -85,6 +87,7 @@ impl Call for Op {
 
     fn write_answer(answer: OpAnswer) -> (Value, Tensors) {
         let mut body = Body::default();
+        // Absent means that nothing was observed.
         if answer.observed != Observed::default() {
             body.put("observed", answer.observed.json());
         }

@@ -132,6 +132,7 @@ impl Extended {
     pub fn local(&self) -> impl Iterator<Item = (&str, f64)> {
         self.results.iter().filter_map(|(name, tensor)| {
             let slot = name.strip_suffix(".local")?;
+            // A tensor without a number is no load, and NaN fails every limit.
             Some((slot, tensor.to_f64().first().copied().unwrap_or(f64::NAN)))
         })
     }
@@ -166,6 +167,7 @@ impl Call for Extend {
         let mut body = Body::default();
         body.put("types", types.json());
         body.put("length", answer.length);
+        // Absent means that nothing was observed.
         if answer.observed != Observed::default() {
             body.put("observed", answer.observed.json());
         }

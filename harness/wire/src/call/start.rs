@@ -39,6 +39,7 @@ impl Call for Hello {
         Ok(Hello {
             wire: wire.unwrap_or_default(),
             harness: fields.may_text("harness")?.unwrap_or_default(),
+            // An empty path would mean the current folder.
             scratch: fields.may_text("scratch")?.filter(|s| !s.is_empty()),
             max_frame: fields.may_number("max_frame")?,
         })

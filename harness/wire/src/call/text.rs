@@ -114,6 +114,7 @@ impl Call for Detokenize {
         let mut body = Body::call(Self::NAME);
         self.vocabulary.write(&mut body);
         body.put("skip_special", self.skip_special);
+        // Left out where it is not asked for, because not every subject offers it.
         body.may("stream", self.stream.then_some(true));
         (body.json(), Tensors::from([("ids".to_owned(), i32s(&self.ids))]))
     }

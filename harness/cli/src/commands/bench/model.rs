@@ -53,10 +53,13 @@ const LIMITS: u64 = 1 << 30;
 
 pub fn run(speed: &Speed, path: &Path, on: &str, json_out: bool) -> Result<Exit, Failure> {
     let usage = |message: String| Err(Failure::Usage(message));
+    // A time per token is the difference of two times.
     if speed.prefill == 0 || speed.decode < 2 || speed.repeat == 0 {
         return usage("--prefill and --repeat want 1 at least, --decode 2".to_owned());
     }
+    // One position more, because decode times are taken from one token more than is asked for.
     let positions = speed.depth.max(1) + speed.prefill.max(speed.decode) + 1;
+    // Subjects that know nothing of batches can still be timed with one sequence.
     let sequences = (speed.batch > 1).then_some(speed.batch);
     let options = LoadOptions { sequences, ..speed.how.sizing.at_least(positions) };
     let mut loaded = match speed.how.load(path, on, options, json_out)? {
@@ -117,6 +120,7 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
     });
     let hello = loaded.hello();
     let (limits, parts) = (hello.offers(BenchOp::NAME), hello.times_models());
+    // A subject that measures no limits of its card still has its times.
     if limits {
         let limits = answered!(loaded.ask(&BenchCopy { bytes: LIMITS }, json_out));
         facts["limits"] = BenchCopy::write_answer(limits).0;
@@ -135,6 +139,7 @@ fn measure(speed: &Speed, loaded: &mut Loaded, json_out: bool) -> Asked<Value> {
 }
 
 fn middle(figures: &[f64]) -> f64 {
+    // The median, because a single slow run says nothing about the subject.
     median(&mut figures.to_vec())
 }
 
@@ -216,6 +221,7 @@ fn generated(
         let (events, heard) = mpsc::channel();
         loaded.tell(events);
         let answer = answered!(loaded.ask(&ask, json_out));
+        // Not counted either: the first run compiles kernels and fills caches.
         if run == 0 {
             continue;
         }

@@ -41,6 +41,7 @@ pub(super) fn download(hub: &Hub, into: Option<&Path>) -> Result<Outcome, Failur
     for file in &files {
         path = fetch_file(&api, &repo, file).map_err(|e| e.into_failure(|e| absent(file, e)))?;
     }
+    // The configuration comes last, so with it everything else is there.
     match path.parent() {
         Some(folder) if path.ends_with("config.json") && files.len() > 1 => {
             Ok(Outcome { path: folder.to_owned(), fetched: true, sha256: None })
@@ -93,6 +94,7 @@ fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing>
     });
     let path = path.map_err(Missing::Hub)?;
     let other = |failure| {
+        // A wrong file in the cache would be found and used by the next command.
         forget(&path);
         Missing::Other(failure)
     };
@@ -104,6 +106,7 @@ fn fetch_file(api: &Api, repo: &ApiRepo, file: &str) -> Result<PathBuf, Missing>
         return Err(other(Failure::Malformed(Box::new(refusal))));
     }
     let etag = facts.etag();
+    // Of large files the hub states the SHA-256 here, of others a hash of another kind.
     if etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit()) {
         checked_hash(&path, etag).map_err(other)?;
     }

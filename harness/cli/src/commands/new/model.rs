@@ -21,11 +21,14 @@ pub fn file(name: &str, golden: &Path) -> Result<String, Failure> {
             .map(|label| format!("  {label}: {{ path: models/{stem}/{label}.gguf }}\n"))
             .collect();
         if folder.join("hf").is_dir() {
+            // The forms hold the same numbers, so they share their goldens.
             let shared = if forms.is_empty() { "" } else { ", weights: f16" };
             forms.push(format!("  hf: {{ path: models/{stem}/hf{shared} }}\n"));
         }
         forms.concat()
     };
+    // Without files of its own the new text names those of a model that ships, so that it can be
+    // run.
     let own = forms_of(name);
     let forms = if own.is_empty() { forms_of("gpt2-tiny") } else { own };
     Ok(format!(

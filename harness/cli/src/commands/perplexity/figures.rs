@@ -19,6 +19,7 @@ impl Figures {
         let count = log_probabilities.len();
         let mean = -log_probabilities.iter().sum::<f64>() / count as f64;
         let squares: f64 = log_probabilities.iter().map(|l| (l + mean).powi(2)).sum();
+        // One less than the count, because the mean was estimated from the same numbers.
         let variance = squares / count.saturating_sub(1).max(1) as f64;
         Figures { count, mean, error: (variance / count as f64).sqrt() }
     }
@@ -69,6 +70,7 @@ impl Compared {
         };
         self.divergences.push(own.iter().zip(theirs).map(part).sum());
         self.agreed += usize::from(first_largest(own) == first_largest(theirs));
+        // An id beyond the vocabulary has no probability, and NaN shows in every figure.
         self.own.push(own.get(next).copied().unwrap_or(f64::NAN));
         self.theirs.push(theirs.get(next).copied().unwrap_or(f64::NAN));
     }
@@ -107,6 +109,7 @@ impl Compared {
 
 /// The logarithms of a row's softmax.
 pub fn log_probabilities(logits: &[f64]) -> Vec<f64> {
+    // Subtracting the largest logit first keeps the exponentials from overflowing.
     let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum = logits.iter().map(|l| (l - most).exp()).sum::<f64>().ln();
     logits.iter().map(|l| l - most - sum).collect()

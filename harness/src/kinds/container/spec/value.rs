@@ -99,6 +99,7 @@ pub(super) fn hex(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<u8>> {
         u8::from_str_radix(pair, 16).ok()
     });
     match pairs.collect::<Option<Vec<u8>>>() {
+        // Quoted, because bare `00` would be a number to other YAML readers.
         Some(bytes) if !bytes.is_empty() && node.bare().is_none() => Some(bytes),
         _ => r.fail(node, "TYPE", path, "quoted hex, two digits a byte"),
     }

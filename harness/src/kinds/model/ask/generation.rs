@@ -17,6 +17,8 @@ impl Asking<'_, '_> {
         forced: &[i32],
         decoded: bool,
     ) -> Result<Written, Stopped> {
+        // The golden's ids where there are any, so that a fault of the tokenizer is found by its
+        // own rule and not as another text.
         let ids = match (&self.question.text, self.question.ids.is_empty()) {
             (Some(text), true) => self.tokenized(text)?.unwrap_or_default(),
             _ => self.question.ids.clone(),
@@ -54,6 +56,8 @@ impl Asking<'_, '_> {
         let first = written.runs.first().cloned().unwrap_or_default();
         if decoded && self.to.hello().offers(Detokenize::NAME) {
             let text = self.text(&first, false)?;
+            // `generate` reports its text without control tokens, so that form is needed to compare
+            // it.
             written.bare = Some(self.text(&first, true)?).filter(|bare| *bare != text);
             written.text = Some(text);
         }
@@ -97,6 +101,7 @@ fn sampling(g: &Generation) -> Sampling {
     let real = |key: &str| g.sampling.get(key).and_then(Value::as_f64);
     let number = |key: &str| g.sampling.get(key).and_then(Value::as_u64);
     Sampling {
+        // Always sent, because a subject's own default might draw.
         temperature: Some(real("temperature").unwrap_or(0.0)),
         top_k: number("top_k"),
         top_p: real("top_p"),

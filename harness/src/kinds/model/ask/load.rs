@@ -33,6 +33,7 @@ impl Asking<'_, '_> {
                     self.to.drop_model()?;
                 }
             }
+            // Asked after unloading, so that only what stays behind is counted.
             used.extend(self.used()?.filter(|_| load.memory));
         }
         if refused.is_some() && load.path.is_none() {
@@ -92,6 +93,7 @@ impl Asking<'_, '_> {
         let want = Want { logits: Logits::Last, ..Want::default() };
         let answered = self.extend(opened.session, &[0], want, None)?;
         self.close(opened.session)?;
+        // A model that loads and cannot compute must not pass.
         answered.result("logits")?;
         Ok(opened.bytes_session)
     }

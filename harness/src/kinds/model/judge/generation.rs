@@ -49,6 +49,7 @@ pub(super) fn judge(
     let decides: Vec<bool> =
         golden.margin.iter().zip(&golden.std).map(|(m, s)| class.decides(*m, *s)).collect();
     let mut decided = free(j, golden, g, (first, answer.stop.as_deref()), &decides);
+    // Along the golden's text every position is compared, also those after a legal difference.
     if let Some(rows) = &answer.forced {
         forced(j, golden, rows, &decides);
         decided = decides.iter().filter(|d| **d).count();
@@ -130,6 +131,7 @@ fn free(
 ) -> usize {
     let (chosen, handed_out) = (&golden.chosen, golden.handed_out);
     let at = ids.iter().zip(&chosen[..handed_out]).take_while(|(a, b)| a == b).count();
+    // After a legal difference the text may reach an end that the golden's text does not have.
     let ended_early = matches!(stop, Some("eos" | "stop")) && g.has_stops();
     let why = match (ids.get(at), chosen.get(at)) {
         (None, _) if at == handed_out => {
@@ -138,6 +140,7 @@ fn free(
         }
         (None, _) => Err((!ended_early).then(|| format!("{at} tokens, awaited {handed_out}"))),
         (Some(_), None) => Err(Some(format!("{} tokens, awaited {handed_out}", ids.len()))),
+        // The token that ends a text is chosen but never handed out.
         (Some(got), Some(want)) if at == handed_out && got == want => {
             Ok(format!("token {at}, {got}, ends the text and is handed out"))
         }

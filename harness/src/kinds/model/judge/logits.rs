@@ -27,6 +27,7 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
         j.lines[lines..]
             .iter_mut()
             .for_each(|line| line.insert_str(0, &format!("{}: ", way.name())));
+        // A message from an earlier way has its name already.
         if !failed && let Some((_, message)) = &mut j.failed {
             message.insert_str(0, &format!("{}: ", way.name()));
         }
@@ -62,6 +63,7 @@ pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows
         if let Some(id) = got.iter().position(|x| !x.is_finite()) {
             return j.fail(FailKind::Nonfinite, format!("row {row}, id {id}: {}", got[id]));
         }
+        // A row of equal logits has no deviation to divide by.
         let rel = rel_rms(got, want, golden.std[i].max(f64::MIN_POSITIVE));
         if rel > worst.0 {
             worst = (rel, row);
@@ -79,6 +81,7 @@ pub(super) fn against(j: &mut Findings, class: Class, golden: &ModelGolden, rows
                 j.fail(FailKind::Bits, message);
             }
         }
+        // The last row predicts a token beyond the text, which has no expected probability.
         if let Some(next) = golden.ids.get(row + 1).and_then(|id| usize::try_from(*id).ok())
             && next < got.len()
         {

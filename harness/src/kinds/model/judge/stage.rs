@@ -46,6 +46,7 @@ pub fn place(slot: &str) -> (usize, usize, usize, String) {
             _ => 3,
         });
     };
+    // A slot that the list lacks comes last in its layer, so it is never blamed before a known one.
     let at = ORDER.iter().position(|s| *s == rest).unwrap_or(ORDER.len());
     (2, layer.parse().unwrap_or(usize::MAX), at, slot.to_owned())
 }
