@@ -23,12 +23,20 @@ pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
     // Loading is the slow part, so cases that can share a loaded model follow each other.
     models.sort_by_key(|c| (&c.stem, &c.form.label, c.activations, c.kind(), &c.name));
     let mut all: Vec<Arc<dyn Trial>> = Vec::new();
-    all.extend(ops.into_iter().map(|case| trial(op::Op, case.clone())));
+    for case in ops {
+        all.push(trial(op::Op, case.clone()));
+        // Directly behind, while its operands are still in the caches of the machine.
+        all.extend(case.bits().map(|bits| trial(op::Op, bits)));
+    }
     all.extend(crate::tamper::ALL.iter().map(|check| trial(check::Own, *check)));
     all.extend(check::SUBJECT_CHECKS.iter().map(|check| trial(check::OfSubject, *check)));
     all.extend(specs.files().map(|case| trial(container::Container, case.clone())));
-    all.extend(specs.tokens.iter().map(|case| trial(tokens::Tokenizer, case.clone())));
-    all.extend(models.into_iter().map(|case| trial(model::Model, case.clone())));
+    let each = specs.tokens.iter().flat_map(tokens::TokenCase::each);
+    all.extend(each.map(|case| trial(tokens::Tokenizer, case)));
+    for case in models {
+        all.push(trial(model::Model, case.clone()));
+        all.extend(case.bits().map(|bits| trial(model::Model, bits)));
+    }
     all.extend(specs.benches().map(|bench| trial(bench::Timed, bench.clone())));
     all
 }

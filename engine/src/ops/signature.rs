@@ -178,6 +178,21 @@ impl Attribute {
         Attribute::whole(name, 0, i32::MAX as i64, Some(0))
     }
 
+    /// Whether a value asks for more than the attribute's absence would. A required attribute is no
+    /// choice.
+    pub fn is_chosen(&self, value: &Value) -> bool {
+        match self.rule {
+            Rule::Real { default, .. } => default.is_some() && value.as_f64() != default,
+            Rule::Int { default, .. } => default.is_some() && value.as_i64() != default,
+            Rule::Choice { default, .. } => {
+                let is_free = default.is_some() || self.name == Attribute::TO.name;
+                is_free && value.as_str() != default
+            }
+            Rule::Flag { default } => value.as_bool() != Some(default),
+            Rule::Object => !value.is_null(),
+        }
+    }
+
     /// True or false, false where it is absent.
     pub const fn flag(name: &'static str) -> Attribute {
         Attribute { name, rule: Rule::Flag { default: false } }

@@ -52,6 +52,11 @@ impl fmt::Display for Meta {
 pub struct Dims(BTreeMap<&'static str, usize>);
 
 impl Dims {
+    /// The axes and their lengths, in the order of their symbols.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.0.iter().map(|(symbol, length)| (*symbol, *length))
+    }
+
     /// The number of `symbol`.
     ///
     /// # Panics

@@ -56,6 +56,7 @@ fn case(op: &str, name: &str, operands: Vec<Input>, expect: Expect) -> Case {
         timeout: Duration::from_secs(20),
         memory_mib: 0,
         slow: false,
+        part: Default::default(),
         constant_golden: None,
     }
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use goldgate_wire::answer::{Answer, Failed, RawAnswer, Refused};
 use goldgate_wire::call::{BadField, Load, Loaded, Unload};
+use goldgate_wire::words::Claim;
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -215,6 +216,18 @@ impl<'c> Caller<'c> {
         match self.hello().offers(C::NAME) {
             true => Ok(()),
             false => Err(unsupported(&format!("does not offer {}", C::NAME))),
+        }
+    }
+
+    /// Ends the trial if the subject does not claim a kind of determinism: it cannot be held against
+    /// it.
+    ///
+    /// # Errors
+    /// NOT RUN(unsupported).
+    pub fn need_claim(&self, claim: Claim) -> Result<(), Stopped> {
+        match self.hello().claims(claim) {
+            true => Ok(()),
+            false => Err(unsupported(&format!("does not claim the same bits by {}", claim.name()))),
         }
     }
 

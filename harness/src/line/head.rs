@@ -16,6 +16,27 @@ pub enum Sort {
     Check,
 }
 
+/// Which part of a case a trial judges. Numbers and invariance are two trials, so that an engine
+/// which claims no determinism is still judged by its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// The answer against what is expected.
+    #[default]
+    Numbers,
+    /// Answers to the same question in several forms against each other, bit by bit.
+    Bits,
+}
+
+impl Part {
+    /// The variant of a trial, given that of its case.
+    pub fn variant(self, of_case: &str) -> String {
+        match self {
+            Part::Numbers => of_case.to_owned(),
+            Part::Bits => format!("{of_case}.bits"),
+        }
+    }
+}
+
 /// What the run, the report and the gates know of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {

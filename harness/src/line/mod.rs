@@ -27,7 +27,7 @@ pub use caller::{Caller, Exchange, Heard, Kept, Reply, Stopped, Transport};
 pub use day::Day;
 pub use family::Family;
 pub use fault::{Fate, FaultResult, Planted};
-pub use head::{Head, Sort};
+pub use head::{Head, Part, Sort};
 pub use hex::hex;
 pub use judgement::{Judgement, Whom};
 pub use place::Place;

@@ -3,6 +3,8 @@
 use goldgate_tensor::dtype::DType;
 use serde_json::Value;
 
+use crate::words::{Claim, Logits, Texts};
+
 /// The largest frame before hello is answered.
 pub const FIRST_FRAME: u64 = 64 << 20;
 
@@ -16,7 +18,7 @@ pub const BENCH_MODEL: &str = "bench_model";
 pub const SEQUENCES: &str = "sequences";
 
 /// What a question about an op needs from a subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpNeeds<'q> {
     /// The name of the op.
     pub op: &'q str,
@@ -24,6 +26,11 @@ pub struct OpNeeds<'q> {
     pub dtype: DType,
     /// The stored type of the operand that is a weight, if the op has one.
     pub weight: Option<DType>,
+    /// What the question uses of what it could leave out: optional operands, attributes with a
+    /// default, and `alias` for the in-place form.
+    pub features: Vec<&'q str>,
+    /// The length of each axis, by its symbol in the signature; none for a malformed question.
+    pub axes: Vec<(&'q str, usize)>,
 }
 
 /// A subject's answer to hello: the object as received, which is read on demand.
@@ -99,39 +106,72 @@ impl Hello {
         self.0[SEQUENCES].as_u64().unwrap_or(1).max(1)
     }
 
-    /// Whether hello explicitly lists everything that a question about an op needs: the op, its
-    /// dtype, its weight type.
-    pub fn promises<'q>(&self, question: impl Into<OpNeeds<'q>>) -> bool {
-        let OpNeeds { op, dtype, weight } = question.into();
-        let offer = &self.0["ops"][op];
-        let lists = |key: &str, dtype: DType| {
-            // An absent list promises nothing.
-            offer[key].as_array().is_some_and(|l| l.iter().any(|t| t == dtype.name()))
-        };
-        // An op without weights needs no promise about them.
-        let weight = weight.is_none_or(|dtype| lists("weights", dtype));
-        self.offers("op") && lists("dtypes", dtype) && weight
+    /// Whether the subject claims a kind of determinism. What it does not claim is not held
+    /// against it.
+    pub fn claims(&self, claim: Claim) -> bool {
+        self.0["claims"].as_array().is_some_and(|list| list.iter().any(|c| c == claim.name()))
     }
 
-    /// Which need of a question about an op is not among the ops, dtypes and weights that hello
-    /// lists. Such a question is not asked.
+    /// The same answer with other claims, as somebody else states them.
+    pub fn with_claims(&self, claims: &[Claim]) -> Hello {
+        let mut hello = self.0.clone();
+        hello["claims"] = claims.iter().map(|claim| claim.name()).collect();
+        Hello(hello)
+    }
+
+    /// Whether `extend` returns logits in this form. A subject that lists no forms returns whole
+    /// rows alone.
+    pub fn returns(&self, logits: Logits) -> bool {
+        let whole = matches!(logits, Logits::None | Logits::Last | Logits::All);
+        match self.0["logits"].as_array() {
+            Some(list) => list.iter().any(|form| form == logits.name()),
+            None => whole,
+        }
+    }
+
+    /// Whether the subject offers this treatment of texts: its call, and the word where it lists
+    /// words.
+    pub fn treats(&self, texts: Texts) -> bool {
+        let call = if texts == Texts::Encode { "tokenize" } else { "detokenize" };
+        let listed = |list: &Vec<Value>| list.iter().any(|word| word == texts.name());
+        self.offers(call) && self.0["tokenizer"].as_array().is_none_or(listed)
+    }
+
+    /// Whether the subject reads files of a format. One that lists no formats is asked.
+    pub fn reads(&self, format: &str) -> bool {
+        self.0["formats"].as_array().is_none_or(|list| list.iter().any(|own| own == format))
+    }
+
+    /// What a question about an op needs and hello excludes: an op, a dtype, a weight type, a
+    /// feature or a length that it does not list. Such a question is not asked. Everything else is
+    /// promised.
     pub fn lacks<'q>(&self, question: impl Into<OpNeeds<'q>>) -> Option<String> {
-        let OpNeeds { op, dtype, weight } = question.into();
-        // A subject that lists no ops may support any, so it is asked.
+        let OpNeeds { op, dtype, weight, features, axes } = question.into();
+        // A subject that lists no ops excludes none.
         let ops = self.0["ops"].as_object()?;
         let Some(offer) = ops.get(op) else { return Some(format!("op {op}")) };
-        let lists = |key: &str, dtype: DType| {
+        let lists = |key: &str, word: &str| {
             // An absent list rules nothing out.
-            offer[key].as_array().is_none_or(|l| l.iter().any(|t| t == dtype.name()))
+            offer[key].as_array().is_none_or(|list| list.iter().any(|own| own == word))
         };
-        if !lists("dtypes", dtype) {
+        if !lists("dtypes", dtype.name()) {
             return Some(format!("{op} in {dtype}"));
         }
         // Anything else than a weight type makes a malformed question, and a subject with the op
         // must be asked to refuse it.
         let weight = weight.filter(|w| DType::WEIGHTS.contains(w));
-        let weight = weight.filter(|w| !lists("weights", *w))?;
-        Some(format!("{op} with weights in {weight}"))
+        if let Some(weight) = weight.filter(|w| !lists("weights", w.name())) {
+            return Some(format!("{op} with weights in {weight}"));
+        }
+        if let Some(feature) = features.into_iter().find(|feature| !lists("features", feature)) {
+            return Some(format!("{op} with {feature}"));
+        }
+        let most = |axis: &str| offer["limits"][axis].as_u64();
+        let beyond =
+            |(axis, length): &(&str, usize)| most(axis).is_some_and(|most| *length as u64 > most);
+        let (axis, length) = axes.into_iter().find(beyond)?;
+        let most = most(axis).unwrap_or_default();
+        Some(format!("{op} with {axis} = {length}: its limit is {most}"))
     }
 
     /// The largest frame that both sides accept.
@@ -180,24 +220,52 @@ mod tests {
     }
 
     fn needs(op: &str, dtype: DType, weight: Option<DType>) -> OpNeeds<'_> {
-        OpNeeds { op, dtype, weight }
+        OpNeeds { op, dtype, weight, features: Vec::new(), axes: Vec::new() }
     }
 
     #[test]
-    fn promises_are_by_op_dtype_and_weight() {
+    fn what_is_excluded_is_named_and_the_rest_is_promised() {
         let hello = Hello::read(&offer()).expect("whole");
-        assert!(hello.promises(needs("gelu", DType::F16, None)));
-        assert!(!hello.promises(needs("gelu", DType::F32, None)));
-        assert!(!hello.promises(needs("rope", DType::F16, None)));
-        assert!(hello.promises(needs("linear", DType::F16, Some(DType::Q4K))));
-        assert!(!hello.promises(needs("linear", DType::F16, Some(DType::Q5K))));
         let lacks = |op, dtype, weight| hello.lacks(needs(op, dtype, weight));
         assert_eq!(lacks("gelu", DType::F16, None), None);
         assert_eq!(lacks("gelu", DType::F32, None).as_deref(), Some("gelu in f32"));
         assert_eq!(lacks("rope", DType::F16, None).as_deref(), Some("op rope"));
+        assert_eq!(lacks("linear", DType::F16, Some(DType::Q4K)), None);
         let q5 = lacks("linear", DType::F16, Some(DType::Q5K));
         assert_eq!(q5.as_deref(), Some("linear with weights in q5_k"));
         assert_eq!(lacks("linear", DType::F16, Some(DType::U8)), None);
+        let mut ok = offer();
+        ok["ops"]["gelu"]["features"] = json!(["scale"]);
+        ok["ops"]["gelu"]["limits"] = json!({"h": 64});
+        let hello = Hello::read(&ok).expect("whole");
+        let ask = |features: &[&'static str], h: usize| {
+            let (features, axes) = (features.to_vec(), vec![("h", h), ("n", 1 << 20)]);
+            hello.lacks(OpNeeds { features, axes, ..needs("gelu", DType::F16, None) })
+        };
+        assert_eq!(ask(&["scale"], 64), None);
+        assert_eq!(ask(&["alias"], 64).as_deref(), Some("gelu with alias"));
+        assert_eq!(ask(&[], 65).as_deref(), Some("gelu with h = 65: its limit is 64"));
+    }
+
+    #[test]
+    fn claims_forms_and_texts_are_by_word() {
+        let bare = Hello::read(&offer()).expect("whole");
+        assert!(!bare.claims(Claim::Run) && bare.returns(Logits::All) && bare.reads("gguf"));
+        assert!(!bare.returns(Logits::Compact) && !bare.treats(Texts::Encode));
+        let mut ok = offer();
+        ok["claims"] = json!(["run"]);
+        ok["logits"] = json!(["last"]);
+        ok["formats"] = json!(["gguf"]);
+        ok["calls"] = json!(["tokenize", "detokenize"]);
+        ok["tokenizer"] = json!(["encode", "decode"]);
+        let hello = Hello::read(&ok).expect("whole");
+        assert!(hello.claims(Claim::Run) && !hello.claims(Claim::Batch));
+        assert!(hello.returns(Logits::Last) && !hello.returns(Logits::All));
+        assert!(hello.reads("gguf") && !hello.reads("safetensors"));
+        assert!(hello.treats(Texts::Encode) && hello.treats(Texts::Decode));
+        assert!(!hello.treats(Texts::Stream));
+        assert!(hello.with_claims(&[Claim::Batch]).claims(Claim::Batch));
+        assert!(!hello.with_claims(&[]).claims(Claim::Run));
     }
 
     #[test]

@@ -143,3 +143,31 @@ words! {
         Context "context",
     }
 }
+
+words! {
+    /// A kind of determinism that a subject may claim: the same question has the same bits.
+    Claim {
+        /// Asked again in the same process.
+        Run "run",
+        /// Asked of another process on the same device.
+        Process "process",
+        /// Whatever shares the call: a row among other rows, a sequence among others.
+        Batch "batch",
+        /// However a prompt is cut into calls.
+        Chunk "chunk",
+        /// Behind a prefix that another session has computed.
+        Prefix "prefix",
+    }
+}
+
+words! {
+    /// What a subject does with texts.
+    Texts {
+        /// Text to ids.
+        Encode "encode",
+        /// Ids to text.
+        Decode "decode",
+        /// Ids to text, handed out piece by piece.
+        Stream "stream",
+    }
+}

@@ -8,6 +8,7 @@ use goldgate_wire::call::{
     Check, Checked, Detokenize, Detokenized, MemoryAnswer, Op, OpAnswer, Tokenize, Tokenized,
 };
 use goldgate_wire::hello::{MAX_FRAME, SEQUENCES};
+use goldgate_wire::words::{Claim, Logits, Texts};
 use serde_json::{Map, Value, json};
 
 use crate::checks;
@@ -33,7 +34,9 @@ pub fn hello_of_ours(build: &str, device: &Value, calls: &[&str], observes: &[&s
         "architectures": ["gpt2", "llama", "qwen2"],
         "trace_mode": ["as_run", "unfused", "local"],
         (SEQUENCES): goldgate_engine::batch::MOST,
-        "claims": ["run", "process", "batch", "chunk"],
+        "claims": Claim::ALL.iter().map(|c| c.name()).collect::<Vec<_>>(),
+        "logits": Logits::ALL.iter().map(|l| l.name()).collect::<Vec<_>>(),
+        "tokenizer": Texts::ALL.iter().map(|t| t.name()).collect::<Vec<_>>(),
         "observes": observes,
     })
 }

@@ -3,6 +3,7 @@
 pub mod alongside;
 mod generation;
 mod load;
+mod needs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,11 +13,12 @@ use goldgate_tensor::DType;
 use goldgate_wire::call::{
     self, Close, Extend, Extended, Fork, Loaded, Open, Tokenize, Vocabulary, Want,
 };
-use goldgate_wire::words::{Logits, Phase, TraceMode};
-use goldgate_wire::{Call, Observed, globs};
+use goldgate_wire::words::{Logits, Phase, Texts, TraceMode};
+use goldgate_wire::{Observed, globs};
 
 use crate::kinds::model::ask::alongside::Alongside;
 use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
+use crate::kinds::model::class::log_softmax;
 use crate::kinds::model::golden::Rows;
 use crate::line::{Caller, Stopped};
 
@@ -33,6 +35,8 @@ pub struct Answer {
     pub figures: BTreeMap<String, f64>,
     /// What it reported about the kernels behind its answers.
     pub route: Route,
+    /// What was not asked because the subject does not offer it, in words.
+    pub unasked: Vec<String>,
 }
 
 /// What answers to `extend` and `generate` reported about the kernels that ran.
@@ -137,6 +141,8 @@ pub enum Put {
         rows: Vec<usize>,
         /// The ways in which the tokens are cut into calls.
         ways: Vec<Way>,
+        /// Whether the ways are compared with each other, bit by bit.
+        forms: bool,
     },
     /// Generated text.
     Generation {
@@ -146,6 +152,8 @@ pub enum Put {
         forced: Vec<i32>,
         /// Whether the ids are turned back into text, for comparison.
         decoded: bool,
+        /// Whether runs and batches are compared with each other.
+        forms: bool,
     },
     /// The probability of a text, in windows of this many tokens.
     Perplexity(usize),
@@ -158,6 +166,8 @@ struct Asking<'a, 'c> {
     /// The answer to `load`; the default if it was refused.
     loaded: Loaded,
     route: Route,
+    /// What was left out, because the subject does not offer it.
+    unasked: Vec<String>,
 }
 
 /// Asks one question.
@@ -166,35 +176,33 @@ struct Asking<'a, 'c> {
 /// The trial ended before all its answers arrived.
 pub fn ask(question: &Question, to: &mut Caller<'_>) -> Result<Answer, Stopped> {
     to.set_limit(question.limit);
-    let mut asking = Asking { to, question, loaded: Loaded::default(), route: Route::default() };
+    let (loaded, route) = (Loaded::default(), Route::default());
+    let mut asking = Asking { to, question, loaded, route, unasked: Vec::new() };
     let answer = asking.answer();
     let route = std::mem::take(&mut asking.route);
+    let unasked = std::mem::take(&mut asking.unasked);
     if answer.is_err() {
         // After an error another process may be answering, and it has no model.
         to.forget_model();
     }
-    answer.map(|answer| Answer { route, ..answer })
+    answer.map(|answer| Answer { route, unasked, ..answer })
 }
 
 impl Asking<'_, '_> {
     fn answer(&mut self) -> Result<Answer, Stopped> {
         // Checked before anything is loaded, so that an unsupported case costs no time.
-        self.to.need::<call::Load>()?;
-        self.to.need::<Open>()?;
-        self.to.need::<Extend>()?;
+        self.needs()?;
         let question = self.question;
         let content = match &question.put {
             Put::Load(load) => return self.load(load, question.load.clone()),
             Put::Stage { slots, logits } => self.stage(slots, *logits)?,
-            Put::Logits { rows, ways } => {
+            Put::Logits { rows, ways, forms } => {
+                let ways = self.offered(ways, *forms)?;
                 self.hold(&question.load)?;
                 let each = ways.iter().map(|way| Ok((*way, self.way(*way, rows)?)));
                 Content::Logits(each.collect::<Result<_, Stopped>>()?)
             }
-            Put::Generation { generation, forced, decoded } => {
-                // Checked before loading, so that a subject without batches need not load for
-                // nothing.
-                self.require_sequences(generation)?;
+            Put::Generation { generation, forced, decoded, .. } => {
                 let mut load = question.load.clone();
                 // Memory is planned when the model is loaded, so the plan must know of the batch.
                 if generation.beside > 0 {
@@ -213,8 +221,8 @@ impl Asking<'_, '_> {
             None => None,
         };
         let figures = figures(&self.loaded);
-        let route = Route::default();
-        Ok(Answer { activations: self.loaded.activations, ids, content, figures, route })
+        let (route, unasked) = (Route::default(), Vec::new());
+        Ok(Answer { activations: self.loaded.activations, ids, content, figures, route, unasked })
     }
 
     /// Loads the model of a question, unless it is already loaded.
@@ -329,8 +337,7 @@ impl Asking<'_, '_> {
     fn windows(&mut self, window: usize) -> Result<Vec<f64>, Stopped> {
         let mut logprobs = Vec::with_capacity(self.question.ids.len());
         for ids in self.question.ids.chunks(window) {
-            let want = Want { logits: Logits::Compact, ..Want::default() };
-            let next = self.at_once(ids, want)?.result("next_logprob")?.to_f64();
+            let next = self.next_logprobs(ids)?;
             // The first token of a window is given, so nothing predicts it; the list still has one
             // entry per token.
             logprobs.push(0.0);
@@ -339,11 +346,27 @@ impl Asking<'_, '_> {
         Ok(logprobs)
     }
 
+    /// The log-probability of each token that follows one of `ids`, given those before it.
+    fn next_logprobs(&mut self, ids: &[i32]) -> Result<Vec<f64>, Stopped> {
+        if self.to.hello().returns(Logits::Compact) {
+            let want = Want { logits: Logits::Compact, ..Want::default() };
+            return Ok(self.at_once(ids, want)?.result("next_logprob")?.to_f64());
+        }
+        // A subject without the compact form gives whole rows, and they hold the same numbers.
+        let want = Want { logits: Logits::All, ..Want::default() };
+        let rows = Rows::from_tensor(self.at_once(ids, want)?.result("logits")?);
+        let next = |(row, id): (&[f64], &i32)| {
+            let at = usize::try_from(*id).ok();
+            at.and_then(|at| log_softmax(row).get(at).copied()).unwrap_or(f64::NAN)
+        };
+        Ok(rows.iter().zip(ids.get(1..).unwrap_or_default()).map(next).collect())
+    }
+
     /// The ids of a text, if the subject offers to encode.
     fn tokenized(&mut self, text: &str) -> Result<Option<Vec<i32>>, Stopped> {
         // A subject without a tokenizer can still run models, so the ids are then taken from the
         // golden.
-        if !self.to.hello().offers(Tokenize::NAME) {
+        if !self.to.hello().treats(Texts::Encode) {
             return Ok(None);
         }
         let answered = self.to.call(&Tokenize {

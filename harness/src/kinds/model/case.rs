@@ -8,7 +8,7 @@ use goldgate_tensor::DType;
 use serde_json::{Map, Value};
 
 use crate::kinds::model::hub::Hub;
-use crate::line::Place;
+use crate::line::{Part, Place};
 
 /// One question about one form of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,12 +42,29 @@ pub struct ModelCase {
     pub slow: bool,
     /// The time limit of one call.
     pub timeout: Duration,
+    /// The part that a trial judges.
+    pub part: Part,
 }
 
 impl ModelCase {
     /// The trial's name without its subject, such as `gate2::llama-tiny::first_block::f16`.
     pub fn full_name(&self) -> String {
-        format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.variant)
+        format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.label())
+    }
+
+    /// The variant, with the part that a trial judges.
+    pub fn label(&self) -> String {
+        self.part.variant(&self.variant)
+    }
+
+    /// The case as the trial that compares bits; none if it is asked in one form only.
+    pub fn bits(&self) -> Option<ModelCase> {
+        let several = match &self.ask {
+            Ask::Logits { ways, .. } => prefill(ways).count() > 1,
+            Ask::Generation(g) => g.repeat > 1 || g.beside > 0,
+            Ask::Load(_) | Ask::Stage { .. } | Ask::Perplexity { .. } => false,
+        };
+        several.then(|| ModelCase { part: Part::Bits, ..self.clone() })
     }
 
     /// The name of its list in the spec.
@@ -60,6 +77,12 @@ impl ModelCase {
             Ask::Perplexity { .. } => "perplexity",
         }
     }
+}
+
+/// The ways that must give the same bits: one token at a time is the decode phase, which has other
+/// kernels.
+pub fn prefill(ways: &[Way]) -> impl Iterator<Item = &Way> {
+    ways.iter().filter(|way| **way != Way::OneByOne)
 }
 
 /// One form of a model: a file, or a folder with config.json and safetensors.

@@ -10,7 +10,7 @@ use crate::kinds::model::ask::{Answer, Content, Route, prompt};
 use crate::kinds::model::case::{Ask, Load, ModelCase, Prompt};
 use crate::kinds::model::class::{Class, mean_and_p99};
 use crate::kinds::model::golden::ModelGolden;
-use crate::line::{FailKind, NotRun, Verdict, Whom};
+use crate::line::{FailKind, NotRun, Part, Verdict, Whom};
 
 /// The name of the comparison between `inspect` and `load`.
 const PREDICTED: &str = "foretold memory";
@@ -106,7 +106,11 @@ impl Findings {
 /// Judges an answer.
 pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Findings {
     let class = Class::for_activations(answer.activations);
-    let mut j = Findings { figures: answer.figures.clone(), ..Findings::default() };
+    let mut j = Findings {
+        figures: answer.figures.clone(),
+        notes: answer.unasked.clone(),
+        ..Findings::default()
+    };
     // Other activations would be judged by another class, and perhaps a looser one.
     if let Some(asked) = case.activations
         && answer.activations != Some(asked)
@@ -133,11 +137,17 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Finding
         (Ask::Stage { .. }, Content::Stage { slots, local }) => {
             stage::judge(&mut j, class, golden, slots, local);
         }
-        (Ask::Logits { .. }, Content::Logits(ways)) => logits::judge(&mut j, class, golden, ways),
-        (Ask::Generation(g), Content::Generation(written)) => {
-            generation::judge(&mut j, class, golden, g, written);
-            generation::together(&mut j, g, written);
-        }
+        (Ask::Logits { .. }, Content::Logits(ways)) => match case.part {
+            Part::Numbers => logits::numbers(&mut j, class, golden, ways),
+            Part::Bits => logits::bits(&mut j, golden, ways),
+        },
+        (Ask::Generation(g), Content::Generation(written)) => match case.part {
+            Part::Numbers => generation::judge(&mut j, class, golden, g, written),
+            Part::Bits => {
+                generation::repeated(&mut j, g, written);
+                generation::together(&mut j, g, written);
+            }
+        },
         (Ask::Perplexity { relative, window, .. }, Content::Perplexity(logprobs)) => {
             perplexity(&mut j, class, golden, *relative, (*window, logprobs));
         }

@@ -22,7 +22,7 @@ use goldgate_wire::Observed;
 use goldgate_wire::call::{Load, LoadOptions};
 
 use crate::kinds::model::ask::{Answer, Put, Question, prompt};
-use crate::kinds::model::case::{Ask, At, Prompt};
+use crate::kinds::model::case::{Ask, At, Generation, Prompt, prefill};
 use crate::kinds::model::edit::edited_file;
 use crate::kinds::model::golden::ModelGolden;
 use crate::kinds::model::judge::judge;
@@ -30,7 +30,7 @@ use crate::kinds::model::selfcheck::{self_check, wrong};
 use crate::kinds::mutant::Mutant;
 use crate::kinds::{Goldens, Kind, Plant, Withheld, fate};
 use crate::line::{
-    BrokenKind, Caller, FailKind, Family, Fate, Head, Judgement, NotRun, On, Sort, Stopped,
+    BrokenKind, Caller, FailKind, Family, Fate, Head, Judgement, NotRun, On, Part, Sort, Stopped,
     Verdict, Whom,
 };
 
@@ -56,13 +56,14 @@ impl Kind for Model {
             gate: case.gate,
             stem: case.stem.clone(),
             case: case.name.clone(),
-            variant: case.variant.clone(),
+            variant: case.label(),
             why: case.why.clone(),
             source: case.source.clone(),
             place: Some(case.place.clone()),
             family: if refused { Family::Refused } else { Family::Rough },
             dtype: case.activations,
-            golden: case.golden.clone(),
+            // Its answers are compared with each other.
+            golden: case.golden.clone().filter(|_| case.part == Part::Numbers),
             definition: false,
             slow: case.slow,
             on: On::Engines,
@@ -173,6 +174,9 @@ impl Kind for Model {
         mutant: &Mutant,
         from: &dyn Goldens,
     ) -> Result<Plant<Question, Answer>, String> {
+        if case.part == Part::Bits && mutant.kernel.is_none() {
+            return Err("its answers are compared with each other, not with the golden".to_owned());
+        }
         if let Some(name) = &mutant.wrong {
             return wrong(case, golden, name).map(Plant::Answered);
         }
@@ -212,14 +216,36 @@ impl Kind for Model {
 
 /// What to ask of the loaded model.
 fn put(case: &ModelCase, golden: &ModelGolden) -> Put {
+    match (&case.ask, case.part) {
+        (Ask::Logits { ways, .. }, Part::Bits) => Put::Logits {
+            rows: golden.rows.clone(),
+            ways: prefill(ways).copied().collect(),
+            forms: true,
+        },
+        (Ask::Generation(g), Part::Bits) => Put::Generation {
+            generation: g.clone(),
+            forced: Vec::new(),
+            decoded: false,
+            forms: true,
+        },
+        _ => numbers(case, golden),
+    }
+}
+
+/// What to ask for the answers that are compared with the golden.
+fn numbers(case: &ModelCase, golden: &ModelGolden) -> Put {
     match &case.ask {
         Ask::Load(load) => Put::Load(load.clone()),
         Ask::Stage { slots, .. } => {
             Put::Stage { slots: slots.clone(), logits: golden.slots.contains_key("logits") }
         }
-        Ask::Logits { ways, .. } => Put::Logits { rows: golden.rows.clone(), ways: ways.clone() },
+        Ask::Logits { ways, .. } => {
+            Put::Logits { rows: golden.rows.clone(), ways: ways.clone(), forms: false }
+        }
         Ask::Generation(g) => Put::Generation {
-            generation: g.clone(),
+            forms: false,
+            // Once and alone: other forms of asking are another trial.
+            generation: Generation { repeat: 1, beside: 0, ..g.clone() },
             // The largest logit along a drawn text need not be the token that was drawn.
             forced: if g.is_greedy() { golden.chosen.clone() } else { Vec::new() },
             // A stop text may end inside a token, and then the ids have more bytes than are handed

@@ -6,11 +6,12 @@ use goldgate_tensor::DType;
 
 use crate::kinds::model::ask::alongside::{Alongside, place};
 use crate::kinds::model::ask::{Answer, Content, Route, Written, prompt};
-use crate::kinds::model::case::{Ask, Generation, ModelCase, Prompt};
+use crate::kinds::model::case::{Ask, Generation, ModelCase, Prompt, Way};
 use crate::kinds::model::class::Class;
 use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::generation::MANY;
 use crate::kinds::model::judge::judge;
+use crate::line::Part;
 
 /// The answer of a perfect subject: the golden itself, rounded to float32.
 pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
@@ -33,10 +34,17 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
             local: golden.slots.keys().map(|n| (n.clone(), 0.25)).collect(),
         },
         Ask::Logits { ways, .. } => {
-            Content::Logits(ways.iter().map(|w| (*w, single(&golden.logits))).collect())
+            let asked = |way: &&Way| case.part == Part::Numbers || **way != Way::OneByOne;
+            let each = ways.iter().filter(asked).map(|way| (*way, single(&golden.logits)));
+            Content::Logits(each.collect())
         }
         Ask::Generation(g) => Content::Generation(Written {
-            runs: vec![golden.chosen[..golden.handed_out].to_vec(); g.repeat as usize],
+            runs: match case.part {
+                Part::Numbers => vec![golden.chosen[..golden.handed_out].to_vec()],
+                Part::Bits => {
+                    vec![golden.chosen[..golden.handed_out].to_vec(); g.repeat as usize]
+                }
+            },
             text: g.stop.is_empty().then(|| golden.text.clone()),
             bare: None,
             reported: Some(golden.text.clone()),
@@ -44,7 +52,10 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
             forced: g.is_greedy().then(|| along(golden)),
             used: vec![1.0; 2],
             own_draws: false,
-            alongside: alongside(g, &golden.chosen[..golden.handed_out]),
+            alongside: match case.part {
+                Part::Numbers => Vec::new(),
+                Part::Bits => alongside(g, &golden.chosen[..golden.handed_out]),
+            },
         }),
         Ask::Perplexity { .. } => Content::Perplexity(golden.logprob.clone()),
     };
@@ -63,6 +74,7 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
         content,
         figures,
         route: Route::default(),
+        unasked: Vec::new(),
     }
 }
 
@@ -133,11 +145,7 @@ const FAULTS: &[(&str, Fault)] = &[
     }),
     ("another way with one other bit", |_, _, a| match &mut a.content {
         Content::Logits(ways) => {
-            let whole = |way: &crate::kinds::model::case::Way| {
-                *way != crate::kinds::model::case::Way::OneByOne
-            };
-            let mut prefill = ways.iter_mut().filter(|(way, _)| whole(way));
-            let other = prefill.nth(1).map(|(_, rows)| rows);
+            let other = ways.get_mut(1).map(|(_, rows)| rows);
             other.is_some_and(|r| put(r, |x| f64::from((x as f32).next_up())))
         }
         _ => false,
@@ -301,6 +309,20 @@ const FAULTS: &[(&str, Fault)] = &[
     }),
 ];
 
+/// The faults that make forms of one question differ.
+const OF_BITS: &[&str] = &[
+    "one row missing",
+    "another way with one other bit",
+    "another text in the last run",
+    "a neighbour's ids in a batch",
+    "one seed, or one prompt, for all of a batch",
+    "a sequence of a batch that ends a token early",
+    "memory that is not given back",
+];
+
+/// Those of them that a comparison with the golden must notice as well.
+const OF_BOTH: &[&str] = &["one row missing", "memory that is not given back"];
+
 /// Whether the golden decides a position for the class of an answer.
 fn decided(golden: &ModelGolden, a: &Answer, at: usize) -> bool {
     let margin = golden.margin.get(at).zip(golden.std.get(at));
@@ -309,7 +331,8 @@ fn decided(golden: &ModelGolden, a: &Answer, at: usize) -> bool {
 
 /// Whether a text is generated often enough to reveal a leak.
 fn repeats(case: &ModelCase) -> bool {
-    matches!(&case.ask, Ask::Generation(g) if g.repeat >= MANY)
+    let many = matches!(&case.ask, Ask::Generation(g) if g.repeat >= MANY);
+    many && case.part == Part::Bits
 }
 
 /// The rows that faults are planted in.
@@ -346,7 +369,11 @@ pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), 
         return Err(format!("the golden itself decides too little: {message}"));
     }
     let mut asked = 0;
-    for (name, fault) in FAULTS {
+    let of_part = |name: &str| match case.part {
+        Part::Numbers => !OF_BITS.contains(&name) || OF_BOTH.contains(&name),
+        Part::Bits => OF_BITS.contains(&name),
+    };
+    for (name, fault) in FAULTS.iter().filter(|(name, _)| of_part(name)) {
         let mut wrong = right.clone();
         // A fault that changes nothing judged says nothing about the judge.
         if !fault(case, golden, &mut wrong) {

@@ -12,7 +12,7 @@ use crate::kinds::model::case::{
 };
 use crate::kinds::model::forms::{GenerationSpec, LoadSpec, LogitsSpec, PerplexitySpec, StageSpec};
 use crate::kinds::model::hub::Hub;
-use crate::line::Place;
+use crate::line::{Part, Place};
 use crate::yaml::fields::{gate, version};
 use crate::yaml::near::guess;
 use crate::yaml::read::{At, Fields, Reader};
@@ -461,6 +461,7 @@ fn model_case(
         golden,
         slow: spec.slow,
         timeout: Duration::from_secs(u64::from(spec.timeout_s)),
+        part: Part::default(),
     }
 }
 

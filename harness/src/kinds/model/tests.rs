@@ -186,7 +186,7 @@ fn every_kind_sees_its_planted_faults() {
     for (name, least) in [
         ("fits", 4),
         ("slots", 5),
-        ("rows", 5),
+        ("rows", 4),
         ("text", 8),
         ("drawn", 6),
         ("ended", 7),
@@ -194,7 +194,13 @@ fn every_kind_sees_its_planted_faults() {
     ] {
         let (found, asked) = self_check(&case(name), &golden(name)).expect(name);
         assert!(found == asked && asked >= least, "{name}: {found} of {asked}");
+        // The same case, by the bits of its other forms.
+        if let Some(bits) = case(name).bits() {
+            let (found, asked) = self_check(&bits, &golden(name)).expect(name);
+            assert!(found == asked && asked >= 1, "{name}: {found} of {asked}");
+        }
     }
+    assert!(case("rows").bits().is_some() && case("slots").bits().is_none());
 }
 
 #[test]
@@ -300,15 +306,15 @@ fn what_ends_a_text_is_not_handed_out() {
 }
 
 #[test]
-fn another_generator_is_judged_by_its_repetition() {
+fn the_ids_of_another_generator_prove_nothing() {
     let other = |written: &mut Written| written.runs = vec![vec![7, 1, 1, 1]];
     assert!(matches!(wrote("drawn", other).verdict(), Verdict::Fail { kind: FailKind::Bits, .. }));
     let own = wrote("drawn", |written| {
         other(written);
         written.own_draws = true;
     });
-    assert_eq!(own.verdict(), Verdict::Pass);
-    assert_eq!(own.notes().len(), 1);
+    let inconclusive = matches!(own.verdict(), Verdict::NotRun { kind: NotRun::Inconclusive, .. });
+    assert!(inconclusive, "{:?}", own.verdict());
     // Undecided, and drawn: nobody asks how likely it is.
     let late = wrote("drawn", |written| written.runs = vec![vec![7, 8, 1, 1]]);
     assert_eq!(late.verdict(), Verdict::Pass);

@@ -7,7 +7,7 @@ use goldgate_tensor::{DType, RefusalKind};
 use serde_json::{Map, Value};
 
 use crate::fill::Input;
-use crate::line::{Family, Place};
+use crate::line::{Family, Part, Place};
 
 /// One complete question and how its answer is judged. A trial is a case on a subject.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Case {
     pub memory_mib: u64,
     /// Whether `cargo test` leaves it out.
     pub slow: bool,
+    /// The part that a trial judges.
+    pub part: Part,
     /// Why the expected result may be constant or all zero; without a reason it must not be.
     pub constant_golden: Option<String>,
 }
@@ -49,7 +51,18 @@ pub struct Case {
 impl Case {
     /// The trial's name without its subject, such as `gate1::layernorm::ragged::f16`.
     pub fn full_name(&self) -> String {
-        format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.variant)
+        format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.label())
+    }
+
+    /// The variant, with the part that a trial judges.
+    pub fn label(&self) -> String {
+        self.part.variant(&self.variant)
+    }
+
+    /// The case as the trial that compares bits; none if it is asked in one form only.
+    pub fn bits(&self) -> Option<Case> {
+        let several = self.repeat > 1 || self.same_bits.is_some();
+        several.then(|| Case { part: Part::Bits, ..self.clone() })
     }
 
     /// The trial's name on a subject.

@@ -13,7 +13,7 @@ use crate::kinds::op::case::{Case, Expect, OpAsk, SameBits};
 use crate::kinds::op::expect as expectation;
 use crate::kinds::op::spec::{Against, Axis, BenchSpec, CaseSpec, InputSpec, OpFile, TypeWord};
 use crate::kinds::op::values::MAX_ELEMENTS;
-use crate::line::{Family, Place};
+use crate::line::{Family, Part, Place};
 use crate::yaml::read::{At, Reader};
 
 /// The most bytes that the operands of one case may have together.
@@ -160,6 +160,7 @@ impl Scope<'_, '_> {
             timeout: spec.timeout_s.map_or(DEFAULT_TIMEOUT, |s| Duration::from_secs(s.into())),
             memory_mib: spec.needs.as_ref().map_or(0, |n| n.memory_mib),
             slow: spec.slow,
+            part: Part::default(),
             constant_golden: spec.constant_golden.clone(),
         }
     }

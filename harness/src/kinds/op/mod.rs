@@ -44,7 +44,8 @@ use crate::kinds::op::same_bits::Differs;
 use crate::kinds::op::selfcheck::{Fault, faults, self_check};
 use crate::kinds::{Answers, Goldens, Kind, Plant, Withheld, fate};
 use crate::line::{
-    BrokenKind, Caller, FailKind, Fate, Head, Judgement, On, Reply, Sort, Stopped, Verdict, Whom,
+    BrokenKind, Caller, FailKind, Fate, Head, Judgement, On, Part, Reply, Sort, Stopped, Verdict,
+    Whom,
 };
 
 /// The kind *op*.
@@ -56,6 +57,8 @@ pub struct Op;
 pub struct Question {
     /// The question.
     pub op: OpQuestion,
+    /// Whether it is asked in several forms, whose answers are compared.
+    pub forms: bool,
     /// How often it is asked; every answer must have the same bits.
     pub repeat: u32,
     /// Rows that are asked in parts and must have the same bits.
@@ -92,6 +95,8 @@ impl Kind for Op {
 
     fn head(&self, case: &Case) -> Head {
         let (golden, definition) = match &case.expect {
+            // Its answers are compared with each other.
+            _ if case.part == Part::Bits => (None, false),
             Expect::Refusal { .. } => (None, false),
             Expect::Answer { golden: GoldenSource::Definition, .. } => (None, true),
             Expect::Answer { golden: GoldenSource::File(path), .. } => (Some(path.clone()), false),
@@ -106,7 +111,7 @@ impl Kind for Op {
             gate: case.gate,
             stem: case.stem.clone(),
             case: case.name.clone(),
-            variant: case.variant.clone(),
+            variant: case.label(),
             why: case.why.clone(),
             source: case.source.clone(),
             place: Some(case.place.clone()),
@@ -140,11 +145,13 @@ impl Kind for Op {
     /// The key of a definition: on the common grid one definition serves every float type, as one
     /// golden does.
     fn shares(&self, case: &Case) -> Option<String> {
-        by_definition(case).then(|| definition_key(case))
+        let numbers = case.part == Part::Numbers;
+        (numbers && by_definition(case)).then(|| definition_key(case))
     }
 
     fn golden(&self, case: &Case, from: &dyn Goldens) -> Result<Expected, Withheld> {
         let golden = match &case.expect {
+            _ if case.part == Part::Bits => Arc::default(),
             Expect::Refusal { .. } => Arc::default(),
             Expect::Answer { golden: GoldenSource::Definition, tolerance } => {
                 let define =
@@ -172,15 +179,20 @@ impl Kind for Op {
     }
 
     fn self_check(&self, case: &Case, expected: &Expected) -> Result<(u32, u32), String> {
+        if case.part == Part::Bits {
+            return same_bits::self_check();
+        }
         self_check(&case.expect, &expected.rulers)?;
         Ok(faults(&expected.rulers))
     }
 
     fn question(&self, case: &Case, _: &Expected, _: &dyn Goldens) -> Result<Question, Withheld> {
+        let forms = case.part == Part::Bits;
         Ok(Question {
             op: OpQuestion::from_case(case, fill),
-            repeat: case.repeat,
-            same_bits: case.same_bits.clone(),
+            forms,
+            repeat: if forms { case.repeat } else { 1 },
+            same_bits: case.same_bits.clone().filter(|_| forms),
             memory_mib: case.memory_mib,
             limit: case.timeout,
         })
@@ -195,6 +207,9 @@ impl Kind for Op {
         {
             let need = question.memory_mib;
             return Err(to.too_big(format!("needs {need} MiB, the device has {have}")));
+        }
+        if question.forms {
+            same_bits::need(question, to)?;
         }
         let outcome = match put(&question.op, to)? {
             Reply::Refused(refused) => Outcome::Refused {
@@ -213,6 +228,9 @@ impl Kind for Op {
     }
 
     fn judge(&self, case: &Case, expected: &Expected, got: &Got, whom: &Whom) -> Judgement {
+        if case.part == Part::Bits {
+            return same_bits::judge(got);
+        }
         let judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
         let mut judgement = Judgement::unmeasured(judged.verdict);
         judgement.notes = judged.notes;
@@ -221,10 +239,6 @@ impl Kind for Op {
             judgement.compared = distance.compared;
             judgement.detail = page::worst(&distance);
             judgement.worst = distance.worst;
-        }
-        // The first answer decides first; a difference between the forms counts only if it passes.
-        if let (true, Some(Differs { kind, message })) = (judgement.passed(), &got.differs) {
-            judgement.verdict = Verdict::Fail { kind: *kind, message: message.clone() };
         }
         if let Outcome::Answered { observed, .. } = &got.outcome {
             judgement.observed = observed.clone();
@@ -256,6 +270,9 @@ impl Kind for Op {
         from: &dyn Goldens,
     ) -> Result<Plant<Question, Got>, String> {
         let question = self.question(case, expected, from).map_err(Withheld::message)?;
+        if case.part == Part::Bits && mutant.kernel.is_none() {
+            return Err("its answers are compared with each other, not with the golden".to_owned());
+        }
         // A changed kernel is asked the case's own question.
         if mutant.kernel.is_some() {
             return Ok(Plant::Asked(question, None));
@@ -317,10 +334,9 @@ pub fn put(question: &OpQuestion, to: &mut Caller<'_>) -> Result<Reply<OpAnswer>
     if answer > room && !to.hello().attaches() {
         return Err(to.too_big(too_big("the answer", answer, room)));
     }
-    // What hello promises may not be answered by `unsupported`, or a subject could dodge single
-    // cases.
-    let promised = to.hello().promises(question);
-    to.ask_promised(&question.call(to.limit()), promised)
+    // What hello does not exclude may not be answered by `unsupported`, or a subject could dodge
+    // single questions.
+    to.ask_promised(&question.call(to.limit()), true)
 }
 
 fn broken_harness(message: String) -> Withheld {

@@ -66,8 +66,33 @@ impl OpQuestion {
 
 impl<'q> From<&'q OpQuestion> for OpNeeds<'q> {
     fn from(question: &'q OpQuestion) -> OpNeeds<'q> {
-        OpNeeds { op: &question.op, dtype: question.dtype, weight: question.weight() }
+        let op = ops::find(&question.op);
+        let axes =
+            op.and_then(|op| Some(check(question, op).ok()?.dims.iter().collect::<Vec<_>>()));
+        OpNeeds {
+            op: &question.op,
+            dtype: question.dtype,
+            weight: question.weight(),
+            features: op.map(|op| features(question, op)).unwrap_or_default(),
+            // A malformed question must be refused, however large it is.
+            axes: axes.unwrap_or_default(),
+        }
     }
+}
+
+/// What a question uses of what the op's signature leaves open: optional operands, attributes that
+/// say more than their absence, and the in-place form.
+fn features(question: &OpQuestion, op: &dyn ops::Op) -> Vec<&'static str> {
+    let signature = op.signature();
+    let operands = signature.operands.iter().filter(|operand| operand.optional);
+    let operands = operands.map(|operand| operand.name);
+    let operands = operands.filter(|name| question.tensors.contains_key(*name));
+    let chosen = |attribute: &&ops::Attribute| {
+        question.attributes.get(attribute.name).is_some_and(|value| attribute.is_chosen(value))
+    };
+    let attributes = signature.attributes.iter().filter(chosen).map(|attribute| attribute.name);
+    let alias = (!question.alias.is_empty()).then_some("alias");
+    operands.chain(attributes).chain(alias).collect()
 }
 
 /// The results by the op's definition; `None` if the engine has no such op.

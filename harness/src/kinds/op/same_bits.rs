@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use goldgate_tensor::Tensor;
+use goldgate_tensor::{DType, Tensor};
+use goldgate_wire::Observed;
+use goldgate_wire::words::Claim;
 use serde_json::Value;
 
 use crate::kinds::op::case::SameBits;
+use crate::kinds::op::outcome::Outcome;
 use crate::kinds::op::question::OpQuestion;
-use crate::kinds::op::{self, Question};
-use crate::line::{Caller, FailKind, Reply, Stopped};
+use crate::kinds::op::{self, Got, Question};
+use crate::line::{Caller, FailKind, Judgement, Reply, Stopped, Verdict};
 
 type Results = BTreeMap<String, Tensor>;
 
@@ -19,6 +22,68 @@ pub struct Differs {
     pub kind: FailKind,
     /// Which form, which result, which row.
     pub message: String,
+}
+
+/// Ends the trial unless the subject claims that the bits of all these forms are the same.
+///
+/// # Errors
+/// NOT RUN(unsupported).
+pub fn need(question: &Question, to: &Caller<'_>) -> Result<(), Stopped> {
+    let run = (question.repeat > 1).then_some(Claim::Run);
+    let cut = question.same_bits.as_ref().map(|same| match same.advance {
+        // Rows at later positions are the later part of one prompt.
+        Some(_) => Claim::Chunk,
+        None => Claim::Batch,
+    });
+    run.into_iter().chain(cut).try_for_each(|claim| to.need_claim(claim))
+}
+
+/// Judges the forms against each other.
+pub fn judge(got: &Got) -> Judgement {
+    let results = match &got.outcome {
+        Outcome::Answered { results, .. } => results,
+        Outcome::Refused { kind, message, .. } => {
+            let message = format!("refused a fair question: {kind}: {message}");
+            return Judgement::fail(FailKind::WrongRefusal, message);
+        }
+    };
+    if let Some(Differs { kind, message }) = &got.differs {
+        return Judgement::fail(*kind, message.clone());
+    }
+    let compared: usize = results.values().filter_map(|tensor| tensor.meta.volume()).sum();
+    // Answers of no element are equal and show nothing.
+    if compared == 0 {
+        return Judgement::fail(FailKind::Shape, "nothing was compared");
+    }
+    Judgement { compared: compared as u64, ..Judgement::unmeasured(Verdict::Pass) }
+}
+
+/// Tests the judge. Returns how many planted faults it detected, and of how many.
+///
+/// # Errors
+/// It refused a right answer, or accepted a wrong one.
+pub fn self_check() -> Result<(u32, u32), String> {
+    let answered = |results: Results| Outcome::Answered { results, observed: Observed::default() };
+    let one = || Results::from([("y".to_owned(), Tensor::from_f64(DType::F32, &[1], &[1.0]))]);
+    let passes = |outcome, differs| judge(&Got { outcome, differs }).passed();
+    if !passes(answered(one()), None) {
+        return Err("answers with the same bits do not pass".to_owned());
+    }
+    let differs = || Some(Differs { kind: FailKind::Bits, message: String::new() });
+    let refused =
+        || Outcome::Refused { kind: String::new(), operand: String::new(), message: String::new() };
+    let faults = [
+        ("a form with other bits", answered(one()), differs()),
+        ("an answer without results", answered(Results::new()), None),
+        ("a refusal", refused(), None),
+    ];
+    let planted = faults.len() as u32;
+    for (what, outcome, differs) in faults {
+        if passes(outcome, differs) {
+            return Err(format!("{what} passes"));
+        }
+    }
+    Ok((planted, planted))
 }
 
 /// Asks a question again that was answered with `whole`, in every form that it demands, until one

@@ -32,6 +32,21 @@ pub struct TokenCase {
 }
 
 impl TokenCase {
+    /// A case for each check: a subject that does not stream is still judged by its ids.
+    pub fn each(&self) -> impl Iterator<Item = TokenCase> + '_ {
+        let own = self.checks.iter().filter(|check| match check {
+            // With special tokens the text does not come back as it went in; what comes back is
+            // compared with its stream.
+            Check::Decode => self.special == Special::None,
+            Check::Encode | Check::Stream => true,
+        });
+        own.map(|check| TokenCase {
+            variant: format!("{}.{}", self.variant, check.name()),
+            checks: vec![*check],
+            ..self.clone()
+        })
+    }
+
     /// The trial's name without its subject, such as `gate2::gpt2-tokens::emoji::hf`.
     pub fn full_name(&self) -> String {
         format!("gate{}::{}::{}::{}", self.gate, self.stem, self.name, self.variant)
@@ -59,6 +74,11 @@ pub enum Check {
 }
 
 impl Check {
+    /// The name in specs, which is also its word on the wire.
+    pub fn name(self) -> &'static str {
+        Check::ALL.iter().find(|(_, check)| *check == self).map_or("", |(name, _)| name)
+    }
+
     /// All checks, in the order of their names.
     pub const ALL: [(&str, Check); 3] =
         [("decode", Check::Decode), ("encode", Check::Encode), ("stream", Check::Stream)];

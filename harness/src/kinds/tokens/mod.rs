@@ -12,9 +12,11 @@ pub use case::TokenCase;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goldgate_wire::call::{BadField, Detokenize, Detokenized, Tokenize, Vocabulary};
+use goldgate_wire::call::{BadField, Detokenize, Tokenize, Vocabulary};
+use goldgate_wire::words::Texts as Words;
 
 use crate::kinds::mutant::Mutant;
+use crate::kinds::tokens::case::Check;
 use crate::kinds::tokens::edit as mutants;
 use crate::kinds::tokens::judge::{Answer, judge, self_check};
 use crate::kinds::{Goldens, Kind, Plant, Twist, Withheld};
@@ -45,6 +47,8 @@ pub struct Texts {
     pub texts: Vec<Vec<u8>>,
     /// The ids that are decoded, one list per text.
     pub ids: Vec<Vec<i32>>,
+    /// What is checked; nothing else is asked.
+    pub checks: Vec<Check>,
     /// Whether a stream is decoded one token at a time, as a planted fault demands.
     pub token_by_token: bool,
     /// Keeps the folder of an edited vocabulary alive, where the question is about one.
@@ -61,6 +65,7 @@ impl Texts {
             parse_special,
             texts: case.vectors.iter().map(|v| v.bytes.clone()).collect(),
             ids: case.vectors.iter().map(|v| v.ids.iter().map(|id| *id as i32).collect()).collect(),
+            checks: case.checks.clone(),
             token_by_token: false,
             folder: None,
         }
@@ -118,33 +123,51 @@ impl Kind for Tokenizer {
 
     fn ask(&self, question: &Texts, to: &mut Caller<'_>) -> Result<Vec<Answer>, Stopped> {
         to.set_limit(LIMIT);
+        for (check, word) in [
+            (Check::Encode, Words::Encode),
+            (Check::Decode, Words::Decode),
+            (Check::Stream, Words::Stream),
+        ] {
+            if question.checks.contains(&check) && !to.hello().treats(word) {
+                return Err(to.unsupported(&format!("does not offer to {}", word.name())));
+            }
+        }
+        let asked = |check| question.checks.contains(&check);
         let vocabulary = Vocabulary::Path(question.path.display().to_string());
         let mut answers = Vec::with_capacity(question.texts.len());
         for (text, ids) in question.texts.iter().zip(&question.ids) {
-            let encoded = to.call(&Tokenize {
-                vocabulary: vocabulary.clone(),
-                add_special: question.add_special,
-                parse_special: question.parse_special,
-                text: text.clone(),
-            })?;
+            let mut answer = Answer::default();
+            if asked(Check::Encode) {
+                let encoded = to.call(&Tokenize {
+                    vocabulary: vocabulary.clone(),
+                    add_special: question.add_special,
+                    parse_special: question.parse_special,
+                    text: text.clone(),
+                })?;
+                answer.ids = numbers(&encoded.ids);
+            }
             let whole = Detokenize {
                 vocabulary: vocabulary.clone(),
                 skip_special: false,
                 stream: false,
                 ids: ids.clone(),
             };
-            let Detokenized { text, .. } = to.call(&whole)?;
-            let stream = match question.token_by_token {
-                true => one_by_one(&whole, to)?,
-                false => {
-                    let parts = to.call(&Detokenize { stream: true, ..whole })?;
-                    // A stream without ends would pass as a single piece.
-                    let ends = parts.ends.ok_or_else(|| BadField::no_tensor("ends"))?;
-                    (parts.text, numbers(&ends))
-                }
-            };
-            let encoded = numbers(&encoded.ids);
-            answers.push(Answer { ids: encoded, text, stream });
+            // A stream is compared with the whole, so both are asked for it.
+            if asked(Check::Decode) || asked(Check::Stream) {
+                answer.text = to.call(&whole)?.text;
+            }
+            if asked(Check::Stream) {
+                answer.stream = match question.token_by_token {
+                    true => one_by_one(&whole, to)?,
+                    false => {
+                        let parts = to.call(&Detokenize { stream: true, ..whole })?;
+                        // A stream without ends would pass as a single piece.
+                        let ends = parts.ends.ok_or_else(|| BadField::no_tensor("ends"))?;
+                        (parts.text, numbers(&ends))
+                    }
+                };
+            }
+            answers.push(answer);
         }
         Ok(answers)
     }

@@ -1,8 +1,7 @@
 //! Generated text: the free runs, and the logits along the golden's text.
 
-use goldgate_wire::Call;
 use goldgate_wire::call::{Detokenize, Generate, Generated, Sampling, Want};
-use goldgate_wire::words::{Logits, Stop};
+use goldgate_wire::words::{Logits, Stop, Texts};
 use serde_json::Value;
 
 use crate::kinds::model::ask::{Asking, Written};
@@ -54,14 +53,14 @@ impl Asking<'_, '_> {
         }
         written.alongside = self.alongside(g, &ask)?;
         let first = written.runs.first().cloned().unwrap_or_default();
-        if decoded && self.to.hello().offers(Detokenize::NAME) {
+        if decoded && self.to.hello().treats(Texts::Decode) {
             let text = self.text(&first, false)?;
             // `generate` reports its text without control tokens, so that form is needed to compare
             // it.
             written.bare = Some(self.text(&first, true)?).filter(|bare| *bare != text);
             written.text = Some(text);
         }
-        if !forced.is_empty() {
+        if !forced.is_empty() && self.can_follow() {
             written.forced = Some(self.along(ask.ids, forced)?);
         }
         Ok(written)

@@ -46,6 +46,7 @@ impl Asking<'_, '_> {
         let mut figures = figures(&loaded);
         figures.extend(session.map(|bytes| ("bytes_session".to_owned(), bytes as f64)));
         Ok(Answer {
+            unasked: Vec::new(),
             activations: loaded.activations,
             ids: None,
             content: Content::Load { refused, used, predicted },
@@ -89,6 +90,9 @@ impl Asking<'_, '_> {
     /// Checks that a loaded model gives logits for one token. Returns the bytes that its session
     /// took, if they are reported.
     fn one_token(&mut self) -> Result<Option<u64>, Stopped> {
+        if !self.can_follow() {
+            return Ok(None);
+        }
         let opened = self.to.call(&Open { model: self.loaded.model })?;
         let want = Want { logits: Logits::Last, ..Want::default() };
         let answered = self.extend(opened.session, &[0], want, None)?;

@@ -29,21 +29,21 @@ pub(super) fn judge(
     let Some(first) = answer.runs.first() else {
         return j.fail(FailKind::Shape, "no run".to_owned());
     };
-    repeated(j, g, answer);
+    j.compared += first.len() as u64;
     if first.len() > g.max_tokens {
         let message = format!("{} tokens, {} were asked for", first.len(), g.max_tokens);
         return j.fail(FailKind::Shape, message);
     }
     // Another generator draws other tokens, so the golden's ids mean nothing for it.
     if answer.own_draws {
-        let message = "drawn by a generator of its own: judged by its repetition alone";
-        j.notes.push(message.to_owned());
         if !g.has_stops() && first.len() != golden.handed_out {
             j.fail(
                 FailKind::Shape,
                 format!("{} tokens, awaited {}", first.len(), golden.handed_out),
             );
         }
+        // Its length alone says nothing about what was drawn.
+        j.inconclusive = Some("drawn by a generator of its own".to_owned());
         return;
     }
     let decides: Vec<bool> =
@@ -72,7 +72,7 @@ pub(super) fn judge(
 
 /// Checks that there are as many runs as requested, all with the same ids, and that no memory
 /// leaks.
-fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
+pub(super) fn repeated(j: &mut Findings, g: &Generation, answer: &Written) {
     j.compared += answer.runs.iter().map(|run| run.len() as u64).sum::<u64>();
     let distinct: BTreeSet<&Vec<i32>> = answer.runs.iter().collect();
     j.figures.insert("distinct".to_owned(), distinct.len() as f64);

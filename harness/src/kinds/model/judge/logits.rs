@@ -7,7 +7,8 @@ use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::Findings;
 use crate::line::FailKind;
 
-pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: &[(Way, Rows)]) {
+/// Compares every way with the golden.
+pub(super) fn numbers(j: &mut Findings, class: Class, golden: &ModelGolden, ways: &[(Way, Rows)]) {
     for (way, rows) in ways {
         let want = &golden.logits;
         if rows.count() != want.count() || rows.width != want.width {
@@ -32,11 +33,27 @@ pub(super) fn judge(j: &mut Findings, class: Class, golden: &ModelGolden, ways: 
             message.insert_str(0, &format!("{}: ", way.name()));
         }
     }
-    // One token at a time is the decode phase, which has other kernels; all other ways must give
-    // the same bits.
-    let mut prefill = ways.iter().filter(|(way, _)| *way != Way::OneByOne);
-    let Some((first, bits)) = prefill.next() else { return };
-    for (way, rows) in prefill {
+}
+
+/// Compares the ways with each other: however the prompt is cut, its logits have the same bits.
+pub(super) fn bits(j: &mut Findings, golden: &ModelGolden, ways: &[(Way, Rows)]) {
+    let Some(((first, bits), others)) = ways.split_first() else { return };
+    for (way, rows) in others {
+        if (rows.count(), rows.width) != (bits.count(), bits.width)
+            || rows.count() != golden.rows.len()
+        {
+            let message = format!(
+                "{} gives {} rows of {}, {} gives {} of {}",
+                way.name(),
+                rows.count(),
+                rows.width,
+                first.name(),
+                bits.count(),
+                bits.width
+            );
+            return j.fail(FailKind::Shape, message);
+        }
+        j.compared += rows.numbers.len() as u64;
         // By bits: `==` would accept zeros of different sign and reject a NaN that is repeated.
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         if let Some(at) = rows.numbers.iter().zip(&bits.numbers).position(|pair| !same(pair)) {

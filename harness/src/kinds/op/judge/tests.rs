@@ -36,6 +36,7 @@ fn case(expect: Expect) -> Case {
         timeout: Duration::from_secs(30),
         memory_mib: 0,
         slow: false,
+        part: Default::default(),
         constant_golden: None,
     }
 }
