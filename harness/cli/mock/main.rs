@@ -39,6 +39,9 @@ fn main() {
         frame.json.as_object_mut().map(|fields| fields.remove("attach"));
         mock.answer(&frame);
     }
+    if mock.fault == "late_leak" {
+        leave_child();
+    }
     mock.behind.end();
 }
 

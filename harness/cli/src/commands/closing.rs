@@ -40,7 +40,7 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// `mutants killed 900 of 900; 7 equivalent; 15 not planted: no device`.
+/// `mutants killed 899 of 900; 7 equivalent; 15 not planted: no device`, then the survivors.
 fn mutants(planted: &[Planted]) -> Vec<String> {
     let (mut killed, mut survived, mut equivalent) = (0, 0, 0);
     let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
@@ -63,7 +63,14 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
     for (why, count) in waiting {
         line.push_str(&format!("; {count} not planted: {why}"));
     }
-    vec![line]
+    let mut lines = vec![line];
+    // By name: a count does not say where a fault can hide.
+    lines.extend(planted.iter().filter_map(|mutant| {
+        let Fate::Survived { why } = &mutant.fate else { return None };
+        let Planted { op, id, fault, case, .. } = mutant;
+        Some(format!("SURVIVED {op} {id}: {fault} (must be noticed by {case}): {why}"))
+    }));
+    lines
 }
 
 /// How much of a stopped run was not asked, and how many rows had failed.
