@@ -59,10 +59,10 @@ pub enum ForeignError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It is something else than a regular file.
-    #[error("is {0}, must be a regular file")]
+    #[error("{0}, not a regular file")]
     NotRegular(&'static str),
     /// It is larger than allowed.
-    #[error("has {length} bytes, may have {largest}")]
+    #[error("{length} bytes, more than the {largest} allowed")]
     TooLarge {
         /// Its size, or how much of it was read before it was given up.
         length: u64,
@@ -70,13 +70,13 @@ pub enum ForeignError {
         largest: u64,
     },
     /// The deadline passed.
-    #[error("could not be read in time: {read} bytes at the deadline")]
+    #[error("not read in time: {read} bytes at the deadline")]
     Late {
         /// How much had been read.
         read: u64,
     },
     /// It is no text.
-    #[error("is no UTF-8: {0}")]
+    #[error("not UTF-8: {0}")]
     NotText(std::str::Utf8Error),
 }
 
@@ -226,10 +226,10 @@ mod tests {
         let subject = Bounds::of_subject(1 << 30, None);
         let both = [
             ("file", "text"),
-            ("folder", "is a folder, must be a regular file"),
-            ("pipe", "is a pipe, must be a regular file"),
-            ("socket", "is a socket or a device, must be a regular file"),
-            ("sparse", "has 3221225472 bytes, may have 1073741824"),
+            ("folder", "a folder, not a regular file"),
+            ("pipe", "a pipe, not a regular file"),
+            ("socket", "a socket or a device, not a regular file"),
+            ("sparse", "3221225472 bytes, more than the 1073741824 allowed"),
             ("nothing", "No such file or directory (os error 2)"),
         ];
         for (name, says) in both {
@@ -237,14 +237,14 @@ mod tests {
         }
         let links = [
             ("to_file", "text"),
-            ("to_pipe", "is a pipe, must be a regular file"),
-            ("to_zero", "is a device, must be a regular file"),
-            ("to_itself", "is a circle of links, must be a regular file"),
+            ("to_pipe", "a pipe, not a regular file"),
+            ("to_zero", "a device, not a regular file"),
+            ("to_itself", "a circle of links, not a regular file"),
             ("to_nothing", "No such file or directory (os error 2)"),
         ];
         for (name, says) in links {
             assert_eq!(zoo.read(name, user), says, "{name}");
-            assert_eq!(zoo.read(name, subject), "is a link, must be a regular file", "{name}");
+            assert_eq!(zoo.read(name, subject), "a link, not a regular file", "{name}");
         }
     }
 
@@ -252,11 +252,11 @@ mod tests {
     fn size_and_time_are_bounded_while_it_is_read() {
         let zoo = Zoo::new("bounds");
         assert_eq!(zoo.read("file", Bounds::of_user(4)), "text");
-        assert_eq!(zoo.read("file", Bounds::of_user(3)), "has 4 bytes, may have 3");
+        assert_eq!(zoo.read("file", Bounds::of_user(3)), "4 bytes, more than the 3 allowed");
         let now = Some(Instant::now());
         let late = zoo.read("sparse", Bounds { deadline: now, ..Bounds::of_user(4 << 30) });
-        assert_eq!(late, "could not be read in time: 1048576 bytes at the deadline");
+        assert_eq!(late, "not read in time: 1048576 bytes at the deadline");
         std::fs::write(zoo.0.join("bytes"), [0xff]).expect("written");
-        assert!(zoo.read("bytes", Bounds::of_user(9)).starts_with("is no UTF-8: "));
+        assert!(zoo.read("bytes", Bounds::of_user(9)).starts_with("not UTF-8: "));
     }
 }

@@ -25,6 +25,7 @@ use crate::line::{BrokenKind, Row, Transport, Verdict, Whom, hex};
 use crate::report::Report;
 use crate::report::document::Writer;
 use crate::report::provenance::Provenance;
+use crate::subject::launch::Starts;
 use crate::subject::{How, Launch, SubjectSpec};
 pub use known::Unmatched;
 pub use lanes::News;
@@ -171,6 +172,8 @@ pub struct Context<'a> {
     goldens: Shared<'a>,
     known: &'a Known<'a>,
     scratch: PathBuf,
+    /// The failed starts of each subject.
+    starts: Vec<Arc<Starts>>,
 }
 
 impl<'a> Context<'a> {
@@ -181,7 +184,8 @@ impl<'a> Context<'a> {
         known: &'a Known<'a>,
         scratch: PathBuf,
     ) -> Context<'a> {
-        Context { plan, options, goldens: Shared::new(plan, goldens), known, scratch }
+        let starts = plan.subjects.iter().map(|_| Arc::default()).collect();
+        Context { plan, options, goldens: Shared::new(plan, goldens), known, scratch, starts }
     }
 
     fn stopped(&self) -> bool {
@@ -196,7 +200,9 @@ impl<'a> Context<'a> {
             matches!(spec.how, How::Cuda(_)).then(|| self.options.overlay.clone()).flatten();
         let program = self.options.program.clone();
         let stop = Some(Arc::clone(&self.options.stop));
-        Launch { overlay, stop, ..Launch::new(program, spec, self.scratch.clone()) }
+        let starts = Arc::clone(&self.starts[subject]);
+        let launch = Launch::new(program, spec, self.scratch.clone()).capped(self.options.timeout);
+        Launch { overlay, stop, starts, ..launch }
     }
 
     /// The subject as judging sees it.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use goldgate_harness::line::{Fate, Planted, Row, Verdict};
+use goldgate_harness::report::text::line;
 use goldgate_harness::session::RunOutcome;
 
 /// Lines that state what a passing line cannot, so that nothing is left out silently.
@@ -36,7 +37,8 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     let each = reasons.iter().map(|(word, (count, _))| format!("{word} {count}"));
     let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
     let examples = reasons.iter().filter(|(word, _)| **word != "stopped");
-    lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {message}")));
+    // On one line: it may be a subject's message, and must not look like lines of ours.
+    lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {}", line(message))));
     lines
 }
 
