@@ -179,6 +179,9 @@ impl Mock {
         if matches!(self.fault.as_str(), "attach" | "small_frames") {
             hello["max_frame"] = json!(SMALL);
         }
+        if self.fault == "endless_heartbeat" {
+            hello["heartbeat_s"] = json!(1e300);
+        }
         if self.fault == "evil_hello" {
             hello["subject"]["version"] = json!(misbehaving::EVIL);
         }
@@ -278,6 +281,12 @@ impl Mock {
             "huge_message" => say_text(&"m".repeat(100 << 20)),
             "surrogate" => {
                 say_text(&format!(r#"{{"id":{id},"failed":{{"class":"\ud800"}}}}"#));
+            }
+            "chatters" => {
+                self.pass_on(frame);
+                loop {
+                    say(json!({"id": id + 1, "event": "alive"}), BTreeMap::new());
+                }
             }
             "no_stdout" => misbehaving::close_stdout(),
             fault => {

@@ -67,6 +67,12 @@ pub fn leave(fault: &str) -> bool {
         "leak" => command.args([STAYS, "group"]).spawn(),
         "leak_session" => command.args([STAYS, "session"]).spawn(),
         "leak_bare" => command.args([STAYS, "group"]).env_clear().process_group(0).spawn(),
+        "leak_hidden" => {
+            command.args([STAYS, "hidden"]).env_clear().spawn().and_then(|mut first| {
+                first.wait()?;
+                Ok(first)
+            })
+        }
         "leak_daemon" => command.args([STAYS, "daemon"]).spawn().and_then(|mut first| {
             first.wait()?;
             Ok(first)
@@ -84,7 +90,7 @@ pub fn stay(how: &str) -> ! {
         // Without it the test fails.
         let _ = rustix::process::setsid();
     }
-    if how == "daemon" {
+    if how == "daemon" || how == "hidden" {
         leave("leak");
         exit(0);
     }

@@ -131,7 +131,9 @@ fn is_clean(text: &str) -> bool {
 }
 
 /// Fault, word, a part of the message.
-const FAULTS: [(&str, &str, &str); 22] = [
+const FAULTS: [(&str, &str, &str); 24] = [
+    ("chatters", "protocol", "after its answer: spoke without being asked"),
+    ("endless_heartbeat", "pass", ""),
     ("attach_pipe", "protocol", ": a pipe, not a regular file"),
     ("attach_link_to_pipe", "protocol", ": a link, not a regular file"),
     ("attach_zero", "protocol", ": a link, not a regular file"),
@@ -204,10 +206,11 @@ fn each_costs_its_own_case_and_no_report() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// In the group, in a session of its own, without the mark of its subject, and without a parent.
+/// In the group, in a session of its own, without the mark of its subject, without a parent, and
+/// without any of these.
 #[test]
 fn a_process_that_is_left_behind_costs_its_own_case_and_is_killed() {
-    for fault in ["leak", "leak_session", "leak_bare", "leak_daemon"] {
+    for fault in ["leak", "leak_session", "leak_bare", "leak_daemon", "leak_hidden"] {
         let said = "still there after the answer: goldgate-mock (";
         assert_eq!(wrong(fault, "leak", said), Vec::<String>::new());
         assert_eq!(leftovers(), Vec::<String>::new(), "{fault}");

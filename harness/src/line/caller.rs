@@ -27,6 +27,7 @@ use goldgate_wire::call::{BadField, Load, Loaded, Unload};
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
 
+use crate::line::legible::legible;
 use crate::line::log::Log;
 use crate::line::{BrokenKind, FailKind, NotRun, Verdict};
 
@@ -358,7 +359,8 @@ fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
 }
 
 fn fail(kind: FailKind, message: String) -> Stopped {
-    Stopped(Verdict::Fail { kind, message })
+    // A message may quote a field of the answer, and that may be as long as an answer.
+    Stopped(Verdict::Fail { kind, message: legible(&message, 8 << 10) })
 }
 
 fn not_run(kind: NotRun, message: String) -> Stopped {

@@ -25,9 +25,10 @@ pub(super) fn mark() -> String {
 ///
 /// A process belongs to a subject if it is in the group of its worker, if its parent belongs to the
 /// subject, or if its environment has the mark of the subject. So one that has a session of its own
-/// (`setsid`) and one whose parent has ended (a daemon) are found too. Not found is one that has
-/// all three: a session of its own, no parent, and an environment that was wiped. Where there is no
-/// /proc nothing is found.
+/// (`setsid`) and one whose parent has ended (a daemon) are found too; `goldgate worker` asks the
+/// system to give the latter to the worker, so that wiping its environment does not help it. Not
+/// found is one that has a session of its own and no mark and is first looked for after its worker
+/// has ended. Where there is no /proc nothing is found.
 ///
 /// A look costs the listing of /proc and, for each process that is new since the last look, two
 /// small files.

@@ -2,7 +2,7 @@
 //! read, and nowhere else.
 
 use std::io::{Read, Write};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
 use goldgate_wire::Tensors;
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Heard {
 
 /// Passes on what arrives. The first frame has the limit for hello, later ones the limit that hello
 /// agreed on.
-pub(super) fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &Sender<Heard>) {
+pub(super) fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &SyncSender<Heard>) {
     let mut max = None;
     loop {
         let heard = match read_frame(&mut stdout, max.unwrap_or(FIRST_FRAME)) {

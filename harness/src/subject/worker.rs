@@ -114,7 +114,8 @@ impl Worker {
             return Err(std::io::Error::other("a pipe is not there"));
         };
         let group = Pid::from_child(&child);
-        let (heard_to, heard) = mpsc::channel();
+        // Bounded: what a subject writes while nobody asks waits in its pipe, not in our memory.
+        let (heard_to, heard) = mpsc::sync_channel(4);
         let (max_frame, agreed) = mpsc::channel();
         thread::spawn(move || listen(stdout, &agreed, &heard_to));
         let (writer, questions) = mpsc::channel::<Frame>();
@@ -163,7 +164,9 @@ impl Worker {
                 // If the listener is gone, it has already reported why.
                 let _ = self.max_frame.send(hello.max_frame());
                 // The contract calls a subject dead after three heartbeats of silence.
-                self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
+                // One beyond all clocks is none.
+                self.heartbeat =
+                    hello.heartbeat().and_then(|h| Duration::try_from_secs_f64(3.0 * h).ok());
                 self.room = hello.max_frame();
                 self.attach = hello.attaches().then(|| scratch.to_path_buf());
                 // Helpers that are there by now are a part of the subject and end with it.
@@ -426,7 +429,7 @@ impl Worker {
             if ended && !self.processes.are_left() {
                 return;
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(5));
         }
         self.processes.are_left();
         self.signal(Signal::KILL);
