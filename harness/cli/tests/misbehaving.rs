@@ -222,6 +222,15 @@ fn a_process_that_is_left_behind_costs_its_own_case_and_is_killed() {
     assert_eq!((run.code, leftovers()), (Some(1), Vec::new()));
 }
 
+/// A wrapper's child is there before hello is answered, so it is a part of the subject.
+#[test]
+fn a_subject_may_consist_of_several_processes() {
+    let mock = env!("CARGO_BIN_EXE_goldgate-mock");
+    let run = run_of(&format!("mock=sh -c '{mock} perfect residual; true'"), &[]);
+    assert_eq!(run.code, Some(0), "{}", run.said);
+    assert!(run.report.incidents.is_empty(), "{:?}", run.report.incidents);
+}
+
 #[test]
 fn a_subject_that_no_longer_starts_is_given_up_after_two_tries() {
     let run = run("hangs_after_crash", &["--timeout", "2"]);
