@@ -63,4 +63,4 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use goldgate_tensor::{DType, Refusal, RefusalKind, Tensor};
-pub use goldgate_tensor::{dtype, error, quant, shape, tensor};
+pub use goldgate_tensor::{dtype, error, foreign, quant, shape, tensor};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use cudarc::nvrtc::{result, sys};
+use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign, read_foreign_text};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,9 @@ use super::Settings;
 use super::error::DeviceError;
 use super::library;
 use super::page::{HEADERS, Page, Requires, Variant};
+
+/// A page, or what it compiles to.
+const PAGE: Bounds = Bounds::of_user(LARGEST_TEXT);
 
 /// A target of the compiler: `sm_90a` and the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,7 +82,8 @@ impl Compiler {
             for entry in std::fs::read_dir(folder).map_err(file_error(folder))? {
                 let path = entry.map_err(file_error(folder))?.path();
                 if path.extension().is_some_and(|e| e == "cu" || e == "cuh") {
-                    let text = std::fs::read_to_string(&path).map_err(file_error(&path))?;
+                    let text =
+                        read_foreign_text(&path, PAGE).map_err(|e| file_error(&path)(e.into()))?;
                     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     overlay.insert(name, text);
                 }
@@ -122,7 +127,7 @@ impl Compiler {
         options.extend(variant.0.iter().map(|(name, value)| format!("-D{name}={value}")));
         let key = self.key(&source, &headers, &options);
         let cached = self.cache.as_ref().map(|folder| folder.join(format!("{key}.cubin")));
-        if let Some(bytes) = cached.as_ref().and_then(|path| std::fs::read(path).ok()) {
+        if let Some(bytes) = cached.as_ref().and_then(|path| read_foreign(path, PAGE).ok()) {
             return Ok(bytes);
         }
         let cubin = compile(&source, &headers, &options).map_err(|log| DeviceError::Compile {

@@ -18,6 +18,8 @@ pub mod utf8;
 use std::io::Read;
 use std::path::Path;
 
+use goldgate_tensor::foreign::{Links, open_foreign};
+
 use crate::tokenizer::bpe::Merges;
 use crate::tokenizer::gguf::Vocabulary;
 use crate::tokenizer::markup::{Finder, Mark};
@@ -316,7 +318,9 @@ fn placed(gguf: &Gguf, refused: Malformed) -> Malformed {
 /// Whether a file begins as GGUF does.
 fn starts_like_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
+    let read = open_foreign(path, Links::Followed)
+        .map_err(std::io::Error::from)
+        .and_then(|mut file| file.read_exact(&mut magic));
     read.is_ok() && &magic == b"GGUF"
 }
 

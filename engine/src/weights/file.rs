@@ -1,13 +1,13 @@
 //! A model file as bytes: opened without waiting, only if it is a regular file, and mapped.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use goldgate_tensor::foreign::{ForeignError, Links, open_foreign};
 use memmap2::Mmap;
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::refusal::{Code, Malformed};
@@ -63,15 +63,8 @@ impl Mapped {
     /// `IO` with the system's number for what cannot be opened.
     pub fn open(path: &Path) -> Result<Mapped, Malformed> {
         let io = |e: io::Error| refused(path, &e);
-        // Looked at before it is opened, so that no device is touched; and again after, because it
-        // may have been replaced in between.
-        regular(path, &std::fs::metadata(path).map_err(io)?)?;
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mut options = OpenOptions::new();
-        let file = options.read(true).custom_flags(flags.bits().cast_signed()).open(path);
-        let file = file.map_err(io)?;
+        let file = open_foreign(path, Links::Followed).map_err(|e| foreign(path, e))?;
         let stat = file.metadata().map_err(io)?;
-        regular(path, &stat)?;
         // An empty map is no map.
         let map = if stat.len() == 0 { None } else { Some(map(&file).map_err(io)?) };
         Ok(Mapped { path: path.into(), map, identity: Identity::of(&stat) })
@@ -131,18 +124,20 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-fn regular(path: &Path, stat: &std::fs::Metadata) -> Result<(), Malformed> {
-    if stat.is_file() {
-        return Ok(());
+/// The refusal of a file that could not be opened or read.
+pub(crate) fn foreign(path: &Path, error: ForeignError) -> Malformed {
+    match error {
+        ForeignError::NotRegular(found) => {
+            Malformed::new(Code::NotRegular, path, "path", found, "a regular file")
+        }
+        ForeignError::TooLarge { length, largest } => {
+            let (found, expected) = (format!("{length} bytes"), format!("at most {largest} bytes"));
+            Malformed::new(Code::Size, path, "-", found, expected)
+        }
+        other => refused(path, &other.into()),
     }
-    let found = if stat.is_dir() { "a folder" } else { "a pipe, socket or device" };
-    Err(Malformed::new(Code::NotRegular, path, "path", found, "a regular file"))
 }
 
 fn refused(path: &Path, error: &io::Error) -> Malformed {
-    let code = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => Code::NotRegular,
-        _ => Code::Io,
-    };
-    Malformed::new(code, path, "path", error, "a file that can be read")
+    Malformed::new(Code::Io, path, "path", error, "a file that can be read")
 }

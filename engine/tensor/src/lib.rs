@@ -1,8 +1,9 @@
 //! Tensors in host memory as LLM inference stores them: element types, shapes, quantised blocks,
-//! and the kinds of refusal that a malformed one leads to.
+//! and the kinds of refusal that a malformed one leads to; and how a file of somebody else is
+//! opened.
 //!
-//! The engine, its judge and any program that speaks the wire share these types, so this crate
-//! knows neither devices nor files.
+//! The engine, its judge and any program that speaks the wire share these, so this crate knows no
+//! device and no format of a file.
 //!
 //! ```
 //! use goldgate_tensor::{DType, Tensor};
@@ -17,6 +18,7 @@
 pub mod code;
 pub mod dtype;
 pub mod error;
+pub mod foreign;
 pub mod quant;
 pub mod shape;
 pub mod tensor;

@@ -3,6 +3,8 @@
 //! answer comes back unchanged; on TARGET the mock commits FAULT instead. Further arguments are
 //! ignored, so that a script can put the mock in the place of our own program.
 
+mod misbehaving;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -22,6 +24,9 @@ fn main() {
         eprintln!("usage: goldgate-mock FAULT TARGET");
         exit(2);
     };
+    if fault == misbehaving::STAYS {
+        misbehaving::stay(target);
+    }
     if fault == "absent" {
         eprintln!("the mock does not start");
         exit(9);
@@ -31,13 +36,16 @@ fn main() {
         Mock { fault: fault.clone(), target: target.clone(), scratch: PathBuf::new(), behind };
     let mut stdin = std::io::stdin().lock();
     while let Ok(Some(mut frame)) = read_frame(&mut stdin, LARGEST) {
-        if let Err(error) = attach::join(&mut frame, Some(&mock.scratch)) {
+        if let Err(error) = attach::join(&mut frame, Some(&mock.scratch), LARGEST, None) {
             eprintln!("{error}");
             exit(4);
         }
         // Its tensors are in the frame now.
         frame.json.as_object_mut().map(|fields| fields.remove("attach"));
         mock.answer(&frame);
+    }
+    if mock.fault == "late_leak" {
+        misbehaving::leave("leak_session");
     }
     mock.behind.end();
 }
@@ -134,9 +142,15 @@ impl Mock {
         match call {
             "hello" => {
                 self.scratch = frame.json["scratch"].as_str().unwrap_or_default().into();
+                if self.fault == "hangs_after_crash" && self.was_here() {
+                    sleep(Duration::from_secs(600));
+                }
                 let mut answer = self.behind.ask(frame);
                 self.hello(&mut answer.json["ok"]);
                 say(answer.json, answer.tensors);
+                if self.fault == "deaf" {
+                    sleep(Duration::from_secs(600));
+                }
             }
             _ if is_target => self.commit(frame),
             "op" if self.fault == "attach" => self.attach(frame),
@@ -164,6 +178,12 @@ impl Mock {
         }
         if matches!(self.fault.as_str(), "attach" | "small_frames") {
             hello["max_frame"] = json!(SMALL);
+        }
+        if self.fault == "endless_heartbeat" {
+            hello["heartbeat_s"] = json!(1e300);
+        }
+        if self.fault == "evil_hello" {
+            hello["subject"]["version"] = json!(misbehaving::EVIL);
         }
         hello["attach"] = json!(self.fault.starts_with("attach"));
         if self.fault == "changed" && self.was_here() {
@@ -235,20 +255,52 @@ impl Mock {
                 self.pass_on(frame);
                 exit(3);
             }
-            "leak" => {
-                leave_child();
-                self.pass_on(frame);
-            }
             "flaky" if self.was_here() => self.pass_on(frame),
             "flaky" => say(json!({"id": id, "failed": {"class": "internal"}}), BTreeMap::new()),
             "attach" => self.attach(frame),
             "attach_path" => say(attached(id, "../answer.safetensors"), BTreeMap::new()),
             "attach_absent" => say(attached(id, "absent.safetensors"), BTreeMap::new()),
             "unoffered" => say(attached(id, "answer.safetensors"), BTreeMap::new()),
-            other => match other.strip_prefix("signal_") {
-                Some(signal) => kill_myself(signal),
-                None => self.pass_on(frame),
-            },
+            _ => self.misbehave(frame, id),
+        }
+    }
+
+    /// Faults that no honest subject could have.
+    fn misbehave(&mut self, frame: &Frame, id: u64) {
+        match self.fault.as_str() {
+            "hangs_after_crash" => exit(7),
+            "evil_stderr" => {
+                eprintln!("{}", misbehaving::EVIL);
+                exit(101);
+            }
+            "evil_tensor" => self.changed(frame, |(_, t)| (misbehaving::EVIL.to_owned(), t)),
+            "stderr_flood" => {
+                (0..1 << 16).for_each(|_| eprintln!("{}", "e".repeat(1 << 10)));
+                self.pass_on(frame);
+            }
+            "huge_message" => say_text(&"m".repeat(100 << 20)),
+            "surrogate" => {
+                say_text(&format!(r#"{{"id":{id},"failed":{{"class":"\ud800"}}}}"#));
+            }
+            "chatters" => {
+                self.pass_on(frame);
+                loop {
+                    say(json!({"id": id + 1, "event": "alive"}), BTreeMap::new());
+                }
+            }
+            "no_stdout" => misbehaving::close_stdout(),
+            fault => {
+                if let Some(signal) = fault.strip_prefix("signal_") {
+                    kill_myself(signal);
+                } else if misbehaving::attach(fault, &self.scratch) {
+                    say(attached(id, misbehaving::NAME), BTreeMap::new());
+                } else if let Some(message) = misbehaving::words(fault, id) {
+                    say(message, BTreeMap::new());
+                } else {
+                    misbehaving::leave(fault);
+                    self.pass_on(frame);
+                }
+            }
         }
     }
 
@@ -315,14 +367,6 @@ fn doubled((name, tensor): (String, Tensor)) -> (String, Tensor) {
     }
     let values: Vec<f64> = tensor.to_f64().into_iter().map(|x| 2.0 * x + 1.0).collect();
     (name, Tensor::from_f64(meta, &shape, &values))
-}
-
-fn leave_child() {
-    let pipes = || Stdio::null();
-    let child =
-        Command::new("sleep").arg("30").stdin(pipes()).stdout(pipes()).stderr(pipes()).spawn();
-    // The child is left behind on purpose.
-    std::mem::forget(child);
 }
 
 fn kill_myself(signal: &str) {

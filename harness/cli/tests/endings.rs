@@ -55,6 +55,136 @@ fn a_run_in_which_nothing_was_judged_is_not_green_and_says_why() {
     assert!(said.contains("is neither below --models nor in the hub's cache"), "{said}");
 }
 
+const ZEROS: &str = "format: 1
+op: residual
+gate: 1
+source: y = a + b
+inputs:
+  a: { shape: [rows, columns], fill: { normal: [0, 1] } }
+  b: { shape: [rows, columns], fill: { normal: [0, 1] } }
+dtypes: [f32]
+tolerance: { rule: derived }
+cases:
+  - name: zeros
+    why: a sum that leaves b out is the same here
+    source: 1 + 0, 2 + 0, 3 + 0, 4 + 0
+    sizes: { rows: 1, columns: 4 }
+    fill: { a: { values: [1, 2, 3, 4] }, b: { values: [0, 0, 0, 0] } }
+    expect: { y: [1.000000, 2.000000, 3.000000, 4.000000] }
+";
+
+const UNNOTICED: &str = "format: 1
+mutants: residual
+list:
+  - { id: M-1, fault: b left out, ask: { zero: b }, killed_by: zeros }
+";
+
+const GATES: &str = "format: 1
+founding:
+  - { id: \"1.1\", requirement: G1.01 }
+  - { id: \"1.2\", requirement: G1.02 }
+gates:
+  - gate: 1
+    title: One op and one page
+    required: [cpu]
+    requirements:
+      - id: G1.01
+        asked: an op
+        from: this test
+        on: [cpu]
+        evidence:
+          - cases: { select: [residual], at_least: 1 }
+      - id: G1.02
+        asked: a page whose commands run
+        from: this test
+        on: [repository]
+        evidence:
+          - document: { path: docs/page.md, runs: true }
+";
+
+/// The second command would contradict the page, if it were run on what an older run left.
+const PAGE: &str = "A page.
+
+```console
+$ python3 adapter.py >made.gguf
+$ goldgate inspect made.gguf
+what an adapter made
+$ goldgate --version
+goldgate …
+```
+";
+
+/// A folder with these files, each by its path.
+fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("written");
+    }
+    folder
+}
+
+#[test]
+fn a_mutant_that_survives_is_no_success_and_the_last_lines_name_it() {
+    let files = [("specs/ops/residual.yaml", ZEROS), ("specs/mutants/residual.yaml", UNNOTICED)];
+    for (files, code) in [(&files[..1], 0), (&files[..], 1)] {
+        let folder = folder_of(files);
+        let specs = folder.path().join("specs").display().to_string();
+        let golden = root().join("golden").display().to_string();
+        let (found, said, report) =
+            run(&["residual", "--on", "cpu", "--specs", &specs, "--golden", &golden]);
+        assert_eq!(found, Some(code), "{said}");
+        // The rows themselves are green in both.
+        assert!(report.rows.iter().all(|row| !row.is_red()), "{said}");
+        let last: Vec<&str> = said.lines().rev().take(4).collect();
+        let named = last.iter().any(|line| line.starts_with("SURVIVED residual M-1: b left out"));
+        let counted = last.iter().any(|line| line.ends_with("killed            0 of 1"));
+        assert_eq!((named, counted), (code == 1, code == 1), "{said}");
+    }
+}
+
+/// A python3 that finds no packages, first on the path: nobody has to take numpy away for this.
+#[test]
+fn a_page_whose_command_needs_numpy_is_not_looked_at_where_there_is_none() {
+    let files = [
+        ("specs/ops/residual.yaml", ZEROS),
+        ("specs/gates.yaml", GATES),
+        ("docs/page.md", PAGE),
+        ("bin/python3", "#!/bin/sh\nexec \"$GOLDGATE_TEST_PYTHON\" -S \"$@\"\n"),
+    ];
+    let folder = folder_of(&files);
+    let bin = folder.path().join("bin");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("python3"), executable).expect("executable");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).map(|folder| folder.join("python3"));
+    // Where there is no python3 at all, the wrapper fails too, and nothing else is to be said.
+    let python = folders.into_iter().find(|file| file.exists()).unwrap_or_default();
+    let reports = tempfile::tempdir().expect("a folder");
+    let specs = folder.path().join("specs").display().to_string();
+    let golden = root().join("golden").display().to_string();
+    let words = ["--gate", "1", "--on", "cpu", "--specs", &specs, "--golden", &golden];
+    let output = command(reports.path(), &words)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env("GOLDGATE_TEST_PYTHON", python)
+        .env_remove("PYTHONPATH")
+        .output()
+        .expect("our own program");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}{errors}");
+    assert!(said.contains("repository INCOMPLETE"), "{said}");
+    let why = "not run: docs/page.md:4: `python3 adapter.py >made.gguf`: no python3 with numpy";
+    assert!(errors.contains(why), "{errors}");
+    // A command that rests on the skipped one was run neither for the page nor against it.
+    assert!(!errors.contains("instead of"), "{errors}");
+    let report = Report::read(reports.path()).expect("a report");
+    assert!(report.documents.is_empty(), "{:?}", report.documents);
+    let page = std::fs::read_to_string(reports.path().join("gate-1.md")).expect("a page");
+    assert!(page.contains("docs/page.md was not looked at"), "{page}");
+}
+
 #[test]
 fn an_empty_shard_is_a_report() {
     let shards = ["1/2", "2/2"].map(|shard| {

@@ -75,8 +75,7 @@ fn main() -> ExitCode {
         Ok(Ok((happened, outcome))) => {
             let lines = closing::lines(&outcome, reports.as_deref(), began.elapsed());
             lines.iter().chain(&gate_lines(&outcome.report)).for_each(|line| eprintln!("{line}"));
-            // A row may turn red after its test has passed: a leak is found at the end.
-            red = happened.invalid || happened.absent || happened.red || happened.survived;
+            red = happened.fails_tests();
             if red && !conclusion.has_failed() {
                 let late = outcome.report.rows.iter().filter(|row| row.is_red());
                 late.for_each(|row| eprintln!("{}", row.page.as_deref().unwrap_or(&row.name)));

@@ -329,6 +329,22 @@ fn a_run_that_is_stopped_says_so_in_every_kind() {
     }
 }
 
+/// The runner of the gates in `cargo test` has told by then that this test has passed.
+#[test]
+fn a_leak_after_the_last_question_turns_the_row_red_and_fails_cargo_test() {
+    let folder = tempfile::tempdir().expect("a folder");
+    specs(folder.path());
+    for (fault, fails) in [("late_leak", true), ("perfect", false)] {
+        let scripts = tempfile::tempdir().expect("a folder");
+        let session = open(folder.path(), &KINDS[0], fault, scripts.path());
+        let mut told = Vec::new();
+        let outcome = session.run(Arc::default(), &mut |row| told.push(word(row))).expect("told");
+        assert_eq!(told.first(), Some(&"pass"), "{fault}: {told:?}");
+        assert_eq!(told.last(), Some(&if fails { "leak" } else { "pass" }), "{fault}: {told:?}");
+        assert_eq!(session.happened(&outcome, None).fails_tests(), fails, "{fault}");
+    }
+}
+
 #[test]
 fn a_known_failure_is_known_in_every_kind() {
     let folder = tempfile::tempdir().expect("a folder");

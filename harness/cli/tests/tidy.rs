@@ -1,6 +1,8 @@
 //! The laws of the house, as a test: sizes, headers, words, arrows between modules, lists in order,
 //! one name for an op in every room, dependencies, and the pages that others name.
 
+#[path = "tidy/foreign.rs"]
+mod foreign;
 #[path = "tidy/manifests.rs"]
 mod manifests;
 #[path = "tidy/pages.rs"]
@@ -45,6 +47,7 @@ const TENSOR: Modules = &[
     ("code", &[]),
     ("dtype", &[]),
     ("error", &[]),
+    ("foreign", &[]),
     ("shape", &["dtype"]),
     ("quant", &["dtype"]),
     ("tensor", &["dtype", "quant", "shape"]),

@@ -10,6 +10,7 @@
 //! | the process ends | Fail(crashed) |
 //! | past its limit, or silent | Fail(timed_out) |
 //! | not the wire | Fail(protocol) |
+//! | a process is left behind | Fail(leak) |
 //! | a tensor or field is missing, or has another count | Fail(shape) |
 //! | a tensor or field is of another type | Fail(protocol) |
 //! | larger than a frame | NOT RUN(too_big) |
@@ -26,8 +27,9 @@ use goldgate_wire::call::{BadField, Load, Loaded, Unload};
 use goldgate_wire::words::Claim;
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
+use crate::line::legible::legible;
+use crate::line::log::Log;
 use crate::line::{BrokenKind, FailKind, NotRun, Verdict};
 
 /// The outcome of one call, before it is interpreted. An answer is kept exactly as received: its
@@ -42,6 +44,8 @@ pub enum Exchange {
     TimedOut,
     /// Output that does not follow the wire protocol.
     Protocol(String),
+    /// Answered, and a process that was not there before has stayed.
+    Leaked(String),
     /// Neither a frame nor a file can carry the question or its answer.
     TooBig(String),
     /// The question could not be written to the file that was to carry it.
@@ -111,50 +115,6 @@ pub struct Kept {
     model: Option<(u32, Load, Loaded)>,
     /// Questions whose answers hold for the whole run, each with its answer if it was `ok`.
     once: BTreeMap<String, Option<(Value, Tensors)>>,
-}
-
-/// What the calls of one trial add up to.
-#[derive(Clone, Debug, Default)]
-pub struct Log {
-    /// Time from question to answer, summed over all calls.
-    pub time: Duration,
-    /// The tail of stderr of the last call.
-    pub stderr: String,
-    bits: Option<Sha256>,
-}
-
-impl Log {
-    /// A hash over the tensors and refusals of all answers in order; none without an answer.
-    pub fn bits(&self) -> Option<String> {
-        self.bits.as_ref().map(|hash| crate::line::hex(&hash.clone().finalize()))
-    }
-
-    /// Adds one answer to the hash. Of an `ok` mostly the tensors are hashed, because times and
-    /// memory differ from run to run.
-    fn hash(&mut self, call: &str, RawAnswer { key, body, tensors }: &RawAnswer) {
-        // These answers hold only measurements, which differ between equal runs.
-        if ["bench", "memory", "unload", "close"].contains(&call) {
-            return;
-        }
-        let hash = self.bits.get_or_insert_default();
-        hash.update(format!("{call} {key}\n"));
-        if *key == "refused" {
-            // Not the message: its wording may change, what is refused and why may not.
-            for field in ["kind", "operand", "code", "field", "offset"] {
-                hash.update(format!("{}\n", body[field]));
-            }
-        }
-        // These fields of an `ok` are results, not measurements.
-        for field in ["stop", "stops", "holds"] {
-            if !body[field].is_null() {
-                hash.update(format!("{field} {}\n", body[field]));
-            }
-        }
-        for (name, tensor) in tensors {
-            hash.update(format!("{name} {}\n", tensor.meta));
-            hash.update(&tensor.bytes);
-        }
-    }
 }
 
 /// Puts the questions of one trial to its subject.
@@ -400,6 +360,7 @@ fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
             fail(FailKind::TimedOut, message)
         }
         Exchange::Protocol(what) => fail(FailKind::Protocol, what),
+        Exchange::Leaked(what) => fail(FailKind::Leak, what),
         Exchange::TooBig(message) => not_run(NotRun::TooBig, message),
         Exchange::Lost(message) => not_run(NotRun::DeviceLost, message),
         Exchange::Stopped => not_run(NotRun::Stopped, "the run was stopped".to_owned()),
@@ -411,7 +372,8 @@ fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
 }
 
 fn fail(kind: FailKind, message: String) -> Stopped {
-    Stopped(Verdict::Fail { kind, message })
+    // A message may quote a field of the answer, and that may be as long as an answer.
+    Stopped(Verdict::Fail { kind, message: legible(&message, 8 << 10) })
 }
 
 fn not_run(kind: NotRun, message: String) -> Stopped {

@@ -16,6 +16,8 @@ pub mod glob;
 pub mod head;
 mod hex;
 pub mod judgement;
+pub mod legible;
+pub mod log;
 pub mod page;
 mod place;
 pub mod profile;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goldgate_wire::Observed;
 use serde::{Deserialize, Serialize};
 
-use crate::line::caller::Log;
+use crate::line::log::Log;
 use crate::line::page::page;
 use crate::line::{Family, Head, Judgement, Verdict, finite};
 

@@ -88,7 +88,7 @@ fn plant_on_card(
     let launch = Launch {
         overlay: Some(folder.to_path_buf()),
         stop: Some(Arc::clone(&planting.stop)),
-        ..Launch::new(program, card.clone(), scratch)
+        ..Launch::new(program, card.clone(), scratch).capped(planting.timeout)
     };
     // A fresh worker per mutant, because the overlay is an argument of the process.
     let mut slot = match Slot::open(launch) {

@@ -137,6 +137,7 @@ impl OnCpu<'_> {
             let launch = Launch {
                 stop: Some(Arc::clone(&self.planting.stop)),
                 ..Launch::new(program.to_path_buf(), cpu, scratch.to_path_buf())
+                    .capped(self.planting.timeout)
             };
             self.slot = Some(Slot::open(launch).map_err(|absent| absent.message)?);
         }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign_text};
 use goldgate_wire::json;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -161,13 +162,13 @@ impl Report {
     /// There is no file, a key is repeated or unknown, or a number is malformed.
     pub fn read(path: &Path) -> Result<Report, ReadError> {
         let path = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
-        match std::fs::read_to_string(&path) {
+        match read_foreign_text(&path, Bounds::of_user(LARGEST_WHOLE)) {
             Ok(text) => Report::parse(&text).map_err(|(code, message)| ReadError::Form {
                 code,
                 path,
                 message,
             }),
-            Err(source) => Err(ReadError::Io { path, source }),
+            Err(error) => Err(ReadError::Io { path, source: error.into() }),
         }
     }
 

@@ -124,12 +124,13 @@ mod tests {
     #[test]
     fn what_cases_say_stays_text() {
         let mut report = samples::report();
-        let evil = "\u{1b}[2J</failure>]]><x a=\"\n::error::\u{0}";
+        let evil = "\u{1b}[2J</failure>]]><x a=\"\n::error::\u{0}\u{fffe}\u{ffff}";
         report.rows[0].page = Some(evil.to_owned());
         report.rows[0].verdict = samples::fail(evil);
         report.invalid = vec![evil.to_owned()];
         let text = junit(&report).expect("written");
-        assert!(!text.contains('\u{1b}') && !text.contains('\u{0}'), "{text}");
+        let none_of_xml = ['\u{1b}', '\u{0}', '\u{fffe}', '\u{ffff}'];
+        assert!(!text.contains(none_of_xml), "{text}");
         assert!(text.contains("\\u{1b}[2J&lt;/failure&gt;"), "{text}");
         assert!(!text.contains("message=\"\\u{1b}[2J</failure>"), "{text}");
         assert!(text.contains("report::valid"), "{text}");

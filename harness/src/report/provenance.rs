@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+use goldgate_tensor::foreign::{Links, open_foreign};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -86,7 +87,7 @@ fn host() -> String {
 /// # Errors
 /// The file cannot be read.
 pub fn file_hash(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
+    let mut file = open_foreign(path, Links::Followed)?;
     let mut hash = Sha256::new();
     let mut bytes = vec![0; 1 << 16];
     loop {

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::line::Verdict;
+use crate::line::legible::harmful;
 
 /// The word for a verdict, as all reports print it.
 pub const fn status(verdict: &Verdict) -> &'static str {
@@ -30,12 +31,6 @@ pub fn kind_and_message(verdict: &Verdict) -> (&'static str, &str) {
         Verdict::Broken { kind, message } => (kind.word(), message),
         Verdict::NotRun { kind, message } => (kind.word(), message),
     }
-}
-
-/// Whether a character moves the cursor or changes the direction of writing.
-fn harmful(c: char) -> bool {
-    // Marks of direction can make a text read backwards and so say something else.
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Text of several lines: line feeds and tabs stay, all other control characters are escaped.

@@ -40,7 +40,7 @@ fn passes(context: &Context<'_>, trial: &dyn Trial, answer: &Tensors) -> Result<
     let program = context.options.program.clone();
     let launch = Launch {
         arguments: Some(words.to_vec()),
-        ..Launch::new(program, spec, context.scratch.clone())
+        ..Launch::new(program, spec, context.scratch.clone()).capped(context.options.timeout)
     };
     let mut slot = Slot::open(launch).map_err(|absent| absent.message)?;
     let ready = trial.prepare(&context.goldens).map_err(|why| why.message())?;

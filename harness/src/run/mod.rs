@@ -23,6 +23,7 @@ pub use crate::kinds::{Goldens, Trial, Withheld};
 use definitions::Shared;
 
 use crate::line::{BrokenKind, On, Row, Transport, Verdict, Whom, hex};
+use crate::subject::launch::Starts;
 use crate::subject::{How, Launch, SubjectSpec};
 pub use known::Unmatched;
 pub use lanes::News;
@@ -175,6 +176,8 @@ pub struct Context<'a> {
     goldens: Shared<'a>,
     known: &'a Known<'a>,
     scratch: PathBuf,
+    /// The failed starts of each subject.
+    starts: Vec<Arc<Starts>>,
 }
 
 impl<'a> Context<'a> {
@@ -185,7 +188,8 @@ impl<'a> Context<'a> {
         known: &'a Known<'a>,
         scratch: PathBuf,
     ) -> Context<'a> {
-        Context { plan, options, goldens: Shared::new(plan, goldens), known, scratch }
+        let starts = plan.subjects.iter().map(|_| Arc::default()).collect();
+        Context { plan, options, goldens: Shared::new(plan, goldens), known, scratch, starts }
     }
 
     fn stopped(&self) -> bool {
@@ -200,7 +204,9 @@ impl<'a> Context<'a> {
             matches!(spec.how, How::Cuda(_)).then(|| self.options.overlay.clone()).flatten();
         let program = self.options.program.clone();
         let stop = Some(Arc::clone(&self.options.stop));
-        Launch { overlay, stop, ..Launch::new(program, spec, self.scratch.clone()) }
+        let starts = Arc::clone(&self.starts[subject]);
+        let launch = Launch::new(program, spec, self.scratch.clone()).capped(self.options.timeout);
+        Launch { overlay, stop, starts, ..launch }
     }
 
     /// The subject as judging sees it.

@@ -105,6 +105,7 @@ impl<'a> Teller<'a> {
         self.invalid.extend(found.changed.iter().map(|c| format!("{label}: {c}")));
         self.blame(&found, last);
         self.incidents.extend(found.leaks);
+        self.incidents.extend(found.left);
         self.incidents.extend(found.strays);
     }
 

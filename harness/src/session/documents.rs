@@ -2,12 +2,12 @@
 //! console blocks must print what the page shows, and its spec blocks must be valid specs.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use goldgate_engine::ops;
+use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign_text};
 
 use crate::spec::gates::{DocumentEvidence, Evidence, GatesFile};
 
@@ -264,8 +264,8 @@ fn output(root: &Path, command: &str, program: &Path) -> String {
 }
 
 fn read(root: &Path, path: &str) -> Result<String, Untrue> {
-    fs::read_to_string(root.join(path))
-        .map_err(|source| Untrue::Absent { path: path.to_owned(), source })
+    read_foreign_text(&root.join(path), Bounds::of_user(LARGEST_TEXT))
+        .map_err(|error| Untrue::Absent { path: path.to_owned(), source: error.into() })
 }
 
 /// The spec blocks of a page: blocks in yaml that begin with `format:`.

@@ -77,6 +77,14 @@ impl Happened {
             Happened { .. } => Exit::Yes,
         }
     }
+
+    /// Whether `cargo test` fails although each of its tests has passed: a row may turn red after
+    /// its test has ended, as by a process that is left behind when the subject ends. Gates that
+    /// are not met and rows that did not run are shown as such there, and fail nothing.
+    pub fn fails_tests(self) -> bool {
+        let Happened { invalid, absent, red, survived, .. } = self;
+        invalid || absent || red || survived
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +119,8 @@ mod tests {
                 ];
                 let want = sentences.iter().find(|(holds, _)| *holds).map(|(_, code)| *code);
                 assert_eq!(Some(happened.exit() as u8), want, "{happened:?}");
+                let fails = bit(0) || bit(1) || bit(2) || bit(3);
+                assert_eq!(happened.fails_tests(), fails, "{happened:?}");
                 seen += 1;
             }
         }

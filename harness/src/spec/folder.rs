@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use goldgate_engine::ops::signature::Signature;
+use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign};
 
 use crate::kinds::container::case::ContainerCase;
 use crate::kinds::container::spec::{ContainerFile, container_file};
@@ -123,7 +124,7 @@ pub fn read_folder(root: &Path, vocabulary: &Vocabulary<'_>) -> (Specs, Vec<Prob
     let mut problems = Vec::new();
     let mut specs = Specs::default();
     for file in walk(root, &mut problems) {
-        match fs::read(root.join(&file)) {
+        match read_foreign(&root.join(&file), Bounds::of_user(LARGEST_TEXT)) {
             Ok(bytes) => read_file(&file, &bytes, vocabulary, &mut specs, &mut problems),
             Err(e) => {
                 // One file that cannot be read must not hide the mistakes in the others.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use goldgate_tensor::foreign::{Bounds, ForeignError, LARGEST_TEXT, read_foreign_text};
 use goldgate_wire::json;
 use serde_json::Value;
 
@@ -41,10 +42,12 @@ impl Manifest {
     /// # Errors
     /// `MANIFEST_DUP`, `MANIFEST_FORM`, or `IO`.
     pub fn read(root: &Path) -> Result<Manifest, Vec<Problem>> {
-        match fs::read_to_string(root.join(NAME)) {
+        match read_foreign_text(&root.join(NAME), Bounds::of_user(LARGEST_TEXT)) {
             Ok(text) => Manifest::parse(&text),
             // A new folder has no manifest; every golden is then missing, which each case reports.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
+            Err(ForeignError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(Manifest::default())
+            }
             Err(e) => Err(vec![Problem::of_file("IO", NAME, e.to_string(), "a readable file")]),
         }
     }

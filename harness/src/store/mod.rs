@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use goldgate_tensor::Tensor;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, Links, open_foreign, read_foreign};
 use goldgate_wire::frame;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -15,6 +16,9 @@ use sha2::{Digest, Sha256};
 use crate::line::hex;
 use crate::store::manifest::{Entry, Manifest};
 use crate::yaml::Problem;
+
+/// A golden, or what one is made from.
+const GOLDEN: Bounds = Bounds::of_user(LARGEST_WHOLE);
 
 /// A golden folder with its manifest.
 #[derive(Clone, Debug)]
@@ -97,7 +101,7 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn entry(&self, path: &str) -> io::Result<Entry> {
-        let bytes = fs::read(self.root.join(path))?;
+        let bytes = read_foreign(&self.root.join(path), GOLDEN)?;
         Ok(Entry { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)) })
     }
 
@@ -147,22 +151,21 @@ impl Store {
         };
         let file = self.root.join(path);
         if is_local(path) {
-            return fs::read(&file).map_err(|e| missing(e.to_string()));
+            return read_foreign(&file, GOLDEN).map_err(|e| missing(e.to_string()));
         }
         let Some(entry) = self.manifest.0.get(path) else {
             return Err(missing("no line in the manifest".into()));
         };
         // The size first: it names a truncated file more clearly than a hash, and costs no reading.
-        let size = fs::metadata(&file)
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .map(|m| m.len())
-            .ok_or_else(|| problem("GOLDEN_MISSING", "no file".into(), "a file".into()))?;
+        let opened = open_foreign(&file, Links::Followed);
+        let size = opened
+            .and_then(|opened| Ok(opened.metadata()?.len()))
+            .map_err(|e| problem("GOLDEN_MISSING", e.to_string(), "a file".into()))?;
         if size != entry.bytes {
             let (have, want) = (format!("{size} bytes"), format!("{} bytes", entry.bytes));
             return Err(problem("GOLDEN_SIZE", have, want));
         }
-        let bytes = fs::read(&file)
+        let bytes = read_foreign(&file, GOLDEN)
             .map_err(|e| problem("GOLDEN_MISSING", e.to_string(), "a readable file".into()))?;
         let have = hex(&Sha256::digest(&bytes));
         if have != entry.sha256 {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::subject::worker::HELLO_LIMIT;
 
 use crate::line::Roles;
 
@@ -148,12 +151,56 @@ pub struct Launch {
     pub arguments: Option<Vec<String>>,
     /// Set from outside when answers are no longer needed.
     pub stop: Option<Arc<AtomicBool>>,
+    /// How long hello may take: the time to start.
+    pub start: Duration,
+    /// What all processes of this subject have in common.
+    pub starts: Arc<Starts>,
+}
+
+/// How many starts in a row may fail before a subject is given up: what fails twice, each time up
+/// to its limit, must not cost that limit in every case that is left.
+const GIVEN_UP: u32 = 2;
+
+/// The starts of a subject that failed, in all its places together.
+#[derive(Debug, Default)]
+pub struct Starts(Mutex<(u32, String)>);
+
+impl Starts {
+    /// Why the subject was given up, if it was.
+    pub fn given_up(&self) -> Option<String> {
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (times, why) = &*failed;
+        (*times >= GIVEN_UP).then(|| format!("did not start {times} times in a row: {why}"))
+    }
+
+    /// It started.
+    pub fn succeeded(&self) {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Given up is given up: another place may have seen a start that worked before.
+        if failed.0 < GIVEN_UP {
+            failed.0 = 0;
+        }
+    }
+
+    /// It did not start.
+    pub fn failed(&self, why: &str) {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = (failed.0 + 1, why.to_owned());
+    }
 }
 
 impl Launch {
     /// Starts `spec` through `program`.
     pub fn new(program: PathBuf, spec: SubjectSpec, scratch: PathBuf) -> Launch {
-        Launch { program, spec, overlay: None, scratch, arguments: None, stop: None }
+        let (start, starts) = (HELLO_LIMIT, Arc::default());
+        let (overlay, arguments, stop) = (None, None, None);
+        Launch { program, spec, overlay, scratch, arguments, stop, start, starts }
+    }
+
+    /// The same with a limit that replaces those of all questions: hello, too, takes no longer.
+    pub fn capped(mut self, limit: Option<Duration>) -> Launch {
+        self.start = limit.map_or(self.start, |limit| limit.min(self.start));
+        self
     }
 
     /// The arguments for our program.
@@ -198,6 +245,22 @@ mod tests {
         );
         assert_eq!(parsed("mine=./a --x=1"), ("mine".into(), words(&["./a", "--x=1"])));
         assert_eq!(parsed("./a --x=1"), ("ext".into(), words(&["./a", "--x=1"])));
+    }
+
+    #[test]
+    fn a_subject_is_given_up_after_two_failed_starts_in_a_row() {
+        let starts = Starts::default();
+        for _ in 0..3 {
+            starts.failed("silence");
+            assert_eq!(starts.given_up(), None);
+            starts.succeeded();
+        }
+        starts.failed("silence");
+        starts.failed("more silence");
+        let why = "did not start 2 times in a row: more silence";
+        assert_eq!(starts.given_up().as_deref(), Some(why));
+        starts.succeeded();
+        assert_eq!(starts.given_up().as_deref(), Some(why));
     }
 
     #[test]

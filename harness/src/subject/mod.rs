@@ -3,6 +3,8 @@
 mod ended;
 pub mod launch;
 pub mod pool;
+mod processes;
+mod streams;
 pub mod worker;
 
 pub use launch::{How, Launch, SubjectError, SubjectSpec};

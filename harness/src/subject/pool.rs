@@ -8,8 +8,10 @@ use goldgate_wire::call::Ping;
 use goldgate_wire::{Call, Hello, Tensors};
 use serde_json::Value;
 
+use crate::line::legible::legible_line;
 use crate::line::{Exchange, Heard as Answered, Transport};
 use crate::subject::launch::Launch;
+use crate::subject::streams::SHOWN;
 use crate::subject::worker::{Reply, Worker};
 
 /// A subject that could not be started.
@@ -33,6 +35,8 @@ impl Absent {
 pub struct Incidents {
     /// Processes that outlived their worker; each costs the slot's last question its pass.
     pub leaks: Vec<String>,
+    /// Processes that were left behind by a question, which has failed for it already.
+    pub left: Vec<String>,
     /// Output that answers no question.
     pub strays: Vec<String>,
     /// Workers with a different identity or device than the first worker of this subject.
@@ -93,9 +97,11 @@ impl Slot {
     pub fn renew(&mut self) {
         if let Some(worker) = self.worker.take() {
             let ended = worker.end();
-            if ended.leak {
+            if let Some(names) = ended.leak {
                 let label = &self.launch.spec.label;
-                self.incidents.leaks.push(format!("a process of {label} outlived its worker"));
+                self.incidents
+                    .leaks
+                    .push(format!("a process of {label} outlived its worker: {names}"));
             }
         }
     }
@@ -137,6 +143,13 @@ impl Slot {
             if matches!(reply, Reply::Answer(_)) {
                 reply = settle(worker, reply, limit);
             }
+            // After the ping, which leaves a moment to end what is to end. Its worker goes too, as
+            // it may still count on the process that is killed.
+            if matches!(reply, Reply::Answer(_))
+                && let Some(names) = worker.leak()
+            {
+                reply = Reply::Leaked(format!("still there after the answer: {names}"));
+            }
             let stderr = worker.stderr();
             let sticky = match &reply {
                 // A subject that failed may go on, unless it says that it cannot.
@@ -146,6 +159,10 @@ impl Slot {
             };
             if sticky {
                 self.discard();
+            }
+            if let Reply::Leaked(what) = &reply {
+                let label = &self.launch.spec.label;
+                self.incidents.left.push(format!("{label}: {what}"));
             }
             return Ok(Heard { reply, time, stderr });
         }
@@ -171,10 +188,23 @@ pub struct Heard {
 }
 
 fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
+    if let Some(why) = launch.starts.given_up() {
+        return Err(Absent::because(why));
+    }
+    let outcome = started(launch);
+    match &outcome {
+        Ok(_) => launch.starts.succeeded(),
+        Err(absent) if absent.stopped => {}
+        Err(absent) => launch.starts.failed(&absent.message),
+    }
+    outcome
+}
+
+fn started(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let program = launch.program.display();
     let mut worker = Worker::start(launch)
         .map_err(|e| Absent::because(format!("could not start {program}: {e}")))?;
-    let reply_to_hello = worker.hello(&launch.scratch);
+    let reply_to_hello = worker.hello(&launch.scratch, launch.start);
     let stderr = worker.stderr();
     // The last line usually names the cause, where the exit status alone does not.
     let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -187,18 +217,20 @@ fn start(launch: &Launch) -> Result<(Worker, Hello), Absent> {
         },
         Err(Reply::Crashed(how)) if last.is_empty() => how,
         Err(Reply::Crashed(how)) => format!("{how}: {last}"),
-        Err(Reply::TimedOut) => "said no hello within 60 s".to_owned(),
+        Err(Reply::TimedOut) => format!("said no hello within {} s", launch.start.as_secs_f64()),
         Err(Reply::Stopped) => "the run was stopped".to_owned(),
         Err(
             Reply::Protocol(what)
             | Reply::Stale(what)
             | Reply::Gone(what)
+            | Reply::Leaked(what)
             | Reply::TooBig(what)
             | Reply::Unsent(what),
         ) => what,
     };
     worker.kill();
-    Err(Absent { message: why, stopped })
+    // On one line: it is printed among lines of ours.
+    Err(Absent { message: legible_line(&why, SHOWN), stopped })
 }
 
 /// Sends a ping after an answer. A second answer, unsolicited output or a late death shows now, and
@@ -212,9 +244,11 @@ fn settle(worker: &mut Worker, reply: Reply, limit: Duration) -> Reply {
         }
         Reply::TimedOut => Reply::TimedOut,
         Reply::Stopped => Reply::Stopped,
-        Reply::Protocol(what) | Reply::Stale(what) | Reply::TooBig(what) | Reply::Unsent(what) => {
-            Reply::Protocol(format!("after its answer: {what}"))
-        }
+        Reply::Protocol(what)
+        | Reply::Stale(what)
+        | Reply::Leaked(what)
+        | Reply::TooBig(what)
+        | Reply::Unsent(what) => Reply::Protocol(format!("after its answer: {what}")),
     }
 }
 
@@ -243,6 +277,7 @@ impl Transport for Slot {
             Reply::Crashed(how) | Reply::Gone(how) => Exchange::Crashed(how),
             Reply::TimedOut => Exchange::TimedOut,
             Reply::Protocol(what) | Reply::Stale(what) => Exchange::Protocol(what),
+            Reply::Leaked(what) => Exchange::Leaked(what),
             Reply::TooBig(what) => Exchange::TooBig(what),
             Reply::Unsent(what) => Exchange::Unsent(what),
             Reply::Stopped => Exchange::Stopped,

@@ -1,7 +1,6 @@
 //! One worker process: its pipes are drained by threads and its time is measured by a monotonic
 //! clock, so that the harness never hangs on a subject.
 
-use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,18 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use goldgate_tensor::foreign::ForeignError;
 use goldgate_wire::answer::RawAnswer;
-use goldgate_wire::frame::{Frame, FrameError, read_frame, too_big, write_frame};
+use goldgate_wire::frame::{Frame, FrameError, too_big};
 use goldgate_wire::hello::{FIRST_FRAME, MAX_FRAME};
 use goldgate_wire::{Call, Hello, Tensors, attach, call};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use crate::subject::ended::{describe, group_lives};
+use crate::line::legible::{legible, legible_lines};
+use crate::subject::ended::describe;
 use crate::subject::launch::Launch;
-
-/// How many bytes of stderr are kept.
-const TAIL: usize = 64 << 10;
+use crate::subject::processes::{MARK, Processes, mark, names};
+use crate::subject::streams::{Heard, SHOWN, drain, listen, named, speak};
 
 /// How long a process may take to end after EOF, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
@@ -30,19 +30,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often an exit is checked for while no output arrives.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The time limit of hello.
-pub const HELLO_LIMIT: Duration = Duration::from_secs(60);
+/// How long a line of stderr may be.
+const LINE: usize = 1 << 10;
 
-/// What the reading thread passes on.
-enum Heard {
-    Frame(Frame),
-    /// The stream ended.
-    End,
-    /// Output that does not follow the wire protocol.
-    Bad(FrameError),
-    /// The bytes that followed it.
-    More(Vec<u8>),
-}
+/// The time limit of hello, if nothing shortens it.
+pub const HELLO_LIMIT: Duration = Duration::from_secs(60);
 
 /// The outcome of one question, before it is judged.
 #[derive(Debug)]
@@ -64,6 +56,8 @@ pub enum Reply {
     TooBig(String),
     /// The attachment could not be written, so the question was not sent.
     Unsent(String),
+    /// Answered, and these processes were left behind.
+    Leaked(String),
     /// The run was stopped while the question was open.
     Stopped,
 }
@@ -73,8 +67,8 @@ pub enum Reply {
 pub struct Ended {
     /// Whether it ended by itself, with status 0.
     pub clean: bool,
-    /// Whether a process of its group outlived it.
-    pub leak: bool,
+    /// The processes of the subject that outlived it.
+    pub leak: Option<String>,
 }
 
 /// A running subject.
@@ -82,6 +76,7 @@ pub struct Ended {
 pub struct Worker {
     child: Child,
     group: Pid,
+    processes: Processes,
     writer: Option<Sender<Frame>>,
     heard: Receiver<Heard>,
     max_frame: Sender<u64>,
@@ -100,17 +95,6 @@ pub struct Worker {
     stop: Option<Arc<AtomicBool>>,
 }
 
-impl std::fmt::Debug for Heard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Heard::Frame(_) => "frame",
-            Heard::End => "end",
-            Heard::Bad(_) => "bad",
-            Heard::More(_) => "more",
-        })
-    }
-}
-
 impl Worker {
     /// Starts a process and its threads. The calling thread must outlive the worker: on Linux the
     /// worker asks to die with the thread that started it.
@@ -119,8 +103,10 @@ impl Worker {
     /// The program cannot be started.
     pub fn start(launch: &Launch) -> std::io::Result<Worker> {
         let mut command = Command::new(&launch.program);
-        // A group of its own, so that children of the subject can be found and killed with it.
-        command.args(launch.words()).env("GOLDGATE_WIRE", "1").process_group(0);
+        // A group of its own and a mark, so that children of the subject can be found and killed
+        // with it.
+        let mark = mark();
+        command.args(launch.words()).env("GOLDGATE_WIRE", "1").env(MARK, &mark).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -128,7 +114,8 @@ impl Worker {
             return Err(std::io::Error::other("a pipe is not there"));
         };
         let group = Pid::from_child(&child);
-        let (heard_to, heard) = mpsc::channel();
+        // Bounded: what a subject writes while nobody asks waits in its pipe, not in our memory.
+        let (heard_to, heard) = mpsc::sync_channel(4);
         let (max_frame, agreed) = mpsc::channel();
         thread::spawn(move || listen(stdout, &agreed, &heard_to));
         let (writer, questions) = mpsc::channel::<Frame>();
@@ -141,6 +128,7 @@ impl Worker {
             drop(draining);
         });
         Ok(Worker {
+            processes: Processes::new(child.id(), &mark),
             child,
             group,
             writer: Some(writer),
@@ -161,7 +149,7 @@ impl Worker {
     ///
     /// # Errors
     /// The reply, if it is not a hello.
-    pub fn hello(&mut self, scratch: &Path) -> Result<Hello, Reply> {
+    pub fn hello(&mut self, scratch: &Path, limit: Duration) -> Result<Hello, Reply> {
         let ask = call::Hello {
             wire: vec![1],
             harness: concat!("goldgate ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -169,16 +157,20 @@ impl Worker {
             max_frame: Some(MAX_FRAME),
         };
         let (question, none) = ask.question();
-        match self.ask(question, none, HELLO_LIMIT) {
+        match self.ask(question, none, limit) {
             Reply::Answer(RawAnswer { key: "ok", body, tensors }) => {
                 let hello = call::Hello::read_answer(body, tensors);
                 let hello = hello.map_err(|bad| Reply::Protocol(bad.to_string()))?;
                 // If the listener is gone, it has already reported why.
                 let _ = self.max_frame.send(hello.max_frame());
                 // The contract calls a subject dead after three heartbeats of silence.
-                self.heartbeat = hello.heartbeat().map(|h| Duration::from_secs_f64(3.0 * h));
+                // One beyond all clocks is none.
+                self.heartbeat =
+                    hello.heartbeat().and_then(|h| Duration::try_from_secs_f64(3.0 * h).ok());
                 self.room = hello.max_frame();
                 self.attach = hello.attaches().then(|| scratch.to_path_buf());
+                // Helpers that are there by now are a part of the subject and end with it.
+                self.processes.are_left();
                 Ok(hello)
             }
             other => Err(other),
@@ -198,7 +190,9 @@ impl Worker {
     pub fn unasked(&mut self) -> Option<Reply> {
         let heard = self.heard.try_recv().ok()?;
         Some(Reply::Stale(match heard {
-            Heard::Frame(frame) => format!("spoke without being asked: {}", frame.json),
+            Heard::Frame(frame) => {
+                legible(&format!("spoke without being asked: {}", frame.json), SHOWN)
+            }
             Heard::End => return Some(Reply::Gone(self.how_it_ended())),
             Heard::Bad(error) => self.shown(&error),
             Heard::More(_) => "went on after something that is not the wire".to_owned(),
@@ -263,16 +257,20 @@ impl Worker {
             if now >= deadline || silent {
                 return Reply::TimedOut;
             }
-            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::SeqCst)) {
+            if self.is_stopped() {
                 return Reply::Stopped;
             }
             match self.heard.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Heard::Frame(frame)) => {
                     self.pass_on(&frame);
-                    match self.joined(frame).and_then(|f| RawAnswer::read(id, f)) {
+                    let frame = match self.joined(frame, deadline) {
+                        Ok(frame) => frame,
+                        Err(reply) => return reply,
+                    };
+                    match RawAnswer::read(id, frame) {
                         Ok(None) => alive = Instant::now(),
                         Ok(Some(answer)) => return Reply::Answer(answer),
-                        Err(what) => return Reply::Protocol(what),
+                        Err(what) => return Reply::Protocol(legible(&what, SHOWN)),
                     }
                 }
                 Ok(Heard::Bad(FrameError::Cut { have, want })) => {
@@ -303,15 +301,47 @@ impl Worker {
     }
 
     /// A message with its tensors, whether they came in the frame or by file.
-    fn joined(&self, mut frame: Frame) -> Result<Frame, String> {
-        match frame.json.get(attach::KEY) {
-            Some(_) if self.attach.is_none() => {
-                Err("an attachment from a subject whose hello says no `attach`".to_owned())
-            }
-            _ => attach::join(&mut frame, self.attach.as_deref())
-                .map(|()| frame)
-                .map_err(|e| e.to_string()),
+    fn joined(&self, mut frame: Frame, deadline: Instant) -> Result<Frame, Reply> {
+        if frame.json.get(attach::KEY).is_none() {
+            return Ok(frame);
         }
+        let Some(scratch) = self.attach.clone() else {
+            let what = "an attachment from a subject whose hello says no `attach`";
+            return Err(Reply::Protocol(what.to_owned()));
+        };
+        let (to, joined) = mpsc::channel();
+        // In a thread of its own, because a file system may stop answering and the clock may not.
+        thread::spawn(move || {
+            let outcome = attach::join(&mut frame, Some(&scratch), MAX_FRAME, Some(deadline));
+            frame.tensors = named(std::mem::take(&mut frame.tensors));
+            // Nobody waits any longer if it comes too late.
+            let _ = to.send(outcome.map(|()| frame));
+        });
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match joined.recv_timeout(LOOK.min(left)) {
+                Ok(Ok(frame)) => return Ok(frame),
+                Ok(Err(attach::AttachError::Foreign {
+                    source: ForeignError::Late { .. }, ..
+                })) => {
+                    return Err(Reply::TimedOut);
+                }
+                Ok(Err(error)) => {
+                    return Err(Reply::Protocol(legible(&error.to_string(), SHOWN)));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let what = "the thread that reads an attachment ended early";
+                    return Err(Reply::Unsent(what.to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(Reply::TimedOut),
+                Err(RecvTimeoutError::Timeout) if self.is_stopped() => return Err(Reply::Stopped),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::SeqCst))
     }
 
     /// Forwards the events of later questions to a channel as well.
@@ -328,7 +358,7 @@ impl Worker {
 
     /// Describes a malformed frame, with the bytes that followed it.
     fn shown(&self, error: &FrameError) -> String {
-        let mut text = error.to_string();
+        let mut text = legible(&error.to_string(), SHOWN);
         // Text read as a length is beyond every limit, so the length itself shows what was printed.
         if let (FrameError::TooLong { length, .. }, Ok(Heard::More(more))) =
             (error, self.heard.recv_timeout(10 * LOOK))
@@ -364,103 +394,61 @@ impl Worker {
         }
     }
 
-    /// The tail of what the subject wrote to stderr since the last question.
+    /// The tail of what the subject wrote to stderr since the last question, made legible.
     pub fn stderr(&self) -> String {
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&tail).into_owned()
+        legible_lines(&String::from_utf8_lossy(&tail), LINE)
     }
 
-    /// Closes stdin and waits; then sends SIGTERM, then SIGKILL, to the whole group.
+    /// The processes that were not there when the subject was asked and are there after its answer.
+    pub fn leak(&mut self) -> Option<String> {
+        let new = self.processes.new_ones();
+        (!new.is_empty()).then(|| names(&new))
+    }
+
+    /// Closes stdin and waits; then sends SIGTERM, then SIGKILL, to all its processes.
     pub fn end(mut self) -> Ended {
         self.writer = None;
         let status = self.exit_within(GRACE);
         let clean = status.is_some_and(|s| s.success());
-        let leak = status.is_some() && group_lives(self.group);
-        if status.is_none() || leak {
+        let leak = (status.is_some() && self.processes.stay()).then(|| self.processes.names());
+        if status.is_none() || leak.is_some() {
             self.kill();
         }
         Ended { clean, leak }
     }
 
-    /// Sends SIGTERM, and after 2 s SIGKILL, to the whole group.
+    /// Sends SIGTERM, and after 2 s SIGKILL, to all processes of the subject.
     pub fn kill(&mut self) {
         self.writer = None;
-        // A process that is already gone cannot be signalled, and need not be.
-        let _ = kill_process_group(self.group, Signal::TERM);
+        self.processes.are_left();
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline {
             let ended = matches!(self.child.try_wait(), Ok(Some(_)));
-            if ended && !group_lives(self.group) {
+            if ended && !self.processes.are_left() {
                 return;
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(5));
         }
-        let _ = kill_process_group(self.group, Signal::KILL);
+        self.processes.are_left();
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
+    }
+
+    fn signal(&self, signal: Signal) {
+        // A process that is already gone cannot be signalled, and need not be.
+        let _ = kill_process_group(self.group, signal);
+        self.processes.signal(signal);
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            let _ = kill_process_group(self.group, Signal::KILL);
+            self.processes.are_left();
+            self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
-    }
-}
-
-/// Passes on what arrives. The first frame has the limit for hello, later ones the limit that hello
-/// agreed on.
-fn listen(mut stdout: impl Read, agreed: &Receiver<u64>, to: &Sender<Heard>) {
-    let mut max = None;
-    loop {
-        let heard = match read_frame(&mut stdout, max.unwrap_or(FIRST_FRAME)) {
-            Ok(Some(frame)) => Heard::Frame(frame),
-            Ok(None) => Heard::End,
-            Err(error) => Heard::Bad(error),
-        };
-        let more = matches!(&heard, Heard::Bad(FrameError::TooLong { .. }));
-        let last = !matches!(&heard, Heard::Frame(_));
-        if to.send(heard).is_err() {
-            return;
-        }
-        if more {
-            // Together with the 8 bytes of the length these are the 64 bytes that a report shows.
-            let mut bytes = [0; 56];
-            let n = stdout.read(&mut bytes).unwrap_or(0);
-            // The receiver may be gone.
-            let _ = to.send(Heard::More(bytes[..n].to_vec()));
-        }
-        if last {
-            return;
-        }
-        // The limit for later frames is known only once hello has been read.
-        if max.is_none() {
-            max = agreed.recv().ok();
-            if max.is_none() {
-                return;
-            }
-        }
-    }
-}
-
-fn speak(mut stdin: impl Write, questions: &Receiver<Frame>) {
-    for frame in questions {
-        if write_frame(&mut stdin, &frame).is_err() {
-            return;
-        }
-    }
-}
-
-fn drain(mut stderr: impl Read, tail: &Mutex<Vec<u8>>) {
-    let mut bytes = [0; 4096];
-    while let Ok(n) = stderr.read(&mut bytes) {
-        if n == 0 {
-            return;
-        }
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend_from_slice(&bytes[..n]);
-        let extra = tail.len().saturating_sub(TAIL);
-        tail.drain(..extra);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use goldgate_engine::cuda::Card;
+use goldgate_engine::foreign::{Bounds, LARGEST_TEXT, read_foreign};
 use goldgate_engine::model::map::Map as Form;
 use goldgate_engine::model::{Config, Scaling, tensors};
 use goldgate_engine::tokenizer::facts::Facts;
@@ -253,7 +254,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 /// Path, length and hash of a small file.
 fn hashed(path: &Path) -> Value {
-    let bytes = std::fs::read(path).unwrap_or_default();
+    let bytes = read_foreign(path, Bounds::of_user(LARGEST_TEXT)).unwrap_or_default();
     json!({"path": path.to_string_lossy(), "bytes": bytes.len(),
            "sha256": hex(&Sha256::digest(&bytes))})
 }

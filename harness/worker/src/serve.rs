@@ -10,6 +10,7 @@ use crate::allocator::Counting;
 use crate::device::{Device, NoAnswer, Tell, Trouble, refused, typed};
 use crate::inspect::Inspected;
 use crate::models;
+use goldgate_engine::foreign::LARGEST_WHOLE;
 use goldgate_wire::answer::{Answer as Reply, Refused};
 use goldgate_wire::attach::{self, AttachError};
 use goldgate_wire::call::{
@@ -37,23 +38,23 @@ pub fn serve(
             // Before the question is read: its tensors may be in the scratch folder that it names.
             link.learn(&frame.json);
         }
-        let (reply, last) = match attach::join(&mut frame, link.scratch.as_deref()) {
-            Ok(()) => {
-                let mut lost = None;
-                let mut tell = |event: Event| {
-                    if let Err(error) = write_frame(&mut output, &numbered(event.json(), &id)) {
-                        lost = Some(error);
+        let (reply, last) =
+            match attach::join(&mut frame, link.scratch.as_deref(), LARGEST_WHOLE, None) {
+                Ok(()) => {
+                    let mut lost = None;
+                    let mut tell = |event: Event| {
+                        if let Err(error) = write_frame(&mut output, &numbered(event.json(), &id)) {
+                            lost = Some(error);
+                        }
+                    };
+                    let answer = answer(frame, device, &mut tell);
+                    if let Some(error) = lost {
+                        return Err(error);
                     }
-                };
-                let answer = answer(frame, device, &mut tell);
-                // If an event cannot be written, the answer cannot either.
-                if let Some(error) = lost {
-                    return Err(error);
+                    answer
                 }
-                answer
-            }
-            Err(error) => (broken(&error).into(), false),
-        };
+                Err(error) => (broken(&error).into(), false),
+            };
         let mut message = reply.frame();
         message.json["id"] = id.clone();
         // An answer that cannot be sent becomes a failure of its question, so that none stays open.
@@ -104,7 +105,7 @@ impl Link {
 
 fn broken(error: &AttachError) -> Trouble {
     let class = match error {
-        AttachError::Io { .. } => "io",
+        AttachError::Io { .. } | AttachError::Foreign { .. } => "io",
         _ => "bad_request",
     };
     Trouble { class, sticky: false, message: error.to_string() }
@@ -226,7 +227,7 @@ mod tests {
         assert_eq!(heard().json["ok"]["attach"], true);
         let mut answer = heard();
         assert!(answer.json["ok"].is_object() && answer.tensors.is_empty(), "{}", answer.json);
-        attach::join(&mut answer, Some(scratch.path())).expect("read");
+        attach::join(&mut answer, Some(scratch.path()), LARGEST_WHOLE, None).expect("read");
         let ones = Tensor::from_f64(DType::F32, &[8, 16], &[1.0; 128]);
         assert_eq!(answer.tensors["y"], ones);
         let failed = &heard().json["failed"];

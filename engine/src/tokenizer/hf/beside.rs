@@ -1,13 +1,14 @@
 //! The files beside tokenizer.json: what begins a text, what ends a generation, the chat template.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
+
+use goldgate_tensor::foreign::{Bounds, read_foreign};
 
 use super::check::Parts;
 use super::refuse::Text;
 use crate::json::Node;
 use crate::tokenizer::Kind;
+use crate::weights::file::foreign;
 use crate::weights::refusal::{Code, Malformed};
 
 /// Bytes that a file of settings may have.
@@ -15,26 +16,13 @@ const LARGEST_SETTINGS: u64 = 4 << 20;
 
 /// Reads a file of at most this many bytes; its size is looked at before anything is read.
 pub fn read(path: &Path, largest: u64) -> Result<Vec<u8>, Malformed> {
-    let failed = |e: std::io::Error| Malformed::new(Code::Io, path, "-", e, "a readable file");
-    let file = File::open(path).map_err(failed)?;
-    let facts = file.metadata().map_err(failed)?;
-    if !facts.is_file() {
-        return Err(Malformed::new(Code::Io, path, "-", "no regular file", "a regular file"));
-    }
-    if facts.len() > largest {
-        let found = format!("{} bytes", facts.len());
-        let expected = format!("at most {largest} bytes");
-        return Err(Malformed::new(Code::Size, path, "-", found, expected));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0));
-    // A file that grows meanwhile is cut at the limit and then refused as broken.
-    file.take(largest).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    read_foreign(path, Bounds::of_user(largest)).map_err(|e| foreign(path, e))
 }
 
 fn beside(path: &Path, name: &str) -> Result<Option<(std::path::PathBuf, Vec<u8>)>, Malformed> {
     let path = path.with_file_name(name);
-    match path.is_file() {
+    // Whatever else has this name is refused: settings that nobody can read are not none.
+    match path.exists() {
         true => read(&path, LARGEST_SETTINGS).map(|bytes| Some((path, bytes))),
         false => Ok(None),
     }

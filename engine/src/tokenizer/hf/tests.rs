@@ -317,7 +317,7 @@ fn a_file_beyond_the_cap_is_not_read() {
     let file = std::fs::File::create(&path).expect("a file");
     file.set_len(200 << 20).expect("a hole");
     assert_eq!(Tokenizer::of_json(&path).expect_err("too large").code, Code::Size);
-    assert_eq!(Tokenizer::of_json(&folder).expect_err("a folder").code, Code::Io);
+    assert_eq!(Tokenizer::of_json(&folder).expect_err("a folder").code, Code::NotRegular);
     std::fs::write(&path, good().to_string()).expect("a file");
     let settings = folder.join("tokenizer_config.json");
     std::fs::write(&settings, "{\"bos_token\": \"</s>\", \"add_bos_token\": true}")

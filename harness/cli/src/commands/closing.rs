@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use goldgate_harness::line::{Fate, Planted, Row, Verdict};
+use goldgate_harness::report::text::line;
 use goldgate_harness::session::RunOutcome;
 
 /// Lines that state what a passing line cannot, so that nothing is left out silently.
@@ -38,11 +39,12 @@ fn not_run(rows: &[Row]) -> Vec<String> {
     let mut lines = vec![format!("NOT RUN {total}: {}", each.collect::<Vec<_>>().join(" · "))];
     // The person who stopped the run knows the reason for `stopped`.
     let examples = reasons.iter().filter(|(word, _)| **word != "stopped");
-    lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {message}")));
+    // On one line: it may be a subject's message, and must not look like lines of ours.
+    lines.extend(examples.map(|(word, (_, message))| format!("  {word}: {}", line(message))));
     lines
 }
 
-/// `mutants killed 900 of 900; 7 equivalent; 15 not planted: no device`.
+/// `mutants killed 899 of 900; 7 equivalent; 15 not planted: no device`, then the survivors.
 fn mutants(planted: &[Planted]) -> Vec<String> {
     let (mut killed, mut survived, mut equivalent) = (0, 0, 0);
     let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
@@ -66,7 +68,14 @@ fn mutants(planted: &[Planted]) -> Vec<String> {
     for (why, count) in waiting {
         line.push_str(&format!("; {count} not planted: {why}"));
     }
-    vec![line]
+    let mut lines = vec![line];
+    // By name: a count does not say where a fault can hide.
+    lines.extend(planted.iter().filter_map(|mutant| {
+        let Fate::Survived { why } = &mutant.fate else { return None };
+        let Planted { op, id, fault, case, .. } = mutant;
+        Some(format!("SURVIVED {op} {id}: {fault} (must be noticed by {case}): {why}"))
+    }));
+    lines
 }
 
 /// How much of a stopped run was not asked, and how many rows had failed.

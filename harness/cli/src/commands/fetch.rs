@@ -5,7 +5,6 @@
 mod download;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use goldgate_harness::kinds::model::hub::Hub;
 use goldgate_harness::line::hex;
 use goldgate_harness::session::Folders;
 use goldgate_tensor::Code;
+use goldgate_tensor::foreign::{Links, open_foreign};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -145,7 +145,7 @@ fn checked_hash(path: &Path, expected: &str) -> Result<String, Failure> {
 }
 
 fn hash(path: &Path) -> Result<String, Failure> {
-    let mut file = fs::File::open(path)?;
+    let mut file = open_foreign(path, Links::Followed).map_err(std::io::Error::from)?;
     // In pieces, because a checkpoint may be larger than the memory.
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {

@@ -1,7 +1,6 @@
 //! The generated files: schema.json from the types that read specs, and the table of gates in
 //! README.md.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use goldgate_harness::report::text::line;
@@ -9,6 +8,7 @@ use goldgate_harness::spec::gates::GatesFile;
 use goldgate_harness::spec::{Specs, schema};
 use goldgate_harness::store::manifest::replace;
 use goldgate_harness::yaml::Problem;
+use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign_text};
 
 use crate::commands::Failure;
 
@@ -22,11 +22,12 @@ pub const END: &str = "<!-- end of gates -->";
 pub fn problems(root: &Path, specs: &Specs) -> Vec<Problem> {
     let expected = "goldgate check --write";
     let of = |file: &str, found: &str| Problem::of_file("GENERATED", file, found, expected);
-    let mut problems = match fs::read_to_string(root.join("schema.json")) {
-        Ok(text) if text == schema::text() => Vec::new(),
-        Ok(_) => vec![of("schema.json", "another text")],
-        Err(_) => vec![of("schema.json", "no file")],
-    };
+    let mut problems =
+        match read_foreign_text(&root.join("schema.json"), Bounds::of_user(LARGEST_TEXT)) {
+            Ok(text) if text == schema::text() => Vec::new(),
+            Ok(_) => vec![of("schema.json", "another text")],
+            Err(_) => vec![of("schema.json", "no file")],
+        };
     // Gates that could not be read would make another table, whose cause is reported already.
     if !specs.broken.has_gates()
         && let Some((_, text)) = readme(root)
@@ -60,7 +61,7 @@ pub fn write_table(specs: &Path, gates: &GatesFile) -> Result<(), Failure> {
 
 fn readme(specs: &Path) -> Option<(PathBuf, String)> {
     let path = specs.canonicalize().ok()?.parent()?.join("README.md");
-    let text = fs::read_to_string(&path).ok()?;
+    let text = read_foreign_text(&path, Bounds::of_user(LARGEST_TEXT)).ok()?;
     Some((path, text))
 }
 

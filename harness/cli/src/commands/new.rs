@@ -2,13 +2,13 @@
 
 mod model;
 
-use std::fs;
 use std::path::Path;
 
 use goldgate_engine::ops;
 use goldgate_harness::session::folders::Folders;
 use goldgate_harness::store::manifest::replace;
 use goldgate_harness::yaml::read::is_id;
+use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign_text};
 
 use crate::commands::{Exit, Failure, say};
 
@@ -108,7 +108,7 @@ fn append(root: &Path, kind: Kind, stem: &str, name: &str) -> Result<Exit, Failu
         _ => ("ops", "cases:", case_text(name)),
     };
     let path = root.join(folder).join(format!("{stem}.yaml"));
-    let old = match fs::read_to_string(&path) {
+    let old = match read_foreign_text(&path, Bounds::of_user(LARGEST_TEXT)) {
         Ok(old) => old,
         // A file of mutants has a head that follows from its name; others need one that a person
         // writes.

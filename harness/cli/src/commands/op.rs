@@ -11,6 +11,7 @@ use goldgate_harness::line::{Caller, Reply, Verdict};
 use goldgate_harness::subject::pool::Slot;
 use goldgate_harness::subject::{Launch, SubjectSpec};
 use goldgate_harness::yaml::Problem;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign};
 use goldgate_tensor::{DType, Tensor};
 use goldgate_wire::frame;
 use serde_json::{Map, Value, json};
@@ -100,7 +101,7 @@ fn question(args: &Args) -> Result<OpQuestion, Failure> {
     let bad = |code, found: String, expected: &str| {
         Failure::Problems(vec![Problem::of_file(code, &file, &found, expected)])
     };
-    let bytes = std::fs::read(&args.input)
+    let bytes = read_foreign(&args.input, Bounds::of_user(LARGEST_WHOLE))
         .map_err(|e| bad("IO", e.to_string(), "a safetensors file that can be read"))?;
     let (_, tensors) =
         frame::decode(&bytes).map_err(|e| bad("MALFORMED", e.to_string(), "a safetensors file"))?;

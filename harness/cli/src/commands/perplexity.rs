@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_engine::weights::Malformed;
 use goldgate_harness::yaml::Problem;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign};
 use goldgate_tensor::{Code, Tensor};
 use goldgate_wire::call::{Close, Extend, Open, Tokenize, Vocabulary, Want};
 use goldgate_wire::words::{Logits, Phase};
@@ -63,7 +64,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn measured(args: &Args) -> Asked<()> {
     // Read before the model is loaded, which takes far longer.
-    let bytes = std::fs::read(&args.file).map_err(|e| no_text(args, "IO", &e.to_string()))?;
+    let bytes = read_foreign(&args.file, Bounds::of_user(LARGEST_WHOLE));
+    let bytes = bytes.map_err(|e| no_text(args, "IO", &e.to_string()))?;
     let mut model = wanted!(args.model.load(args.model.options(), args.json));
     let mut ids = wanted!(tokens(&mut model, &args.model.model, &bytes, args.json));
     let mut other = match &args.against {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use goldgate_harness::line::{Fate, Profile, Row, Verdict};
+use goldgate_harness::line::{Profile, Row, Verdict};
 use goldgate_harness::report::publish::gate_lines;
 use goldgate_harness::session::exit::Signal;
 use goldgate_harness::session::folders::{Folders, nothing};
@@ -228,14 +228,6 @@ fn summary(outcome: &RunOutcome) -> Result<(), Failure> {
     }
     for ((subject, status), count) in counts {
         say(&format!("{subject:<12} {status:<12} {count:>6}"))?;
-    }
-    let survived = outcome.mutants.iter().filter_map(|m| match &m.fate {
-        Fate::Survived { why } => Some((m, why)),
-        _ => None,
-    });
-    for (mutant, why) in survived {
-        let (op, id, fault, case) = (&mutant.op, &mutant.id, &mutant.fault, &mutant.case);
-        say(&format!("SURVIVED {op} {id}: {fault} (must be noticed by {case}): {why}"))?;
     }
     for (label, why) in &outcome.report.absent {
         say(&format!("{label} is not there: {why}"))?;

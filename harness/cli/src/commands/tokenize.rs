@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_harness::yaml::Problem;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign};
 use goldgate_wire::Special;
 use serde_json::json;
 
@@ -100,7 +101,7 @@ fn decode(args: &Args, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Exit, Failu
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| {
+    read_foreign(path, Bounds::of_user(LARGEST_WHOLE)).map_err(|e| {
         let file = path.display().to_string();
         let problem = Problem::of_file("IO", &file, e.to_string(), "a file that can be read");
         Failure::Problems(vec![problem])

@@ -13,7 +13,7 @@ use goldgate_engine::cuda::library::usual_folders;
 use goldgate_harness::report::provenance::build;
 use goldgate_harness::subject::launch::{How, SubjectSpec};
 use goldgate_worker::{Cpu, Cuda, Device, NoDevice, serve};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, getpid, set_child_subreaper, set_parent_process_death_signal};
 
 use crate::commands::worker::replay::Replay;
 
@@ -44,6 +44,9 @@ impl Worker {
     pub fn run(&self) -> ExitCode {
         // The setting survives exec. Systems without it rely on EOF on stdin.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        // This one too. A process whose parent ends becomes a child of the subject and not of the
+        // system, so that one which is left behind can be seen to be the subject's.
+        let _ = set_child_subreaper(Some(getpid()));
         if self.run {
             return become_command(&self.command);
         }

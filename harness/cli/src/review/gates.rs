@@ -1,6 +1,5 @@
 //! Checks that gates prove something, and still rest on what they rested on at the last release.
 
-use std::fs;
 use std::path::Path;
 
 use goldgate_harness::gate::lock::Lock;
@@ -9,6 +8,7 @@ use goldgate_harness::store::manifest::replace;
 use goldgate_harness::subject::launch::builtins;
 use goldgate_harness::yaml::Problem;
 use goldgate_harness::{gate, trials};
+use goldgate_tensor::foreign::{Bounds, ForeignError, LARGEST_TEXT, read_foreign_text};
 
 /// Requirements that could be met by nothing.
 pub fn problems(specs: &Specs) -> Vec<Problem> {
@@ -27,7 +27,11 @@ pub fn lock(root: &Path, specs: &Specs, renew: bool) -> std::io::Result<Vec<Prob
     }
     let path = root.join("gates.lock");
     // Before the first release there is no lock.
-    let text = fs::read_to_string(&path).unwrap_or_default();
+    let text = match read_foreign_text(&path, Bounds::of_user(LARGEST_TEXT)) {
+        Ok(text) => text,
+        Err(ForeignError::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error.into()),
+    };
     let lock = match Lock::parse(&text) {
         Ok(lock) => lock,
         Err(problem) => return Ok(vec![problem]),

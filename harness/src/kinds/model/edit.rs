@@ -6,6 +6,7 @@ use std::path::Path;
 
 use goldgate_engine::weights::{Gguf, TensorInfo};
 use goldgate_tensor::Tensor;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign};
 use goldgate_tensor::shape::Meta;
 
 use crate::kinds::mutant::model::ModelEdit;
@@ -16,7 +17,8 @@ use crate::kinds::mutant::model::ModelEdit;
 /// Why the edit is impossible, in words.
 pub fn edited_file(original: &Path, file: &Path, edit: &ModelEdit) -> Result<(), String> {
     let gguf = Gguf::open(original).map_err(|_| "an edit wants the GGUF form".to_owned())?;
-    let mut bytes = fs::read(original).map_err(|e| e.to_string())?;
+    let mut bytes =
+        read_foreign(original, Bounds::of_user(LARGEST_WHOLE)).map_err(|e| e.to_string())?;
     edited(&gguf, &mut bytes, edit)?;
     fs::write(file, &bytes).map_err(|e| e.to_string())
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign};
 use goldgate_tensor::{DType, Tensor};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -147,7 +148,8 @@ pub fn question(
         }
         Ask::Perplexity { text, tokens, window, .. } => {
             given(text);
-            let bytes = std::fs::read(root.join(text)).map_err(|e| format!("{text}: {e}"))?;
+            let bytes = read_foreign(&root.join(text), Bounds::of_user(LARGEST_TEXT));
+            let bytes = bytes.map_err(|e| format!("{text}: {e}"))?;
             ask["text"] = String::from_utf8_lossy(&bytes).into_owned().into();
             ask["tokens"] = (*tokens).into();
             ask["window"] = (*window).into();

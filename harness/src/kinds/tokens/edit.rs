@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use goldgate_engine::weights::Gguf;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign};
 
 use crate::kinds::mutant::tokens::{BackEdit, TextEdit, TokensEdit, VocabularyEdit};
 use crate::kinds::tokens::Texts;
@@ -50,7 +51,8 @@ fn vocabulary_file(original: &Path, file: &Path, edit: VocabularyEdit) -> Result
     if !gguf.tensors().is_empty() {
         return Err("a file with tensors, whose places would move".to_owned());
     }
-    let mut bytes = fs::read(original).map_err(|e| e.to_string())?;
+    let mut bytes =
+        read_foreign(original, Bounds::of_user(LARGEST_WHOLE)).map_err(|e| e.to_string())?;
     let value = |key: &str| {
         let key = format!("tokenizer.ggml.{key}");
         let entry = gguf.metadata().entry(&key);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use goldgate_tensor::Tensor;
+use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign};
 use goldgate_wire::call::{Op, OpAnswer};
 use goldgate_wire::frame::{FrameError, decode};
 use goldgate_worker::{Device, NoAnswer, Trouble};
@@ -22,7 +23,9 @@ impl Replay {
     /// # Errors
     /// The file does not exist or is not a buffer.
     pub fn open(path: &Path) -> Result<Replay, FrameError> {
-        let (_, results) = decode(&std::fs::read(path)?)?;
+        let (_, results) = decode(
+            &read_foreign(path, Bounds::of_user(LARGEST_WHOLE)).map_err(std::io::Error::from)?,
+        )?;
         Ok(Replay { results })
     }
 }
