@@ -37,7 +37,7 @@ const KINDS: [Kind; 10] = [
     kind("bench", "gate1::residual::timed::f32::cuda", "bench", "cuda:0"),
     kind("check", "gate1::fault::bad_id_is_refused::self::cpu", "check", "cpu"),
     kind("container", "gate2::gguf-metadata::a_whole_model::file::cpu", "inspect", "cpu"),
-    kind("tokenizer", "gate2::gpt2-tokens::short::hf::cpu", "tokenize", "cpu"),
+    kind("tokenizer", "gate2::gpt2-tokens::short::hf.encode::cpu", "tokenize", "cpu"),
     kind("load", "gate2::gpt2-tiny::fits::f16::cpu", "load", "cpu"),
     kind("stage", "gate2::gpt2-tiny::every_slot::f16-f32::cpu", "extend", "cpu"),
     kind("logits", "gate2::gpt2-tiny::both_ends::f16-f32::cpu", "extend", "cpu"),
