@@ -132,7 +132,11 @@ impl Op for MoeRouter {
         let logits = linear(x, whole, b, h);
         let parts = slack::parts(w, whole);
         let parts = slack::slice(&parts, 0..whole.len());
-        let (a, _) = slack::matmul(x, &parts, w.meta.dtype, b, h, asked.sums);
+        let (mut a, _) = slack::matmul(x, &parts, w.meta.dtype, b, h, asked.sums);
+        // Whatever the order of an exact sum, a legal kernel finds the same logits.
+        if slack::exact_product(x, whole, b, h) {
+            a.fill(0.0);
+        }
         let top_k = asked.question.attributes.int("top_k") as usize;
         let mut slack = Vec::with_capacity(weights.len());
         for (row, (ids, p)) in ids.chunks_exact(top_k).zip(weights.chunks_exact(top_k)).enumerate()

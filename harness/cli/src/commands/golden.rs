@@ -8,6 +8,7 @@ use goldgate_harness::kinds::model::golden::question;
 use goldgate_harness::kinds::model::selfcheck::self_check;
 use goldgate_harness::kinds::op::case::Case;
 use goldgate_harness::kinds::op::golden::{family, is_pending};
+use goldgate_harness::kinds::op::recompute::slack;
 use goldgate_harness::kinds::op::{self, oracle as ask};
 use goldgate_harness::session::folders::{Folders, nothing, selects};
 use goldgate_harness::spec::Specs;
@@ -24,7 +25,8 @@ pub enum Golden {
     ///
     /// Example: goldgate golden make layernorm
     Make(Make),
-    /// Reads every golden again: hashes, shapes, questions, inputs, witnesses.
+    /// Reads every golden again: hashes, shapes, questions, inputs, witnesses; and recomputes its
+    /// slack by the op's formula.
     ///
     /// Example: goldgate golden verify
     Verify(Verify),
@@ -126,7 +128,7 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
     let store = args.folders.store()?;
     let mut problems = store.check_files(&specs.golden_paths());
-    let (mut good, mut two, mut pending, mut exact) = (0, 0, 0, 0);
+    let (mut good, mut two, mut pending, mut exact, mut differs) = (0, 0, 0, 0, 0.0f64);
     for order in orders(&specs) {
         if !order.cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
             continue;
@@ -139,6 +141,10 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
         let asked = ask::question(case, &order.wrong);
         match op::golden::of_case(&store, case, &asked) {
             Ok(golden) => {
+                match slack(&order.path, case, &golden) {
+                    Ok(part) => differs = part.max(differs),
+                    Err(problem) => problems.push(problem),
+                }
                 good += 1;
                 two += usize::from(golden.witnesses.len() > 1);
                 exact +=
@@ -165,12 +171,13 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
     if args.json {
         say_json(&json!({
             "good": good, "two_witnesses": two, "exact": exact, "pending": pending,
-            "problems": problems_json(&problems),
+            "slack_differs": differs, "problems": problems_json(&problems),
         }))?;
     } else {
         say(&format!(
             "{good} goldens verified, {two} with two witnesses, {exact} exact; {pending} pending"
         ))?;
+        say(&format!("slack recomputed: the largest relative difference is {differs:.1e}"))?;
     }
     match problems.is_empty() {
         true => Ok(Exit::Yes),
