@@ -16,6 +16,7 @@ pub mod publish;
 pub mod record;
 #[cfg(test)]
 pub mod samples;
+pub mod speeds;
 pub mod summary;
 pub mod text;
 pub mod verify;
