@@ -6,10 +6,9 @@ use std::path::Path;
 use quick_junit::SerializeError;
 
 use crate::report::Report;
-use crate::report::document::{ReadError, replace};
-use crate::report::html::html;
-use crate::report::junit::junit;
-use crate::report::markdown::{Last, gate_page, invalid_page};
+use crate::report::document::ReadError;
+use crate::report::pages::seal;
+use crate::report::writer::{remove_pages, replace};
 
 /// A report that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -32,47 +31,23 @@ pub enum PublishError {
 }
 
 /// Seals a report and writes report.json, rows.jsonl, junit.xml, one page per gate, and report.html
-/// into `folder`, each by rename. `last` is a record to compare with.
+/// into `folder`, each by rename.
 ///
 /// # Errors
 /// A file cannot be written; those written before stay.
-pub fn publish(folder: &Path, report: &mut Report, last: Last<'_>) -> Result<(), PublishError> {
+pub fn publish(folder: &Path, report: &mut Report) -> Result<(), PublishError> {
     std::fs::create_dir_all(folder)?;
-    report.seal()?;
     // Rendered before anything is written, so that a template that fails leaves the old files
     // alone.
-    let pages = pages(report, last)?;
+    let pages = seal(report)?;
+    remove_pages(folder)?;
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
     replace(&folder.join("report.json"), text.as_bytes())?;
-    let mut rows = String::new();
-    for row in &report.rows {
-        rows.push_str(&serde_json::to_string(row)?);
-        rows.push('\n');
-    }
-    replace(&folder.join("rows.jsonl"), rows.as_bytes())?;
-    replace(&folder.join("junit.xml"), junit(report)?.as_bytes())?;
     for (name, page) in pages {
         replace(&folder.join(name), page.as_bytes())?;
     }
-    replace(&folder.join("report.html"), html(report, last)?.as_bytes())?;
     Ok(())
-}
-
-/// The pages of all gates: file name and text. For an INVALID report they state only the reasons.
-///
-/// # Errors
-/// Those of the templates.
-pub fn pages(report: &Report, last: Last<'_>) -> Result<Vec<(String, String)>, PublishError> {
-    let name = |gate: u8| format!("gate-{gate}.md");
-    if !report.invalid.is_empty() {
-        let mut gates: Vec<u8> = report.rows.iter().map(|row| row.gate).collect();
-        gates.sort_unstable();
-        gates.dedup();
-        return gates.into_iter().map(|g| Ok((name(g), invalid_page(report, g)?))).collect();
-    }
-    let gates = report.gates.iter();
-    gates.map(|gate| Ok((name(gate.gate), gate_page(report, gate, last)?))).collect()
 }
 
 /// One line per gate, as printed at the end of a run: `Gate 1: cpu MET · cuda NOT RUN (no device) →
@@ -103,7 +78,7 @@ mod tests {
     fn every_file_is_there_and_comes_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut report = samples::report();
-        publish(folder.path(), &mut report, None).expect("published");
+        publish(folder.path(), &mut report).expect("published");
         for file in ["report.json", "rows.jsonl", "junit.xml", "gate-1.md", "report.html"] {
             assert!(folder.path().join(file).is_file(), "{file}");
         }

@@ -73,7 +73,7 @@ mod tests {
             ("c", "NVIDIA A100", "2026-01-04T00:00:00Z"),
         ] {
             let mut report = on(Some(device), ended);
-            publish(&folder.path().join(name), &mut report, None).expect("published");
+            publish(&folder.path().join(name), &mut report).expect("published");
         }
         std::fs::create_dir(folder.path().join("d")).expect("made");
         std::fs::write(folder.path().join("d/report.json"), "{}").expect("written");

@@ -23,8 +23,8 @@ use definitions::Shared;
 
 use crate::line::{BrokenKind, Row, Transport, Verdict, Whom, hex};
 use crate::report::Report;
-use crate::report::document::Writer;
 use crate::report::provenance::Provenance;
+use crate::report::writer::Writer;
 use crate::subject::{How, Launch, SubjectSpec};
 pub use known::Unmatched;
 pub use lanes::News;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::line::page::page;
 use crate::line::{FailKind, Judgement, Row, Verdict};
 use crate::report::Report;
-use crate::report::document::Writer;
+use crate::report::writer::Writer;
 use crate::run::{Known, News, Plan, RunError};
 use crate::subject::pool::Incidents;
 

@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let label = |(name, dtype): (String, DType)| (format!("{name}.type"), dtype.name().to_owned());
     let labels = answered.types.into_iter().map(label).collect();
-    goldgate_harness::report::document::replace(
+    goldgate_harness::report::writer::replace(
         &args.out,
         &frame::encode(&labels, &answered.results),
     )?;
