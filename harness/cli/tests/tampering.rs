@@ -12,6 +12,8 @@ use goldgate_harness::gate::State;
 use goldgate_harness::line::Verdict;
 use goldgate_harness::report::publish::publish;
 use goldgate_harness::report::{Report, pages};
+use goldgate_harness::store::{Store, read_bytes};
+use goldgate_tensor::{DType, Tensor};
 
 use shards::{CASES, Shards, goldgate_in, holds, made, root, said};
 
@@ -305,40 +307,53 @@ fn every_record_holds() {
     }
 }
 
-/// An allowance a thousand times as large, with its line in the manifest.
-#[test]
-fn a_golden_with_a_larger_slack_is_found() {
-    use goldgate_harness::kinds::op::golden::decode;
-    use goldgate_harness::store::{Store, read_bytes};
-    use goldgate_tensor::{DType, Tensor};
-
+/// What `golden verify` says before and after one tensor of a golden was edited, together with its
+/// line in the manifest.
+fn golden_after(path: &str, tensor: &str, edit: fn(&Tensor) -> Tensor) -> [String; 2] {
     let folder = tempfile::tempdir().expect("a folder");
     let golden = root().join("golden");
-    fs::create_dir_all(folder.path().join("ops/gelu")).expect("made");
-    let path = fs::read_dir(golden.join("ops/gelu")).expect("goldens").flatten().next();
-    let name = path.expect("a golden").file_name().to_string_lossy().into_owned();
-    let path = format!("ops/gelu/{name}");
-    let case = name.split('.').next().expect("a name").to_owned();
-    for file in ["MANIFEST.json", &path] {
-        fs::copy(golden.join(file), folder.path().join(file)).expect("copied");
+    for file in ["MANIFEST.json", path] {
+        let to = folder.path().join(file);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("made");
+        fs::copy(golden.join(file), to).expect("copied");
     }
-    let filter = format!("gelu::{case}::");
+    let mut parts = path.split(['/', '.']).skip(1);
+    let filter = format!("{}::{}::", parts.next().expect("op"), parts.next().expect("case"));
     let place = folder.path().to_str().expect("a path");
-    let verify = || said(&["golden", "verify", &filter, "--golden", place]);
-    let own = |text: &str| text.lines().any(|line| line.contains(&path));
-    assert!(!own(&verify().1), "{}", verify().1);
-    let bytes = fs::read(folder.path().join(&path)).expect("read");
-    let (label, mut tensors) = read_bytes(&path, &bytes).expect("a golden");
-    assert!(decode(&path, &bytes).is_ok());
-    let slack = tensors.get_mut("y.slack").expect("slack");
-    let larger: Vec<f64> = slack.to_f64().iter().map(|x| x * 1000.0).collect();
-    *slack = Tensor::from_f64(DType::F32, &slack.meta.shape.clone(), &larger);
+    let verify = || {
+        let (_, text) = said(&["golden", "verify", &filter, "--golden", place]);
+        text.lines().filter(|line| line.contains(path)).collect::<Vec<_>>().join("\n")
+    };
+    let before = verify();
+    let bytes = fs::read(folder.path().join(path)).expect("read");
+    let (label, mut tensors) = read_bytes(path, &bytes).expect("a golden");
+    let edited = edit(&tensors[tensor]);
+    tensors.insert(tensor.to_owned(), edited);
     let mut store = Store::open(folder.path()).expect("a store");
-    store.write(&path, &label, &tensors).expect("written");
+    store.write(path, &label, &tensors).expect("written");
     store.manifest.write(folder.path()).expect("written");
-    let (code, text) = verify();
-    assert_eq!(code, Some(3), "{text}");
-    assert!(text.lines().any(|l| l.contains("GOLDEN_SLACK") && l.contains(&path)), "{text}");
+    [before, verify()]
+}
+
+#[test]
+fn a_golden_with_a_larger_slack_or_fewer_elements_is_found() {
+    let larger = |slack: &Tensor| {
+        let larger: Vec<f64> = slack.to_f64().iter().map(|x| x * 1000.0).collect();
+        Tensor::from_f64(DType::F32, &slack.meta.shape, &larger)
+    };
+    let undecided = |flags: &Tensor| Tensor { bytes: vec![0; flags.bytes.len()], ..flags.clone() };
+    let router = "ops/moe_router/same_sign.safetensors";
+    type Tamper<'t> = (&'t str, &'t str, fn(&Tensor) -> Tensor, &'t str);
+    let edits: [Tamper<'_>; 3] = [
+        (router, "weights.slack", larger, "GOLDEN_SLACK"),
+        (router, "ids.decided", undecided, "GOLDEN_DECIDED"),
+        ("ops/attention_prefill/head_96.safetensors", "y.slack", larger, "GOLDEN_SLACK"),
+    ];
+    for (path, tensor, edit, code) in edits {
+        let [before, after] = golden_after(path, tensor, edit);
+        assert_eq!(before, "", "{path}");
+        assert!(after.contains(code) && after.contains(tensor), "{path}: {after}");
+    }
 }
 
 /// A tree that is edited after the program was built.

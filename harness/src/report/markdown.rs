@@ -387,7 +387,7 @@ fn commands(report: &Report, gate: &GateSummary) -> Vec<String> {
     vec![
         format!("git checkout {}", line(&report.provenance.commit)),
         format!("goldgate run --gate {}{}", gate.gate, on.concat()),
-        format!("goldgate report verify . --sha256 {sha256}"),
+        format!("goldgate report verify . --pages record --sha256 {sha256}"),
         "goldgate report attest . --key KEY".to_owned(),
     ]
 }

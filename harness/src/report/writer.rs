@@ -124,6 +124,7 @@ fn write(folder: &Path, report: &Report) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::pages;
 
     #[test]
     fn a_run_that_begins_removes_the_pages_before_it_and_refuses_a_second() {
@@ -134,6 +135,11 @@ mod tests {
         assert!(!page.exists());
         let second = Writer::begin(folder.path(), &Report::default()).expect_err("refused");
         assert!(second.to_string().contains("another run is writing there"), "{second}");
+        // A run that is killed now leaves a report that says so, and rows that nothing seals.
+        let killed = Report::read(folder.path()).expect("read");
+        let checked = pages::verify(folder.path(), &killed, pages::Required::All, true);
+        let checked = checked.expect("verified");
+        assert!(killed.incomplete.is_some() && checked.findings.is_empty(), "{checked:?}");
         drop(first);
         Writer::begin(folder.path(), &Report::default()).expect("begun again");
     }

@@ -5,6 +5,7 @@ use goldgate_harness::golden::make_models;
 use goldgate_harness::kinds::model;
 use goldgate_harness::kinds::model::case::ModelCase;
 use goldgate_harness::kinds::model::golden::question;
+use goldgate_harness::kinds::model::recompute::from_logits;
 use goldgate_harness::kinds::model::selfcheck::self_check;
 use goldgate_harness::kinds::op::case::Case;
 use goldgate_harness::kinds::op::golden::{family, is_pending};
@@ -26,7 +27,7 @@ pub enum Golden {
     /// Example: goldgate golden make layernorm
     Make(Make),
     /// Reads every golden again: hashes, shapes, questions, inputs, witnesses; and recomputes its
-    /// slack by the op's formula.
+    /// slack by the op's formula, and the margins of logits.
     ///
     /// Example: goldgate golden verify
     Verify(Verify),
@@ -199,6 +200,13 @@ fn verified(
     let asked = question(case, &wrong, &store.manifest, &store.root, &[])
         .map_err(|found| Problem::of_file("IO", path, found, "the file that it was made for"));
     let golden = asked.and_then(|asked| model::golden::of_case(store, case, path, &asked));
+    let golden = golden.and_then(|golden| match from_logits(&golden) {
+        Ok(()) => Ok(golden),
+        Err(found) => {
+            let expected = "what follows from the golden's own logits";
+            Err(Problem::of_file("GOLDEN_SLACK", path, found, expected))
+        }
+    });
     let checked = golden.and_then(|golden| match self_check(case, &golden) {
         Ok(_) => Ok(golden.witnesses.len()),
         Err(found) => {

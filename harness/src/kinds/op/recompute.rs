@@ -1,4 +1,5 @@
-//! What the harness recomputes of a golden: the allowances, by the op's own formula.
+//! What the harness recomputes of a golden: the allowances, and which elements are compared, by the
+//! op's own formula.
 //!
 //! The values stay those of the oracle. An allowance is computed from the question and these
 //! values, so one that was made larger, to let a wrong answer pass, differs from what the formula
@@ -20,7 +21,8 @@ pub const DIFFERS: f64 = 1e-6;
 /// formula, and gives the largest relative difference.
 ///
 /// # Errors
-/// `GOLDEN_SLACK` for an allowance that differs, `QUESTION` for a question that the op refuses.
+/// `GOLDEN_SLACK` for an allowance that differs, `GOLDEN_DECIDED` for a flag that does,
+/// `QUESTION` for a question that the op refuses.
 pub fn slack(path: &str, case: &Case, golden: &Golden) -> Result<f64, Problem> {
     let Expect::Answer { tolerance, .. } = &case.expect else { return Ok(0.0) };
     let bad =
@@ -44,6 +46,14 @@ pub fn slack(path: &str, case: &Case, golden: &Golden) -> Result<f64, Problem> {
         names.push(name);
     }
     let asked = ops::Asked { question: &checked, inputs: &inputs, tensors: &asked.tensors, sums };
+    let decided = op.decided(&asked);
+    for (name, result) in &golden.results {
+        flags(&result.decided, decided.as_deref()).map_err(|(found, expected)| {
+            let mut problem = Problem::of_file("GOLDEN_DECIDED", path, found, expected);
+            problem.field = format!("{name}.decided");
+            problem
+        })?;
+    }
     let mut worst = 0.0;
     for (name, slack) in names.into_iter().zip(op.slack(&asked, &values)) {
         let result = &golden.results[name];
@@ -63,6 +73,20 @@ pub fn slack(path: &str, case: &Case, golden: &Golden) -> Result<f64, Problem> {
         }
     }
     Ok(worst)
+}
+
+/// Compares which elements a golden has compared with those that the op's formula decides: an
+/// element that is not compared may be anything.
+fn flags(stored: &[bool], formula: Option<&[bool]>) -> Result<(), (String, String)> {
+    let says = |decided: bool| if decided { "decided" } else { "undecided" };
+    for (i, &stored) in stored.iter().enumerate() {
+        let formula = formula.is_none_or(|flags| flags.get(i).copied().unwrap_or(true));
+        if stored != formula {
+            let found = format!("{} at {i}", says(stored));
+            return Err((found, format!("{}, by the op's formula", says(formula))));
+        }
+    }
+    Ok(())
 }
 
 /// The largest relative difference of two lists of allowances; else the first that differs too
@@ -93,6 +117,15 @@ fn compare(stored: &[f32], formula: &[f64], values: &[f64]) -> Result<f64, (Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_compared_is_what_the_formula_decides() {
+        assert!(flags(&[], None).is_ok() && flags(&[true], None).is_ok());
+        assert!(flags(&[false], None).is_err());
+        assert!(flags(&[true, false], Some(&[true, false])).is_ok());
+        assert!(flags(&[false, false], Some(&[true, false])).is_err());
+        assert!(flags(&[true, true], Some(&[true, false])).is_err());
+    }
 
     #[test]
     fn an_allowance_is_that_of_the_formula_where_it_is_used() {
