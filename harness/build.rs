@@ -27,5 +27,9 @@ fn main() {
         println!("cargo::rerun-if-changed={folder}/HEAD");
         println!("cargo::rerun-if-changed={folder}/index");
     }
-    println!("cargo::rerun-if-changed=src");
+    // This crate is compiled again after a change of what it rests on, so asking git again is
+    // cheap.
+    for sources in ["src", "wire/src", "../engine/src", "../engine/tensor/src", "../cuda"] {
+        println!("cargo::rerun-if-changed={sources}");
+    }
 }

@@ -90,6 +90,13 @@ pub trait Op: Sync {
         values.iter().map(|v| Slack::of(vec![0.0; v.len()])).collect()
     }
 
+    /// Whether each element of the results is the same for every legal kernel, one list for all
+    /// results; none for ops whose results always are, or differ by no more than their slack.
+    fn decided(&self, asked: &Asked) -> Option<Vec<bool>> {
+        let _ = asked;
+        None
+    }
+
     /// The fewest bytes and operations that any kernel needs.
     fn cost(&self, question: &Question) -> Cost;
 }

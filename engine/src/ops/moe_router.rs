@@ -54,6 +54,22 @@ static PAGE: Page = Page {
 /// Most experts that the kernel holds the logits of.
 const EXPERTS_MAX: usize = 1024;
 
+/// The logits of all experts, and the error that a legal kernel may make in each, in units of
+/// 2^-24.
+fn logits_and_errors(asked: &Asked, h: usize) -> (Vec<f64>, Vec<f64>) {
+    let (x, b) = (asked.inputs.real("x"), asked.inputs.find_real("b"));
+    let w = &asked.tensors["w"];
+    let whole = asked.inputs.real("w");
+    let parts = slack::parts(w, whole);
+    let parts = slack::slice(&parts, 0..whole.len());
+    let (mut errors, _) = slack::matmul(x, &parts, w.meta.dtype, b, h, asked.sums);
+    // Whatever the order of an exact sum, a legal kernel finds the same logits.
+    if slack::exact_product(x, whole, b, h) {
+        errors.fill(0.0);
+    }
+    (linear(x, whole, b, h), errors)
+}
+
 impl Op for MoeRouter {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -126,24 +142,42 @@ impl Op for MoeRouter {
         let (Values::Ids(ids), weights) = (&values[0], values[1].real()) else {
             unreachable!("ids, then weights")
         };
-        let (x, b) = (asked.inputs.real("x"), asked.inputs.find_real("b"));
-        let w = &asked.tensors["w"];
-        let whole = asked.inputs.real("w");
-        let logits = linear(x, whole, b, h);
-        let parts = slack::parts(w, whole);
-        let parts = slack::slice(&parts, 0..whole.len());
-        let (a, _) = slack::matmul(x, &parts, w.meta.dtype, b, h, asked.sums);
+        let (logits, a) = logits_and_errors(asked, h);
         let top_k = asked.question.attributes.int("top_k") as usize;
         let mut slack = Vec::with_capacity(weights.len());
         for (row, (ids, p)) in ids.chunks_exact(top_k).zip(weights.chunks_exact(top_k)).enumerate()
         {
-            let of = |m: &[f64]| ids.iter().map(|i| m[row * e + *i as usize]).collect::<Vec<_>>();
+            // Ids may come from a file, so one may be no expert's.
+            let at = |m: &[f64], i: i32| {
+                let i = usize::try_from(i).ok().filter(|i| *i < e);
+                i.map_or(f64::NAN, |i| m[row * e + i])
+            };
+            let of = |m: &[f64]| ids.iter().map(|i| at(m, *i)).collect::<Vec<_>>();
             let (z, a) = (of(&logits), of(&a));
             let own = slack::softmax(&z, p, 1.0, asked.sums);
             let shared: f64 = p.iter().zip(&a).map(|(p, a)| p * a).sum();
             slack.extend((0..top_k).map(|j| own[j] + p[j] * (a[j] + shared)));
         }
         vec![Slack::default(), Slack::of(slack)]
+    }
+
+    fn decided(&self, asked: &Asked) -> Option<Vec<bool>> {
+        let [h, e] = dims(&asked.question.dims, ["h", "e"]);
+        let top_k = asked.question.attributes.int("top_k") as usize;
+        let (logits, a) = logits_and_errors(asked, h);
+        let mut decided = Vec::new();
+        for (row, a) in logits.chunks_exact(e).zip(a.chunks_exact(e)) {
+            let mut order: Vec<usize> = (0..e).collect();
+            order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+            // Neighbours in rank, to the first that is left out. Where both are exact any order is
+            // decided, ties by id.
+            let clear = order.windows(2).take(top_k).all(|pair| {
+                let error = (a[pair[0]] + a[pair[1]]) / slack::UNIT;
+                error == 0.0 || row[pair[0]] - row[pair[1]] > error
+            });
+            decided.extend(std::iter::repeat_n(clear, top_k));
+        }
+        Some(decided)
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -5,7 +5,7 @@ use crate::error::{Refusal, RefusalKind};
 use crate::ops::sampling::{LOGITS, no_nan};
 use crate::ops::softmax::softmax;
 use crate::ops::{
-    Attribute, Class, Cost, Inputs, Op, Question, ResultSlot, Signature, Values, traffic,
+    Asked, Attribute, Class, Cost, Inputs, Op, Question, ResultSlot, Signature, Values, traffic,
 };
 
 /// The op.
@@ -42,6 +42,9 @@ static PAGE: Page = Page {
     layouts: &[&ARGS],
     variants: &[],
 };
+
+/// How near to a boundary of two ids a draw may fall to either side, as a part of the whole.
+const NEAR: f64 = 1e-6;
 
 /// One block of Philox4x32-10: four words of a counter under a key of two.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -89,6 +92,21 @@ impl Op for Sample {
                 Err(Refusal::new(RefusalKind::NotANumber, "logits", message))
             }
         }
+    }
+
+    fn decided(&self, asked: &Asked) -> Option<Vec<bool>> {
+        let [seed, index] =
+            ["seed", "index"].map(|name| asked.question.attributes.int(name) as u64);
+        let shares = softmax(asked.inputs.real("logits"), 1.0);
+        let total: f64 = shares.iter().sum();
+        let aim = uniform(seed, index) * total;
+        let inner = shares.len().saturating_sub(1);
+        let mut sum = 0.0;
+        let near = shares[..inner].iter().any(|p| {
+            sum += p;
+            (sum - aim).abs() <= NEAR * total
+        });
+        Some(vec![!near])
     }
 
     fn lower(&self, question: &Question, _card: &Card) -> Lowered {

@@ -124,6 +124,36 @@ pub fn matmul(
     (0..x.len() / k * outputs).into_par_iter().with_min_len(16).map(one).unzip()
 }
 
+/// Whether every product of x [n, k] with a weight [o, k] is exact in f32, with its bias: all terms
+/// and partial sums are multiples of one unit and smaller than 2^24 of it.
+pub fn exact_product(x: &[f64], whole: &[f64], bias: Option<&[f64]>, k: usize) -> bool {
+    let lowest = |row: &[f64]| row.iter().map(|v| lowest_bit(*v)).min().unwrap_or(i32::MAX);
+    let rows = |m: &[f64]| m.chunks_exact(k).map(lowest).collect::<Vec<_>>();
+    let (low_x, low_w) = (rows(x), rows(whole));
+    let finite = |m: &[f64]| m.iter().all(|v| v.is_finite());
+    finite(x)
+        && finite(whole)
+        && x.chunks_exact(k).zip(&low_x).all(|(x, low_x)| {
+            whole.chunks_exact(k).zip(&low_w).enumerate().all(|(o, (w, low_w))| {
+                let bias = bias.map_or(0.0, |b| b[o]);
+                let size: f64 = x.iter().zip(w).map(|(x, w)| (x * w).abs()).sum();
+                let low = low_x.saturating_add(*low_w).min(lowest_bit(bias));
+                size + bias.abs() < 2f64.powi(24) * 2f64.powi(low.min(1000))
+            })
+        })
+}
+
+/// The exponent of the lowest bit that is set; the largest for zero.
+fn lowest_bit(x: f64) -> i32 {
+    if x == 0.0 {
+        return i32::MAX / 2;
+    }
+    let bits = x.to_bits();
+    let exponent = (bits >> 52 & 0x7ff) as i32;
+    let mantissa = bits & ((1 << 52) - 1) | if exponent == 0 { 0 } else { 1 << 52 };
+    exponent.max(1) - 1075 + mantissa.trailing_zeros() as i32
+}
+
 /// layernorm: |gamma|/σ·(2√K·mean|x| + |mean| + 6|x₀ − mean|) + |gamma·x̂|·(√K·v/(v+eps) + 4) +
 /// |beta| + |y|; the kernel sums differences to the first element.
 pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], y: &[f64], eps: f64, s: Sums) -> Vec<f64> {

@@ -158,8 +158,9 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
     } else if let Some(tokenizer) = after(lines, "tokenizer") {
         put(&format!("tokenizers/{tokenizer}.yaml"), &text);
     } else {
-        let known = lines.contains(&"known:");
-        put(if known { "known.yaml" } else { "gates.yaml" }, &text);
+        let lists = [("known:", "known.yaml"), ("slower:", "slower.yaml")];
+        let list = lists.iter().find(|(key, _)| lines.contains(key));
+        put(list.map_or("gates.yaml", |(_, file)| file), &text);
     }
     let output = Command::new(env!("CARGO_BIN_EXE_goldgate"))
         .arg("check")

@@ -16,7 +16,10 @@ use crate::line::{Caller, FailKind, Family, Head, Judgement, On, Sort, Stopped, 
 /// The time limit of a bench.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How often a bench is replayed; the row has the median.
+/// How many medians a bench has: their median is its speed, and their spread its noise.
+const MEDIANS: u64 = 5;
+
+/// How many replays each of them is the median of.
 const REPLAYS: u64 = 5;
 
 /// How many bytes are copied to measure the card's own bandwidth.
@@ -112,7 +115,7 @@ impl Kind for Timed {
         let op = to.call(&BenchOp {
             op: question.call(to.limit()),
             warmup: None,
-            iterations: Some(REPLAYS),
+            iterations: Some(MEDIANS * REPLAYS),
             flush_l2: None,
         })?;
         Ok(Times { op, limits, against: *against })
@@ -128,13 +131,26 @@ impl Kind for Timed {
     }
 }
 
-/// Median, rates, and the fraction of the limit that the same run measured on the same card.
-fn figures(got: &Times) -> BTreeMap<String, f64> {
-    let mut us = got.op.us.clone();
-    // The median, because a single slow replay says nothing about the kernel.
+/// The median, because a single slow replay says nothing about the kernel.
+fn median(us: &[f64]) -> f64 {
+    let mut us = us.to_vec();
     us.sort_by(f64::total_cmp);
-    let median = us[us.len() / 2];
-    let mut figures = BTreeMap::from([("median_us".to_owned(), median)]);
+    us[us.len() / 2]
+}
+
+/// Median, noise, rates, and the fraction of the limit that the same run measured on the same card.
+fn figures(got: &Times) -> BTreeMap<String, f64> {
+    // A subject may replay less often than it was asked to.
+    let each = (got.op.us.len() / MEDIANS as usize).max(1);
+    let medians: Vec<f64> = got.op.us.chunks_exact(each).map(self::median).collect();
+    let median = self::median(&medians);
+    let most = medians.iter().copied().fold(median, f64::max);
+    let least = medians.iter().copied().fold(median, f64::min);
+    let mut figures = BTreeMap::from([
+        ("median_us".to_owned(), median),
+        ("least_median_us".to_owned(), least),
+        ("most_median_us".to_owned(), most),
+    ]);
     let Limits { copy_gb_s, read_gb_s, mma_tflop_s, gap_us } = got.limits;
     let limits = [
         ("copy_gb_s", copy_gb_s),

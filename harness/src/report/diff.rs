@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::line::Row;
 use crate::report::Report;
+use crate::report::speeds::{Speed, other_figures, speed};
 use crate::report::text::{line, number, status};
 
 /// By what fraction a load must move to be listed, and the least absolute change.
 pub const LOAD_MOVED: (f64, f64) = (0.1, 0.01);
 
-/// By what fraction a measured figure must move to be listed.
-pub const SPEED_MOVED: f64 = 0.05;
+/// By what fraction a figure without a verdict must move to be listed.
+pub const FIGURE_MOVED: f64 = 0.05;
 
 /// The differences between two reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -25,8 +26,10 @@ pub struct Diff {
     pub verdicts: Vec<Changed>,
     /// Cases whose load moved.
     pub loads: Vec<Moved>,
-    /// Benches whose figures moved.
-    pub speeds: Vec<Moved>,
+    /// Benches whose speed moved, the slowest first.
+    pub speeds: Vec<Speed>,
+    /// Figures that are no speeds and moved: load times, sizes of arenas. They have no verdict.
+    pub figures: Vec<Moved>,
     /// Cases that are judged by a different rule.
     pub rules: Vec<Changed>,
     /// Faults that were detected and no longer are, or vice versa.
@@ -38,7 +41,8 @@ pub struct Diff {
 }
 
 /// A value that differs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Changed {
     /// What it is the value of.
     pub name: String,
@@ -53,7 +57,7 @@ pub struct Changed {
 /// A number that moved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Moved {
-    /// The row, and for benches the figure.
+    /// The row, and its figure if it is not the load.
     pub name: String,
     /// The value before.
     pub was: f64,
@@ -92,10 +96,11 @@ pub fn bits(old: &Report, new: &Report) -> Bits {
 
 impl Diff {
     /// Whether something got worse: a row no longer passes, a gate is no longer met, a fault now
-    /// survives, or a case is gone.
+    /// survives, a case is gone, or a bench is slower.
     pub fn worse(&self) -> bool {
         let lists = [&self.gates, &self.verdicts, &self.faults];
-        !self.gone.is_empty() || lists.iter().any(|list| list.iter().any(|c| c.worse))
+        let slower = self.speeds.iter().any(|speed| speed.worse);
+        !self.gone.is_empty() || slower || lists.iter().any(|list| list.iter().any(|c| c.worse))
     }
 
     /// Whether nothing differs apart from where the reports come from.
@@ -118,11 +123,13 @@ impl Diff {
                 |c: &Changed| format!("{}: {} → {}", line(&c.name), line(&c.was), line(&c.is));
             section(&mut out, title, list.len(), most, list.iter().map(shown));
         }
-        for (title, list) in [("load moved", &self.loads), ("speed moved", &self.speeds)] {
-            let shown =
-                |m: &Moved| format!("{}: {} → {}", line(&m.name), number(m.was), number(m.is));
-            section(&mut out, title, list.len(), most, list.iter().map(shown));
-        }
+        let moved = |m: &Moved| format!("{}: {} → {}", line(&m.name), number(m.was), number(m.is));
+        section(&mut out, "load moved", self.loads.len(), most, self.loads.iter().map(moved));
+        // All of them: a speed that is worse must not hide behind the limit of a list.
+        let speeds = self.speeds.iter().map(Speed::text);
+        section(&mut out, "speed moved", self.speeds.len(), usize::MAX, speeds);
+        let figures = self.figures.iter().map(moved);
+        section(&mut out, "figure moved, no verdict", self.figures.len(), most, figures);
         for (title, list) in [("gone", &self.gone), ("new", &self.new)] {
             section(&mut out, title, list.len(), most, list.iter().map(|name| line(name)));
         }
@@ -135,7 +142,9 @@ impl Diff {
             (self.verdicts.len(), "verdicts changed"),
             (self.verdicts.iter().filter(|c| c.worse).count(), "of them worse"),
             (self.loads.len(), "loads moved"),
-            (self.speeds.len(), "speeds moved"),
+            (self.speeds.iter().filter(|s| s.worse).count(), "benches slower"),
+            (self.speeds.iter().filter(|s| s.is < s.was).count(), "faster"),
+            (self.figures.len(), "other figures moved"),
             (self.rules.len(), "rules changed"),
             (self.faults.len(), "faults changed"),
             (self.gone.len(), "gone"),
@@ -175,14 +184,26 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
         new: is.difference(&was).cloned().collect(),
         ..Diff::default()
     };
+    let (mut before_them, mut now) = (BTreeMap::new(), BTreeMap::new());
     for row in &new.rows {
         if let Some(before) = old.row(&row.name) {
             compare(before, row, &mut diff);
+            diff.speeds.extend(speed(old, new, before, row));
+            before_them.extend(other_figures(before));
+            now.extend(other_figures(row));
         }
     }
+    let figures = now.into_iter().filter_map(|(name, is)| {
+        let was = before_them.get(&name).copied().filter(|was| moved(*was, is, FIGURE_MOVED))?;
+        Some(Moved { name, was, is })
+    });
+    diff.figures = figures.collect();
     // A page shows only the first lines, so the worst come first.
     diff.verdicts.sort_by_key(|c| !c.worse);
     diff.loads.sort_by(|a, b| (b.is / b.was).total_cmp(&(a.is / a.was)));
+    diff.speeds.sort_by(|a, b| b.factor().total_cmp(&a.factor()));
+    let size = |m: &Moved| (m.is / m.was).ln().abs();
+    diff.figures.sort_by(|a, b| size(b).total_cmp(&size(a)));
     diff
 }
 
@@ -199,13 +220,6 @@ fn compare(before: &Row, row: &Row, diff: &mut Diff) {
         let (part, least) = LOAD_MOVED;
         if moved(was, is, part) && (was - is).abs() >= least {
             diff.loads.push(Moved { name: row.name.clone(), was, is });
-        }
-    }
-    for (figure, &is) in &row.figures {
-        if let Some(&was) = before.figures.get(figure)
-            && moved(was, is, SPEED_MOVED)
-        {
-            diff.speeds.push(Moved { name: format!("{} {figure}", row.name), was, is });
         }
     }
 }
@@ -319,8 +333,8 @@ mod tests {
         new.rows[0].load = Some(0.935);
         new.rows[0].verdict = samples::fail("load");
         new.rows[4].verdict = Verdict::Pass;
-        old.rows[2].figures.insert("median_us".into(), 90.0);
-        new.rows[2].figures.insert("median_us".into(), 99.0);
+        old.rows[2].figures.insert("load_ms".into(), 90.0);
+        new.rows[2].figures.insert("load_ms".into(), 99.0);
         let case = || vec!["gate1::gelu::wide::f16".to_owned()];
         old.rules.insert("derived".into(), case());
         new.rules.insert("number".into(), case());
@@ -336,7 +350,7 @@ mod tests {
             "gate1::gelu::wide::f16::cpu: PASS → FAIL",
             "gate1::layernorm::ragged::f16::cpu: FAIL → PASS",
             "gate1::layernorm::one::f16::cpu: 0.25 → 0.29",
-            "gate1::layernorm::one::f16::cpu median_us: 90 → 99",
+            "gate1::layernorm::one::f16::cpu load_ms: 90 → 99",
             "gate1::gelu::wide::f16: derived → number",
             "layernorm::M-001 on harness: noticed → survived",
             "gone: 1\n  gate1::layernorm::ragged::f16::cuda",

@@ -1,8 +1,7 @@
 //! The report as a whole: provenance, the plan, and every row exactly once, sorted by name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use goldgate_tensor::foreign::{Bounds, LARGEST_WHOLE, read_foreign_text};
@@ -12,17 +11,21 @@ use sha2::{Digest, Sha256};
 
 use crate::gate::Evidences;
 use crate::line::{AskedSubject, FaultResult, Profile, Row, hex};
+use crate::report::against::Against;
 use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
 
-/// The version of the format of report.json.
-pub const FORMAT: u8 = 1;
+/// The version of the format of report.json that is written.
+pub const FORMAT: u8 = 2;
+
+/// The first format, which earlier versions wrote. It does not seal the pages.
+pub const WITHOUT_PAGES: u8 = 1;
 
 /// The report of one run: report.json.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// The version of this format: 1 as soon as the report is sealed.
+    /// The version of this format, set when the report is sealed.
     #[serde(default)]
     pub format: u8,
     /// Where the report comes from.
@@ -64,6 +67,16 @@ pub struct Report {
     /// The gates; empty if the report is INVALID.
     #[serde(default)]
     pub gates: Vec<GateSummary>,
+    /// The comparison with an earlier record; absent where there was none. It is kept here because
+    /// the pages show it, and pages are rendered from this file alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub against: Option<Against>,
+    /// Which way of rendering the pages were written by; empty until there are pages.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub renderer: String,
+    /// Page of this report → SHA-256 of its text, in which a mark replaces the hash of the report.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub pages: BTreeMap<String, String>,
     /// SHA-256 over the rows in canonical form.
     #[serde(default)]
     pub rows_sha256: String,
@@ -184,9 +197,18 @@ impl Report {
             (if message.contains("stands twice") { "JSON_DUP" } else { "FORM" }, message)
         })?;
         let report: Report = serde_json::from_value(value).map_err(|e| ("FORM", e.to_string()))?;
+        // A report cannot shed its pages by calling itself older than it is.
+        let newer = report.against.is_some()
+            || !(report.renderer.is_empty() && report.pages.is_empty())
+            || !report.provenance.edited.is_empty();
         match report.format {
             FORMAT => Ok(report),
-            other => Err(("FORM", format!("format is {other}, this program reads {FORMAT}"))),
+            WITHOUT_PAGES if !newer => Ok(report),
+            WITHOUT_PAGES => Err(("FORM", "format is 1, but fields are of format 2".to_owned())),
+            other => {
+                let reads = format!("this program reads {WITHOUT_PAGES} and {FORMAT}");
+                Err(("FORM", format!("format is {other}, {reads}")))
+            }
         }
     }
 
@@ -275,138 +297,4 @@ pub fn hash_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         hash.update(format!("{name}\n"));
     }
     hex(&hash.finalize())
-}
-
-/// Writes a file by temporary file and rename, so that a reader sees either the old file or the new
-/// one. A link at that place is replaced, never followed.
-///
-/// # Errors
-/// The folder cannot be written, or the disk is full; the old file stays unchanged.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut half = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
-    half.write_all(bytes)?;
-    // Without it a crash of the machine may leave the new name with no content.
-    half.as_file().sync_all()?;
-    readable(half.path())?;
-    half.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
-
-/// Makes the file readable for others: temporary files are private, reports are not.
-#[cfg(unix)]
-fn readable(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// A report folder in the making. A run that is killed leaves a report.json that says INCOMPLETE
-/// and the rows up to then; of the lines with one name in rows.jsonl the last one holds.
-#[derive(Debug)]
-pub struct Writer {
-    folder: PathBuf,
-    rows: File,
-    /// Held while the report is written; the operating system releases it when the process ends.
-    _lock: File,
-}
-
-impl Writer {
-    /// Begins a report in `folder`, replacing any report there.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn begin(folder: &Path, planned: &Report) -> io::Result<Writer> {
-        std::fs::create_dir_all(folder)?;
-        let lock = lock(folder)?;
-        remove_pages(folder)?;
-        let rows = folder.join("rows.jsonl");
-        replace(&rows, b"")?;
-        let rows = File::options().append(true).open(rows)?;
-        let writer = Writer { folder: folder.to_path_buf(), rows, _lock: lock };
-        // Written first, so that a run that is killed cannot leave a report that looks complete.
-        let incomplete = Some("the run did not come to its end".to_owned());
-        writer.write(&Report { incomplete, ..planned.clone() })?;
-        Ok(writer)
-    }
-
-    /// Appends one row; it has reached the operating system when this returns.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn row(&mut self, row: &Row) -> io::Result<()> {
-        let mut line = serde_json::to_vec(row)?;
-        line.push(b'\n');
-        self.rows.write_all(&line)?;
-        self.rows.flush()
-    }
-
-    /// Seals and writes the whole report, by rename.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn write(&self, report: &Report) -> io::Result<()> {
-        write(&self.folder, report)
-    }
-}
-
-/// Locks a folder, because two runs that write to it would lose each other's rows. The lock is on
-/// the folder itself, so that no lock file is left behind.
-fn lock(folder: &Path) -> io::Result<File> {
-    let file = File::open(folder)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("{}: another run is writing there", folder.display()),
-        )),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Removes the pages of the previous run, which say nothing about this one.
-fn remove_pages(folder: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let gate = name.starts_with("gate-") && name.ends_with(".md");
-        if gate || ["report.html", "junit.xml"].contains(&&*name) {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Seals and writes report.json, by rename.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write(folder: &Path, report: &Report) -> io::Result<()> {
-    let mut sealed = report.clone();
-    sealed.seal()?;
-    let mut text = serde_json::to_vec_pretty(&sealed)?;
-    text.push(b'\n');
-    replace(&folder.join("report.json"), &text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_that_begins_removes_the_pages_before_it_and_refuses_a_second() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let page = folder.path().join("gate-1.md");
-        std::fs::write(&page, "MET").expect("written");
-        let first = Writer::begin(folder.path(), &Report::default()).expect("begun");
-        assert!(!page.exists());
-        let second = Writer::begin(folder.path(), &Report::default()).expect_err("refused");
-        assert!(second.to_string().contains("another run is writing there"), "{second}");
-        drop(first);
-        Writer::begin(folder.path(), &Report::default()).expect("begun again");
-    }
 }

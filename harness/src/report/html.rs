@@ -12,7 +12,7 @@ use crate::line::row::AROUND;
 use crate::line::{Row, Verdict, Worst};
 use crate::report::Report;
 use crate::report::blocks::again;
-use crate::report::markdown::{Last, against, device, not_for_release, passed};
+use crate::report::markdown::{device, not_for_release, passed};
 use crate::report::summary::{Figure, GateSummary};
 use crate::report::text::{kind_and_message, line, lines, number, status};
 
@@ -66,7 +66,7 @@ struct Line {
 ///
 /// # Errors
 /// Those of the template.
-pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
+pub fn html(report: &Report) -> askama::Result<String> {
     let p = &report.provenance;
     let count = |word: &'static str| {
         (word, report.rows.iter().filter(|row| status(&row.verdict) == word).count())
@@ -85,7 +85,7 @@ pub fn html(report: &Report, last: Last<'_>) -> askama::Result<String> {
             true => report.gates.iter().map(|gate| gate_section(report, gate)).collect(),
             false => Vec::new(),
         },
-        against: against(report, last),
+        against: against(report),
         origin: origin(report),
         css: CSS,
         js: JS,
@@ -131,6 +131,22 @@ fn figure(f: &Figure) -> String {
     format!("{} {value}, {sign} {}", line(&f.figure), number(f.limit))
 }
 
+/// How the report differs from an earlier record, in lines.
+fn against(report: &Report) -> Vec<String> {
+    let Some(against) = &report.against else {
+        return vec!["There is no earlier record.".to_owned()];
+    };
+    let mut lines = vec![format!("{}: {}", line(&against.record), line(&against.counts))];
+    let worse = against.worse.iter();
+    lines.extend(worse.map(|c| format!("{}: {} → {}", line(&c.name), line(&c.was), line(&c.is))));
+    lines.extend(against.slower.iter().map(|bench| {
+        let accepted = bench.accepted.as_deref().map(|why| format!("accepted {}", line(why)));
+        let accepted = accepted.unwrap_or_else(|| "not accepted".to_owned());
+        format!("{} {}; {accepted}", line(&bench.bench), line(&bench.text()))
+    }));
+    lines
+}
+
 fn origin(report: &Report) -> Vec<(String, String)> {
     let p = &report.provenance;
     let mut pairs: Vec<(String, String)> = [
@@ -148,6 +164,7 @@ fn origin(report: &Report) -> Vec<(String, String)> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), line(value)))
     .collect();
+    pairs.extend(p.edited.iter().map(|file| ("edited since the commit".to_owned(), line(file))));
     pairs.extend(p.subjects.iter().map(|(s, hello)| (line(s), line(&device(hello)))));
     pairs.extend(
         report.absent.iter().map(|(s, why)| (line(s), format!("not there: {}", line(why)))),
@@ -288,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_page_needs_no_other_file() {
-        let page = html(&samples::report(), None).expect("rendered");
+        let page = html(&samples::report()).expect("rendered");
         for outside in ["http:", "https:", "src=", "@import", "url("] {
             let own = page.replace("http://www.w3.org/2000/svg", "");
             assert!(!own.contains(outside), "{outside}");
@@ -305,7 +322,7 @@ mod tests {
         report.rows[0].page = Some(evil.into());
         report.gates[0].title = evil.into();
         report.provenance.host = evil.into();
-        let page = html(&report, None).expect("rendered");
+        let page = html(&report).expect("rendered");
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<!--"));
         let shown = data_of(&page)["rows"][0][9]["page"].clone();
@@ -325,7 +342,7 @@ mod tests {
     fn an_invalid_report_shows_no_gate() {
         let mut report = samples::report();
         report.invalid = vec!["a row twice".into()];
-        let page = html(&report, None).expect("rendered");
+        let page = html(&report).expect("rendered");
         assert!(page.contains("INVALID") && page.contains("a row twice"));
         assert!(!page.contains("Gate 1:"));
     }

@@ -7,7 +7,6 @@ use crate::gate::State;
 use crate::line::{BrokenKind, Day, Role, Row, Verdict};
 use crate::report::Report;
 use crate::report::blocks::{Block, blocks};
-use crate::report::diff::diff;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::text::{code, count, line, markdown, number, short_hash};
 
@@ -61,14 +60,11 @@ struct BlockLine {
     again: Option<String>,
 }
 
-/// An earlier report to compare with: its name and its content.
-pub type Last<'a> = Option<(&'a str, &'a Report)>;
-
 /// The text of a gate's page.
 ///
 /// # Errors
 /// Those of the template.
-pub fn gate_page(report: &Report, gate: &GateSummary, last: Last<'_>) -> askama::Result<String> {
+pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> {
     let blocking = blocks(report, gate);
     let page = GatePage {
         gate: gate.gate,
@@ -82,7 +78,7 @@ pub fn gate_page(report: &Report, gate: &GateSummary, last: Last<'_>) -> askama:
         known: known(report, gate),
         judge: judge(report, gate),
         closest: closest(report, gate),
-        against: against(report, last),
+        against: against(report, gate.gate),
         commands: commands(report, gate),
         sha256: line(&report.sha256),
     };
@@ -105,10 +101,19 @@ pub fn not_for_release(report: &Report, gate: &GateSummary) -> Vec<String> {
     match report.provenance.tree.as_str() {
         "clean" => {}
         "dirty" => reasons.push("the tree was dirty".to_owned()),
+        "edited" => {
+            let count = report.provenance.edited.len();
+            reasons.push(format!("edited since the commit: {count} files"));
+        }
         _ => reasons.push("whether the tree was clean is unknown".to_owned()),
     }
     reasons.extend(report.selection.partial());
     reasons.extend(report.incomplete.clone());
+    let slower = report.against.iter().flat_map(|against| &against.slower);
+    let slower = slower.filter(|b| b.of_gate(gate.gate) && b.accepted.is_none()).count();
+    if slower > 0 {
+        reasons.push(format!("benches slower without an accepted reason: {slower}"));
+    }
     for subject in &gate.required {
         if matches!(gate.subjects.get(subject), None | Some(State::NotRun)) {
             reasons.push(format!("{subject} is required and did not run"));
@@ -138,6 +143,7 @@ fn judged(report: &Report) -> Vec<(String, String)> {
     let p = &report.provenance;
     let mut rows = vec![
         ("commit".to_owned(), format!("{}, {}", code(&p.commit), markdown(&p.tree))),
+        ("edited".to_owned(), edited(&p.edited)),
         (
             "program".to_owned(),
             format!(
@@ -160,11 +166,20 @@ fn judged(report: &Report) -> Vec<(String, String)> {
         ("host".to_owned(), markdown(&p.host)),
         ("time".to_owned(), format!("{} to {}", markdown(&p.began), markdown(&p.ended))),
     ];
+    rows.retain(|(_, value)| !value.is_empty());
     let subjects = p.subjects.iter();
     rows.extend(subjects.map(|(label, hello)| (markdown(label), markdown(&device(hello)))));
     let absent = report.absent.iter();
     rows.extend(absent.map(|(s, why)| (markdown(s), format!("not there: {}", markdown(why)))));
     rows
+}
+
+/// Files that were read and are not those of the commit.
+fn edited(files: &[String]) -> String {
+    let mut shown: Vec<String> = files.iter().take(MOST).map(|file| code(file)).collect();
+    let more = files.len().saturating_sub(MOST);
+    shown.extend((more > 0).then(|| format!("and {more} more")));
+    shown.join(" ")
 }
 
 /// A subject and its device, in one line.
@@ -349,17 +364,24 @@ fn closest(report: &Report, gate: &GateSummary) -> Vec<String> {
     all.into_iter().map(|(_, line)| line).collect()
 }
 
-/// How a report differs from an earlier record, in lines.
-pub(super) fn against(report: &Report, last: Last<'_>) -> Vec<String> {
-    let Some((name, last)) = last else { return vec!["There is no earlier record.".to_owned()] };
-    let diff = diff(last, report);
-    let mut lines = vec![format!("{}: {}", code(name), markdown(&diff.count_line()))];
-    let worse = diff.gates.iter().chain(&diff.verdicts).chain(&diff.faults).filter(|c| c.worse);
+/// How a report differs from an earlier record, in lines. Benches are those of `gate`.
+fn against(report: &Report, gate: u8) -> Vec<String> {
+    let Some(against) = &report.against else {
+        return vec!["There is no earlier record.".to_owned()];
+    };
+    let mut lines = vec![format!("{}: {}", code(&against.record), markdown(&against.counts))];
+    let worse = against.worse.iter();
     lines.extend(
-        worse
-            .take(MOST)
-            .map(|c| format!("{} {} → {}", code(&c.name), markdown(&c.was), markdown(&c.is))),
+        worse.map(|c| format!("{} {} → {}", code(&c.name), markdown(&c.was), markdown(&c.is))),
     );
+    let slower = against.slower.iter().filter(|bench| bench.of_gate(gate));
+    lines.extend(slower.map(|bench| {
+        let accepted = match &bench.accepted {
+            Some(why) => format!("accepted {}", markdown(why)),
+            None => "**not accepted**".to_owned(),
+        };
+        format!("{} {}; {accepted}", code(&bench.bench), markdown(&bench.text()))
+    }));
     lines
 }
 
@@ -372,13 +394,15 @@ fn commands(report: &Report, gate: &GateSummary) -> Vec<String> {
     vec![
         format!("git checkout {}", line(&report.provenance.commit)),
         format!("goldgate run --gate {}{}", gate.gate, on.concat()),
-        format!("goldgate report verify . --sha256 {sha256}"),
+        format!("goldgate report verify . --pages record --sha256 {sha256}"),
+        "goldgate report attest . --key KEY".to_owned(),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::against::{self, SlowerBench};
     use crate::report::samples;
 
     /// The page as it must be; another one is shown line by line.
@@ -396,7 +420,17 @@ mod tests {
         report.sha256 = "ee".repeat(32);
         let mut last = report.clone();
         last.rows[4].verdict = Verdict::Pass;
-        let page = gate_page(&report, &report.gates[0], Some(("record/a", &last)));
+        report.against = Some(against::against(&report, ("record/a", &last), &[]));
+        let slower = |accepted: Option<&str>| SlowerBench {
+            bench: "gate1::layernorm::sprint::f16::cuda".into(),
+            record: "record/a".into(),
+            was: 10.0,
+            is: 12.5,
+            accepted: accepted.map(str::to_owned),
+        };
+        let list = &mut report.against.as_mut().expect("compared").slower;
+        list.extend([slower(Some("until 2026-12-20: two passes | <soon> one")), slower(None)]);
+        let page = gate_page(&report, &report.gates[0]);
         hold(&page.expect("rendered"), include_str!("gate_page.md"));
     }
 

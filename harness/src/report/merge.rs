@@ -125,6 +125,12 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
     if p.ended > into.ended {
         into.ended.clone_from(&p.ended);
     }
+    // One shard of an edited tree is enough to make the whole one.
+    if into.tree == "clean" || p.tree == "edited" {
+        into.tree.clone_from(&p.tree);
+    }
+    let edited: BTreeSet<&String> = into.edited.iter().chain(&p.edited).collect();
+    into.edited = edited.into_iter().cloned().collect();
     let subjects = p.subjects.iter().map(|(s, hello)| (s.clone(), hello.clone()));
     into.subjects.extend(subjects);
     // A card that one shard had and another lacked is one all the same.

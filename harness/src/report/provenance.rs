@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use goldgate_tensor::foreign::{Links, open_foreign};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::line::hex;
+use crate::report::tree;
 
 /// The commit that this program was built from; `unknown` outside git.
 pub const COMMIT: &str = env!("GOLDGATE_COMMIT");
@@ -34,8 +35,13 @@ pub struct Provenance {
     pub version: String,
     /// The commit that the program was built from.
     pub commit: String,
-    /// Whether its tree was clean.
+    /// Whether the run is of that commit: `clean`, `dirty` (the tree was, when the program was
+    /// built), `edited` (files differ from the commit), or `unknown`.
     pub tree: String,
+    /// The files that differ from the commit: specs and goldens as read, kernels as compiled in,
+    /// sources as they were when the run began.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub edited: Vec<String>,
     /// The version of the compiler.
     pub rustc: String,
     /// SHA-256 of the program itself.
@@ -72,6 +78,20 @@ impl Provenance {
             kernels_sha256: kernels_hash(),
             host: host(),
             ..Provenance::default()
+        }
+    }
+
+    /// Compares the folders that are read, and the program, with the commit that it names.
+    pub fn hold_to_commit(&mut self, specs: &Path, golden: &Path) {
+        match tree::edited(&self.commit, specs, golden, &kernels()) {
+            Ok(edited) if edited.is_empty() => {}
+            Ok(edited) => {
+                "edited".clone_into(&mut self.tree);
+                self.edited = edited;
+            }
+            // A tree that was dirty when the program was built is known to be none of the commit.
+            Err(tree::Unknown) if self.tree == "dirty" => {}
+            Err(tree::Unknown) => "unknown".clone_into(&mut self.tree),
         }
     }
 }
@@ -112,14 +132,17 @@ pub fn hash_of<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Stri
     hex(&hash.finalize())
 }
 
-/// SHA-256 over the kernel pages compiled into this program.
+/// The kernel pages and their headers, compiled into this program: file name → text.
+fn kernels() -> BTreeMap<String, String> {
+    let pages = goldgate_engine::ops::ALL.iter().flat_map(|op| op.pages());
+    let pages = pages.map(|page| (format!("{}.cu", page.name), page.text.to_owned()));
+    let headers = goldgate_engine::cuda::page::HEADERS.iter();
+    pages.chain(headers.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))).collect()
+}
+
+/// SHA-256 over the kernel pages and headers compiled into this program.
 pub fn kernels_hash() -> String {
-    let pages: BTreeMap<&str, &str> = goldgate_engine::ops::ALL
-        .iter()
-        .flat_map(|op| op.pages())
-        .map(|page| (page.name, page.text))
-        .collect();
-    hash_of(pages.iter().map(|(name, text)| (*name, text.as_bytes())))
+    hash_of(kernels().iter().map(|(name, text)| (name.as_str(), text.as_bytes())))
 }
 
 /// SHA-256 over all files of a folder, by path. A folder that does not exist counts as empty.
@@ -127,6 +150,19 @@ pub fn kernels_hash() -> String {
 /// # Errors
 /// A file cannot be read.
 pub fn folder_hash(root: &Path) -> std::io::Result<String> {
+    let mut all = Sha256::new();
+    for path in files(root)? {
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        all.update(format!("{name}\n{}\n", file_hash(&path)?));
+    }
+    Ok(hex(&all.finalize()))
+}
+
+/// All files of a folder and those in it, sorted. A folder that does not exist has none.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn files(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -139,12 +175,7 @@ pub fn folder_hash(root: &Path) -> std::io::Result<String> {
         }
     }
     files.sort();
-    let mut all = Sha256::new();
-    for path in files {
-        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        all.update(format!("{name}\n{}\n", file_hash(&path)?));
-    }
-    Ok(hex(&all.finalize()))
+    Ok(files)
 }
 
 #[cfg(test)]

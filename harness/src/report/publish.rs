@@ -6,11 +6,10 @@ use std::path::Path;
 use quick_junit::SerializeError;
 
 use crate::report::Report;
-use crate::report::document::{ReadError, replace};
-use crate::report::html::html;
-use crate::report::junit::junit;
-use crate::report::markdown::{Last, gate_page, invalid_page};
+use crate::report::document::ReadError;
+use crate::report::pages::seal;
 use crate::report::summary::GateSummary;
+use crate::report::writer::{remove_pages, replace};
 
 /// A report that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -33,78 +32,23 @@ pub enum PublishError {
 }
 
 /// Seals a report and writes report.json, rows.jsonl, junit.xml, one page per gate, and report.html
-/// into `folder`, each by rename. `last` is a record to compare with.
+/// into `folder`, each by rename.
 ///
 /// # Errors
 /// A file cannot be written; those written before stay.
-pub fn publish(folder: &Path, report: &mut Report, last: Last<'_>) -> Result<(), PublishError> {
+pub fn publish(folder: &Path, report: &mut Report) -> Result<(), PublishError> {
     std::fs::create_dir_all(folder)?;
-    report.seal()?;
     // Rendered before anything is written, so that a template that fails leaves the old files
     // alone.
-    let pages = pages(report, last)?;
+    let pages = seal(report)?;
+    remove_pages(folder)?;
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
     replace(&folder.join("report.json"), text.as_bytes())?;
-    let mut rows = String::new();
-    for row in &report.rows {
-        rows.push_str(&serde_json::to_string(row)?);
-        rows.push('\n');
-    }
-    replace(&folder.join("rows.jsonl"), rows.as_bytes())?;
-    replace(&folder.join("junit.xml"), junit(report)?.as_bytes())?;
     for (name, page) in pages {
         replace(&folder.join(name), page.as_bytes())?;
     }
-    replace(&folder.join("report.html"), html(report, last)?.as_bytes())?;
     Ok(())
-}
-
-/// The pages of all gates: file name and text. For an INVALID report they state only the reasons.
-///
-/// # Errors
-/// Those of the templates.
-pub fn pages(report: &Report, last: Last<'_>) -> Result<Vec<(String, String)>, PublishError> {
-    let name = |gate: u8| format!("gate-{gate}.md");
-    if !report.invalid.is_empty() {
-        let mut gates: Vec<u8> = report.rows.iter().map(|row| row.gate).collect();
-        gates.sort_unstable();
-        gates.dedup();
-        return gates.into_iter().map(|g| Ok((name(g), invalid_page(report, g)?))).collect();
-    }
-    let gates = report.gates.iter();
-    let mut pages: Vec<(String, String)> = gates
-        .map(|gate| Ok((name(gate.gate), gate_page(report, gate, last)?)))
-        .collect::<Result<_, PublishError>>()?;
-    // Owners of other engines read what concerns theirs, without the rows of ours.
-    let others = report.subjects.iter().filter(|(_, subject)| !subject.roles.own);
-    for (label, _) in others {
-        let own = of_subject(report, label);
-        for gate in &own.gates {
-            let name = format!("gate-{}-{label}.md", gate.gate);
-            pages.push((name, gate_page(&own, gate, None)?));
-        }
-    }
-    Ok(pages)
-}
-
-/// The part of a report that concerns one subject.
-fn of_subject(report: &Report, label: &str) -> Report {
-    let mut own = report.clone();
-    own.rows.retain(|row| row.subject == label);
-    own.absent.retain(|subject, _| subject == label);
-    own.subjects.retain(|subject, _| subject == label);
-    own.provenance.subjects.retain(|subject, _| subject == label);
-    own.faults.clear();
-    own.documents.clear();
-    for gate in &mut own.gates {
-        gate.subjects.retain(|subject, _| subject == label);
-        gate.required = vec![label.to_owned()];
-        gate.state = gate.subjects.get(label).copied().unwrap_or_default();
-        gate.requirements.iter_mut().for_each(|r| r.on.retain(|subject, _| subject == label));
-        gate.requirements.retain(|r| !r.on.is_empty());
-    }
-    own
 }
 
 /// One line per gate, as printed at the end of a run: `Gate 1: cpu MET · cuda NOT RUN (no device) →
@@ -144,7 +88,7 @@ mod tests {
     fn every_file_is_there_and_comes_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut report = samples::report();
-        publish(folder.path(), &mut report, None).expect("published");
+        publish(folder.path(), &mut report).expect("published");
         for file in ["report.json", "rows.jsonl", "junit.xml", "gate-1.md", "report.html"] {
             assert!(folder.path().join(file).is_file(), "{file}");
         }

@@ -8,9 +8,8 @@ use crate::report::Report;
 /// A record: its name, such as `record/2026-11-21-nvidia-h200-dc9ccf1`, and its report.
 pub type Record = (String, Report);
 
-/// The newest record below `folder` from a card that this report also ran on, or else the newest of
-/// all. Records that cannot be read are passed to `unread` and left out.
-pub fn last(folder: &Path, report: &Report, unread: &mut dyn FnMut(String)) -> Option<Record> {
+/// All records below `folder`. Those that cannot be read are passed to `unread` and left out.
+pub fn all(folder: &Path, unread: &mut dyn FnMut(String)) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !entry.path().join("report.json").is_file() {
@@ -24,6 +23,13 @@ pub fn last(folder: &Path, report: &Report, unread: &mut dyn FnMut(String)) -> O
             Err(error) => unread(format!("{}: {error}", entry.path().display())),
         }
     }
+    records
+}
+
+/// The newest record below `folder` from a card that this report also ran on, or else the newest of
+/// all. Records that cannot be read are passed to `unread` and left out.
+pub fn last(folder: &Path, report: &Report, unread: &mut dyn FnMut(String)) -> Option<Record> {
+    let records = all(folder, unread);
     let here = devices(report);
     records.into_iter().max_by(|(a_name, a), (b_name, b)| {
         let rank = |name: &str, record: &Report| {
@@ -67,7 +73,7 @@ mod tests {
             ("c", "NVIDIA A100", "2026-01-04T00:00:00Z"),
         ] {
             let mut report = on(Some(device), ended);
-            publish(&folder.path().join(name), &mut report, None).expect("published");
+            publish(&folder.path().join(name), &mut report).expect("published");
         }
         std::fs::create_dir(folder.path().join("d")).expect("made");
         std::fs::write(folder.path().join("d/report.json"), "{}").expect("written");

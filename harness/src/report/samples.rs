@@ -165,6 +165,7 @@ pub fn report() -> Report {
             version: "0.1.0".into(),
             commit: "0123456789abcdef0123456789abcdef01234567".into(),
             tree: "clean".into(),
+            edited: Vec::new(),
             rustc: "rustc 1.95.0".into(),
             program_sha256: "aa".repeat(32),
             specs_sha256: "bb".repeat(32),

@@ -23,6 +23,7 @@ use crate::gate::{State, Weighed};
 use crate::kinds::Trial;
 use crate::line::{AskedSubject, Day, Fate, On, Planted, Profile, Row, Sort, Verdict};
 use crate::mutants::{self, Planting};
+use crate::report::against::against;
 use crate::report::document::{SLOW, Shard};
 use crate::report::provenance::folder_hash;
 use crate::report::publish::publish;
@@ -212,9 +213,8 @@ impl Session {
         let plan = trials::heads(&self.specs);
         let weighed = conclude(&mut report, &self.specs, &plan);
         if let Some(folder) = &self.request.reports {
-            let last = self.last_record(&report)?;
-            let last = last.as_ref().map(|(name, record)| (name.as_str(), record));
-            publish(folder, &mut report, last)?;
+            compare_with_last(&mut report, &self.specs, &self.request.folders)?;
+            publish(folder, &mut report)?;
         }
         Ok(RunOutcome { report, mutants, weighed })
     }
@@ -232,19 +232,6 @@ impl Session {
         let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
         let options = self.options(stop);
         self.recorder(None)?.run(&self.plan, &options, &goldens, &|row, _| row, sink)
-    }
-
-    /// The record to compare a report with: one from the same card, or else the newest.
-    fn last_record(&self, report: &Report) -> Result<Option<record::Record>, Failure> {
-        let folder = self.root()?.join("reports/record");
-        let mut unread = |why: String| eprintln!("warning: no record to compare with: {why}");
-        Ok(record::last(&folder, report, &mut unread))
-    }
-
-    /// The folder that contains specs/ and docs/.
-    fn root(&self) -> Result<PathBuf, Failure> {
-        let specs = self.request.folders.specs_dir()?.canonicalize()?;
-        Ok(specs.parent().unwrap_or(&specs).to_path_buf())
     }
 
     /// The engines that the gates are weighed for: those asked, and with one of a release's all
@@ -280,7 +267,7 @@ impl Session {
 
     /// Checks the documents that the gates rest on.
     fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
-        let root = self.root()?;
+        let root = root(&self.request.folders)?;
         let mut report = |reason: &str| eprintln!("{reason}\n");
         let asked = |gate: u8| self.request.gates.contains(&gate);
         Ok(documents::all(&self.specs.gates, asked, &root, &self.request.program, &mut report))
@@ -331,12 +318,14 @@ impl Session {
 
     fn recorder(&self, folder: Option<PathBuf>) -> Result<Recorder, Failure> {
         let folders = &self.request.folders;
-        let provenance = Provenance {
-            specs_sha256: folder_hash(&folders.specs_dir()?)?,
-            golden_sha256: folder_hash(&folders.golden_dir()?)?,
+        let (specs, golden) = (folders.specs_dir()?, folders.golden_dir()?);
+        let mut provenance = Provenance {
+            specs_sha256: folder_hash(&specs)?,
+            golden_sha256: folder_hash(&golden)?,
             began: clock(),
             ..Provenance::of_program(&self.request.program)
         };
+        provenance.hold_to_commit(&specs, &golden);
         Ok(Recorder { folder, provenance, clock })
     }
 
@@ -401,6 +390,28 @@ impl Session {
             subjects.chain(own).any(|label| !met(label))
         })
     }
+}
+
+/// The folder that contains specs/ and docs/.
+fn root(folders: &Folders) -> Result<PathBuf, Failure> {
+    let specs = folders.specs_dir()?.canonicalize()?;
+    Ok(specs.parent().unwrap_or(&specs).to_path_buf())
+}
+
+/// Compares a report with the last record: one from the same card, or else the newest.
+///
+/// # Errors
+/// There is no specs folder, beside which records are kept.
+pub fn compare_with_last(
+    report: &mut Report,
+    specs: &Specs,
+    folders: &Folders,
+) -> Result<(), Failure> {
+    let folder = root(folders)?.join("reports/record");
+    let mut unread = |why: String| eprintln!("warning: no record to compare with: {why}");
+    report.against = record::last(&folder, report, &mut unread)
+        .map(|(name, record)| against(report, (&name, &record), &specs.slower.slower));
+    Ok(())
 }
 
 /// The shard of a trial, from 1. The subject is left out of the hash, so that a trial is in one

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::kinds::Goldens;
 use crate::line::Row;
-use crate::report::document::Writer;
+use crate::report::writer::Writer;
 use crate::report::{Provenance, Report};
 use crate::run::{self, Known, Options, Plan};
 use crate::session::Failure;

@@ -22,6 +22,7 @@ use crate::kinds::tokens::spec::{expand as expand_tokens, tokenizer_file};
 use crate::spec::broken::Broken;
 use crate::spec::gates::{GatesFile, gates_file};
 use crate::spec::known::{KnownFile, known_file};
+use crate::spec::slower::{SlowerFile, slower_file};
 use crate::yaml::Problem;
 use crate::yaml::near::{guess, one_of};
 use crate::yaml::place::{Step, dotted, first, value};
@@ -56,6 +57,8 @@ pub struct Specs {
     pub gates_source: Option<Source>,
     /// The known failures.
     pub known: KnownFile,
+    /// The accepted slowdowns.
+    pub slower: SlowerFile,
     /// The files to be refused or opened, by stem.
     pub containers: Vec<ContainerFile>,
     /// The text of every file, for the places of problems.
@@ -268,6 +271,7 @@ fn read_kind(
             specs.gates_source = Some(reader.source.clone());
         }
         ("", "known") => specs.known = known_file(reader, node).unwrap_or_default(),
+        ("", "slower") => specs.slower = slower_file(reader, node).unwrap_or_default(),
         _ => {
             // A file that nobody reads would look as if its cases were asked.
             let folders = ["containers/", "models/", "mutants/", "ops/", "tokenizers/"];

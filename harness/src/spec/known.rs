@@ -120,7 +120,8 @@ fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
     })
 }
 
-fn day(r: &Reader<'_>, node: &Node, path: &str) -> Option<Day> {
+/// Reads a day.
+pub fn day(r: &Reader<'_>, node: &Node, path: &str) -> Option<Day> {
     let day = node.text().and_then(Day::parse);
     day.or_else(|| r.fail(node, "RANGE", path, "a day as 2026-11-20"))
 }

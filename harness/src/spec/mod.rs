@@ -1,7 +1,7 @@
 //! Specs: the contents of a specs folder.
 //!
 //! ```text
-//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known }
+//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known, slower }
 //! ```
 
 pub mod broken;
@@ -9,6 +9,7 @@ pub mod folder;
 pub mod gates;
 pub mod known;
 pub mod schema;
+pub mod slower;
 #[cfg(test)]
 pub(crate) mod tests;
 

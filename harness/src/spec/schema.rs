@@ -14,6 +14,7 @@ use crate::kinds::op::spec::OpFile;
 use crate::kinds::tokens::spec::TokenizerFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
+use crate::spec::slower::SlowerFile;
 
 /// One schema for all kinds of file. The kind is recognised by the key that only it has, because
 /// editors apply one schema to the whole folder.
@@ -57,6 +58,7 @@ fn definitions() -> (Map<String, Value>, Kinds) {
         ("mutants", generator.subschema_for::<MutantsFile>()),
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
+        ("slower", generator.subschema_for::<SlowerFile>()),
     ];
     let mut definitions = generator.take_definitions(true);
     // schemars lets an optional field be null, which reading refuses.

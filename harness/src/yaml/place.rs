@@ -7,7 +7,7 @@ use crate::yaml::tree::{Kind, Node, Source, parse};
 pub type Step<'a> = (&'a str, Option<&'a str>);
 
 /// Keys that can name an item of a list.
-const NAMES: [&str; 3] = ["name", "id", "case"];
+const NAMES: [&str; 4] = ["name", "id", "case", "bench"];
 
 /// The value of a key in a mapping.
 pub fn value<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {

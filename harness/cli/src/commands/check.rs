@@ -10,7 +10,7 @@ use goldgate_harness::yaml::Problem;
 use serde_json::{Value, json};
 
 use crate::commands::{Exit, Failure, generated, problems_json, say, say_json, today};
-use crate::review::{Found, lock, review};
+use crate::review::{Found, lock, review, slowdowns};
 
 /// Runs nothing. Example: goldgate check --format github
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let Found { specs: mut more, golden } = review(&mut specs, store.as_ref(), today());
     more.extend(generated::problems(&root, &specs));
+    more.extend(slowdowns(&specs, today(), &root.join("../reports/record")));
     let good = problems.is_empty() && more.is_empty() && golden.is_empty() && of_store.is_empty();
     // Trials that a faulty requirement no longer selects would be reported as removed.
     if !more.iter().any(|p| p.place.file == "gates.yaml") {

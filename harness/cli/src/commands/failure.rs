@@ -35,6 +35,9 @@ pub enum Failure {
     /// The pages of the report could not be written.
     #[error(transparent)]
     Publish(#[from] goldgate_harness::report::publish::PublishError),
+    /// The report could not be attested.
+    #[error(transparent)]
+    Attest(#[from] goldgate_harness::report::attestation::AttestError),
     /// Output could not be written.
     #[error("could not write: {0}")]
     Io(#[from] io::Error),
@@ -43,15 +46,20 @@ pub enum Failure {
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
+        use goldgate_harness::report::attestation::AttestError;
         match self {
             Failure::Problems(_) | Failure::Malformed(_) | Failure::NotFinite(_) => Exit::BadInput,
             Failure::Absent(_) => Exit::Absent,
             Failure::Usage(_) => Exit::Usage,
             // An oracle that does not run is something that this machine lacks.
             Failure::Oracle(_) => Exit::Absent,
-            Failure::Publish(_) | Failure::Report(_) | Failure::Run(_) | Failure::Io(_) => {
-                Exit::Ours
-            }
+            Failure::Attest(AttestError::NoProgram(_)) => Exit::Absent,
+            Failure::Attest(AttestError::Unsigned(_)) => Exit::BadInput,
+            Failure::Attest(_)
+            | Failure::Publish(_)
+            | Failure::Report(_)
+            | Failure::Run(_)
+            | Failure::Io(_) => Exit::Ours,
         }
     }
 }

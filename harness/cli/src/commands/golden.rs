@@ -5,9 +5,11 @@ use goldgate_harness::golden::make_models;
 use goldgate_harness::kinds::model;
 use goldgate_harness::kinds::model::case::ModelCase;
 use goldgate_harness::kinds::model::golden::question;
+use goldgate_harness::kinds::model::recompute::from_logits;
 use goldgate_harness::kinds::model::selfcheck::self_check;
 use goldgate_harness::kinds::op::case::Case;
 use goldgate_harness::kinds::op::golden::{family, is_pending};
+use goldgate_harness::kinds::op::recompute::slack;
 use goldgate_harness::kinds::op::{self, oracle as ask};
 use goldgate_harness::session::folders::{Folders, nothing, selects};
 use goldgate_harness::spec::Specs;
@@ -24,7 +26,8 @@ pub enum Golden {
     ///
     /// Example: goldgate golden make layernorm
     Make(Make),
-    /// Reads every golden again: hashes, shapes, questions, inputs, witnesses.
+    /// Reads every golden again: hashes, shapes, questions, inputs, witnesses; and recomputes its
+    /// slack by the op's formula, and the margins of logits.
     ///
     /// Example: goldgate golden verify
     Verify(Verify),
@@ -128,7 +131,7 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
     let store = args.folders.store()?;
     let mut problems = store.check_files(&specs.golden_paths());
-    let (mut good, mut two, mut pending, mut exact) = (0, 0, 0, 0);
+    let (mut good, mut two, mut pending, mut exact, mut differs) = (0, 0, 0, 0, 0.0f64);
     for order in orders(&specs) {
         if !order.cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
             continue;
@@ -142,6 +145,10 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
         let asked = ask::question(case, &order.wrong);
         match op::golden::of_case(&store, case, &asked) {
             Ok(golden) => {
+                match slack(&order.path, case, &golden) {
+                    Ok(part) => differs = part.max(differs),
+                    Err(problem) => problems.push(problem),
+                }
                 good += 1;
                 two += usize::from(golden.witnesses.len() > 1);
                 exact +=
@@ -168,12 +175,13 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
     if args.json {
         say_json(&json!({
             "good": good, "two_witnesses": two, "exact": exact, "pending": pending,
-            "problems": problems_json(&problems),
+            "slack_differs": differs, "problems": problems_json(&problems),
         }))?;
     } else {
         say(&format!(
             "{good} goldens verified, {two} with two witnesses, {exact} exact; {pending} pending"
         ))?;
+        say(&format!("slack recomputed: the largest relative difference is {differs:.1e}"))?;
     }
     match problems.is_empty() {
         true => Ok(Exit::Yes),
@@ -195,6 +203,13 @@ fn verified(
     let asked = question(case, &wrong, &store.manifest, &store.root, &[])
         .map_err(|found| Problem::of_file("IO", path, found, "the file that it was made for"));
     let golden = asked.and_then(|asked| model::golden::of_case(store, case, path, &asked));
+    let golden = golden.and_then(|golden| match from_logits(&golden) {
+        Ok(()) => Ok(golden),
+        Err(found) => {
+            let expected = "what follows from the golden's own logits";
+            Err(Problem::of_file("GOLDEN_SLACK", path, found, expected))
+        }
+    });
     // A golden in which no planted fault shows would let any answer pass.
     let checked = golden.and_then(|golden| match self_check(case, &golden) {
         Ok(_) => Ok(golden.witnesses.len()),

@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     // Slots are widened to f32, so a label keeps the type that they had.
     let label = |(name, dtype): (String, DType)| (format!("{name}.type"), dtype.name().to_owned());
     let labels = answered.types.into_iter().map(label).collect();
-    goldgate_harness::report::document::replace(
+    goldgate_harness::report::writer::replace(
         &args.out,
         &frame::encode(&labels, &answered.results),
     )?;

@@ -126,6 +126,6 @@ fn question(args: &Args) -> Result<OpQuestion, Failure> {
 /// Writes results through a temporary file and rename, so that no reader sees half of them.
 fn write(path: &Path, results: &BTreeMap<String, Tensor>) -> Result<(), Failure> {
     let bytes = frame::encode(&BTreeMap::new(), results);
-    goldgate_harness::report::document::replace(path, &bytes)?;
+    goldgate_harness::report::writer::replace(path, &bytes)?;
     Ok(())
 }

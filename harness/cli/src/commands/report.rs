@@ -1,21 +1,19 @@
 //! `goldgate report`
 
+mod sealed;
+
 use std::path::{Path, PathBuf};
 
-use goldgate_harness::line::{Day, Row, Verdict};
+use goldgate_harness::line::{Row, Verdict};
+use goldgate_harness::report::Report as Document;
 use goldgate_harness::report::blocks::again;
 use goldgate_harness::report::diff::{Bits, bits, diff};
 use goldgate_harness::report::document::ReadError;
-use goldgate_harness::report::provenance::{file_hash, folder_hash};
-use goldgate_harness::report::publish::{gate_lines, publish};
-use goldgate_harness::report::summary::conclude;
+use goldgate_harness::report::publish::gate_lines;
 use goldgate_harness::report::text::{kind_and_message, line, lines, number, status};
-use goldgate_harness::report::verify::{Expected, verify};
-use goldgate_harness::report::{Report as Document, merge};
-use goldgate_harness::session::folders::{Folders, nothing, selects};
-use goldgate_harness::trials;
+use goldgate_harness::session::folders::{nothing, selects};
 use goldgate_harness::yaml::Problem;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::commands::{Exit, Failure, say, say_json};
 
@@ -26,12 +24,19 @@ pub enum Report {
     Show(Show),
     /// Two reports side by side. Example: goldgate report diff reports/record/a reports/latest
     Diff(Diff),
-    /// Shards into one. Example: goldgate report merge --out whole shard-1 shard-2
-    Merge(Merge),
-    /// Whether a report is whole and as written; 6 where it is incomplete.
+    /// Shards into one, each verified first.
+    ///
+    /// Example: goldgate report merge --out whole shard-1 shard-2
+    Merge(sealed::Merge),
+    /// Writes a statement about a report that holds, in the form of in-toto, and its signature by
+    /// an SSH key.
+    ///
+    /// Example: goldgate report attest reports/latest --key ~/.ssh/id_ed25519
+    Attest(sealed::Attest),
+    /// Whether a report and its pages are whole and as written; 6 where it is incomplete.
     ///
     /// Example: goldgate report verify reports/latest
-    Verify(Verify),
+    Verify(sealed::Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,54 +64,13 @@ pub struct Diff {
     json: bool,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct Merge {
-    /// The shards' reports.
-    #[arg(required = true)]
-    shards: Vec<PathBuf>,
-    /// The folder that the whole report goes to.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    folders: Folders,
-    /// The facts as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Verify {
-    /// The report.
-    path: PathBuf,
-    /// The hash that was signed off on the gate's page.
-    #[arg(long, value_name = "HEX")]
-    sha256: Option<String>,
-    /// The commit that it must be of.
-    #[arg(long)]
-    commit: Option<String>,
-    /// The program that it must be of.
-    #[arg(long, value_name = "FILE")]
-    program: Option<PathBuf>,
-    /// The specs folder that it must be of.
-    #[arg(long, value_name = "DIR")]
-    specs: Option<PathBuf>,
-    /// The golden folder that it must be of.
-    #[arg(long, value_name = "DIR")]
-    golden: Option<PathBuf>,
-    /// The most days that may have passed since its run ended.
-    #[arg(long, value_name = "DAYS")]
-    max_age: Option<u32>,
-    /// The facts as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 pub fn run(report: &Report) -> Result<Exit, Failure> {
     match report {
         Report::Show(args) => show(args),
         Report::Diff(args) => compare(args),
-        Report::Merge(args) => merge_all(args),
-        Report::Verify(args) => verify_report(args),
+        Report::Merge(args) => sealed::merge_all(args),
+        Report::Attest(args) => sealed::attest_report(args),
+        Report::Verify(args) => sealed::verify_report(args),
     }
 }
 
@@ -230,94 +194,4 @@ fn compare_bits(found: &Bits, json: bool) -> Result<Exit, Failure> {
         }
     }
     Ok(if found.other.is_empty() { Exit::Yes } else { Exit::No })
-}
-
-fn merge_all(args: &Merge) -> Result<Exit, Failure> {
-    let shards: Vec<Document> =
-        args.shards.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
-    let mut whole = merge::merge(&shards).map_err(|e| Failure::Usage(e.to_string()))?;
-    // An invalid report proves nothing, so its gates are not weighed.
-    if whole.invalid.is_empty() {
-        let here = folder_hash(&args.folders.specs_dir()?)?;
-        // The gates are weighed by the specs here, which must be those that the shards asked.
-        if here != whole.provenance.specs_sha256 {
-            let commit = line(&whole.provenance.commit);
-            return Err(Failure::Absent(format!(
-                "the specs of the shards are not those here: take --specs from commit {commit}"
-            )));
-        }
-        let specs = args.folders.read_all()?;
-        let plan = trials::heads(&specs);
-        conclude(&mut whole, &specs, &plan);
-    }
-    publish(&args.out, &mut whole, None)?;
-    if args.json {
-        say_json(&json!({
-            "invalid": whole.invalid, "incomplete": whole.incomplete, "gates": whole.gates,
-            "rows": whole.rows.len(), "sha256": whole.sha256,
-        }))?;
-    } else {
-        if let Some(why) = &whole.incomplete {
-            say(&format!("INCOMPLETE: {}", line(why)))?;
-        }
-        for text in gate_lines(&whole) {
-            say(&text)?;
-        }
-    }
-    let good = whole.invalid.is_empty() && whole.incomplete.is_none();
-    Ok(if good { Exit::Yes } else { Exit::No })
-}
-
-fn verify_report(args: &Verify) -> Result<Exit, Failure> {
-    let report = read(&args.path)?;
-    let file = |path: &PathBuf| match path.is_file() {
-        true => Ok(file_hash(path)?),
-        false => Err(Failure::Absent(format!("{}: no such file", path.display()))),
-    };
-    let folder = |path: &PathBuf| match path.is_dir() {
-        true => Ok(folder_hash(path)?),
-        false => Err(Failure::Absent(format!("{}: no such folder", path.display()))),
-    };
-    let expected = Expected {
-        sha256: args.sha256.clone(),
-        commit: args.commit.clone(),
-        program_sha256: args.program.as_ref().map(file).transpose()?,
-        specs_sha256: args.specs.as_ref().map(folder).transpose()?,
-        golden_sha256: args.golden.as_ref().map(folder).transpose()?,
-        not_before: args.max_age.map(days_ago),
-    };
-    let findings = verify(&report, &expected).map_err(std::io::Error::from)?;
-    if args.json {
-        let found: Value = serde_json::to_value(&findings).map_err(std::io::Error::from)?;
-        say_json(&json!({
-            "holds": findings.is_empty(),
-            "incomplete": report.incomplete,
-            "sha256": report.sha256,
-            "found": found,
-        }))?;
-    } else {
-        for finding in &findings {
-            say(&finding.to_string())?;
-        }
-        if findings.is_empty() {
-            let rows = report.rows.len();
-            say(&format!("holds: {rows} rows, sha256 {}", line(&report.sha256)))?;
-            if let Some(why) = &report.incomplete {
-                say(&format!("INCOMPLETE: {}", line(why)))?;
-            }
-        }
-    }
-    Ok(match (findings.is_empty(), &report.incomplete) {
-        (false, _) => Exit::No,
-        // A release must not mistake a part of a run for a whole one, however well it is sealed.
-        (true, Some(_)) => Exit::Incomplete,
-        (true, None) => Exit::Yes,
-    })
-}
-
-/// The beginning of the day that lies this many days in the past.
-fn days_ago(days: u32) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |d| d.as_secs());
-    format!("{}T00:00:00Z", Day::of_seconds(now.saturating_sub(u64::from(days) * 86_400)))
 }

@@ -14,11 +14,13 @@ mod known;
 mod models;
 mod mutants;
 mod questions;
+mod slower;
 mod tokens;
 
 use std::collections::BTreeSet;
 
 pub use gates::lock;
+pub use slower::problems as slowdowns;
 
 use goldgate_harness::gate;
 use goldgate_harness::line::Day;

@@ -17,8 +17,8 @@ const WAYS: [&str; 7] = [
 /// How often a file may take one of them, each with its reason.
 const TAKEN: &[(&str, usize, &str)] = &[
     ("engine/tensor/src/foreign.rs", 1, "the one place"),
-    ("harness/src/report/document.rs", 2, "a folder to be locked; rows that it has just begun"),
     ("harness/src/report/provenance.rs", 1, "/proc: the release of the system"),
+    ("harness/src/report/writer.rs", 2, "a folder to be locked; rows that it has just begun"),
     ("harness/src/run/prepare.rs", 1, "/proc: the memory that is free"),
     ("harness/src/subject/processes.rs", 3, "/proc: a process's state, environment and name"),
     ("harness/src/tamper.rs", 3, "files that it has just written into a scratch folder of its own"),

@@ -8,6 +8,7 @@ pub mod forms;
 pub mod golden;
 pub mod hub;
 pub mod judge;
+pub mod recompute;
 pub mod selfcheck;
 pub mod spec;
 #[cfg(test)]

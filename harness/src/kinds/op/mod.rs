@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod page;
 pub mod question;
 pub mod read;
+pub mod recompute;
 pub mod same_bits;
 pub mod selfcheck;
 pub mod spec;
