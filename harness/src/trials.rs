@@ -24,7 +24,7 @@ pub fn all(specs: &Specs) -> Vec<Arc<dyn Trial>> {
     models.sort_by_key(|c| (&c.stem, &c.form.label, c.activations, c.kind(), &c.name));
     let mut all: Vec<Arc<dyn Trial>> = Vec::new();
     for case in ops {
-        all.push(trial(op::Op, case.clone()));
+        all.push(trial(op::Op, case.controlled(specs.cases().filter(|c| c.stem == case.stem))));
         // Directly behind, while its operands are still in the caches of the machine.
         all.extend(case.bits().map(|bits| trial(op::Op, bits)));
     }

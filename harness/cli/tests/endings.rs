@@ -86,12 +86,11 @@ founding:
 gates:
   - gate: 1
     title: One op and one page
-    required: [cpu]
     requirements:
       - id: G1.01
         asked: an op
         from: this test
-        on: [cpu]
+        on: [engine]
         evidence:
           - cases: { select: [residual], at_least: 1 }
       - id: G1.02

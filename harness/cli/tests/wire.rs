@@ -57,6 +57,7 @@ fn case(op: &str, name: &str, operands: Vec<Input>, expect: Expect) -> Case {
         memory_mib: 0,
         slow: false,
         part: Default::default(),
+        control: None,
         constant_golden: None,
     }
 }

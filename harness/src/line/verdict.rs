@@ -150,6 +150,8 @@ words! {
         Unsupported = "unsupported",
         /// Too few elements could be decided.
         Inconclusive = "inconclusive",
+        /// It refused, and nothing of the kind was answered.
+        NoControl = "no_control",
         /// Larger than a frame, or than the memory.
         TooBig = "too_big",
         /// The device went away.

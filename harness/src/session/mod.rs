@@ -213,7 +213,10 @@ impl Session {
         let plan = trials::heads(&self.specs);
         let weighed = conclude(&mut report, &self.specs, &plan);
         if let Some(folder) = &self.request.reports {
-            compare_with_last(&mut report, &self.specs, &self.request.folders)?;
+            // Whoever stopped a run does not wait for the records to be read.
+            if report.incomplete.is_none() {
+                compare_with_last(&mut report, &self.specs, &self.request.folders)?;
+            }
             publish(folder, &mut report)?;
         }
         Ok(RunOutcome { report, mutants, weighed })

@@ -44,6 +44,8 @@ pub struct Case {
     pub slow: bool,
     /// The part that a trial judges.
     pub part: Part,
+    /// For a refusal: a question of the same op and type that must be answered in the same trial.
+    pub control: Option<Box<Case>>,
     /// Why the expected result may be constant or all zero; without a reason it must not be.
     pub constant_golden: Option<String>,
 }
@@ -57,6 +59,29 @@ impl Case {
     /// The variant, with the part that a trial judges.
     pub fn label(&self) -> String {
         self.part.variant(&self.variant)
+    }
+
+    /// A refusal together with its control: the smallest of `cases` with a golden that asks the same
+    /// op in the same types. A subject that refuses everything has shown nothing by its refusals.
+    pub fn controlled<'c>(&self, cases: impl Iterator<Item = &'c Case>) -> Case {
+        if !matches!(self.expect, Expect::Refusal { .. }) {
+            return self.clone();
+        }
+        let has_golden = |case: &&Case| {
+            matches!(&case.expect, Expect::Answer { golden: GoldenSource::File(_), .. })
+        };
+        let same = |case: &&Case| case.stem == self.stem && case.ask.dtype == self.ask.dtype;
+        let size = |case: &Case| -> usize {
+            case.ask.operands.iter().map(|input| input.meta.volume().unwrap_or(usize::MAX)).sum()
+        };
+        // Of the same weight type where there is one; then what uses the fewest features.
+        let order = |case: &&Case| {
+            let other = case.variant != self.variant;
+            (other, case.ask.operands.len() + case.ask.alias.len(), size(case), case.name.clone())
+        };
+        let control = cases.filter(|case| !case.slow).filter(has_golden).filter(same);
+        let control = control.min_by_key(order);
+        Case { control: control.map(|case| Box::new(case.clone())), ..self.clone() }
     }
 
     /// The case as the trial that compares bits; none if it is asked in one form only.

@@ -161,6 +161,7 @@ impl Scope<'_, '_> {
             memory_mib: spec.needs.as_ref().map_or(0, |n| n.memory_mib),
             slow: spec.slow,
             part: Part::default(),
+            control: None,
             constant_golden: spec.constant_golden.clone(),
         }
     }

@@ -45,8 +45,8 @@ use crate::kinds::op::same_bits::Differs;
 use crate::kinds::op::selfcheck::{Fault, faults, self_check};
 use crate::kinds::{Answers, Goldens, Kind, Plant, Withheld, fate};
 use crate::line::{
-    BrokenKind, Caller, FailKind, Fate, Head, Judgement, On, Part, Reply, Sort, Stopped, Verdict,
-    Whom,
+    BrokenKind, Caller, FailKind, Fate, Head, Judgement, NotRun, On, Part, Reply, Sort, Stopped,
+    Verdict, Whom,
 };
 
 /// The kind *op*.
@@ -58,6 +58,8 @@ pub struct Op;
 pub struct Question {
     /// The question.
     pub op: OpQuestion,
+    /// A fair question of the same op, where the question is to be refused.
+    pub control: Option<OpQuestion>,
     /// Whether it is asked in several forms, whose answers are compared.
     pub forms: bool,
     /// How often it is asked; every answer must have the same bits.
@@ -77,6 +79,8 @@ pub struct Expected {
     pub golden: Arc<Golden>,
     /// One ruler per result.
     pub rulers: Vec<Ruler>,
+    /// What is expected of the control of a refusal.
+    pub control: Option<Box<Expected>>,
 }
 
 /// The answers of a subject.
@@ -84,6 +88,8 @@ pub struct Expected {
 pub struct Got {
     /// The first answer.
     pub outcome: Outcome,
+    /// The answer to the control of a refusal; none if it cannot be asked.
+    pub control: Option<Outcome>,
     /// The difference, if another form of asking gave different bits.
     pub differs: Option<Differs>,
 }
@@ -176,7 +182,9 @@ impl Kind for Op {
             Expect::Answer { .. } => Arc::new(from.golden(case)?),
         };
         let rulers = rulers(case, &golden);
-        Ok(Expected { golden, rulers })
+        let control = case.control.as_deref().map(|control| self.golden(control, from));
+        let control = control.transpose()?.map(Box::new);
+        Ok(Expected { golden, rulers, control })
     }
 
     fn self_check(&self, case: &Case, expected: &Expected) -> Result<(u32, u32), String> {
@@ -191,6 +199,7 @@ impl Kind for Op {
         let forms = case.part == Part::Bits;
         Ok(Question {
             op: OpQuestion::from_case(case, fill),
+            control: case.control.as_deref().map(|control| OpQuestion::from_case(control, fill)),
             forms,
             repeat: if forms { case.repeat } else { 1 },
             same_bits: case.same_bits.clone().filter(|_| forms),
@@ -212,27 +221,32 @@ impl Kind for Op {
         if question.forms {
             same_bits::need(question, to)?;
         }
-        let outcome = match put(&question.op, to)? {
-            Reply::Refused(refused) => Outcome::Refused {
-                kind: refused.word().to_owned(),
-                operand: refused.field().to_owned(),
-                message: refused.message,
-            },
-            Reply::Ok(OpAnswer { results, observed }) => Outcome::Answered { results, observed },
+        let outcome = outcome_of(put(&question.op, to)?);
+        let control = match &question.control {
+            // What hello excludes cannot stand beside a refusal.
+            Some(control) if to.hello().lacks(control).is_none() => {
+                Some(outcome_of(put(control, to)?))
+            }
+            _ => None,
         };
         // The other forms are asked only after an answer: a refusal has no bits to compare.
         let differs = match &outcome {
             Outcome::Answered { results, .. } => same_bits::ask(question, results, to)?,
             Outcome::Refused { .. } => None,
         };
-        Ok(Got { outcome, differs })
+        Ok(Got { outcome, control, differs })
     }
 
     fn judge(&self, case: &Case, expected: &Expected, got: &Got, whom: &Whom) -> Judgement {
         if case.part == Part::Bits {
             return same_bits::judge(got);
         }
-        let judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
+        let mut judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
+        if let (Verdict::Pass, Expect::Refusal { .. }) = (&judged.verdict, &case.expect)
+            && let Some(message) = uncontrolled(case, expected, got.control.as_ref(), whom)
+        {
+            judged.verdict = Verdict::NotRun { kind: NotRun::NoControl, message };
+        }
         let mut judgement = Judgement::unmeasured(judged.verdict);
         judgement.notes = judged.notes;
         if let Some(distance) = judged.distance {
@@ -299,7 +313,8 @@ impl Kind for Op {
         let name = mutant.wrong.as_ref().ok_or("it is neither `ask` nor `wrong`")?;
         let results = wrong(&expected.golden, &expected.rulers, name)?;
         let observed = Observed::default();
-        Ok(Plant::Answered(Got { outcome: Outcome::Answered { results, observed }, differs: None }))
+        let outcome = Outcome::Answered { results, observed };
+        Ok(Plant::Answered(Got { outcome, control: None, differs: None }))
     }
 
     /// The outcome of a fault. A question that cannot be answered plants nothing, nor does source
@@ -323,6 +338,34 @@ impl Kind for Op {
             _ => fate(&case.variant, judgement),
         }
     }
+}
+
+fn outcome_of(reply: Reply<OpAnswer>) -> Outcome {
+    match reply {
+        Reply::Refused(refused) => Outcome::Refused {
+            kind: refused.word().to_owned(),
+            operand: refused.field().to_owned(),
+            message: refused.message,
+        },
+        Reply::Ok(OpAnswer { results, observed }) => Outcome::Answered { results, observed },
+    }
+}
+
+/// Why a refusal counts for nothing: the fair question beside it was not answered rightly. None if
+/// it was, or if the op has no case that could stand there.
+fn uncontrolled(
+    case: &Case,
+    expected: &Expected,
+    got: Option<&Outcome>,
+    whom: &Whom,
+) -> Option<String> {
+    let (control, right) = case.control.as_deref().zip(expected.control.as_deref())?;
+    let Some(got) = got else {
+        return Some(format!("{} is not offered", control.full_name()));
+    };
+    let judged = judge(&control.expect, &right.rulers, got, whom).verdict;
+    let passed = judged == Verdict::Pass;
+    (!passed).then(|| format!("{} is not answered rightly: {judged:?}", control.full_name()))
 }
 
 /// Puts one question about an op, unless hello shows that it is not offered.

@@ -36,10 +36,11 @@ impl Asking<'_, '_> {
             // Asked after unloading, so that only what stays behind is counted.
             used.extend(self.used()?.filter(|_| load.memory));
         }
-        if refused.is_some() && load.path.is_none() {
-            // After its refusal the subject must still answer the case's question, without what was
-            // wrong with it.
-            self.hold(&self.question.load)?;
+        if refused.is_some() {
+            // A refusal counts beside an answer: the subject must load the case's own file, without
+            // what was wrong with the question.
+            let path = self.question.path.display().to_string();
+            self.hold(&call::Load { path, ..self.question.load.clone() })?;
             self.one_token()?;
         }
         let (loaded, session) = loaded_once.unwrap_or_default();

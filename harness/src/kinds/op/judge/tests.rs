@@ -37,6 +37,7 @@ fn case(expect: Expect) -> Case {
         memory_mib: 0,
         slow: false,
         part: Default::default(),
+        control: None,
         constant_golden: None,
     }
 }
