@@ -27,6 +27,8 @@ pub struct ContainerCase {
     pub place: Place,
     /// The file before the edits.
     pub base: Base,
+    /// The file that must open, where that is another one.
+    pub control: Option<Base>,
     /// The edits, in order.
     pub edits: Vec<Edit>,
     /// What is expected for every file.

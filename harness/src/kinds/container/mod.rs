@@ -34,6 +34,7 @@ pub struct Container;
 #[derive(Clone, Debug)]
 pub struct Files {
     base: Base,
+    control: Base,
     edits: Vec<Edit>,
     /// The case's name, where refusals are expected: controls are put between its files.
     controlled: Option<String>,
@@ -96,7 +97,8 @@ impl Kind for Container {
         // A file that opens is an answer by itself; a refusal counts beside one.
         let refused = matches!(case.expected, FileExpectation::Refused { .. });
         let controlled = refused.then(|| case.full_name());
-        Ok(Files { base: case.base.clone(), edits: case.edits.clone(), controlled })
+        let control = case.control.as_ref().unwrap_or(&case.base).clone();
+        Ok(Files { base: case.base.clone(), control, edits: case.edits.clone(), controlled })
     }
 
     fn ask(&self, files: &Files, to: &mut Caller<'_>) -> Result<Answers, Stopped> {
@@ -112,7 +114,7 @@ impl Kind for Container {
         let key = to.scratch().to_string_lossy().into_owned();
         for index in 0..=count {
             for (_, control) in controls.iter().filter(|(place, _)| *place == index) {
-                let made = control.make(&files.base, &key).map_err(|why| to.broken(why))?;
+                let made = control.make(&files.control, &key).map_err(|why| to.broken(why))?;
                 answers.controls.push((*control, inspected(&made, to)?.0));
             }
             if index < count {

@@ -38,6 +38,10 @@ pub struct ContainerFile {
     /// What a file is before the edits.
     #[schemars(with = "BaseForm")]
     pub base: Base,
+    /// A file that must open, where the base is too small to be a whole model: refusals count
+    /// beside it.
+    #[schemars(with = "Option<BaseForm>")]
+    pub control: Option<Base>,
     /// The cases.
     #[schemars(with = "Vec<ContainerCaseForm>")]
     pub cases: Vec<ContainerCase>,
@@ -166,11 +170,13 @@ pub fn container_file(r: &Reader<'_>, node: &Node) -> Option<ContainerFile> {
     let container = f.need("container", Reader::id);
     let number = f.need("gate", gate);
     let source = f.need("source", Reader::text);
+    let control = f.may("control", base);
     let base = f.need("base", base);
     // Cases are read after the head, because each is built on the base at once.
     let cases = f.find("cases");
     f.done();
-    let head = Head { stem: container.clone()?, gate: number?, source: source?, base: base? };
+    let head =
+        Head { stem: container.clone()?, gate: number?, source: source?, base: base?, control };
     let path = "cases";
     let cases = match cases {
         Some(list) => r.list(list, path, |r, n, p| case(r, n, p, &head))?,
@@ -183,8 +189,9 @@ pub fn container_file(r: &Reader<'_>, node: &Node) -> Option<ContainerFile> {
             r.note_at(line, column, "ID_DUP", "cases.name", &case.name, expected);
         }
     }
-    let Head { gate, source, base, .. } = head;
-    Some(ContainerFile { format: format?, container: container?, gate, source, base, cases })
+    let Head { gate, source, base, control, .. } = head;
+    let (format, container) = (format?, container?);
+    Some(ContainerFile { format, container, gate, source, base, control, cases })
 }
 
 struct Head {
@@ -192,6 +199,7 @@ struct Head {
     gate: u8,
     source: String,
     base: Base,
+    control: Option<Base>,
 }
 
 fn base(r: &Reader<'_>, node: &Node, path: &str) -> Option<Base> {
@@ -311,6 +319,7 @@ fn case(r: &Reader<'_>, node: &Node, path: &str, head: &Head) -> Option<Containe
         source: source.unwrap_or_else(|| head.source.clone()),
         place,
         base: head.base.clone(),
+        control: head.control.clone(),
         edits,
         expected,
     };
