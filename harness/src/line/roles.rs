@@ -3,6 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Labels that no command may have, because rows of our own use them.
+pub const TAKEN: [&str; 6] = ["cpu", "cuda", "oracle", "golden", "harness", "repository"];
+
+/// Whether a label may name a subject: a small letter, then at most 30 of a-z, 0-9 and -.
+pub fn is_label(label: &str) -> bool {
+    let small = |b: u8| b.is_ascii_lowercase();
+    let fine = |b: u8| small(b) || b.is_ascii_digit() || b == b'-';
+    label.bytes().next().is_some_and(small) && label.len() <= 31 && label.bytes().all(fine)
+}
+
 /// Whom a requirement concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {

@@ -11,7 +11,7 @@ pub use folders::Folders;
 pub use recorded::Recorder;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,6 +33,7 @@ use crate::run::{self, Entry, Options, Plan, RERUNS, Stored, known};
 use crate::session::exit::{Happened, Signal};
 use crate::session::folders::selects;
 use crate::spec::Specs;
+use crate::spec::subject::read_subject;
 use crate::store::Store;
 use crate::subject::launch::builtin;
 use crate::subject::{How, SubjectSpec};
@@ -107,15 +108,16 @@ impl Session {
     /// # Errors
     /// Specs, manifest, folders or subjects are invalid.
     pub fn open(request: Request) -> Result<Session, Failure> {
-        let specs = request.folders.read_all()?;
+        let mut specs = request.folders.read_all()?;
         let store = request.folders.store()?;
         let written = match request.on.is_empty() {
             true => vec!["cpu".to_owned(), "cuda:0".to_owned()],
             false => request.on.clone(),
         };
-        let subjects: Result<Vec<SubjectSpec>, _> =
-            written.iter().map(|w| SubjectSpec::parse(w)).collect();
-        let subjects = subjects.map_err(|e| Failure::Usage(e.to_string()))?;
+        let mut subjects = Vec::new();
+        for written in &written {
+            subjects.push(subject(written, &mut specs)?);
+        }
         let trials = trials::all(&specs);
         let mut plan = Plan::new(&trials, subjects);
         plan.unmatched = run::Unmatched::among(&specs.known.known, &trials::heads(&specs));
@@ -415,6 +417,24 @@ pub fn compare_with_last(
     report.against = record::last(&folder, report, &mut unread)
         .map(|(name, record)| against(report, (&name, &record), &specs.slower.slower));
     Ok(())
+}
+
+/// A subject as written after `--on`: a device, a command, or a subject file. What the owners of an
+/// engine know of its failures joins the known failures of the specs.
+fn subject(written: &str, specs: &mut Specs) -> Result<SubjectSpec, Failure> {
+    if !written.ends_with(".yaml") {
+        return SubjectSpec::parse(written).map_err(|e| Failure::Usage(e.to_string()));
+    }
+    let file = read_subject(Path::new(written)).map_err(Failure::Problems)?;
+    specs.known.known.extend(file.known_failures.iter().cloned());
+    let how = How::Command(file.command);
+    Ok(SubjectSpec {
+        environment: file.environment,
+        start: file.start_s.map(|seconds| Duration::from_secs(seconds.into())),
+        claims: file.claims,
+        profile: file.profile,
+        ..SubjectSpec::new(&file.subject.value, how, written)
+    })
 }
 
 /// The shard of a trial, from 1. The subject is left out of the hash, so that a trial is in one

@@ -23,6 +23,7 @@ use crate::spec::broken::Broken;
 use crate::spec::gates::{GatesFile, gates_file};
 use crate::spec::known::{KnownFile, known_file};
 use crate::spec::slower::{SlowerFile, slower_file};
+use crate::spec::subject::{SubjectFile, subject_file};
 use crate::yaml::Problem;
 use crate::yaml::near::{guess, one_of};
 use crate::yaml::place::{Step, dotted, first, value};
@@ -59,6 +60,8 @@ pub struct Specs {
     pub known: KnownFile,
     /// The accepted slowdowns.
     pub slower: SlowerFile,
+    /// The engines on trial, by label.
+    pub subjects: Vec<SubjectFile>,
     /// The files to be refused or opened, by stem.
     pub containers: Vec<ContainerFile>,
     /// The text of every file, for the places of problems.
@@ -266,6 +269,12 @@ fn read_kind(
                 specs.models.extend(expand_models(&model, file));
             }
         }
+        ("subjects", _) => {
+            if let Some(subject) = subject_file(reader, node) {
+                same_stem(reader, node, "subject", stem, &subject.subject.value);
+                specs.subjects.push(subject);
+            }
+        }
         ("", "gates") => {
             specs.gates = gates_file(reader, node).unwrap_or_default();
             specs.gates_source = Some(reader.source.clone());
@@ -274,7 +283,8 @@ fn read_kind(
         ("", "slower") => specs.slower = slower_file(reader, node).unwrap_or_default(),
         _ => {
             // A file that nobody reads would look as if its cases were asked.
-            let folders = ["containers/", "models/", "mutants/", "ops/", "tokenizers/"];
+            let folders =
+                ["containers/", "models/", "mutants/", "ops/", "subjects/", "tokenizers/"];
             let near = guess(&format!("{folder}/"), folders);
             let expected = format!("{}{near}", folders.join(", "));
             reader.push(Problem::of_file("UNCLAIMED", file, folder, expected));
@@ -283,7 +293,7 @@ fn read_kind(
 }
 
 /// The keys by which files name their stem.
-const KINDS: [&str; 5] = ["op", "container", "tokenizer", "model", "mutants"];
+const KINDS: [&str; 6] = ["op", "container", "tokenizer", "model", "mutants", "subject"];
 
 fn read_op(
     reader: &Reader<'_>,

@@ -77,7 +77,8 @@ pub fn known_file(r: &Reader<'_>, node: &Node) -> Option<KnownFile> {
     Some(KnownFile { format: format?, known })
 }
 
-fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
+/// Reads one entry.
+pub fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
     let mut f = r.fields(node, path)?;
     let case = f.need("case", |r, n, p| {
         let text = r.text(n, p)?;

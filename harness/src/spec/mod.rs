@@ -1,7 +1,7 @@
 //! Specs: the contents of a specs folder.
 //!
 //! ```text
-//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known, slower }
+//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known, slower, subjects }
 //! ```
 
 pub mod broken;
@@ -10,6 +10,7 @@ pub mod gates;
 pub mod known;
 pub mod schema;
 pub mod slower;
+pub mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -15,6 +15,7 @@ use crate::kinds::tokens::spec::TokenizerFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
 use crate::spec::slower::SlowerFile;
+use crate::spec::subject::SubjectFile;
 
 /// One schema for all kinds of file. The kind is recognised by the key that only it has, because
 /// editors apply one schema to the whole folder.
@@ -59,6 +60,7 @@ fn definitions() -> (Map<String, Value>, Kinds) {
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
         ("slower", generator.subschema_for::<SlowerFile>()),
+        ("subject", generator.subschema_for::<SubjectFile>()),
     ];
     let mut definitions = generator.take_definitions(true);
     // schemars lets an optional field be null, which reading refuses.

@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::subject::worker::HELLO_LIMIT;
+use goldgate_wire::words::Claim;
 
-use crate::line::Roles;
+use crate::line::roles::{TAKEN, is_label};
+use crate::line::{Profile, Roles};
+use crate::subject::worker::HELLO_LIMIT;
 
 /// A subject as written: `cpu`, `cuda:0`, `'COMMAND'` or `'LABEL=COMMAND'`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,14 @@ pub struct SubjectSpec {
     pub how: How,
     /// The text on the command line.
     pub written: String,
+    /// Variables of its environment, besides those of the run.
+    pub environment: BTreeMap<String, String>,
+    /// How long it may take to answer hello, where its file says so.
+    pub start: Option<Duration>,
+    /// What may be held against it, in place of what its hello claims.
+    pub claims: Option<Vec<Claim>>,
+    /// The profile that its owners measure it by.
+    pub profile: Option<Profile>,
 }
 
 /// How a subject is reached.
@@ -48,9 +58,6 @@ pub enum SubjectError {
     Label(String),
 }
 
-/// Labels that no command may have, because rows of our own use them.
-pub const TAKEN: [&str; 6] = ["cpu", "cuda", "oracle", "golden", "harness", "repository"];
-
 /// The roles of our own subject with this label; none for any other label.
 pub fn builtin(label: &str) -> Option<Roles> {
     let own = Roles { own: true, ..Roles::default() };
@@ -73,10 +80,23 @@ impl SubjectSpec {
         builtin(&self.label).unwrap_or(Roles::UNKNOWN)
     }
 
+    /// A subject of which nothing else is known; `written` is the text on the command line.
+    pub fn new(label: &str, how: How, written: &str) -> SubjectSpec {
+        SubjectSpec {
+            label: label.to_owned(),
+            how,
+            written: written.to_owned(),
+            environment: BTreeMap::new(),
+            start: None,
+            claims: None,
+            profile: None,
+        }
+    }
+
     /// The harness itself, whose own checks are trials as well.
     pub fn harness() -> SubjectSpec {
         let name = "harness".to_owned();
-        SubjectSpec { label: name.clone(), how: How::Harness, written: name }
+        SubjectSpec::new(&name, How::Harness, &name)
     }
 
     /// Parses a subject as written on the command line.
@@ -86,11 +106,7 @@ impl SubjectSpec {
     /// words.
     pub fn parse(written: &str) -> Result<SubjectSpec, SubjectError> {
         let form = || SubjectError::Form(written.to_owned());
-        let spec = |label: &str, how| SubjectSpec {
-            label: label.to_owned(),
-            how,
-            written: written.to_owned(),
-        };
+        let spec = |label: &str, how| SubjectSpec::new(label, how, written);
         if written == "cpu" {
             return Ok(spec("cpu", How::Cpu));
         }
@@ -109,10 +125,7 @@ impl SubjectSpec {
         if TAKEN.contains(&label) {
             return Err(SubjectError::Taken(written.to_owned()));
         }
-        let small = |b: u8| b.is_ascii_lowercase();
-        let fine = |b: u8| small(b) || b.is_ascii_digit() || b == b'-';
-        if !label.bytes().next().is_some_and(small) || label.len() > 31 || !label.bytes().all(fine)
-        {
+        if !is_label(label) {
             return Err(SubjectError::Label(written.to_owned()));
         }
         match shlex::split(command) {
@@ -192,7 +205,7 @@ impl Starts {
 impl Launch {
     /// Starts `spec` through `program`.
     pub fn new(program: PathBuf, spec: SubjectSpec, scratch: PathBuf) -> Launch {
-        let (start, starts) = (HELLO_LIMIT, Arc::default());
+        let (start, starts) = (spec.start.unwrap_or(HELLO_LIMIT), Arc::default());
         let (overlay, arguments, stop) = (None, None, None);
         Launch { program, spec, overlay, scratch, arguments, stop, start, starts }
     }

@@ -210,7 +210,10 @@ fn started(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     let stopped = matches!(reply_to_hello, Err(Reply::Stopped));
     let why = match reply_to_hello {
-        Ok(hello) => return Ok((worker, hello)),
+        Ok(hello) => {
+            let claimed = launch.spec.claims.as_ref();
+            return Ok((worker, claimed.map_or(hello.clone(), |claims| hello.with_claims(claims))));
+        }
         Err(Reply::Answer(RawAnswer { key, body, .. })) => match body["message"].as_str() {
             Some(message) => message.to_owned(),
             None => format!("hello was answered by {key}: {body}"),

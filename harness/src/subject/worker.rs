@@ -107,6 +107,7 @@ impl Worker {
         // with it.
         let mark = mark();
         command.args(launch.words()).env("GOLDGATE_WIRE", "1").env(MARK, &mark).process_group(0);
+        command.envs(&launch.spec.environment);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -5,6 +5,7 @@ mod model;
 use std::path::Path;
 
 use goldgate_engine::ops;
+use goldgate_harness::line::roles::{TAKEN, is_label};
 use goldgate_harness::session::folders::Folders;
 use goldgate_harness::store::manifest::replace;
 use goldgate_harness::yaml::read::is_id;
@@ -15,7 +16,7 @@ use crate::commands::{Exit, Failure, say};
 /// Examples: goldgate new op layernorm; goldgate new vectors gpt2-tokens::greeting
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// op, container, tokenizer and model write a commented file; case, bench, mutant, vectors,
+    /// op, container, tokenizer, model and subject write a commented file; case, bench, mutant, vectors,
     /// stage, logits, generation and perplexity append to one.
     #[arg(value_enum)]
     kind: Kind,
@@ -30,6 +31,7 @@ enum Kind {
     Op,
     Container,
     Tokenizer,
+    Subject,
     Case,
     Bench,
     Mutant,
@@ -61,6 +63,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Kind::Container => Some("containers"),
         Kind::Tokenizer => Some("tokenizers"),
         Kind::Model => Some("models"),
+        Kind::Subject => Some("subjects"),
         _ => None,
     };
     if let Some(folder) = folder {
@@ -69,7 +72,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         if path.exists() {
             return Err(Failure::Usage(format!("{} is there already", path.display())));
         }
+        if args.kind == Kind::Subject && (!is_label(&args.name) || TAKEN.contains(&&*args.name)) {
+            let taken = TAKEN.join(", ");
+            return Err(Failure::Usage(format!(
+                "{:?} is no label: a small letter, then at most 30 of a-z, 0-9 and -, and none of \
+                 {taken}",
+                args.name
+            )));
+        }
         let text = match args.kind {
+            Kind::Subject => subject_file(&args.name),
             Kind::Container => container_file(&args.name)?,
             Kind::Model => model::file(&args.name, &args.folders.golden_dir()?)?,
             Kind::Tokenizer => tokenizer_file(&args.name, &args.folders.golden_dir()?)?,
@@ -219,6 +231,24 @@ fn mutant_text(name: &str) -> String {
     format!(
         "  - id: {name}\n    # fault: what is wrong, in a few words\n    \
          # one of ask, wrong, kernel\n    # killed_by: the case that must notice it\n"
+    )
+}
+
+fn subject_file(name: &str) -> String {
+    format!(
+        "# yaml-language-server: $schema=../schema.json\nformat: 1\nsubject: {name}\n\n\
+         # The program and its arguments, from the folder in which goldgate is run. It speaks the\n\
+         # wire (docs/wire.md); docs/adapters has examples.\ncommand: [python3, my_engine.py]\n\n\
+         # full, kernels, files, tokenizer, logits or text: what its owners measure it by.\n\
+         # profile: kernels\n\n\
+         # Variables of its environment, and how many seconds it may take to answer hello.\n\
+         # environment: {{ OMP_NUM_THREADS: \"1\" }}\n# start_s: 60\n\n\
+         # What may be held against it, in place of what its hello claims.\n\
+         # claims: [run, process, batch, chunk, prefix]\n\n\
+         # Failures that are known, each with an end.\n# known_failures:\n\
+         #   - case: gate1::gelu::ragged::f16::{name}\n#     fails: load\n#     at_most: 4\n\
+         #     device: \"*\"\n#     reason: why\n#     owner: who mends it\n\
+         #     since: 2026-11-20\n#     expires: 2026-12-20\n"
     )
 }
 

@@ -28,7 +28,8 @@ pub struct Args {
     /// Everything that this gate asks, slow cases and kernel mutants too.
     #[arg(long, value_name = "N")]
     gate: Vec<u8>,
-    /// `cpu`, `cuda:0`, 'COMMAND' or 'LABEL=COMMAND'; without it `cpu` and, if there, `cuda:0`.
+    /// `cpu`, `cuda:0`, 'COMMAND', 'LABEL=COMMAND' or a subject file (`FILE.yaml`); without it `cpu`
+    /// and, if there, `cuda:0`.
     #[arg(long, value_name = "SUBJECT")]
     on: Vec<String>,
     /// Which part of the trials the engines are measured by: `full`, `kernels`, `files`,
@@ -124,6 +125,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             for line in gate_lines(&outcome.report) {
                 say(&line)?;
+            }
+            // A profile in a file is its owners' word; only the user's command selects one.
+            let own = session.plan.subjects.iter().filter(|_| args.profile.is_none());
+            for (label, profile) in own.filter_map(|s| Some((&s.label, s.profile?))) {
+                let word = profile.word();
+                say(&format!("{label} is measured by its owners with --profile {word}"))?;
             }
         }
     }

@@ -6,10 +6,11 @@ use goldgate_engine::ops;
 use goldgate_engine::tokenizer::split::Split;
 use goldgate_tensor::Code;
 use goldgate_wire::Special;
+use goldgate_wire::words::Claim;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::container::bytes::types;
-use crate::line::{FailKind, Role};
+use crate::line::{FailKind, Profile, Role};
 
 const RULES: &str = include_str!("rules.json");
 
@@ -93,6 +94,8 @@ fn words(kind: &str) -> Vec<&'static str> {
         "codes" => Code::ALL.iter().map(|code| code.as_str()).collect(),
         "special" => Special::ALL.iter().map(|special| special.name()).collect(),
         "roles" => Role::ALL.map(Role::word).to_vec(),
+        "profiles" => Profile::ALL.map(Profile::word).to_vec(),
+        "claims" => Claim::ALL.iter().map(|claim| claim.name()).collect(),
         "fails" => FailKind::ALL.iter().map(|kind| kind.word()).collect(),
         "vocabulary" => {
             let own = ["bos_twice", "merges_reversed"].into_iter();
