@@ -44,8 +44,8 @@ class Pieces:
 
 
 class Model:
-    """A loaded model. `facts` are fields of the answer to `load`; `ends` its own end tokens; `slots`
-    the names that it can trace; `words` its tokenizer or None."""
+    """A loaded model. `facts` are fields of the answer to `load`; `ends` its own end tokens;
+    `slots` the names that it can trace; `words` its tokenizer or None."""
     facts: dict = {}
     context = vocabulary = 0
     ends: set[int] = set()
@@ -136,6 +136,14 @@ def settings(given: dict) -> dict:
             raise Refused("AttributeOutOfRange", name, f"is {value}, wants {low} to {high}")
         chosen[name] = value
     return chosen
+
+
+def without(ask: dict, *names: str) -> None:
+    """Answers `unsupported` where `load` asks for what the engine does not do. An adapter that did
+    it in its place would say nothing of the engine."""
+    for name in names:
+        if ask.get(name) is not None:
+            raise Unsupported(name)
 
 
 def in_vocabulary(ids: np.ndarray, vocabulary: int) -> np.ndarray:

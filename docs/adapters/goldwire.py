@@ -161,7 +161,7 @@ class Wire:
             metadata, tensors = parse(buffer)
             ask = strict(metadata["goldgate"])
             if "attach" in ask:
-                tensors = self.attached(ask["attach"])
+                tensors = self.attached(ask.pop("attach"))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error, OSError) as e:
             raise ValueError(f"no message: {e!r}") from e
         return ask, tensors

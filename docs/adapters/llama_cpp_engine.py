@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from goldtext import Model, Pieces, Words, in_vocabulary, serve
+from goldtext import Model, Pieces, Words, in_vocabulary, serve, without
 from goldwire import Refused, Subject, Unsupported
 
 # An abort ends the process at once, and starts no debugger first.
@@ -82,10 +82,8 @@ class Vocabulary(Words):
             if "\ufffd" in text else text.encode()
 
     def decode(self, ids, skip_special):
-        in_vocabulary(np.array(ids, np.int32), self.vocab.n_vocab)
-        text = self.vocab.detokenize(ids, False, not skip_special) if ids else ""
-        if "\ufffd" not in text:
-            return text.encode()
+        # Token by token, as llama.cpp's own programs write. The binding's `detokenize` drops spaces
+        # at the beginning, and llama.cpp's those before punctuation.
         return b"".join(self.piece(token, skip_special) for token in ids)
 
     def stream(self, skip_special):
@@ -96,17 +94,17 @@ class Loaded(Model):
     """A model of which each session has a context of its own."""
 
     def __init__(self, ask: dict, path: str, context: int | None):
-        for name in ("sha256", "yarn"):
-            if ask.get(name) is not None:
-                raise Unsupported(name)
-        self.model = opened(path)
+        without(ask, "sha256", "yarn", "budget_bytes")
+        try:
+            self.model = opened(path)
+        except Refused as e:
+            if "tokenizer.ggml.model" in str(e):
+                raise Unsupported("models without a vocabulary") from None
+            raise
         made_for = self.model.n_ctx_train
         # llama.cpp warns of this and goes on, with positions that the model has never seen.
         if context and context > made_for:
             raise Refused("CapacityExceeded", "context", f"{context}, made for {made_for}")
-        if ask.get("budget_bytes") is not None and self.model.size > ask["budget_bytes"]:
-            message = f"weights of {self.model.size} bytes, budget {ask['budget_bytes']}"
-            raise Refused("CapacityExceeded", "path", message)
         metadata = self.model.metadata()
         # Products round x to f16 beside f16 weights and to int8 beside quantised ones; sums and
         # everything between are f32. Only a file of f32 throughout rounds nothing.
@@ -202,6 +200,7 @@ def words(path: str) -> Words:
 
 if __name__ == "__main__":
     lib.set_log_callback(logged)
-    subject.hello["subject"]["version"] = build_config.versions().get("llama_cpp_version", "unknown")
+    versions = build_config.versions()
+    subject.hello["subject"]["version"] = versions.get("llama_cpp_version", "unknown")
     serve(subject, lambda ask, path, context, trace: Loaded(ask, path, context), words)
     subject.run()

@@ -4,14 +4,11 @@
     goldgate run 'llama-tiny::*' --on 'transformers=python3 docs/adapters/transformers_engine.py'
 """
 import copy
-import hashlib
-import json
 import os
-import struct
 
 import numpy as np
 
-from goldtext import Model, Words, in_vocabulary, serve
+from goldtext import Model, Words, in_vocabulary, serve, without
 from goldwire import Refused, Subject, Unsupported
 
 # slot → (module, "in" or "out" of it, third of the width where one product gives q, k and v)
@@ -125,20 +122,8 @@ class Stream:
         return self.tokens.decode(self.ids, self.skip)[len(self.bytes):]
 
 
-def weights(folder: str) -> list[str]:
-    """The files of a folder that hold tensors."""
-    return sorted(os.path.join(folder, n) for n in os.listdir(folder) if n.endswith(".safetensors"))
-
-
-def elements(path: str) -> int:
-    """How many numbers a safetensors file holds, by its header."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    return sum(int(np.prod(t["shape"])) for n, t in header.items() if n != "__metadata__")
-
-
 def check(ask: dict, path: str, dtype: str) -> None:
-    """Refuses what can be refused before anything is allocated."""
+    """Says what is not offered, before anything is allocated."""
     if path.endswith(".gguf") or os.path.isfile(path):
         raise Unsupported("files other than folders of the hub")
     if not os.path.isdir(path):
@@ -147,22 +132,7 @@ def check(ask: dict, path: str, dtype: str) -> None:
         raise Unsupported(f"activations in {dtype}")
     if ask.get("kv") not in (None, dtype):
         raise Unsupported(f"a cache in {ask['kv']} beside activations in {dtype}")
-    if ask.get("yarn") is not None:
-        raise Unsupported("yarn")
-    if ask.get("sha256") is not None:
-        files = weights(path)
-        if len(files) != 1:
-            raise Refused("NotSupported", "sha256", f"{len(files)} files with weights")
-        with open(files[0], "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != ask["sha256"]:
-            raise Refused("Malformed", "path", f"{found}", code="HASH", file=files[0],
-                          field="sha256", found=found, expected=ask["sha256"])
-    if ask.get("budget_bytes") is not None:
-        need = sum(map(elements, weights(path))) * TYPES[dtype].itemsize
-        if need > ask["budget_bytes"]:
-            message = f"weights of {need} bytes, budget {ask['budget_bytes']}"
-            raise Refused("CapacityExceeded", "path", message)
+    without(ask, "sha256", "yarn", "budget_bytes")
 
 
 class Loaded(Model):
@@ -204,8 +174,6 @@ class Loaded(Model):
             "config": {"context": made_for, "vocabulary": config.vocab_size,
                        "hidden": config.hidden_size, "layers": layers, "heads": heads,
                        "kv_heads": getattr(config, "num_key_value_heads", heads)}}
-        if ask.get("sha256") is not None:
-            self.facts["sha256"] = ask["sha256"]
 
     def open(self):
         return transformers.DynamicCache(config=self.model.config)
