@@ -206,6 +206,7 @@ class Subject:
                  finish: Callable[[], None] | None = None, **hello):
         self.calls: dict[str, Callable] = {}
         self.ops: dict[str, Callable] = {}
+        self.attributes: dict[str, tuple] = {}
         self.hello = {"wire": 1, "subject": {"name": name, "version": version},
                       "device": device or {"kind": "cpu"}, "max_frame": MAX_FRAME, "attach": True,
                       **hello}
@@ -215,12 +216,14 @@ class Subject:
         """Registers the function that answers a call."""
         return lambda function: self.calls.setdefault(name, function)
 
-    def op(self, name: str, dtypes: list[str], weights: list[str] | None = None) -> Callable:
+    def op(self, name: str, dtypes: list[str], weights: list[str] | None = None,
+           attributes: tuple = ()) -> Callable:
         """Registers the function that answers an op in these types. Its parameters are `attr`,
-        `dtype` and the op's operands; optional operands have a default. It returns results."""
+        `dtype` and the op's operands; optional operands have a default. It returns results.
+        `attributes` are all that the op has; other names are refused, as other operands are."""
         lists = {"dtypes": dtypes} | ({"weights": weights} if weights else {})
         self.hello.setdefault("ops", {})[name] = lists
-        self.calls["op"] = self.answer_op
+        self.calls["op"], self.attributes[name] = self.answer_op, attributes
         return lambda function: self.ops.setdefault(name, function)
 
     def answer_op(self, op: str, dtype: str, attr: dict, tensors: dict):
@@ -233,6 +236,9 @@ class Subject:
         for name, p in known.items():
             if name not in ("attr", "dtype", *tensors) and p.default is p.empty:
                 raise Refused("OperandMissing", name, f"{op} needs it")
+        for name in attr:
+            if name not in self.attributes[op]:
+                raise Refused("AttributeUnknown", name, f"{op} has no such attribute")
         own = {n: v for n, v in (("attr", attr), ("dtype", dtype)) if n in known}
         return {}, self.ops[op](**own, **tensors)
 

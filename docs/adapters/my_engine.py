@@ -23,16 +23,13 @@ def check(x, gamma, beta, attr: dict, dtype) -> None:
             raise Refused("EmptyAxis", name, f"an axis of {v.shape} is empty")
         if v.shape[-1] != x.shape[-1]:
             raise Refused("ShapeMismatch", name, f"is {v.shape}, x is {x.shape}")
-    for name in attr:
-        if name not in ("eps", "to"):
-            raise Refused("AttributeUnknown", name, "layernorm knows eps, to")
     if "eps" not in attr:
         raise Refused("AttributeMissing", "eps", "is required")
     if not attr["eps"] > 0:
         raise Refused("AttributeOutOfRange", "eps", f"is {attr['eps']}, wants more than 0")
 
 
-@subject.op("layernorm", dtypes=list(FLOATS))
+@subject.op("layernorm", dtypes=list(FLOATS), attributes=("eps", "to"))
 def layernorm(attr, dtype, x, gamma, beta):
     """y = (x - mean) / sqrt(variance + eps) * gamma + beta, over rows of x [rows, hidden]."""
     check(x, gamma, beta, attr, FLOATS[dtype])

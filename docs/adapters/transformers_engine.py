@@ -1,6 +1,6 @@
 """Transformers on trial: folders of the hub, by torch on the CPU. From the root of the repository:
 
-    pip install torch==2.15.0 transformers==5.24.0
+    pip install -r docs/adapters/requirements-transformers.txt
     goldgate run 'llama-tiny::*' --on 'transformers=python3 docs/adapters/transformers_engine.py'
 """
 import copy
@@ -217,7 +217,8 @@ class Loaded(Model):
 
     def fork(self, session, keep):
         new = copy.deepcopy(session)
-        new.crop(keep)
+        if extra := new.get_seq_length() - keep:
+            new.crop(-extra)
         return new
 
     def draw(self, ids, count, sampling, take):
