@@ -127,7 +127,11 @@ class Text:
 
 def settings(given: dict) -> dict:
     """The settings of a draw, each within its range."""
-    chosen = {"top_k": given.get("top_k") or 0, "seed": given.get("seed") or 0}
+    chosen = {}
+    for name in ("top_k", "seed"):
+        chosen[name] = given.get(name) or 0
+        if type(chosen[name]) is not int or chosen[name] < 0:
+            raise Failed("bad_request", f"{name} is {given[name]!r}, wants a whole number from 0")
     for name, (usual, low, high) in RANGES.items():
         value = usual if given.get(name) is None else given[name]
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -182,6 +186,8 @@ def serve(subject: Subject, load, words) -> None:
     @subject.call("load")
     def _load(ask: dict, path: str, context: int | None = None, trace: list | None = None):
         begin = time.monotonic()
+        if context is not None and context < 1:
+            raise Failed("bad_request", f"context is {context}, wants a whole number above 0")
         model = load(ask, path, context, trace or [])
         handle = next(handles)
         models[handle] = model
