@@ -179,19 +179,18 @@ class Wire:
             os.remove(path)
 
     def write(self, reply: dict, tensors: dict | None = None) -> None:
-        """Writes one message, as a whole or not at all."""
-        tensors = tensors or {}
-        if sum(getattr(x, "bits", x).nbytes for x in tensors.values()) + MAX_JSON > self.limit:
+        """Writes one message, as a whole or not at all; tensors that do not fit go by file."""
+        text = json.dumps(reply, allow_nan=False)
+        if len(text.encode()) > MAX_JSON:
+            raise Failed("internal", f"an answer with {len(text)} bytes of JSON")
+        frame = build({"goldgate": text}, tensors or {})
+        if len(frame) > self.limit:
             if not self.scratch:
                 raise Failed("io", f"an answer beyond {self.limit} bytes, and no scratch folder")
             name = f"answer-{os.getpid()}-{reply['id']}.safetensors"
             with open(os.path.join(self.scratch, name), "wb") as file:
                 file.write(build({}, tensors))
-            reply, tensors = {**reply, "attach": name}, {}
-        text = json.dumps(reply, allow_nan=False)
-        if len(text.encode()) > MAX_JSON:
-            raise Failed("internal", f"an answer with {len(text)} bytes of JSON")
-        frame = build({"goldgate": text}, tensors)
+            frame = build({"goldgate": json.dumps({**reply, "attach": name})}, {})
         self.sink.write(struct.pack("<Q", len(frame)) + frame)
         self.sink.flush()
 

@@ -68,9 +68,10 @@ def ask(questions: list[bytes]):
 
 def conversation(scratch: str) -> None:
     """Malformed frames cost one question each, and half a frame is the end."""
-    x, gamma = np.ones((2, 3), np.float32), np.ones(3, np.float32)
-    operands = build({}, {"x": x, "gamma": gamma, "beta": 0 * gamma})
-    Path(scratch, "question.safetensors").write_bytes(operands)
+    for name, rows in (("question", 2), ("large", 200_000)):
+        x, gamma = np.ones((rows, 3), np.float32), np.ones(3, np.float32)
+        operands = build({}, {"x": x, "gamma": gamma, "beta": 0 * gamma})
+        Path(scratch, f"{name}.safetensors").write_bytes(operands)
     hello = {"id": 0, "call": "hello", "wire": [1], "scratch": scratch, "max_frame": 2 << 20}
     op = {"call": "op", "op": "layernorm", "dtype": "f32", "attr": {"eps": 1e-5}, "unknown": 1}
     asked = [
@@ -85,16 +86,20 @@ def conversation(scratch: str) -> None:
         (frame(json.dumps({"id": 8, **op})), "OperandMissing"),
         (frame(json.dumps({"id": 9, **op, "dtype": 3})), "bad_request"),
         (frame(json.dumps({"id": 10, "call": "no_such_call"})), "unsupported"),
+        (frame(json.dumps({"id": 11, **op, "attach": "large.safetensors"})), "ok"),
         (b"\5\0\0", None),
     ]
     status, answers = ask([question for question, _ in asked])
     assert status == 0 and len(answers) == len(asked) - 1, (status, answers)
     for i, ((answer, _), (_, expected)) in enumerate(zip(answers, asked)):
-        body = {k: v for k, v in answer.items() if k != "id"}
+        body = {k: v for k, v in answer.items() if k not in ("id", "attach")}
         (key, value), = body.items()
         word = value.get("class") or value.get("kind") or key
         assert (answer["id"], word) == (i, expected), answer
-    assert answers[6][1]["y"].shape == (2, 3) and not os.listdir(scratch), answers[6]
+    assert answers[6][1]["y"].shape == (2, 3), answers[6]
+    # Questions that came by file are gone; the answer that needs one has left its own.
+    assert os.listdir(scratch) == [answers[11][0]["attach"]], answers[11]
+    assert parse(Path(scratch, answers[11][0]["attach"]).read_bytes())[1]["y"].shape == (200_000, 3)
 
 
 recorded()
