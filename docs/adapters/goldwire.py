@@ -246,13 +246,14 @@ class Subject:
         self.wire.write({"id": self.id, "event": word, **fields})
 
     def run(self) -> None:
-        """Answers questions until the harness closes the pipe."""
+        """Answers questions until the harness closes the pipe, and ends the process: taking down a
+        large library can take longer than the two seconds that a subject has."""
         try:
             while True:
                 try:
                     message = self.wire.read()
                     if message is None:
-                        return
+                        break
                     ask, tensors = message
                     self.id = ask["id"]
                 except (ValueError, KeyError, TypeError) as e:
@@ -262,8 +263,9 @@ class Subject:
                     continue
                 self.answer(ask, tensors)
         except BrokenPipeError:
-            # Nobody reads any more; flushing again at exit would only raise again.
-            os._exit(0)
+            pass  # nobody reads any more
+        sys.stderr.flush()
+        os._exit(0)
 
     def answer(self, ask: dict, tensors: dict) -> None:
         try:
