@@ -1,5 +1,5 @@
-"""Holds docs/adapters/goldwire.py to docs/wire.md: what the harness has exchanged before is read and
-written again, and a subject is asked what a harness would never ask. Ends with 0 if all holds."""
+"""Holds docs/adapters/goldwire.py to docs/wire.md: what the harness has exchanged before is read
+and written again, and a subject is asked what a harness would never ask. Ends with 0 if all holds."""
 import json
 import os
 import struct
@@ -99,7 +99,8 @@ def conversation(scratch: str) -> None:
     assert answers[6][1]["y"].shape == (2, 3), answers[6]
     # Questions that came by file are gone; the answer that needs one has left its own.
     assert os.listdir(scratch) == [answers[11][0]["attach"]], answers[11]
-    assert parse(Path(scratch, answers[11][0]["attach"]).read_bytes())[1]["y"].shape == (200_000, 3)
+    large = parse(Path(scratch, answers[11][0]["attach"]).read_bytes())[1]
+    assert large["y"].shape == (200_000, 3), large
 
 
 recorded()

@@ -1,4 +1,4 @@
-"""Answers rightly what it is asked for the first time, and wrongly what it has been asked before."""
+"""Answers rightly what it is asked for the first time, and wrongly what it was asked before."""
 import json
 
 from proxy import Proxy, wrong
