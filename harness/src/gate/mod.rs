@@ -7,6 +7,7 @@
 //! Everything here is pure. Absent evidence never meets a requirement.
 
 pub mod coverage;
+pub mod faults;
 pub mod lock;
 pub mod select;
 mod tally;

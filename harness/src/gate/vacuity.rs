@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::gate::faults::mutants_of;
 use crate::gate::select::{any_selects, selects};
-use crate::gate::weigh::mutants_of;
 use crate::line::glob::glob;
 use crate::line::{Family, Head, On, Role, Roles, Sort};
 use crate::spec::Specs;

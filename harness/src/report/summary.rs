@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::gate::faults::{mutants_of, tier};
 use crate::gate::select::any_selects;
-use crate::gate::weigh::{SubjectVerdict, mutants_of, tier, weigh};
+use crate::gate::weigh::{SubjectVerdict, weigh};
 use crate::gate::{GateVerdict, State, Weighed};
 use crate::line::{Head, Sort, finite};
 use crate::report::Report;

@@ -8,6 +8,7 @@ use super::{files, root, verdict};
 const ELSEWHERE: &[(&str, &str)] = &[
     ("docs/gguf.md", "a page of ggml"),
     ("gate-1.md", "a page of a report"),
+    ("gate-1-mine.md", "a page of a report"),
     ("gate-N.md", "a page of a report"),
     ("throughput.md", "a page of a record"),
 ];

@@ -86,7 +86,7 @@ impl Kind for Container {
     fn self_check(&self, case: &ContainerCase, (): &()) -> Result<(u32, u32), String> {
         self_check(&case.expected)?;
         // A refused control must take the worth from every refusal.
-        let refused = Reply::Refused(Box::new(Refused::default()));
+        let refused = Reply::Refused(Box::<Refused>::default());
         match uncontrolled(&[(Control::Base, refused)]) {
             Some(_) => Ok((0, 0)),
             None => Err("refusals count although a good file is refused".to_owned()),
