@@ -39,6 +39,7 @@ enum Kind {
     Logits,
     Generation,
     Perplexity,
+    Draws,
 }
 
 impl Kind {
@@ -49,6 +50,7 @@ impl Kind {
             Kind::Logits => Some("logits"),
             Kind::Generation => Some("generation"),
             Kind::Perplexity => Some("perplexity"),
+            Kind::Draws => Some("draws"),
             _ => None,
         }
     }
