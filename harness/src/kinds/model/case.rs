@@ -270,8 +270,8 @@ pub struct Draws {
     pub sampling: Map<String, Value>,
 }
 
-/// Prompts that are cut from the beginning of a text, one after the other. Cases that differ only in
-/// their settings share them, and with them their golden.
+/// Prompts that are cut from the beginning of a text, one after the other. Cases that differ only
+/// in their settings share them, and with them their golden.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contexts {
     /// The text, below golden/.
@@ -280,8 +280,8 @@ pub struct Contexts {
     pub count: usize,
     /// How many tokens each of them has.
     pub length: usize,
-    /// How many of the most likely tokens behind each context have logits in the golden, for texts of
-    /// two tokens; 0 for texts of one.
+    /// How many of the most likely tokens behind each context have logits in the golden, for texts
+    /// of two tokens; 0 for texts of one.
     pub follow: usize,
 }
 

@@ -2,6 +2,8 @@
 
 pub mod bounds;
 
+use std::collections::BTreeMap;
+
 use goldgate_engine::ops::{self, Inputs, Question, Values, sample::uniform};
 use goldgate_tensor::DType;
 use goldgate_tensor::shape::Meta;
@@ -66,10 +68,10 @@ impl Chain {
 /// Applies one op of the chain to a row of logits.
 fn step(op: &str, value: Value, row: Vec<f64>, seen: Option<Vec<i32>>) -> Option<Vec<f64>> {
     let op = ops::find(op)?;
-    let mut metas = [("logits".to_owned(), Meta::new(DType::F32, &[row.len()]))].into();
+    let logits = ("logits".to_owned(), Meta::new(DType::F32, &[row.len()]));
+    let mut metas = BTreeMap::from([logits]);
     let mut inputs = Inputs::default();
     if let Some(bits) = seen {
-        let metas: &mut std::collections::BTreeMap<String, Meta> = &mut metas;
         metas.insert("seen".to_owned(), Meta::new(DType::I32, &[bits.len()]));
         inputs.set("seen", Values::Ids(bits));
     }

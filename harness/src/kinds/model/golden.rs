@@ -156,13 +156,8 @@ pub fn question(
             ask["window"] = (*window).into();
         }
         Ask::Draws(draws) => {
-            let Contexts { text, count, length, follow } = &draws.contexts;
-            given(text);
-            ask["text"] = whole_text(root, text)?.into();
-            // Not the settings: cases that differ in nothing else share their golden.
-            ask["contexts"] = (*count).into();
-            ask["length"] = (*length).into();
-            ask["follow"] = (*follow).into();
+            given(&draws.contexts.text);
+            put_contexts(&mut ask, &draws.contexts, root)?;
         }
     }
     match &case.form.at {
@@ -180,13 +175,35 @@ pub fn question(
     let canonical = canonical(&json!({"question": ask, "inputs": inputs, "ids": ids, "of": form}));
     let hash = hex(&Sha256::digest(canonical.to_string().as_bytes()));
     // Paths differ from machine to machine, so they are not part of the hash.
+    put_paths(&mut ask, case, root, models)?;
+    Ok(Question { json: ask, tensors, inputs, hash })
+}
+
+/// Adds where the form is stored, and the publisher's form of the same model.
+fn put_paths(
+    ask: &mut Value,
+    case: &ModelCase,
+    root: &Path,
+    models: &[PathBuf],
+) -> Result<(), String> {
     ask["path"] = case.form.find(root, models)?.display().to_string().into();
     if let Some(hf) = &case.form.hf {
         let folder = root.join(hf);
         let folder = folder.canonicalize().map_err(|e| format!("{hf}: {e}"))?;
         ask["hf"] = folder.display().to_string().into();
     }
-    Ok(Question { json: ask, tensors, inputs, hash })
+    Ok(())
+}
+
+/// Adds contexts, without the settings of the draws: cases that differ in nothing else share their
+/// golden.
+fn put_contexts(ask: &mut Value, contexts: &Contexts, root: &Path) -> Result<(), String> {
+    let Contexts { text, count, length, follow } = contexts;
+    ask["text"] = whole_text(root, text)?.into();
+    ask["contexts"] = (*count).into();
+    ask["length"] = (*length).into();
+    ask["follow"] = (*follow).into();
+    Ok(())
 }
 
 /// A text below golden/.

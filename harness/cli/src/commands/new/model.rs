@@ -57,8 +57,8 @@ pub fn case(kind: &str, name: &str) -> Option<(&'static str, String)> {
         ),
         "draws" => (
             "draws:",
-            "contexts: { text: models/text/chapter-12.txt, count: 16, length: 12 }\n    seeds: 64\n    \
-             sampling: { temperature: 0.8, top_k: 40 }\n"
+            "contexts: { text: models/text/chapter-12.txt, count: 16, length: 12 }\n    \
+             seeds: 64\n    sampling: { temperature: 0.8, top_k: 40 }\n"
                 .to_owned(),
         ),
         _ => return None,

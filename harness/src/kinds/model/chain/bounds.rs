@@ -64,16 +64,16 @@ impl Bounds {
         let of_highest = (Above::new(&self.high, &heavy), Above::new(&self.high, &light));
         let of_lowest = (Above::new(&self.low, &light), Above::new(&self.low, &heavy));
         let (all_light, all_heavy) = (light.iter().sum::<f64>(), heavy.iter().sum::<f64>());
-        for i in 0..self.low.len() {
+        for (i, own) in heavy.iter().enumerate() {
             let (low, high) = (self.low[i], self.high[i]);
             // The most mass that may be ahead, against the least that is not; and the other way
             // round.
-            let ahead = (of_highest.0.at_or_above(low) - heavy[i]).max(0.0);
+            let ahead = (of_highest.0.at_or_above(low) - own).max(0.0);
             let behind = (all_light - of_highest.1.at_or_above(low)).max(0.0);
             let at_most = ahead / (ahead + (low - most).exp() + behind);
             self.sure[i] &= ahead <= 0.0 || at_most < p;
             let ahead = of_lowest.0.above(high);
-            let behind = (all_heavy - of_lowest.1.above(high) - heavy[i]).max(0.0);
+            let behind = (all_heavy - of_lowest.1.above(high) - own).max(0.0);
             let at_least = ahead / (ahead + (high - most).exp() + behind);
             self.possible[i] &= ahead <= 0.0 || at_least < p;
         }

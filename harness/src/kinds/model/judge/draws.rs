@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::kinds::model::ask::draws::Drawn;
 use crate::kinds::model::case::Draws;
 use crate::kinds::model::chain::{Chain, bounds::possible};
-use crate::kinds::model::class::{BF16, Class, F32, rel_rms};
+use crate::kinds::model::class::{BF16, Class, F32, rel_rms, rms};
 use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::Findings;
 use crate::kinds::model::judge::evidence::{LIMIT, Site, evidence};
@@ -27,10 +27,10 @@ pub(super) fn judge(
     let Some((rows, distance)) = logits(j, class, golden, drawn) else { return };
     let chain = Chain::from_settings(&draws.sampling);
     let sites = sites(golden, draws, &drawn.texts, rows);
-    let std = |row: &[f64]| deviation(row);
     for site in &sites {
         let (row, seen) = (site.logits, [site.prompt, site.text]);
-        let Some(possible) = possible(&chain, row, &seen, distance * std(row)) else { continue };
+        let distance = distance * deviation(row);
+        let Some(possible) = possible(&chain, row, &seen, distance) else { continue };
         if let Some((id, times)) = site.counts.iter().find(|(id, _)| !possible[*id]) {
             let kept = possible.iter().filter(|possible| **possible).count();
             let message = format!(
@@ -51,7 +51,7 @@ pub(super) fn judge(
     if found.ln_e.is_nan() || found.ln_e > LIMIT {
         let name = strongest.map_or("nothing", |(name, _)| name.as_str());
         let message = format!(
-            "the draws speak against the settings: ln E is {:.1}, at most {LIMIT}; nearest is: {name}",
+            "the draws speak against the settings: ln E is {:.1}, at most {LIMIT}; most for {name}",
             found.ln_e
         );
         j.fail(FailKind::Load, message);
@@ -141,15 +141,15 @@ fn logits<'a>(
         let rel = rel_rms(got, want, golden.std[i].max(f64::MIN_POSITIVE));
         j.hold("rel_rms", rel, class.rel_rms);
     }
-    // Whatever the class, these logits have its rounding already; what is left is that of the chain,
-    // and ids of equal logits that stay in another order.
+    // Whatever the class, these logits have its rounding already; what is left is that of the
+    // chain, and ids of equal logits that stay in another order.
     Some((own, 5.0 * F32.rel_rms))
 }
 
 /// The standard deviation of a row.
 fn deviation(row: &[f64]) -> f64 {
     let mean = row.iter().sum::<f64>() / row.len().max(1) as f64;
-    crate::kinds::model::class::rms(&row.iter().map(|x| x - mean).collect::<Vec<f64>>())
+    rms(&row.iter().map(|x| x - mean).collect::<Vec<f64>>())
 }
 
 /// Every place with logits where tokens were drawn. A second token behind a first that the golden

@@ -1,14 +1,16 @@
 //! How strongly drawn tokens speak against the distribution that they should have.
 //!
 //! A bet on other distributions: for each alternative the stake is multiplied, token by token, by
-//! `(0.98 q + 0.02 p) / p`, with p the right probability of the token and q that of the alternative.
-//! Under p each factor has the mean 1 whatever was drawn before, so the mean of all stakes, E, is a
-//! martingale from 1, and exceeds c with a probability of at most 1/c (Ville 1939). No token needs to
-//! be independent of the others, and the list of alternatives costs no more than its logarithm.
+//! `(0.98 q + 0.02 p) / p`, with p the right probability of the token and q that of the
+//! alternative. Under p each factor has the mean 1 whatever was drawn before, so the mean of all
+//! stakes, E, is a martingale from 1, and exceeds c with a probability of at most 1/c (Ville 1939).
+//! No token needs to be independent of the others, and the list of alternatives costs no more than
+//! its logarithm.
 
 use crate::kinds::model::chain::Chain;
+use crate::kinds::model::class::argmax;
 
-/// The largest ln E: an honest subject exceeds it in fewer than one of 1e9 rows.
+/// The largest ln E: an honest subject exceeds it in about one of 1e9 rows at most.
 pub(crate) const LIMIT: f64 = 20.7;
 
 /// The share of a bet that is left on the right distribution, so that one token cannot ruin it.
@@ -98,7 +100,7 @@ impl Other {
             Other::TextForgotten => chain.log_probabilities(logits, &[prompt])?,
             Other::PromptForgotten => chain.log_probabilities(logits, &[text])?,
             Other::First => {
-                let best = crate::kinds::model::class::argmax(right);
+                let best = argmax(right);
                 let share = |id| if id == best { 0.0 } else { f64::NEG_INFINITY };
                 (0..right.len()).map(share).collect()
             }
@@ -109,8 +111,8 @@ impl Other {
     }
 }
 
-/// The distribution of a draw by another number than a uniform one, whose cumulative distribution is
-/// `below`: tokens share the unit interval in the order of their ids.
+/// The distribution of a draw by another number than a uniform one, whose cumulative distribution
+/// is `below`: tokens share the unit interval in the order of their ids.
 fn through(right: &[f64], below: impl Fn(f64) -> f64) -> Vec<f64> {
     let mut sum = 0.0;
     let mut last = below(0.0);
@@ -190,7 +192,7 @@ mod tests {
         Chain { temperature: 1.0, top_k: 3, top_p: 0.9, min_p: 0.05, repetition_penalty: 1.5 };
     const LOGITS: [f64; 6] = [2.0, 1.0, 1.0, 0.5, -1.0, -3.0];
 
-    /// The mean of a bet over the right distribution is 1: it cannot be won against an honest subject.
+    /// The mean of a bet over the right distribution is 1: an honest subject cannot lose it.
     #[test]
     fn every_bet_is_fair() {
         let counts = Vec::new();
