@@ -1,7 +1,7 @@
 """The test of the oracle of models: part of check.py, or alone. numpy and gguf only.
 
 The reference against what transformers once answered (golden/models/*/transformers.safetensors),
-against itself in pieces, and in closed form; each fault against the right pass; the four kinds.
+against itself in pieces, and in closed form; each fault against the right pass; the five kinds.
 """
 
 import json
@@ -213,6 +213,12 @@ def check_kinds() -> None:
         assert (np.flatnonzero(scored["std"] == 0) == [0, 10, 20]).all()
         np.testing.assert_allclose(scored["logprob"][1:3], model_goldens.logits(
             {"rows": [0, 1]}, IDS[:10], w)["next_logprob"], atol=1e-12)
+        drawn = model_goldens.draws({"contexts": 3, "length": 4, "follow": 2}, IDS[:12], w)
+        assert drawn["logits"].shape == (3 + 6, 131) and drawn["next"].shape == (6,)
+        np.testing.assert_allclose(drawn["logits"][1], model.forward(IDS[4:8])[-1], atol=1e-12)
+        assert drawn["next"][2] == drawn["logits"][1].argmax()
+        fed = [*IDS[4:8], drawn["next"][3]]
+        np.testing.assert_allclose(drawn["logits"][3 + 3], model.forward(fed)[-1], atol=1e-12)
         try:
             model_goldens.logits({}, IDS, Witnesses(model, Off(model, 2e-5)))
         except Disagree:

@@ -1,4 +1,4 @@
-"""What goes into a golden of a model: four kinds of question, two witnesses, one agreement.
+"""What goes into a golden of a model: five kinds of question, two witnesses, one agreement.
 
 Values are the float64 reference's. transformers answers the same text, and where the two differ by
 more than AGREE there is no golden: `Disagree` says where. Slots are compared row by row, rms of the
@@ -290,4 +290,21 @@ def perplexity(ask: dict, ids: np.ndarray, w: Witnesses) -> dict[str, np.ndarray
     return {name: np.concatenate(parts) for name, parts in out.items()}
 
 
-ANSWERS = {"stage": stage, "logits": logits, "generation": generation, "perplexity": perplexity}
+def draws(ask: dict, ids: np.ndarray, w: Witnesses) -> dict[str, np.ndarray]:
+    """The last row of logits of each context, and, for texts of two tokens, of each context with
+    one of its `follow` most likely tokens behind it."""
+    contexts = ids.reshape(ask["contexts"], ask["length"])
+    row = lambda fed, what: w.logits(fed, what, rows=[-1])[-1]
+    rows = [row(fed, f"logits of context {i}") for i, fed in enumerate(contexts)]
+    # the first of equals, so that the golden does not depend on how a sort treats them
+    following = np.argsort(-np.array(rows), -1, kind="stable")[:, : ask["follow"]]
+    for i, (fed, after) in enumerate(zip(contexts, following)):
+        rows += [row([*fed, t], f"logits of context {i} and token {t}") for t in after]
+    found = np.array(rows)
+    out = {"logits": found, "margin": margin(found), "std": found.std(-1)}
+    # a tensor of no elements would say nothing
+    return out | ({"next": following.ravel()} if ask["follow"] else {})
+
+
+ANSWERS = {"stage": stage, "logits": logits, "generation": generation, "perplexity": perplexity,
+           "draws": draws}

@@ -1,7 +1,7 @@
 """The oracle for models: speaks docs/wire.md on stdin and stdout; float64 and transformers.
 
-The one question is `golden`: a `kind` (stage, logits, generation, perplexity), the `path` of a
-folder or a GGUF file, the `hf` folder of the same model, a `text` or the tensor `ids`, what the
+The one question is `golden`: a `kind` (stage, logits, generation, perplexity, draws), the `path` of
+a folder or a GGUF file, the `hf` folder of the same model, a `text` or the tensor `ids`, what the
 kind needs, and the names of faults (`wrong`). Answered are tensors of the float64 reference
 (reference.py), once transformers (hooks.py) has said the same to 1e-5.
 
@@ -121,7 +121,14 @@ def ids_of(ask: dict, tensors: dict[str, Raw], words) -> np.ndarray:
         raise Unsupported("a text for a model that has no tokenizer")
     else:
         ids = np.array(words.encode(ask["text"], add_special_tokens=False).ids, dtype=np.int64)
-    return ids[: ask["tokens"]] if ask["kind"] == "perplexity" else ids
+    if ask["kind"] == "perplexity":
+        return ids[: ask["tokens"]]
+    if ask["kind"] == "draws":
+        fed = ask["contexts"] * ask["length"]
+        if len(ids) < fed:
+            raise ValueError(f"a text of {len(ids)} tokens, contexts of {fed}")
+        return ids[:fed]
+    return ids
 
 
 def check(ask: dict, ids: np.ndarray, config: checkpoint.Config) -> None:
@@ -133,7 +140,8 @@ def check(ask: dict, ids: np.ndarray, config: checkpoint.Config) -> None:
         raise Unsupported(f"{kind} of {config.kind} has no fault {', '.join(absent)}")
     if len(ids) == 0 or ids.min() < 0 or ids.max() >= config.vocabulary:
         raise ValueError(f"{len(ids)} ids for a vocabulary of {config.vocabulary}")
-    longest = {"generation": len(ids) + ask.get("max_tokens", 0), "perplexity": ask.get("window")}
+    longest = {"generation": len(ids) + ask.get("max_tokens", 0), "perplexity": ask.get("window"),
+               "draws": ask.get("length", 0) + 2}
     if longest.get(kind, len(ids)) > config.context:
         raise ValueError(f"{longest.get(kind, len(ids))} tokens, a context of {config.context}")
 

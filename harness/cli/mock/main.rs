@@ -3,6 +3,7 @@
 //! answer comes back unchanged; on TARGET the mock commits FAULT instead. Further arguments are
 //! ignored, so that a script can put the mock in the place of our own program.
 
+mod drawing;
 mod misbehaving;
 
 use std::collections::BTreeMap;
@@ -185,6 +186,9 @@ impl Mock {
         if self.fault == "evil_hello" {
             hello["subject"]["version"] = json!(misbehaving::EVIL);
         }
+        if drawing::is_one(&self.fault) {
+            drawing::disown(&self.fault, hello);
+        }
         hello["attach"] = json!(self.fault.starts_with("attach"));
         if self.fault == "changed" && self.was_here() {
             hello["subject"]["version"] = json!("2");
@@ -237,6 +241,8 @@ impl Mock {
             }
             "duplicate_key" | "nan_in_json" | "two_words" => self.two_meanings(id),
             "missing" => say(ok(id), BTreeMap::new()),
+            "own_draws" | "own_draws_only" => self.pass_on(&drawing::reseed(frame)),
+            "one_token" | "one_token_only" => self.changed(frame, drawing::flatten),
             "wrong_shape" => self.changed(frame, turned),
             "off" => self.changed(frame, doubled),
             "refuses" => {

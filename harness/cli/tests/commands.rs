@@ -233,6 +233,7 @@ fn what_new_writes_passes_the_check() {
         ("logits", "mine-tiny::long_prompt"),
         ("generation", "mine-tiny::test_prompt"),
         ("perplexity", "mine-tiny::held_out_chapter"),
+        ("draws", "mine-tiny::drawn_freely"),
     ] {
         let output = goldgate(&[&["new", kind, name][..], &folders].concat());
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -32,7 +32,7 @@ const fn kind(
     Kind { name, trial, target, on }
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     kind("op", "gate1::residual::by_hand::f32::cpu", "residual", "cpu"),
     kind("bench", "gate1::residual::timed::f32::cuda", "bench", "cuda:0"),
     kind("check", "gate1::fault::bad_id_is_refused::self::cpu", "check", "cpu"),
@@ -42,6 +42,7 @@ const KINDS: [Kind; 10] = [
     kind("stage", "gate2::gpt2-tiny::every_slot::f16-f32::cpu", "extend", "cpu"),
     kind("logits", "gate2::gpt2-tiny::both_ends::f16-f32::cpu", "extend", "cpu"),
     kind("generation", "gate2::gpt2-tiny::test_prompt::f16::cpu", "generate", "cpu"),
+    kind("draws", "gate2::gpt2-tiny::drawn_by_chain::f16::cpu", "generate", "cpu"),
     kind("perplexity", "gate2::gpt2-tiny::held_out_chapter::f16-f32::cpu", "extend", "cpu"),
 ];
 

@@ -58,7 +58,7 @@ const WIRE: Modules = &[
     ("json", &[]),
     ("observed", &[]),
     ("words", &[]),
-    ("hello", &[]),
+    ("hello", &["words"]),
     ("frame", &["json"]),
     ("attach", &["frame"]),
     ("fields", &["frame"]),

@@ -179,8 +179,8 @@ impl<'c> Caller<'c> {
         }
     }
 
-    /// Ends the trial if the subject does not claim a kind of determinism: it cannot be held against
-    /// it.
+    /// Ends the trial if the subject does not claim a kind of determinism, which then cannot be
+    /// held against it.
     ///
     /// # Errors
     /// NOT RUN(unsupported).

@@ -56,7 +56,7 @@ impl Profile {
             Profile::Files => kind == "container",
             Profile::Tokenizer => kind == "tokenizer",
             Profile::Logits => matches!(kind, "logits" | "perplexity"),
-            Profile::Text => kind == "generation",
+            Profile::Text => matches!(kind, "generation" | "draws"),
         }
     }
 }

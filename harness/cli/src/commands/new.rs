@@ -16,8 +16,8 @@ use crate::commands::{Exit, Failure, say};
 /// Examples: goldgate new op layernorm; goldgate new vectors gpt2-tokens::greeting
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// op, container, tokenizer, model and subject write a commented file; case, bench, mutant, vectors,
-    /// stage, logits, generation and perplexity append to one.
+    /// op, container, tokenizer, model and subject write a commented file; case, bench, mutant,
+    /// vectors, stage, logits, generation, perplexity and draws append to one.
     #[arg(value_enum)]
     kind: Kind,
     /// The op's name, or STEM::NAME for what is appended.
@@ -41,6 +41,7 @@ enum Kind {
     Logits,
     Generation,
     Perplexity,
+    Draws,
 }
 
 impl Kind {
@@ -51,6 +52,7 @@ impl Kind {
             Kind::Logits => Some("logits"),
             Kind::Generation => Some("generation"),
             Kind::Perplexity => Some("perplexity"),
+            Kind::Draws => Some("draws"),
             _ => None,
         }
     }

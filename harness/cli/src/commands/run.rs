@@ -28,7 +28,7 @@ pub struct Args {
     /// Everything that this gate asks, slow cases and kernel mutants too.
     #[arg(long, value_name = "N")]
     gate: Vec<u8>,
-    /// `cpu`, `cuda:0`, 'COMMAND', 'LABEL=COMMAND' or a subject file (`FILE.yaml`); without it `cpu`
+    /// `cpu`, `cuda:0`, 'COMMAND', 'LABEL=COMMAND' or the path of a subject file; without it `cpu`
     /// and, if there, `cuda:0`.
     #[arg(long, value_name = "SUBJECT")]
     on: Vec<String>,

@@ -52,6 +52,7 @@ pub fn list(case: &ModelCase) -> &'static str {
         Ask::Logits { .. } => "logits",
         Ask::Generation(_) => "generation",
         Ask::Perplexity { .. } => "perplexity",
+        Ask::Draws(_) => "draws",
     }
 }
 
@@ -62,8 +63,14 @@ fn missing(specs: &Specs, store: &Store, cases: &[&ModelCase]) -> Vec<Problem> {
         if let At::Golden(path) = &case.form.at {
             paths.entry(path).or_insert(vec![("files", Some(&case.form.label)), ("path", None)]);
         }
-        if let Ask::Perplexity { text, .. } = &case.ask {
-            paths.entry(text).or_insert(vec![("perplexity", Some(&case.name)), ("text", None)]);
+        let text = match &case.ask {
+            Ask::Perplexity { text, .. } => Some((text, None)),
+            Ask::Draws(draws) => Some((&draws.contexts.text, Some(("contexts", None)))),
+            _ => None,
+        };
+        if let Some((text, inside)) = text {
+            let way = [(list(case), Some(case.name.as_str()))].into_iter().chain(inside);
+            paths.entry(text).or_insert(way.chain([("text", None)]).collect());
         }
     }
     let absent = paths.into_iter().filter(|(path, _)| !store.root.join(path).exists());

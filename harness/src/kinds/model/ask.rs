@@ -1,6 +1,7 @@
 //! Asks about a model: loads it, opens sessions, feeds tokens, and collects the answers.
 
 pub mod alongside;
+pub mod draws;
 mod generation;
 mod load;
 mod needs;
@@ -17,7 +18,8 @@ use goldgate_wire::words::{Logits, Phase, Texts, TraceMode};
 use goldgate_wire::{Observed, globs};
 
 use crate::kinds::model::ask::alongside::Alongside;
-use crate::kinds::model::case::{Ask, Generation, Load, Prompt, Way};
+use crate::kinds::model::ask::draws::Drawn;
+use crate::kinds::model::case::{Ask, Draws, Generation, Load, Prompt, Way};
 use crate::kinds::model::class::log_softmax;
 use crate::kinds::model::golden::Rows;
 use crate::line::{Caller, Stopped};
@@ -98,6 +100,8 @@ pub enum Content {
     Generation(Written),
     /// Log-probability of each token of a text; 0 at the start of a window.
     Perplexity(Vec<f64>),
+    /// Many short texts.
+    Draws(Drawn),
 }
 
 /// A question about a model. It contains nothing of the right answer, apart from what asking needs
@@ -157,6 +161,15 @@ pub enum Put {
     },
     /// The probability of a text, in windows of this many tokens.
     Perplexity(usize),
+    /// Many short texts.
+    Draws {
+        /// The settings.
+        draws: Draws,
+        /// The tokens behind each context whose logits are asked, too.
+        next: Vec<i32>,
+        /// Whether texts of the same seed are compared with each other.
+        forms: bool,
+    },
 }
 
 /// The calls of one trial about a model.
@@ -214,6 +227,14 @@ impl Asking<'_, '_> {
             Put::Perplexity(window) => {
                 self.hold(&question.load)?;
                 Content::Perplexity(self.windows(*window)?)
+            }
+            Put::Draws { draws, next, forms } => {
+                let mut load = question.load.clone();
+                // Thousands of texts: a batch at a time, where the subject offers it.
+                let together = self.texts_together();
+                load.options.sequences = (together > 1).then_some(together);
+                self.hold(&load)?;
+                Content::Draws(self.drawn(draws, next, *forms)?)
             }
         };
         let ids = match &question.text {
@@ -400,7 +421,7 @@ pub fn prompt(ask: &Ask) -> Option<&Prompt> {
     match ask {
         Ask::Stage { prompt, .. } | Ask::Logits { prompt, .. } => Some(prompt),
         Ask::Generation(g) => Some(&g.prompt),
-        Ask::Load(_) | Ask::Perplexity { .. } => None,
+        Ask::Load(_) | Ask::Perplexity { .. } | Ask::Draws(_) => None,
     }
 }
 

@@ -1,5 +1,6 @@
-//! The kinds of cases about whole models: *load*, *stage*, *logits*, *generation*, *perplexity*. A
-//! subject is asked them by the calls `load`, `open`, `extend`, `fork` and `generate` of the wire.
+//! The kinds of cases about whole models: *load*, *stage*, *logits*, *generation*, *perplexity*,
+//! *draws*. A subject is asked them by the calls `load`, `open`, `extend`, `fork` and `generate` of
+//! the wire.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,6 +63,7 @@ impl ModelCase {
         let several = match &self.ask {
             Ask::Logits { ways, .. } => prefill(ways).count() > 1,
             Ask::Generation(g) => g.repeat > 1 || g.beside > 0,
+            Ask::Draws(_) => true,
             Ask::Load(_) | Ask::Stage { .. } | Ask::Perplexity { .. } => false,
         };
         several.then(|| ModelCase { part: Part::Bits, ..self.clone() })
@@ -75,6 +77,7 @@ impl ModelCase {
             Ask::Logits { .. } => "logits",
             Ask::Generation(_) => "generation",
             Ask::Perplexity { .. } => "perplexity",
+            Ask::Draws(_) => "draws",
         }
     }
 }
@@ -168,6 +171,8 @@ pub enum Ask {
         /// Why this difference is allowed.
         because: String,
     },
+    /// Many short texts, whose distribution is judged.
+    Draws(Draws),
 }
 
 /// How a model is loaded.
@@ -251,6 +256,59 @@ pub struct Generation {
     pub stop_ids: Vec<i32>,
     /// The number of positions of a session, which overrides the file's.
     pub context: Option<usize>,
+}
+
+/// Many short texts that are drawn with the same settings. A subject may draw them with any
+/// generator, because their distribution is judged and not their ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draws {
+    /// The prompts.
+    pub contexts: Contexts,
+    /// How many texts are drawn after each context; each has a seed that no other text has.
+    pub seeds: usize,
+    /// Settings of the sampling chain, without a seed.
+    pub sampling: Map<String, Value>,
+}
+
+/// Prompts that are cut from the beginning of a text, one after the other. Cases that differ only
+/// in their settings share them, and with them their golden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contexts {
+    /// The text, below golden/.
+    pub text: String,
+    /// How many contexts.
+    pub count: usize,
+    /// How many tokens each of them has.
+    pub length: usize,
+    /// How many of the most likely tokens behind each context have logits in the golden, for texts
+    /// of two tokens; 0 for texts of one.
+    pub follow: usize,
+}
+
+impl Contexts {
+    /// The name of the golden that all cases with these contexts share.
+    pub fn name(&self) -> String {
+        let stem = Path::new(&self.text).file_stem().unwrap_or_default().to_string_lossy();
+        let Contexts { count, length, follow, .. } = self;
+        match follow {
+            0 => format!("{stem}-{count}x{length}"),
+            _ => format!("{stem}-{count}x{length}-{follow}"),
+        }
+    }
+
+    /// How many tokens each text has.
+    pub fn tokens(&self) -> usize {
+        if self.follow > 0 { 2 } else { 1 }
+    }
+}
+
+impl Draws {
+    /// The seed of a text, given its index among all texts of the case. A bijection spreads the
+    /// indices over 31 bits, because a generator may be poor for seeds that follow each other, and
+    /// many take no more bits.
+    pub fn seed(index: usize) -> u64 {
+        (index as u64 + 1).wrapping_mul(0x9E37_79B1) & 0x7FFF_FFFF
+    }
 }
 
 impl Generation {

@@ -104,6 +104,32 @@ case_schema! {
     }
 }
 
+case_schema! {
+    /// Many short texts, whose distribution is judged.
+    DrawsSpec {
+        /// What they go on from.
+        contexts: ContextsSpec,
+        /// How many texts after each context, each with a seed of its own.
+        seeds: usize,
+        /// Settings of the sampling chain, without a seed.
+        sampling: SamplingSpec,
+    }
+}
+
+/// Prompts that are cut from the beginning of a text.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ContextsSpec {
+    /// The text, below golden/.
+    pub text: String,
+    /// How many prompts.
+    pub count: usize,
+    /// How many tokens each has.
+    pub length: usize,
+    /// Texts of two tokens: how many of the likeliest first tokens the golden goes on from.
+    pub follow: Option<usize>,
+}
+
 /// An awaited refusal.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]

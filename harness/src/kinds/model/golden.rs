@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::fill;
-use crate::kinds::model::case::{Ask, At, Generation, ModelCase, Prompt};
+use crate::kinds::model::case::{Ask, At, Contexts, Generation, ModelCase, Prompt};
 use crate::line::hex;
 use crate::store::manifest::Manifest;
 use crate::store::{Label, Store, Witness, canonical, read_bytes};
@@ -73,6 +73,9 @@ pub struct ModelGolden {
     pub logprob: Vec<f64>,
     /// Other texts that a small margin could lead to, with their mean log-probabilities.
     pub branches: Vec<(Vec<i32>, f64)>,
+    /// The most likely tokens behind each context (*draws* of two tokens), in the order of the
+    /// contexts. The rows of `logits` are those of the contexts, and then of these tokens.
+    pub next: Vec<i32>,
     /// Fault → tensor → its numbers.
     pub wrong: BTreeMap<String, BTreeMap<String, Rows>>,
     /// The programs that computed it.
@@ -148,11 +151,13 @@ pub fn question(
         }
         Ask::Perplexity { text, tokens, window, .. } => {
             given(text);
-            let bytes = read_foreign(&root.join(text), Bounds::of_user(LARGEST_TEXT));
-            let bytes = bytes.map_err(|e| format!("{text}: {e}"))?;
-            ask["text"] = String::from_utf8_lossy(&bytes).into_owned().into();
+            ask["text"] = whole_text(root, text)?.into();
             ask["tokens"] = (*tokens).into();
             ask["window"] = (*window).into();
+        }
+        Ask::Draws(draws) => {
+            given(&draws.contexts.text);
+            put_contexts(&mut ask, &draws.contexts, root)?;
         }
     }
     match &case.form.at {
@@ -164,19 +169,47 @@ pub fn question(
         }
     }
     let ids = tensors.values().map(fill::hash).collect::<Vec<_>>();
-    // The path is part of the question: two forms with the same files must not share an answer by
-    // accident.
+    // Two forms with the same files must not share an answer by accident.
     let form = case.golden.as_deref().unwrap_or_default();
     let canonical = canonical(&json!({"question": ask, "inputs": inputs, "ids": ids, "of": form}));
     let hash = hex(&Sha256::digest(canonical.to_string().as_bytes()));
     // Paths differ from machine to machine, so they are not part of the hash.
+    put_paths(&mut ask, case, root, models)?;
+    Ok(Question { json: ask, tensors, inputs, hash })
+}
+
+/// Adds where the form is stored, and the publisher's form of the same model.
+fn put_paths(
+    ask: &mut Value,
+    case: &ModelCase,
+    root: &Path,
+    models: &[PathBuf],
+) -> Result<(), String> {
     ask["path"] = case.form.find(root, models)?.display().to_string().into();
     if let Some(hf) = &case.form.hf {
         let folder = root.join(hf);
         let folder = folder.canonicalize().map_err(|e| format!("{hf}: {e}"))?;
         ask["hf"] = folder.display().to_string().into();
     }
-    Ok(Question { json: ask, tensors, inputs, hash })
+    Ok(())
+}
+
+/// Adds contexts, without the settings of the draws: cases that differ in nothing else share their
+/// golden.
+fn put_contexts(ask: &mut Value, contexts: &Contexts, root: &Path) -> Result<(), String> {
+    let Contexts { text, count, length, follow } = contexts;
+    ask["text"] = whole_text(root, text)?.into();
+    ask["contexts"] = (*count).into();
+    ask["length"] = (*length).into();
+    ask["follow"] = (*follow).into();
+    Ok(())
+}
+
+/// A text below golden/.
+fn whole_text(root: &Path, text: &str) -> Result<String, String> {
+    let bytes = read_foreign(&root.join(text), Bounds::of_user(LARGEST_TEXT));
+    let bytes = bytes.map_err(|e| format!("{text}: {e}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The optional parts of a question about generation. Absent parts are left out, so that questions
@@ -272,6 +305,19 @@ pub fn from_tensors(tensors: &BTreeMap<String, Tensor>, kind: &str) -> Result<Mo
             }
         }
         "generation" => text(&mut golden, tensors)?,
+        "draws" => {
+            golden.logits = rows("logits")?;
+            let all = golden.logits.count();
+            if all == 0 || golden.std.len() != all || golden.margin.len() != all {
+                return Err(bad("logits", "another count than the deviations'"));
+            }
+            if tensors.contains_key("next") {
+                golden.next = ids(tensors, "next")?;
+            }
+            if golden.next.len() >= all {
+                return Err(bad("next", "more than there are rows of logits"));
+            }
+        }
         _ => {
             golden.logprob = reals(tensors, "logprob")?;
             if golden.logprob.len() != golden.ids.len() || golden.ids.is_empty() {

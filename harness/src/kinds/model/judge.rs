@@ -1,5 +1,7 @@
 //! Judges an answer about a model by every rule of its kind, and names the first that fails.
 
+mod draws;
+mod evidence;
 pub(crate) mod generation;
 mod logits;
 pub(crate) mod stage;
@@ -147,6 +149,10 @@ pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Finding
                 generation::repeated(&mut j, g, written);
                 generation::together(&mut j, g, written);
             }
+        },
+        (Ask::Draws(draws), Content::Draws(drawn)) => match case.part {
+            Part::Numbers => draws::judge(&mut j, class, golden, draws, drawn),
+            Part::Bits => draws::repeated(&mut j, draws, drawn),
         },
         (Ask::Perplexity { relative, window, .. }, Content::Perplexity(logprobs)) => {
             perplexity(&mut j, class, golden, *relative, (*window, logprobs));

@@ -1,7 +1,9 @@
-//! The kinds of cases about whole models: *load*, *stage*, *logits*, *generation*, *perplexity*.
+//! The kinds of cases about whole models: *load*, *stage*, *logits*, *generation*, *perplexity*,
+//! *draws*.
 
 pub mod ask;
 pub mod case;
+pub mod chain;
 pub mod class;
 pub mod edit;
 pub mod forms;
@@ -229,6 +231,9 @@ fn put(case: &ModelCase, golden: &ModelGolden) -> Put {
             decoded: false,
             forms: true,
         },
+        (Ask::Draws(draws), Part::Bits) => {
+            Put::Draws { draws: draws.clone(), next: Vec::new(), forms: true }
+        }
         _ => numbers(case, golden),
     }
 }
@@ -254,6 +259,9 @@ fn numbers(case: &ModelCase, golden: &ModelGolden) -> Put {
             decoded: g.stop.is_empty() && !golden.text.is_empty(),
         },
         Ask::Perplexity { window, .. } => Put::Perplexity(*window),
+        Ask::Draws(draws) => {
+            Put::Draws { draws: draws.clone(), next: golden.next.clone(), forms: false }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tests the judge on the golden alone: the right answer must pass, and planted faults must not.
 
+mod draws;
+
 use std::collections::BTreeMap;
 
 use goldgate_tensor::DType;
@@ -58,6 +60,7 @@ pub fn perfect(case: &ModelCase, golden: &ModelGolden) -> Answer {
             },
         }),
         Ask::Perplexity { .. } => Content::Perplexity(golden.logprob.clone()),
+        Ask::Draws(asked) => Content::Draws(draws::perfect(case, asked, golden)),
     };
     let mut figures = BTreeMap::new();
     if let Ask::Load(load) = &case.ask {
@@ -314,6 +317,7 @@ const OF_BITS: &[&str] = &[
     "one row missing",
     "another way with one other bit",
     "another text in the last run",
+    draws::OTHER_TEXT,
     "a neighbour's ids in a batch",
     "one seed, or one prompt, for all of a batch",
     "a sequence of a batch that ends a token early",
@@ -340,6 +344,7 @@ fn rows(a: &mut Answer) -> Option<&mut Rows> {
     match &mut a.content {
         Content::Stage { slots, .. } => slots.values_mut().last(),
         Content::Logits(ways) => ways.first_mut().map(|(_, rows)| rows),
+        Content::Draws(drawn) => drawn.logits.as_mut(),
         _ => None,
     }
 }
@@ -373,7 +378,8 @@ pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), 
         Part::Numbers => !OF_BITS.contains(&name) || OF_BOTH.contains(&name),
         Part::Bits => OF_BITS.contains(&name),
     };
-    for (name, fault) in FAULTS.iter().filter(|(name, _)| of_part(name)) {
+    let faults = FAULTS.iter().chain(draws::FAULTS);
+    for (name, fault) in faults.filter(|(name, _)| of_part(name)) {
         let mut wrong = right.clone();
         // A fault that changes nothing judged says nothing about the judge.
         if !fault(case, golden, &mut wrong) {
@@ -443,6 +449,7 @@ pub fn wrong(case: &ModelCase, golden: &ModelGolden, fault: &str) -> Result<Answ
             }
         }
         Content::Load { .. } => return Err("a load has no wrong answer".to_owned()),
+        Content::Draws(_) => return Err("draws have no wrong answer in a golden".to_owned()),
     }
     match lacks.first_key_value() {
         Some((name, ())) => Err(format!("no wrong.{fault}.{name} in the golden")),

@@ -1,5 +1,7 @@
 //! Reads the file of a model (`specs/models/<stem>.yaml`).
 
+mod draws;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use serde_json::{Map, Value};
 use crate::kinds::model::case::{
     Ask, At as Lies, Form, Generation, Load, ModelCase, Prompt, Refused, Way,
 };
-use crate::kinds::model::forms::{GenerationSpec, LoadSpec, LogitsSpec, PerplexitySpec, StageSpec};
+use crate::kinds::model::forms::{
+    DrawsSpec, GenerationSpec, LoadSpec, LogitsSpec, PerplexitySpec, StageSpec,
+};
 use crate::kinds::model::hub::Hub;
 use crate::line::{Part, Place};
 use crate::yaml::fields::{gate, version};
@@ -50,6 +54,9 @@ pub struct ModelFile {
     /// The probability of a text.
     #[schemars(with = "Option<Vec<PerplexitySpec>>")]
     pub perplexity: Vec<CaseSpec>,
+    /// Many short texts, whose distribution is judged.
+    #[schemars(with = "Option<Vec<DrawsSpec>>")]
+    pub draws: Vec<CaseSpec>,
 }
 
 /// One form of a model: `path`, or `hub`.
@@ -106,9 +113,10 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
     let logits = cases(&mut f, "logits", logits);
     let generation = cases(&mut f, "generation", generation);
     let perplexity = cases(&mut f, "perplexity", perplexity);
+    let draws = cases(&mut f, "draws", draws::draws);
     f.done();
     let (model, files) = (model?, files?);
-    let all = [&loads, &stages, &logits, &generation, &perplexity].into_iter().flatten();
+    let all = [&loads, &stages, &logits, &generation, &perplexity, &draws].into_iter().flatten();
     let all: Vec<&CaseSpec> = all.collect();
     // Names are unique over all lists, because a trial's name does not contain its list.
     for (i, case) in all.iter().enumerate() {
@@ -149,6 +157,7 @@ pub fn model_file(r: &Reader<'_>, node: &Node) -> Option<ModelFile> {
         logits,
         generation,
         perplexity,
+        draws,
     })
 }
 
@@ -391,7 +400,7 @@ fn perplexity(f: &mut Fields<'_, '_>) -> Option<Ask> {
 pub fn expand(file: &ModelFile, name: &str) -> Vec<ModelCase> {
     let lists = [&file.loads, &file.stages, &file.logits, &file.generation, &file.perplexity];
     let mut cases = Vec::new();
-    for spec in lists.into_iter().flatten() {
+    for spec in lists.into_iter().chain([&file.draws]).flatten() {
         for (label, form) in &file.files {
             let asked = |list: &Vec<At<String>>| list.iter().any(|l| l.value == *label);
             if !spec.files.as_ref().is_none_or(asked) {
@@ -425,7 +434,11 @@ fn model_case(
         _ => {
             // A checkpoint that is not shipped has goldens that are not shipped either.
             let room = if form.hub.is_some() { "local" } else { "stages" };
-            Some(format!("{room}/{stem}/{}.{weights}.safetensors", spec.name.value))
+            let name = match &spec.ask {
+                Ask::Draws(draws) => draws.contexts.name(),
+                _ => spec.name.value.clone(),
+            };
+            Some(format!("{room}/{stem}/{name}.{weights}.safetensors"))
         }
     };
     let lies = match (&form.path, &form.hub) {
@@ -454,6 +467,8 @@ fn model_case(
         form: Form { label: label.clone(), at: lies, hf },
         context: match &spec.ask {
             Ask::Generation(Generation { context: Some(own), .. }) => *own,
+            // Thousands of short sessions: no more memory each than a text needs.
+            Ask::Draws(draws) => draws.contexts.length + draws.contexts.tokens(),
             _ => file.context,
         },
         activations,

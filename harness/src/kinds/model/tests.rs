@@ -63,6 +63,17 @@ perplexity:
     text: models/text/chapter.txt
     tokens: 20
     within: { relative: 1.0e-3, because: "a reason" }
+draws:
+  - name: short
+    why: a reason
+    contexts: { text: models/text/chapter.txt, count: 8, length: 3, follow: 4 }
+    seeds: 256
+    sampling: { temperature: 1.5, top_k: 6, repetition_penalty: 0.5 }
+  - name: shorter
+    why: a reason
+    contexts: { text: models/text/chapter.txt, count: 16, length: 3 }
+    seeds: 256
+    sampling: { temperature: 1.5, top_p: 0.8 }
 "#;
 
 fn read(text: &str) -> Result<Vec<ModelCase>, Vec<&'static str>> {
@@ -77,7 +88,7 @@ fn read(text: &str) -> Result<Vec<ModelCase>, Vec<&'static str>> {
     }
 }
 
-fn case(name: &str) -> ModelCase {
+pub(super) fn case(name: &str) -> ModelCase {
     let cases = read(FILE).expect("cases");
     cases.into_iter().find(|c| c.name == name && c.form.label == "f16").expect(name)
 }
@@ -88,7 +99,7 @@ fn rows(count: usize, width: usize) -> Rows {
     Rows { width, numbers: (0..count * width).map(number).collect() }
 }
 
-fn golden(name: &str) -> ModelGolden {
+pub(super) fn golden(name: &str) -> ModelGolden {
     let mut golden = ModelGolden { ids: vec![1, 2, 3], ..ModelGolden::default() };
     match name {
         "slots" => {
@@ -121,6 +132,15 @@ fn golden(name: &str) -> ModelGolden {
             golden.logprob = vec![-1.0; 4];
             golden.branches = vec![(vec![7, 8, 11, 12], -1.02), (vec![7, 8, 12, 12], -1.2)];
         }
+        "short" | "shorter" => {
+            let (contexts, count) = if name == "short" { (8, 8 + 8 * 4) } else { (16, 16) };
+            golden.ids = (0..contexts * 3).map(|i| (i * 5 + 1) % 17).collect();
+            golden.logits = rows(count, 17);
+            (golden.margin, golden.std) = (vec![1.0; count], vec![1.6; count]);
+            if name == "short" {
+                golden.next = (0..8).flat_map(|_| [3, 5, 11, 16]).collect();
+            }
+        }
         _ => {
             golden.ids = vec![1; 20];
             golden.logprob = (0..20).map(|i| if i % 16 == 0 { 0.0 } else { -1.5 }).collect();
@@ -150,11 +170,18 @@ fn a_case_is_asked_in_every_form_and_type() {
             "gate2::tiny::ended::hf",
             "gate2::tiny::chapter::f16",
             "gate2::tiny::chapter::hf",
+            "gate2::tiny::short::f16",
+            "gate2::tiny::short::hf",
+            "gate2::tiny::shorter::f16",
+            "gate2::tiny::shorter::hf",
         ]
     );
     assert_eq!((case("ended").context, case("text").context), (12, 16));
     let shared = case("rows").golden;
     assert_eq!(shared.as_deref(), Some("stages/tiny/rows.f16.safetensors"));
+    // Named after the contexts: cases that differ in their settings share it.
+    let shared = case("short").golden;
+    assert_eq!(shared.as_deref(), Some("stages/tiny/chapter-8x3-4.f16.safetensors"));
 }
 
 #[test]
@@ -173,6 +200,10 @@ fn what_makes_no_sense_is_refused() {
         ("stop_ids: [5]", "decided_at_least: 0", "RANGE"),
         ("stop: [\"stop\"]", "stop: [\"\"]", "TYPE"),
         ("context: 16", "context: 0", "RANGE"),
+        ("top_k: 6,", "seed: 6,", "RANGE"),
+        ("temperature: 1.5, top_k", "top_k", "MISSING_FIELD"),
+        ("seeds: 256", "seeds: 1", "RANGE"),
+        ("follow: 4", "follows: 4", "UNKNOWN_FIELD"),
     ];
     for (from, to, code) in table {
         let text = FILE.replacen(from, to, 1);
@@ -191,6 +222,8 @@ fn every_kind_sees_its_planted_faults() {
         ("drawn", 6),
         ("ended", 7),
         ("chapter", 3),
+        ("short", 14),
+        ("shorter", 13),
     ] {
         let (found, asked) = self_check(&case(name), &golden(name)).expect(name);
         assert!(found == asked && asked >= least, "{name}: {found} of {asked}");

@@ -61,8 +61,9 @@ impl Case {
         self.part.variant(&self.variant)
     }
 
-    /// A refusal together with its control: the smallest of `cases` with a golden that asks the same
-    /// op in the same types. A subject that refuses everything has shown nothing by its refusals.
+    /// A refusal together with its control: the smallest of `cases` with a golden that asks the
+    /// same op in the same types. A subject that refuses everything has shown nothing by its
+    /// refusals.
     pub fn controlled<'c>(&self, cases: impl Iterator<Item = &'c Case>) -> Case {
         if !matches!(self.expect, Expect::Refusal { .. }) {
             return self.clone();

@@ -55,6 +55,12 @@ pub fn case(kind: &str, name: &str) -> Option<(&'static str, String)> {
              activations: [f32]\n"
                 .to_owned(),
         ),
+        "draws" => (
+            "draws:",
+            "contexts: { text: models/text/chapter-12.txt, count: 16, length: 12 }\n    \
+             seeds: 64\n    sampling: { temperature: 0.8, top_k: 40 }\n"
+                .to_owned(),
+        ),
         _ => return None,
     };
     let why = "    # What goes wrong where this case is missing.\n    why: an example";

@@ -2,7 +2,7 @@
 
 use goldgate_wire::call::{Detokenize, Generate, Generated, Sampling, Want};
 use goldgate_wire::words::{Logits, Stop, Texts};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::kinds::model::ask::{Asking, Written};
 use crate::kinds::model::case::Generation;
@@ -29,7 +29,7 @@ impl Asking<'_, '_> {
             max_tokens: Some(g.max_tokens as u64),
             // The case decides where a text ends; a model's own end tokens would end it elsewhere.
             ignore_eos: Some(true),
-            sampling: sampling(g),
+            sampling: sampling(&g.sampling),
             stop: stops.then(|| g.stop.clone()),
             stop_ids: stops.then(|| stop_ids.collect()),
             ids,
@@ -96,9 +96,9 @@ impl Asking<'_, '_> {
 
 /// The settings of the case. Settings that it does not name are neutral, and the largest logit is
 /// chosen.
-fn sampling(g: &Generation) -> Sampling {
-    let real = |key: &str| g.sampling.get(key).and_then(Value::as_f64);
-    let number = |key: &str| g.sampling.get(key).and_then(Value::as_u64);
+pub(super) fn sampling(settings: &Map<String, Value>) -> Sampling {
+    let real = |key: &str| settings.get(key).and_then(Value::as_f64);
+    let number = |key: &str| settings.get(key).and_then(Value::as_u64);
     Sampling {
         // Always sent, because a subject's own default might draw.
         temperature: Some(real("temperature").unwrap_or(0.0)),

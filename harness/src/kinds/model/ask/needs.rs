@@ -36,6 +36,13 @@ impl Asking<'_, '_> {
                 let compact = self.to.hello().returns(Logits::Compact);
                 self.sessions(if compact { Logits::Compact } else { Logits::All })
             }
+            Put::Draws { forms, .. } => {
+                self.to.need::<Generate>()?;
+                if *forms {
+                    self.to.need_claim(Claim::Run)?;
+                }
+                Ok(())
+            }
             Put::Generation { generation, forms, .. } => {
                 self.to.need::<Generate>()?;
                 if *forms && generation.repeat > 1 {
