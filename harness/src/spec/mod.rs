@@ -1,7 +1,8 @@
 //! Specs: the contents of a specs folder.
 //!
 //! ```text
-//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known, slower, subjects }
+//! files ─read_folder→ Specs { ops, models, tokens, containers, mutants, gates, known, slower,
+//!                             subjects }
 //! ```
 
 pub mod broken;
