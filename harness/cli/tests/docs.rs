@@ -157,6 +157,8 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
         put(&format!("models/{model}.yaml"), &text);
     } else if let Some(tokenizer) = after(lines, "tokenizer") {
         put(&format!("tokenizers/{tokenizer}.yaml"), &text);
+    } else if let Some(subject) = after(lines, "subject") {
+        put(&format!("subjects/{subject}.yaml"), &text);
     } else {
         let lists = [("known:", "known.yaml"), ("slower:", "slower.yaml")];
         let list = lists.iter().find(|(key, _)| lines.contains(key));
