@@ -85,6 +85,8 @@ fn printed(command: &str, scratch: &Path) -> String {
         .current_dir(root())
         .env("PATH", format!("{folder}:{path}"))
         .env("NO_COLOR", "1")
+        // A command that runs a gate must not run the pages again.
+        .env("GOLDGATE_DOCUMENT", "1")
         .stdin(Stdio::null())
         .output()
         .expect("a shell");

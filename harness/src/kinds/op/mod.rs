@@ -363,9 +363,14 @@ fn uncontrolled(
     let Some(got) = got else {
         return Some(format!("{} is not offered", control.full_name()));
     };
-    let judged = judge(&control.expect, &right.rulers, got, whom).verdict;
-    let passed = judged == Verdict::Pass;
-    (!passed).then(|| format!("{} is not answered rightly: {judged:?}", control.full_name()))
+    match judge(&control.expect, &right.rulers, got, whom).verdict {
+        Verdict::Pass => None,
+        Verdict::Fail { kind, message } => {
+            let (name, kind) = (control.full_name(), kind.word());
+            Some(format!("{name} is not answered rightly: {kind}: {message}"))
+        }
+        _ => Some(format!("{} decides nothing", control.full_name())),
+    }
 }
 
 /// Puts one question about an op, unless hello shows that it is not offered.
