@@ -303,8 +303,7 @@ impl Report {
 pub fn hash_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for name in names {
-        // The line feed marks where a name ends: else two names cut at another place had the same
-        // hash.
+        // Without the line feed, the same text split into other names would have the same hash.
         hash.update(format!("{name}\n"));
     }
     hex(&hash.finalize())
