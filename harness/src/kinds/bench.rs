@@ -109,6 +109,7 @@ impl Kind for Timed {
         to: &mut Caller<'_>,
     ) -> Result<Times, Stopped> {
         to.set_limit(LIMIT);
+        // Before the limits of the card, which would be measured for nothing otherwise.
         to.need::<BenchOp>()?;
         // The limits hold for the card, not for the question, so they are measured once.
         let limits = to.once(&BenchCopy { bytes: COPIED })?.unwrap_or_default();

@@ -241,6 +241,7 @@ impl<'c> Caller<'c> {
     ) -> Result<Reply<(Value, Tensors)>, Stopped> {
         let Heard { exchange, time, stderr } = self.to.exchange(question, tensors, self.limit);
         self.log.time += time;
+        // Of the last call only: if the trial ends here, this is the call that failed.
         self.log.stderr = stderr;
         let answer = match exchange {
             Exchange::Answered(answer) => answer,
@@ -294,6 +295,7 @@ impl<'c> Caller<'c> {
             Some((process, _, loaded)) if process == self.to.process() => {
                 self.call(&Unload { model: loaded.model })
             }
+            // A process that has ended took its model with it, and a new one has other handles.
             _ => Ok(()),
         }
     }
@@ -310,6 +312,7 @@ impl<'c> Caller<'c> {
     /// The verdict of the row for any other outcome: a crash here is a crash.
     pub fn once<C: Call>(&mut self, call: &C) -> Result<Option<C::Answer>, Stopped> {
         let (question, tensors) = call.question();
+        // The whole question is the key, because another option may give another answer.
         let key = question.to_string();
         let known = match self.kept.once.get(&key) {
             Some(known) => known.clone(),
@@ -319,6 +322,7 @@ impl<'c> Caller<'c> {
                     Ok(Reply::Ok(answered)) => Some(answered),
                     Ok(Reply::Refused(_))
                     | Err(Stopped(Verdict::NotRun { kind: NotRun::Unsupported, .. })) => None,
+                    // Not cached: each trial that needs this answer must show the failure itself.
                     Err(stopped) => return Err(stopped),
                 };
                 self.kept.once.insert(key, answered.clone());
@@ -364,9 +368,12 @@ fn silence(exchange: Exchange, call: &str, limit: Duration) -> Stopped {
         Exchange::TooBig(message) => not_run(NotRun::TooBig, message),
         Exchange::Lost(message) => not_run(NotRun::DeviceLost, message),
         Exchange::Stopped => not_run(NotRun::Stopped, "the run was stopped".to_owned()),
+        // The harness writes that file, so a full disk is no failure of the subject.
         Exchange::Unsent(message) => {
             Stopped(Verdict::Broken { kind: BrokenKind::Harness, message })
         }
+        // Judged by the caller; listed so that the compiler demands a verdict for every new
+        // outcome.
         Exchange::Answered(_) => fail(FailKind::Protocol, "an answer that is none".to_owned()),
     }
 }

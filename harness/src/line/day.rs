@@ -64,6 +64,7 @@ impl Day {
 impl std::fmt::Display for Day {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (y, m, d) = self.ymd;
+        // The widths that `parse` demands, without which a day could not be read back.
         write!(f, "{y:04}-{m:02}-{d:02}")
     }
 }

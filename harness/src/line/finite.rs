@@ -34,6 +34,7 @@ fn read<E: Error>(written: WrittenNumber) -> Result<f64, E> {
             "NaN" => Ok(f64::NAN),
             "inf" => Ok(f64::INFINITY),
             "-inf" => Ok(f64::NEG_INFINITY),
+            // Not NaN: a misspelled number must not become a value that was never measured.
             _ => Err(E::custom(format!("{word:?} is no number"))),
         },
     }

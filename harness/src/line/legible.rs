@@ -15,6 +15,7 @@ pub fn harmful(c: char) -> bool {
 /// The text with harmful characters written out, as `\u{1b}`; line feeds and tabs stay. Of more
 /// than `most` bytes the rest is counted and dropped.
 pub fn legible(text: &str, most: usize) -> String {
+    // Slicing inside a character of several bytes would panic.
     let kept = &text[..text.floor_char_boundary(most)];
     let mut out = String::with_capacity(kept.len());
     for c in kept.chars() {
@@ -23,6 +24,7 @@ pub fn legible(text: &str, most: usize) -> String {
             false => out.push(c),
         }
     }
+    // The rest is counted, so that a cut text cannot be taken for a whole one.
     if kept.len() < text.len() {
         out.push_str(&format!("… and {} bytes more", text.len() - kept.len()));
     }
@@ -37,6 +39,7 @@ pub fn legible_lines(text: &str, most: usize) -> String {
 
 /// As [`legible`], on one line: a message must not look like two.
 pub fn legible_line(text: &str, most: usize) -> String {
+    // Escaped after the cut, so that the limit counts the bytes that the subject sent.
     legible(text, most).replace('\n', "\\n").replace('\t', "\\t")
 }
 
@@ -45,6 +48,7 @@ pub fn legible_json(value: Value, most: usize) -> Value {
     match value {
         Value::String(text) => Value::String(short(text, most)),
         Value::Array(list) => list.into_iter().map(|item| legible_json(item, most)).collect(),
+        // The keys come from the subject as well, and are quoted where a field is wrong.
         Value::Object(map) => map
             .into_iter()
             .map(|(key, value)| (short(key, most), legible_json(value, most)))

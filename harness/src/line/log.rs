@@ -36,6 +36,7 @@ impl Log {
             return;
         }
         let hash = self.bits.get_or_insert_default();
+        // The call is a part of the hash, so that the answers of two calls cannot be exchanged.
         hash.update(format!("{call} {key}\n"));
         if *key == "refused" {
             // Not the message: its wording may change, what is refused and why may not.
@@ -50,6 +51,7 @@ impl Log {
             }
         }
         for (name, tensor) in tensors {
+            // The same bytes in another type or shape are another answer.
             hash.update(format!("{name} {}\n", tensor.meta));
             hash.update(&tensor.bytes);
         }

@@ -28,6 +28,7 @@ pub fn page(
     if !head.source.is_empty() {
         field(&mut text, "source", &head.source);
     }
+    // Checks are code, so no spec says where they were written.
     if let Some(place) = &head.place {
         field(&mut text, "written", &format!("{}:{}:{}", place.file, place.line, place.column));
     }
@@ -44,6 +45,7 @@ pub fn page_of(row: &Row, verdict: &Verdict) -> Option<String> {
     match &row.page {
         // The page stays: what failed is the same, only its meaning has changed.
         Some(page) => Some(renamed(page, word)),
+        // A pass where a failure was expected had nothing to diagnose, and has no page yet.
         None => Some(format!("{word} {}\n  failed   {message}\n", row.name)),
     }
 }

@@ -101,6 +101,7 @@ impl On {
             On::Cards => roles.card,
             On::Own => roles.own,
             On::OwnCards => roles.own && roles.card,
+            // The harness checks itself, so no engine is started for such a trial.
             On::Harness => false,
         }
     }

@@ -81,6 +81,7 @@ pub fn against(
     let new = diff.speeds.iter().filter(|speed| speed.worse);
     for speed in new.filter(|s| !accepted.iter().any(|e| covers(e, report, &s.name, s.is))) {
         let (bench, record) = (speed.name.clone(), name.to_owned());
+        // Two lines about one bench would be counted as two slowdowns on the page of its gate.
         slower.retain(|known| known.bench != bench);
         let (was, is) = (speed.was, speed.is);
         slower.push(SlowerBench { bench, record, was, is, accepted: None });
@@ -108,6 +109,7 @@ fn still_slower(report: &Report, entry: &AcceptedSlowdown) -> Option<SlowerBench
     let row = report.row(&entry.bench.value).filter(|_| of_this_card(entry, report))?;
     let is = *row.figures.get(MEDIAN)?;
     let covered = covers(entry, report, &entry.bench.value, is);
+    // By size alone: an entry holds one median, and no range that would bound its noise.
     (is >= entry.was_us * (1.0 + SLOWER)).then(|| SlowerBench {
         bench: entry.bench.value.clone(),
         record: format!("record/{}", entry.record),

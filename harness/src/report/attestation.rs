@@ -52,6 +52,7 @@ pub fn statement(report: &Report, file_sha256: &str) -> String {
     let sha256 = |name: &str, hash: &str| json!({"name": name, "digest": {"sha256": hash}});
     let [passed, warned, failed] = tests(report);
     let release = report.gates.iter().all(|gate| not_for_release(report, gate).is_empty());
+    // In a report without gates nothing has failed, and yet nothing has passed either.
     let whole = release && report.incomplete.is_none() && !report.gates.is_empty();
     let result = match (report.invalid.is_empty() && failed.is_empty(), whole && warned.is_empty())
     {
@@ -91,6 +92,7 @@ fn tests(report: &Report) -> [Vec<String>; 3] {
             let list = match state {
                 State::Met => 0,
                 State::NotMet => 2,
+                // A gate that does not concern a subject is no test of it.
                 State::NotAsked => continue,
                 State::Incomplete | State::NotOffered | State::NotRun => 1,
             };
@@ -119,6 +121,7 @@ pub fn attest(folder: &Path, report: &Report, key: &Path) -> Result<(), AttestEr
     if output.status.success() && folder.join(SIGNATURE).is_file() {
         return Ok(());
     }
+    // Left without a signature, the statement would fail every later verification of the folder.
     fs::remove_file(folder.join(STATEMENT))?;
     Err(AttestError::Unsigned(said(&output)))
 }
@@ -152,6 +155,7 @@ pub fn verify(
                 None => notes.push("signed; name the allowed signers with --signers".to_owned()),
             }
         }
+        // Half an attestation is damaged, and none at all fails a caller who named allowed signers.
         _ => add("ATTESTATION", STATEMENT, "no signed statement", "a statement and its signature"),
     }
     Ok((findings, notes))
@@ -187,6 +191,7 @@ fn signed_by(folder: &Path, signers: &Path) -> Result<Result<String, String>, At
         return Ok(Err(said(&found)));
     }
     let mut why = String::new();
+    // One key may be listed under several names, of which some may have expired, so each is tried.
     for who in String::from_utf8_lossy(&found.stdout).lines() {
         let checked = keygen(&["-Y", "verify", "-n", NAMESPACE, "-I", who])?;
         if checked.status.success() {

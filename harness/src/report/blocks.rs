@@ -151,6 +151,8 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
 }
 
 fn again_of_group(report: &Report, (kind, gate): (&str, u8), first: &Row) -> String {
+    // Without a card or a golden another run would end the same way, so the missing part comes
+    // first.
     match kind {
         "no_device" => "goldgate doctor".to_owned(),
         "no_golden" => "goldgate golden make".to_owned(),

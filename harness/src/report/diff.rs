@@ -88,6 +88,7 @@ pub fn bits(old: &Report, new: &Report) -> Bits {
         match (old.get(name), new.get(name)) {
             (Some(was), Some(is)) if was == is => found.same += 1,
             (Some(_), Some(_)) => found.other.push(name.clone()),
+            // Neither equal nor different: one of the two runs has no answer to this question.
             _ => found.one_sided.push(name.clone()),
         }
     }
@@ -105,6 +106,8 @@ impl Diff {
 
     /// Whether nothing differs apart from where the reports come from.
     pub fn nothing(&self) -> bool {
+        // Runs on other hosts or of other commits may still agree in every result, which is the
+        // point.
         *self == Diff { origin: self.origin.clone(), ..Diff::default() }
     }
 
@@ -177,13 +180,17 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
     let (was, is) = (names(old), names(new));
     let mut diff = Diff {
         origin: origin(old, new),
+        // Only MET can be released on, so a gate that was not met has nothing to lose.
         gates: changed(&weighed(old), &weighed(new), |was, is| was == "met" && is != "met"),
         faults: changed(&faults(old), &faults(new), |_, is| is == "survived"),
+        // Whether another rule is stricter or looser cannot be seen from its words.
         rules: changed(&rules(old), &rules(new), |_, _| false),
         gone: was.difference(&is).cloned().collect(),
         new: is.difference(&was).cloned().collect(),
         ..Diff::default()
     };
+    // Collected by name first: every row repeats the limits of the card, which are to be listed
+    // once.
     let (mut before_them, mut now) = (BTreeMap::new(), BTreeMap::new());
     for row in &new.rows {
         if let Some(before) = old.row(&row.name) {
@@ -202,6 +209,7 @@ pub fn diff(old: &Report, new: &Report) -> Diff {
     diff.verdicts.sort_by_key(|c| !c.worse);
     diff.loads.sort_by(|a, b| (b.is / b.was).total_cmp(&(a.is / a.was)));
     diff.speeds.sort_by(|a, b| b.factor().total_cmp(&a.factor()));
+    // By the logarithm, so that half as much and twice as much are changes of the same size.
     let size = |m: &Moved| (m.is / m.was).ln().abs();
     diff.figures.sort_by(|a, b| size(b).total_cmp(&size(a)));
     diff
@@ -232,6 +240,7 @@ fn moved(was: f64, is: f64, part: f64) -> bool {
 type Words = BTreeMap<String, String>;
 
 fn changed(was: &Words, is: &Words, worse: fn(&str, &str) -> bool) -> Vec<Changed> {
+    // A name that only one of the reports has did not change; trials among them are gone or new.
     let both = is.iter().filter_map(|(name, is)| Some((name, was.get(name)?, is)));
     both.filter(|(_, was, is)| was != is)
         .map(|(name, was, is)| Changed {

@@ -214,12 +214,16 @@ impl Report {
 
     /// The row with that name.
     pub fn row(&self, name: &str) -> Option<&Row> {
+        // A comparison looks up every row of one report in another, and reports have some 20,000
+        // rows.
         let at = self.rows.binary_search_by(|row| row.name.as_str().cmp(name));
         at.ok().map(|i| &self.rows[i])
     }
 
     /// Checks that the rows match the plan: a report with lost or repeated rows is INVALID.
     pub fn hold_to_plan(&mut self) {
+        // Rows arrive in the order in which trials end, which no two runs share; the plan is
+        // sorted.
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
         let mut planned = self.planned.iter();
         let mut rows = self.rows.iter();
@@ -231,6 +235,8 @@ impl Report {
                     let none = || "nothing".to_owned();
                     let plan = plan.map_or_else(none, Clone::clone);
                     let row = row.map_or_else(none, |r| r.name.clone());
+                    // Only the first difference is named: after it the two lists are shifted
+                    // against each other.
                     self.invalid.push(format!("rows lost or doubled: planned {plan}, found {row}"));
                     return;
                 }
@@ -260,6 +266,8 @@ impl Report {
         let mut hash = Sha256::new();
         for row in &self.rows {
             hash.update(serde_json::to_vec(row)?);
+            // The bytes are those of rows.jsonl, so that `sha256sum rows.jsonl` gives the same
+            // hash.
             hash.update(b"\n");
         }
         Ok(hex(&hash.finalize()))
@@ -284,6 +292,7 @@ impl Report {
     /// Those of the serializer.
     pub fn seal(&mut self) -> serde_json::Result<()> {
         self.format = FORMAT;
+        // The rows come first, because the hash of the report covers that of its rows.
         self.rows_sha256 = self.hash_rows()?;
         self.sha256 = self.hash()?;
         Ok(())
@@ -294,6 +303,7 @@ impl Report {
 pub fn hash_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for name in names {
+        // Without the line feed, the same text split into other names would have the same hash.
         hash.update(format!("{name}\n"));
     }
     hex(&hash.finalize())

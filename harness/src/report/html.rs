@@ -98,6 +98,8 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
     let mut requirements = Vec::new();
     for r in &gate.requirements {
         for (i, (subject, m)) in r.on.iter().enumerate() {
+            // Id and text are on the first line only, so that all subjects of a requirement read as
+            // one.
             let first = i == 0;
             requirements.push(Line {
                 id: if first { line(&r.id) } else { String::new() },
@@ -126,6 +128,7 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
 }
 
 fn figure(f: &Figure) -> String {
+    // A figure that was not measured is shown as such: without it, its limit would look kept.
     let value = f.value.map_or_else(|| "not measured".to_owned(), number);
     let sign = if f.at_least { "at least" } else { "below" };
     format!("{} {value}, {sign} {}", line(&f.figure), number(f.limit))
@@ -174,6 +177,7 @@ fn origin(report: &Report) -> Vec<(String, String)> {
 
 /// JSON that is safe inside a script element: nothing in it can end the element.
 fn embedded(value: &Value) -> String {
+    // Escaped as JSON escapes and not as entities, which have no meaning inside a script element.
     value.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028")
 }
 
@@ -242,6 +246,7 @@ fn more(report: &Report, row: &Row, whole: bool) -> Map<String, Value> {
         let figures = row.figures.iter().map(|(name, x)| (line(name), real(*x)));
         put("figures", Value::Object(figures.collect()));
     }
+    // Most rows pass: without the details of theirs the page stays small enough to open at once.
     if row.verdict == Verdict::Pass {
         return more;
     }
@@ -254,6 +259,7 @@ fn more(report: &Report, row: &Row, whole: bool) -> Map<String, Value> {
     if !matches!(row.verdict, Verdict::NotRun { .. }) {
         put("again", json!(again(report, row)));
         let observed = serde_json::to_string(&row.observed).unwrap_or_default();
+        // What is absent was not observed; an empty object would look like an observation.
         if observed != "{}" {
             put("observed", json!(line(&observed)));
         }

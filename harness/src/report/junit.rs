@@ -26,6 +26,7 @@ pub fn junit(report: &Report) -> Result<String, SerializeError> {
     for (name, mut suite) in suites {
         let rows = report.rows.iter();
         let own = rows.filter(|row| format!("gate{} {}", row.gate, line(&row.subject)) == name);
+        // quick-junit counts the test cases of a suite, but leaves its time to the caller.
         suite.set_time(own.map(time).sum());
         // In every suite, because tools show them apart from each other.
         for (key, value) in origin(report) {
@@ -96,6 +97,7 @@ fn status(row: &Row) -> TestCaseStatus {
         }
         _ => message.to_owned(),
     };
+    // JUnit has fewer outcomes than there are statuses, so the type keeps the word of the status.
     let word = crate::report::text::status(&row.verdict);
     status.set_type(format!("{word} {kind}")).set_message(line(&text));
     if let Some(page) = &row.page {

@@ -105,6 +105,7 @@ pub fn not_for_release(report: &Report, gate: &GateSummary) -> Vec<String> {
             let count = report.provenance.edited.len();
             reasons.push(format!("edited since the commit: {count} files"));
         }
+        // Unknown counts as dirty: nothing shows that the sources of the commit are what ran.
         _ => reasons.push("whether the tree was clean is unknown".to_owned()),
     }
     reasons.extend(report.selection.partial());
@@ -166,6 +167,7 @@ fn judged(report: &Report) -> Vec<(String, String)> {
         ("host".to_owned(), markdown(&p.host)),
         ("time".to_owned(), format!("{} to {}", markdown(&p.began), markdown(&p.ended))),
     ];
+    // A clean tree has no edited files, and a line without content would look like a lost value.
     rows.retain(|(_, value)| !value.is_empty());
     let subjects = p.subjects.iter();
     rows.extend(subjects.map(|(label, hello)| (markdown(label), markdown(&device(hello)))));
@@ -184,6 +186,7 @@ fn edited(files: &[String]) -> String {
 
 /// A subject and its device, in one line.
 pub fn device(hello: &Value) -> String {
+    // A hello may come from any engine, so a field that is missing or has another type is left out.
     let text = |pointer: &str| hello.pointer(pointer).and_then(Value::as_str).unwrap_or("");
     let mut parts = vec![format!("{} {}", text("/subject/name"), text("/subject/version"))];
     parts.extend(["/device/name", "/device/driver", "/device/runtime"].map(|p| text(p).to_owned()));
@@ -205,6 +208,7 @@ fn of_gate<'r>(report: &'r Report, gate: &GateSummary) -> impl Iterator<Item = &
 
 fn scope(report: &Report, gate: &GateSummary) -> String {
     let mut ops: Vec<&str> = of_gate(report, gate).map(|row| row.stem.as_str()).collect();
+    // Rows are sorted by name, so those of one op are adjacent.
     ops.dedup();
     let whole = report.selection.partial();
     let whole = whole.map_or_else(|| "everything".to_owned(), |why| markdown(&why));
@@ -347,12 +351,14 @@ fn closest(report: &Report, gate: &GateSummary) -> Vec<String> {
     let passing = of_gate(report, gate).filter(|row| row.verdict == Verdict::Pass);
     let mut all: Vec<(f64, String)> = passing
         .filter_map(|row| {
+            // A load of 0 has its whole limit left, so it is never among the closest.
             let load = row.load.filter(|load| *load > 0.0)?;
             Some((load, format!("{} load {} of 1", code(&row.name), number(load))))
         })
         .collect();
     let measured = gate.requirements.iter().flat_map(|r| r.on.values());
     for f in measured.flat_map(|m| &m.figures) {
+        // A figure beyond its limit blocks the gate, and is listed there.
         if let Some(share) = f.share().filter(|share| *share <= 1.0) {
             let (value, limit) = (number(f.value.unwrap_or(f64::NAN)), number(f.limit));
             let figure = markdown(&f.figure);
@@ -386,6 +392,7 @@ fn against(report: &Report, gate: u8) -> Vec<String> {
 }
 
 fn commands(report: &Report, gate: &GateSummary) -> Vec<String> {
+    // Only subjects that answered: with an option for an absent one this run could not be repeated.
     let there = report.provenance.subjects.keys();
     let on = there.filter_map(|label| report.subjects.get(label));
     let mut on: Vec<String> = on.map(|subject| line(&subject.option)).collect();

@@ -62,6 +62,7 @@ pub struct Checked {
 
 /// Whether a file of this name in a report folder is a page of a report.
 pub fn is_page(name: &str) -> bool {
+    // Some file systems ignore case, so `GATE-1.MD` would be opened as the page of a gate.
     let name = name.to_ascii_lowercase();
     let gate = name.starts_with("gate-") && name.ends_with(".md");
     gate || name == "report.html" || FOR_PROGRAMS.contains(&name.as_str())
@@ -72,6 +73,7 @@ pub fn is_page(name: &str) -> bool {
 /// # Errors
 /// Those of the templates and serializers.
 pub fn seal(report: &mut Report) -> Result<Pages, PublishError> {
+    // Before the report is sealed, because its hash covers this name too.
     RENDERER.clone_into(&mut report.renderer);
     let pages = rendered(report)?;
     report.pages = pages.iter().map(|(name, text)| (name.clone(), hash(text))).collect();
@@ -101,6 +103,7 @@ pub fn rendered(report: &Report) -> Result<Pages, PublishError> {
 fn gate_pages(report: &Report) -> Result<Pages, PublishError> {
     let name = |gate: u8| format!("gate-{gate}.md");
     if !report.invalid.is_empty() {
+        // An INVALID report has no gates, so only its rows say which pages to write.
         let mut gates: Vec<u8> = report.rows.iter().map(|row| row.gate).collect();
         gates.sort_unstable();
         gates.dedup();
@@ -127,6 +130,7 @@ fn of_subject(report: &Report, label: &str) -> Report {
     own.absent.retain(|subject, _| subject == label);
     own.subjects.retain(|subject, _| subject == label);
     own.provenance.subjects.retain(|subject, _| subject == label);
+    // Planted faults and documents are about this repository, and not about the engine of an owner.
     own.faults.clear();
     own.documents.clear();
     for gate in &mut own.gates {
@@ -278,6 +282,7 @@ fn page(path: &Path) -> io::Result<Option<String>> {
 /// The finding for a page that is not as it was sealed: its first other line, where the page could
 /// be rendered again.
 fn edited(name: &str, found: &str, expected: Option<&String>, sealed: &str) -> Finding {
+    // Lines are compared with the rendered page only where it is the sealed one.
     let Some(expected) = expected.filter(|expected| hash(expected) == sealed) else {
         return finding("PAGE", name, &hash(found), sealed);
     };
@@ -295,6 +300,7 @@ fn edited(name: &str, found: &str, expected: Option<&String>, sealed: &str) -> F
 }
 
 fn quote(line: &str) -> String {
+    // Slicing at a fixed byte would panic inside a character of several bytes.
     match line.char_indices().nth(QUOTED) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
@@ -307,6 +313,7 @@ fn others(folder: &Path, report: &Report, checked: &mut Checked) -> io::Result<(
     for entry in fs::read_dir(folder)? {
         names.push(entry?.file_name().to_string_lossy().into_owned());
     }
+    // A folder is listed in no fixed order, and findings should be the same at every call.
     names.sort();
     // While a run goes on, or after it was killed, its rows so far are there and no page yet.
     let unfinished = report.incomplete.is_some() && report.pages.is_empty();

@@ -97,6 +97,7 @@ impl Provenance {
 }
 
 fn host() -> String {
+    // Only Linux has this file; elsewhere the host is described without a release.
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let words = [std::env::consts::OS, release.trim(), std::env::consts::ARCH];
     words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
@@ -109,6 +110,7 @@ fn host() -> String {
 pub fn file_hash(path: &Path) -> std::io::Result<String> {
     let mut file = open_foreign(path, Links::Followed)?;
     let mut hash = Sha256::new();
+    // Read in pieces, because only the hash is kept and a file may be large.
     let mut bytes = vec![0; 1 << 16];
     loop {
         match file.read(&mut bytes)? {
@@ -153,6 +155,7 @@ pub fn folder_hash(root: &Path) -> std::io::Result<String> {
     let mut all = Sha256::new();
     for path in files(root)? {
         let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        // The name is hashed too, so that two files which exchange their contents are noticed.
         all.update(format!("{name}\n{}\n", file_hash(&path)?));
     }
     Ok(hex(&all.finalize()))
@@ -174,6 +177,7 @@ pub fn files(root: &Path) -> std::io::Result<Vec<PathBuf>> {
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
+    // Folders list their entries in no fixed order, and a hash over them must not depend on it.
     files.sort();
     Ok(files)
 }

@@ -41,9 +41,11 @@ pub fn publish(folder: &Path, report: &mut Report) -> Result<(), PublishError> {
     // Rendered before anything is written, so that a template that fails leaves the old files
     // alone.
     let pages = seal(report)?;
+    // An earlier run may have left pages that this one does not write, which verify would reject.
     remove_pages(folder)?;
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
+    // Before its pages: after a kill in between, report.json names the pages that are missing.
     replace(&folder.join("report.json"), text.as_bytes())?;
     for (name, page) in pages {
         replace(&folder.join(name), page.as_bytes())?;
@@ -56,6 +58,7 @@ pub fn publish(folder: &Path, report: &mut Report) -> Result<(), PublishError> {
 pub fn gate_lines(report: &Report) -> Vec<String> {
     use crate::report::text::line;
     if !report.invalid.is_empty() {
+        // Nobody may rely on a gate of an INVALID report, not even on one line about it.
         let reasons = report.invalid.iter().map(|reason| format!("INVALID: {}", line(reason)));
         return reasons.collect();
     }

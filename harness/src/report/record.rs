@@ -12,6 +12,7 @@ pub type Record = (String, Report);
 pub fn all(folder: &Path, unread: &mut dyn FnMut(String)) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        // Anything else may be kept among the records, and is not a damaged record to warn about.
         if !entry.path().join("report.json").is_file() {
             continue;
         }

@@ -70,10 +70,13 @@ pub fn speed(old: &Report, new: &Report, before: &Row, row: &Row) -> Option<Spee
     if row.kind != "bench" || !measured(was) || !measured(is) {
         return None;
     }
+    // Another card has another speed, so a difference would say nothing about the program.
     if card(old, &before.subject) != card(new, &row.subject) {
         return None;
     }
     let slower = is >= was * (1.0 + SLOWER);
+    // The same factor in both directions, so that exchanging the reports exchanges slower and
+    // faster.
     if !slower && was < is * (1.0 + SLOWER) {
         return None;
     }
@@ -81,6 +84,7 @@ pub fn speed(old: &Report, new: &Report, before: &Row, row: &Row) -> Option<Spee
     let least = |row: &Row, median| row.figures.get(SPREAD.0).copied().unwrap_or(median);
     let most = |row: &Row, median| row.figures.get(SPREAD.1).copied().unwrap_or(median);
     let apart = least(row, is) > most(before, was) || least(before, was) > most(row, is);
+    // Work is computed from two measured figures, so equal work is equal only up to rounding.
     let other_work = work(before).zip(work(row)).is_some_and(|(a, b)| (a / b - 1.0).abs() > 1e-3);
     let worse = slower && apart && !other_work;
     Some(Speed { name: row.name.clone(), was, is, noise: !apart, other_work, worse })

@@ -140,6 +140,7 @@ pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
             report.invalid.push(reason.clone());
         }
     }
+    // A gate that was not asked has no rows, and its page could only say that nothing ran.
     let asked = &report.selection.gates;
     let asked = |gate: u8| asked.is_empty() || asked.contains(&gate);
     let gates: Vec<GateSummary> = weighed
@@ -200,6 +201,7 @@ impl Summarizer<'_> {
             reasons: verdict.reasons.clone(),
             ..Measured::default()
         };
+        // Several patterns of one requirement may name the same fault, which must count once.
         let mut faults = BTreeSet::new();
         for evidence in &spec.evidence {
             match &evidence.value {
@@ -248,6 +250,7 @@ impl Summarizer<'_> {
     ) -> Vec<(String, String, String)> {
         let roles = self.report.subjects.get(subject).map(|s| s.roles);
         let mutants = mutants_of(&self.specs.mutants, self.plan, spec, kill);
+        // An equivalent mutant changes no answer, so its survival says nothing about the judge.
         let real = mutants.into_iter().filter(|(_, m)| m.equivalent.is_none());
         real.filter_map(|(op, m)| {
             let tier = tier(m, subject, roles)?;

@@ -94,10 +94,12 @@ pub fn number(x: f64) -> String {
     if x.is_infinite() {
         return if x > 0.0 { "∞".to_owned() } else { "-∞".to_owned() };
     }
+    // Zero is below the range of plain numbers, and would be printed as 0.000e0.
     if x == 0.0 {
         return "0".to_owned();
     }
     let size = x.abs();
+    // Beyond these sizes a plain number is mostly zeros, which a reader has to count.
     if !(1e-3..1e6).contains(&size) {
         return format!("{x:.3e}");
     }

@@ -35,6 +35,8 @@ pub fn edited(
     golden: &Path,
     kernels: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, Unknown> {
+    // git prints the top of its tree with links resolved, and only then one path is part of the
+    // other.
     let specs = specs.canonicalize().map_err(|_| Unknown)?;
     let top = text(&git(&specs, &["rev-parse", "--show-toplevel"], b"")?)?;
     let top = Path::new(top.trim_end()).canonicalize().map_err(|_| Unknown)?;
@@ -45,6 +47,8 @@ pub fn edited(
     for folder in [&specs, &golden.canonicalize().unwrap_or_else(|_| golden.to_path_buf())] {
         let Ok(prefix) = folder.strip_prefix(&top) else {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            // The commit says nothing about files outside its tree, so none of them counts as
+            // unchanged.
             edited.insert(format!("{name}/ is outside of the tree"));
             continue;
         };
@@ -53,6 +57,8 @@ pub fn edited(
             let below = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
             let name = format!("{prefix}{below}");
             let other = NOT_GOLDENS.iter().any(|part| below.starts_with(part));
+            // A committed file in one of these folders may have been edited, so it is compared as
+            // well.
             if committed.contains_key(&name) || !other {
                 now.push((name, path));
             }
@@ -65,9 +71,11 @@ pub fn edited(
     for name in sources {
         match top.join(name) {
             path if path.is_file() => now.push((name.clone(), path)),
+            // A removed file is an edit too: the program may have been built without it.
             _ => drop(edited.insert(name.clone())),
         }
     }
+    // git hashes files, and the kernels on disk may have changed since they were compiled in.
     let scratch = tempfile::tempdir().map_err(|_| Unknown)?;
     for (name, text) in kernels {
         let path = scratch.path().join(now.len().to_string());
@@ -112,8 +120,10 @@ fn hashes(top: &Path, files: &[(String, PathBuf)]) -> Result<Vec<String>, Unknow
         paths.extend_from_slice(path.as_bytes());
         paths.push(b'\n');
     }
+    // Without filters, since attributes of the tree could give an edited file the committed hash.
     let list = text(&git(top, &["hash-object", "--no-filters", "--stdin-paths"], &paths)?)?;
     let hashes: Vec<String> = list.lines().map(str::to_owned).collect();
+    // Hashes are matched by position, so one line too few would shift all those after it.
     if hashes.len() == files.len() { Ok(hashes) } else { Err(Unknown) }
 }
 

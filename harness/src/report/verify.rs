@@ -39,6 +39,7 @@ pub struct Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // All three come from the file that is being verified, and could control a terminal.
         let line = crate::report::text::line;
         write!(
             f,
@@ -126,6 +127,7 @@ fn rows(report: &Report, findings: &mut Findings) {
     }
     let planned: std::collections::BTreeSet<&str> =
         report.planned.iter().map(String::as_str).collect();
+    // One name is enough to reject the report: with an edited plan there could be thousands.
     let unplanned = count.keys().find(|name| !planned.contains(**name));
     if let Some(name) = unplanned {
         findings.add("ROWS", name, "a row", "nothing: it is in no plan");
@@ -143,6 +145,7 @@ fn gates(report: &Report, findings: &mut Findings) {
     if !report.invalid.is_empty() && !report.gates.is_empty() {
         findings.add("GATES", "gates", "gates in a report that is INVALID", "none");
     }
+    // Only MET could mislead a release, so only that needs to be supported by the figures.
     for gate in report.gates.iter().filter(|g| g.state == crate::gate::State::Met) {
         let open = |m: &crate::report::summary::Measured| {
             m.state == crate::gate::State::Met && (m.passed < m.planned || m.killed < m.listed)

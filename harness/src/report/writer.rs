@@ -54,9 +54,12 @@ impl Writer {
     /// The folder cannot be written.
     pub fn begin(folder: &Path, planned: &Report) -> io::Result<Writer> {
         std::fs::create_dir_all(folder)?;
+        // Before anything is removed: a second run must not delete the pages of one that still
+        // writes.
         let lock = lock(folder)?;
         remove_pages(folder)?;
         let rows = folder.join("rows.jsonl");
+        // Created by rename and then opened, so that a link of this name is not written through.
         replace(&rows, b"")?;
         let rows = File::options().append(true).open(rows)?;
         let writer = Writer { folder: folder.to_path_buf(), rows, _lock: lock };
@@ -72,6 +75,8 @@ impl Writer {
     /// The file cannot be written.
     pub fn row(&mut self, row: &Row) -> io::Result<()> {
         let mut line = serde_json::to_vec(row)?;
+        // Part of the same write, so that a kill between two writes cannot leave a row without its
+        // end.
         line.push(b'\n');
         self.rows.write_all(&line)?;
         self.rows.flush()
@@ -105,6 +110,7 @@ pub(super) fn remove_pages(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        // A signature that stayed would be found next to a report that it was not made for.
         if is_page(&name) || attestation::FILES.contains(&name.as_str()) {
             std::fs::remove_file(entry.path())?;
         }

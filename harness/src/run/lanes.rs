@@ -78,6 +78,7 @@ fn batches<'a>(trials: impl Iterator<Item = &'a Entry>) -> VecDeque<Batch<'a>> {
 fn work(context: &Context<'_>, subject: usize, queue: &Queue<'_>, news: &Sender<News>) {
     // Sending cannot fail: the receiver outlives every lane.
     let tell = |item: News| drop(news.send(item));
+    // A lane that panicked has left the queue whole, because taking a batch is a single step.
     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let first = take();
     // A subject that the user named must start, even if it is asked nothing.
@@ -136,6 +137,7 @@ pub(super) fn prepared(context: &Context<'_>, entry: &Entry) -> Prepared {
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Guarded<T> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
+        // A panic carries a `&str` if its message is a literal, and a `String` if it was formatted.
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         format!("judging it panicked: {}", text.unwrap_or("without a word"))
     })

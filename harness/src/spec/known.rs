@@ -102,6 +102,7 @@ pub fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<KnownFailure> {
     f.done();
     let (since, expires, fails) = (since?, expires?, fails?);
     let days = expires.number() - since.number();
+    // The end makes its owner look again, before the reason is forgotten.
     if !(1..=MAX_DAYS).contains(&days) {
         r.note(node, "RANGE", path, "an end 1 to 90 days after `since`");
     }

@@ -60,6 +60,7 @@ pub fn slower_file(r: &Reader<'_>, node: &Node) -> Option<SlowerFile> {
     let slower: Vec<AcceptedSlowdown> = slower?;
     for (i, s) in slower.iter().enumerate() {
         let same = |e: &AcceptedSlowdown| e.bench.value == s.bench.value && e.device == s.device;
+        // Of two entries the looser one would count, whatever the stricter one says.
         if slower[..i].iter().any(same) {
             let expected = "each bench once per device";
             r.note_value(&s.bench, "ID_DUP", "slower.bench", &s.bench.value, expected);
@@ -73,6 +74,7 @@ fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<AcceptedSlowdown> {
     let bench = f.need("bench", |r, n, p| {
         let text = r.text(n, p)?;
         let parts: Vec<&str> = text.split("::").collect();
+        // Full names only: a pattern would also accept slowdowns that nobody has looked at.
         if parts.len() != 5 || !parts.iter().all(|part| is_id(part)) {
             return r.fail(n, "ID_FORM", p, "a full name: gate::stem::case::variant::subject");
         }
@@ -89,12 +91,14 @@ fn entry(r: &Reader<'_>, node: &Node, path: &str) -> Option<AcceptedSlowdown> {
         Some(text)
     });
     let was_us = f.need("was_us", |r, n, p| r.number_in(n, p, (0.0, false, 1e12)));
+    // From 1.05, because a smaller factor is no slowdown and needs no entry.
     let at_most = f.need("at_most", |r, n, p| r.number_in(n, p, (1.05, true, 10.0)));
     let reason = f.need("reason", Reader::text);
     let since = f.need("since", day);
     let until = f.need("until", day);
     f.done();
     let (since, until) = (since?, until?);
+    // An entry that lasts for years would make the slower speed the normal one.
     if !(1..=MAX_DAYS).contains(&(until.number() - since.number())) {
         r.note(node, "RANGE", path, "an end 1 to 90 days after `since`");
     }

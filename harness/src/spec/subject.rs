@@ -108,6 +108,7 @@ fn label(r: &Reader<'_>, node: &Node, path: &str) -> Option<At<String>> {
     if !is_label(&text) {
         return r.fail(node, "ID_FORM", path, "a small letter, then at most 30 of a-z, 0-9 and -");
     }
+    // Trials of these labels are our own, and would have the same names as those of the subject.
     if TAKEN.contains(&text.as_str()) {
         let expected = format!("another label than {}", TAKEN.join(", "));
         return r.fail(node, "ENUM", path, &expected);
@@ -132,6 +133,8 @@ fn environment(r: &Reader<'_>, node: &Node, path: &str) -> Option<BTreeMap<Strin
     for (key, value) in entries {
         let name = key.text().unwrap_or_default().to_owned();
         let field = format!("{path}.{name}");
+        // No system accepts such a name, and the error would only appear when the subject is
+        // started.
         if name.is_empty() || name.contains(['=', '\0']) {
             return r.fail(key, "ID_FORM", &field, "the name of a variable");
         }

@@ -161,6 +161,7 @@ impl Refused {
 
     /// What is wrong: the field of a file if one is named, or else the operand.
     pub fn field(&self) -> &str {
+        // A foreign subject may leave the field of a file out, which reads as an empty one.
         let field = self.file.as_ref().map(|place| place.field.as_str());
         field.filter(|field| !field.is_empty()).unwrap_or(&self.operand)
     }

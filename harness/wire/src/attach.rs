@@ -69,6 +69,7 @@ pub fn detach(frame: &mut Frame, scratch: &Path, name: &str) -> Result<(), Attac
         file.flush()
     };
     write().map_err(|source| AttachError::Io { path, source })?;
+    // Only after the file is written: an error must not leave a frame without its tensors.
     frame.tensors.clear();
     frame.json[KEY] = name.into();
     Ok(())
@@ -91,6 +92,7 @@ pub fn join(
     // A name with a slash could make this side read and delete any file.
     let name = named.as_str().filter(|n| !n.is_empty() && !n.contains(['/', '\0']) && *n != "..");
     let name = name.ok_or_else(|| AttachError::Name(named.to_string()))?;
+    // Both could hold a tensor of the same name, and nothing says which of them counts.
     if !frame.tensors.is_empty() {
         return Err(AttachError::Both(name.to_owned()));
     }
@@ -100,6 +102,7 @@ pub fn join(
     // Deleted before anything is made of it, so that what is no attachment does not stay behind.
     let deleted = fs::remove_file(&path);
     let bytes = bytes.map_err(|source| AttachError::Foreign { path: path.clone(), source })?;
+    // After an error of reading, which is the cause where both fail.
     deleted.map_err(io)?;
     let (_, tensors) =
         decode(&bytes).map_err(|source| AttachError::Buffer { path: path.clone(), source })?;

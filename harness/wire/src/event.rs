@@ -59,6 +59,7 @@ impl Event {
         let number = |key: &str| message.get(key).and_then(Value::as_u64);
         match message.get("event")?.as_str()? {
             "token" => Some(Event::Token {
+                // Absent for a single prompt, so a missing sequence is no malformed event.
                 sequence: number("sequence"),
                 index: number("index")?,
                 token: number("token")?,

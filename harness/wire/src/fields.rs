@@ -148,6 +148,7 @@ impl<'v> Fields<'v> {
         wants: &str,
         read: impl Fn(&'v Value) -> Option<T>,
     ) -> Result<Option<Vec<T>>, BadField> {
+        // A wrong element rejects the whole list: dropped, it would shift those after it.
         self.may(key, wants, |v| v.as_array()?.iter().map(read).collect())
     }
 
@@ -195,6 +196,7 @@ pub(crate) fn u8s(bytes: Vec<u8>) -> Tensor {
 /// # Errors
 /// The tensor is missing, has the wrong type, or is not a list.
 pub(crate) fn operand(tensors: &mut Tensors, name: &str, dtype: DType) -> Result<Tensor, Refusal> {
+    // A refusal and not a broken message: a case may send a wrong operand to see it refused.
     let refused = |kind, message: String| Err(Refusal::new(kind, name, message));
     let Some(tensor) = tensors.remove(name) else {
         return refused(RefusalKind::OperandMissing, "is missing".to_owned());
@@ -218,6 +220,7 @@ pub(crate) fn may_result(
     match tensors.remove(name) {
         None => Ok(None),
         Some(t) if t.meta.dtype == dtype && t.meta.shape.len() == 1 => Ok(Some(t)),
+        // Not taken for a missing tensor: docs/wire.md has another verdict for each of the two.
         Some(t) => Err(BadField::Mistyped(format!("{name} is {}, wants {dtype} [n]", t.meta))),
     }
 }

@@ -48,6 +48,7 @@ impl Frame {
 
     /// The length N in bytes: header and tensors.
     pub fn length(&self) -> u64 {
+        // Known before anything is written, because half a frame cannot be taken back.
         let metadata = BTreeMap::from([(KEY.to_owned(), self.json.to_string())]);
         length(&header(&metadata, &self.tensors), &self.tensors)
     }
@@ -107,6 +108,7 @@ fn bad(field: &str, found: impl ToString, expected: impl ToString) -> FrameError
 /// malformed.
 pub fn read_frame(stream: &mut impl Read, max: u64) -> Result<Option<Frame>, FrameError> {
     let mut head = Vec::with_capacity(8);
+    // Not `read_exact`, which reports an end between two frames like one inside of a frame.
     stream.by_ref().take(8).read_to_end(&mut head)?;
     let Ok(head) = <[u8; 8]>::try_from(head.as_slice()) else {
         // Between two frames the other side may rightly hang up.
@@ -194,6 +196,7 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &Tensors) -> Vec<u8> {
     let mut entries = Map::new();
     let mut end = 0;
     for (name, tensor) in tensors {
+        // Without gaps, because readers of safetensors reject bytes that belong to no tensor.
         let begin = end;
         end += tensor.bytes.len();
         let (word, shape) = stored(&tensor.meta);
@@ -226,6 +229,7 @@ fn stored(meta: &Meta) -> (&'static str, Vec<usize>) {
         DType::F16 => "F16",
         DType::BF16 => "BF16",
         DType::I32 => "I32",
+        // Bytes are what every reader of safetensors knows, and it knows no block types.
         _ => "U8",
     };
     if !meta.dtype.is_block() {
@@ -292,6 +296,7 @@ pub fn decode(bytes: &[u8]) -> Result<Buffer, FrameError> {
 }
 
 fn read_metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, FrameError> {
+    // Golden files are read here as well, and only a message needs its key in the metadata.
     let Some(value) = value else { return Ok(BTreeMap::new()) };
     let Value::Object(map) = value else {
         return Err(bad("__metadata__", value, "an object of strings"));
@@ -348,6 +353,7 @@ fn tensor(
         let text = metadata.get(&field).ok_or_else(|| bad(&field, "nothing", "logical shape"))?;
         let shape = json::read(text).ok().as_ref().and_then(numbers);
         let shape = shape.ok_or_else(|| bad(&field, text, "a list of sizes"))?;
+        // The metadata promises a shape of its own, so that is compared with the bytes as well.
         meta = Meta { dtype: block, shape };
         if meta.bytes() != Some(data.len()) {
             return Err(bad(name, format!("{} bytes", data.len()), format!("those of {meta}")));

@@ -14,6 +14,8 @@ pub fn glob(pattern: &str, name: &str) -> bool {
             None => return false,
         }
     }
+    // The last part is looked for at the end, since the first place where it occurs may be too
+    // early.
     rest.ends_with(last)
 }
 

@@ -43,6 +43,7 @@ impl Hello {
     /// # Errors
     /// A required field is missing, or the version of the wire differs.
     pub fn read(ok: &Value) -> Result<Hello, String> {
+        // Another version may give the same fields another meaning, so none of them is read.
         if ok["wire"].as_u64() != Some(1) {
             return Err(format!("hello: wire is {}, wants 1", ok["wire"]));
         }
@@ -56,6 +57,7 @@ impl Hello {
                 return Err(format!("hello: {} wants {what}", pointer[1..].replace('/', ".")));
             }
         }
+        // Every question depends on this list: without it nothing could be asked or excused.
         if !ok["calls"].is_array() {
             return Err("hello: calls wants a list".to_owned());
         }
@@ -103,6 +105,7 @@ impl Hello {
 
     /// How many sequences `generate` accepts at the same time: one, if not reported.
     pub fn sequences(&self) -> u64 {
+        // Every `generate` takes one prompt, so a subject that reports 0 is read as taking one.
         self.0[SEQUENCES].as_u64().unwrap_or(1).max(1)
     }
 
@@ -122,6 +125,8 @@ impl Hello {
     /// Whether `extend` returns logits in this form. A subject that lists no forms returns whole
     /// rows alone.
     pub fn returns(&self, logits: Logits) -> bool {
+        // `compact` is a form of this wire alone, so no engine is expected to return it unless it
+        // says so.
         let whole = matches!(logits, Logits::None | Logits::Last | Logits::All);
         match self.0["logits"].as_array() {
             Some(list) => list.iter().any(|form| form == logits.name()),
@@ -203,6 +208,8 @@ impl Hello {
 
     /// What must be the same for all workers of one subject: the program, and its device.
     pub fn identity(&self) -> (Value, Value) {
+        // A report describes one program on one device, and the rows of another would not be about
+        // it.
         (self.0["subject"].clone(), self.0["device"].clone())
     }
 }

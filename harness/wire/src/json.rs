@@ -11,6 +11,7 @@ use serde_json::{Map, Number, Value};
 /// Everything that serde_json refuses (NaN and infinities included), and a repeated key.
 pub fn read(text: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
+    // Not into `Value` directly: of two equal keys serde_json keeps the last and reports nothing.
     let value = Strict.deserialize(&mut deserializer)?;
     // Text after the value would otherwise be ignored silently.
     deserializer.end()?;
@@ -57,6 +58,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: Error>(self, x: f64) -> Result<Value, E> {
+        // `Value::from` would turn a number that is not finite into null, which reads as absent.
         Number::from_f64(x).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
@@ -70,6 +72,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
+        // By the same rules: a repeated key inside a list is as ambiguous as one at the top.
         while let Some(item) = access.next_element_seed(Strict)? {
             list.push(item);
         }

@@ -48,6 +48,7 @@ impl Observed {
     /// # Errors
     /// A field has the wrong type.
     pub fn read(value: &Value) -> Result<Observed, String> {
+        // Fields of another name are ignored, so that later subjects may observe more.
         serde_json::from_value(value.clone()).map_err(|e| format!("observed: {e}"))
     }
 

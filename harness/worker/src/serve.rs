@@ -42,6 +42,8 @@ pub fn serve(
             match attach::join(&mut frame, link.scratch.as_deref(), LARGEST_WHOLE, None) {
                 Ok(()) => {
                     let mut lost = None;
+                    // A device cannot stop its work for an event that was not sent, so the error is
+                    // kept until it ends.
                     let mut tell = |event: Event| {
                         if let Err(error) = write_frame(&mut output, &numbered(event.json(), &id)) {
                             lost = Some(error);
@@ -142,6 +144,7 @@ fn answer(frame: Frame, device: &mut dyn Device, tell: Tell<'_>) -> (Reply, bool
 
 /// The reply to hello. A failed hello is the last reply.
 fn greeted(ask: &Value, device: &dyn Device) -> (Reply, bool) {
+    // The last reply: docs/wire.md demands that a subject exits if no version is spoken by both.
     let refuse =
         |message: String| (Trouble { class: "bad_request", sticky: true, message }.into(), true);
     match Hello::read(ask, Default::default()) {

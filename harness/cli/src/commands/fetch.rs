@@ -52,6 +52,7 @@ struct Outcome {
 fn fetch(args: &Args) -> Result<Exit, Failure> {
     let specs = args.folders.read_all()?;
     let forms = asked(&specs.models, &args.model)?;
+    // With --into only that folder counts: a file elsewhere would leave it without the model.
     let places = match &args.into {
         Some(folder) => vec![std::path::absolute(folder)?],
         None => args.folders.models_dirs()?,

@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let text = match (&args.text, &args.file) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(file)) => read(file)?,
+        // Never reached, because the group `what` requires one of the three.
         (None, None) => Vec::new(),
     };
     let (add, parse) = Special::from(args.special).flags();

@@ -49,6 +49,7 @@ fn of_file(specs: &Specs, store: Option<&Store>, file: &MutantsFile) -> Vec<Prob
                 note(&[("ask", None), (key, Some(&name))], &name, &expected);
             }
         }
+        // What follows compares with goldens, which a folder of specs alone does not have.
         let Some(store) = store else { continue };
         if let Some(name) = &mutant.wrong
             && let Some(known) = formulas(specs, store, stem, mutant)
@@ -124,6 +125,7 @@ fn formulas(specs: &Specs, store: &Store, stem: &str, mutant: &Mutant) -> Option
     let paths = distinct(models.filter_map(|c| c.golden.as_deref()).chain(ops));
     // One golden is enough, because all variants of a case are made with the same formulas.
     let path = paths.into_iter().find(|path| store.has(path))?;
+    // A golden that cannot be read is reported by the review of goldens, not once more per mutant.
     let bytes = store.bytes(path).ok()?;
     let (_, tensors) = goldgate_harness::store::read_bytes(path, &bytes).ok()?;
     let formula = |name: &String| name.strip_prefix("wrong.")?.split('.').next().map(str::to_owned);

@@ -185,6 +185,7 @@ fn written(file: &mut File) -> Result<&mut Text, String> {
 
 fn point(file: &mut File, pointer: &str, value: Option<&Value>) -> Result<(), String> {
     let text = written(file)?;
+    // A text that was written out may be no JSON any more, so a pointer has nothing to follow.
     let Text::Value(root) = text else {
         return Err("a pointer into a text that was written out".to_owned());
     };

@@ -77,6 +77,7 @@ fn in_place(info: &TensorInfo, bytes: &mut [u8], edit: &ModelEdit) -> Result<(),
     } else if let Some(heads) = edit.pairs_of_heads {
         pairs(bytes, row, heads as usize)?;
     } else {
+        // The elements of a block share its scale, so none of them can be changed alone.
         let dtype = info.dtype.dtype().filter(|t| t.is_float());
         let dtype = dtype.ok_or_else(|| format!("{} is no float", info.name))?;
         let tensor = Tensor { meta: Meta::new(dtype, &info.shape), bytes: bytes.to_vec() };

@@ -19,6 +19,7 @@ use crate::yaml::tree::Node;
 /// Reads a whole file. Returns nothing if a required field is wrong.
 pub fn op_file(r: &Reader<'_>, node: &Node) -> Option<OpFile> {
     let mut f = r.fields(node, "")?;
+    // A later format may give the same fields another meaning, so none of them is guessed.
     let format = f.need("format", |r, n, p| match r.int(n, p, 0, i64::MAX)? {
         1 => Some(1),
         _ => r.fail(n, "SCHEMA_VERSION", p, "1, the one version that this program reads"),

@@ -86,9 +86,11 @@ fn differs(case: &TokenCase, vector: &Vector, answer: &Answer) -> Option<(String
 /// Checks that there is one end per id, that ends never go back, and that none lies inside a code
 /// point.
 fn ends_wrong(text: &[u8], ends: &[i64], ids: usize) -> Option<String> {
+    // With another number of ends it would be open which id each of them belongs to.
     if ends.len() != ids {
         return Some(format!("{} ends for {ids} ids", ends.len()));
     }
+    // Text that has been handed out cannot be taken back.
     if !ends.is_sorted() {
         return Some("an end before the one before it".to_owned());
     }
@@ -171,6 +173,7 @@ pub fn self_check(case: &TokenCase) -> Result<(u32, u32), String> {
         }
     }
     match asked {
+        // A judge that no planted fault can reach has not been tested.
         0 => Err("no fault can be planted in any answer".to_owned()),
         n => Ok((n, n)),
     }

@@ -146,6 +146,7 @@ impl Call for Inspect {
     fn question(&self) -> (Value, Tensors) {
         let mut body = Body::call(Self::NAME);
         body.put("path", self.path.as_str());
+        // By the fields of `load`, so that the need is that of the load that follows.
         self.options.write(&mut body);
         (body.json(), Tensors::new())
     }
@@ -171,6 +172,7 @@ impl Call for Inspect {
         };
         // What a subject observed of itself is no fact about the file.
         facts.remove("observed");
+        // Nor is the need, which depends on how the model would be loaded.
         Ok(Inspected { need: facts.remove("need"), facts, observed })
     }
 }

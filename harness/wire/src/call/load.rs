@@ -53,6 +53,8 @@ impl LoadOptions {
         body.may("context", self.context);
         body.may("activations", self.activations.map(DType::name));
         body.may("sha256", self.sha256.as_deref());
+        // An empty list would ask a subject that keeps no slots for something that it does not
+        // offer.
         body.may("trace", (!self.trace.is_empty()).then(|| self.trace.clone()));
         body.may("trace_mode", self.trace_mode.map(TraceMode::name));
         body.may("budget_bytes", self.budget_bytes);
@@ -79,12 +81,14 @@ impl LoadOptions {
         Ok(LoadOptions {
             context: above_0("context")?,
             activations: fields.may_activations("activations")?,
+            // No file has a hash of another form, and the refusal would blame the file for it.
             sha256: fields.may("sha256", "64 hex digits", |v| {
                 let text = v.as_str().filter(|t| t.len() == 64)?;
                 text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| text.to_owned())
             })?,
             trace: fields.texts("trace")?,
             trace_mode: fields.may_word("trace_mode", "as_run, unfused or local")?,
+            // Here 0 is a fair question: a budget too small for the model must be refused as such.
             budget_bytes: fields.may_number("budget_bytes")?,
             kv: fields.may_activations("kv")?,
             chunk: above_0("chunk")?,

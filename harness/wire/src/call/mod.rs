@@ -103,6 +103,8 @@ pub enum BadQuestion {
 
 impl From<BadField> for BadQuestion {
     fn from(bad: BadField) -> BadQuestion {
+        // A worker answers all of them with `bad_request`; only the harness judges them
+        // differently.
         BadQuestion::Field(bad.to_string())
     }
 }

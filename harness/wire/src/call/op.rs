@@ -96,6 +96,8 @@ impl Call for Op {
 
     fn read_answer(body: Value, tensors: Tensors) -> Result<OpAnswer, BadField> {
         Ok(OpAnswer {
+            // All of them, also those that were not asked for: the judge compares the set of
+            // results.
             results: tensors,
             observed: Observed::from_answer(&body).map_err(BadField::Mistyped)?,
         })

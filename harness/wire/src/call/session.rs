@@ -71,6 +71,7 @@ impl Want {
     /// The value of the field `want`.
     pub fn json(&self) -> Value {
         let mut body = Body::default();
+        // A subject that keeps no slots must not be asked for any, not even by an empty list.
         body.may("trace", (!self.trace.is_empty()).then(|| self.trace.clone()));
         body.put("logits", self.logits.name());
         body.may("rows", self.rows.clone());

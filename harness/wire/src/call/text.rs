@@ -61,6 +61,7 @@ impl Call for Tokenize {
         self.vocabulary.write(&mut body);
         body.put("add_special", self.add_special);
         body.put("parse_special", self.parse_special);
+        // As a tensor, because a JSON text can hold neither invalid UTF-8 nor more than its limit.
         (body.json(), Tensors::from([("text".to_owned(), u8s(self.text.clone()))]))
     }
 
@@ -136,6 +137,7 @@ impl Call for Detokenize {
     }
 
     fn read_answer(_: Value, mut tensors: Tensors) -> Result<Detokenized, BadField> {
+        // Kept as bytes, because ids may end inside a code point.
         let text = result(&mut tensors, "text", DType::U8)?.bytes;
         let ends = may_result(&mut tensors, "ends", DType::I32)?.map(|ends| ends.to_i32());
         Ok(Detokenized { text, ends })

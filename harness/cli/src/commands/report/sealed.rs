@@ -91,6 +91,7 @@ fn folder_of(path: &Path) -> Option<&Path> {
     }
     path.file_name().filter(|name| *name == "report.json")?;
     let folder = path.parent()?;
+    // The parent of a bare `report.json` is an empty path, which no system opens as a folder.
     Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
@@ -109,6 +110,7 @@ fn verified(
         let note = "pages were not verified: the file is not named report.json".to_owned();
         Checked { notes: vec![note], ..Checked::default() }
     };
+    // Those about the report come first: what is found about pages may only follow from them.
     checked.findings.splice(0..0, findings);
     Ok((report, checked))
 }
@@ -145,8 +147,11 @@ pub fn merge_all(args: &Merge) -> Result<Exit, Failure> {
         return Ok(Exit::No);
     }
     let mut whole = merge::merge(&shards).map_err(|e| Failure::Usage(e.to_string()))?;
+    // An INVALID report has no gates, so it can be merged without the specs that they are weighed
+    // by.
     if whole.invalid.is_empty() {
         let here = folder_hash(&args.folders.specs_dir()?)?;
+        // Other specs would weigh the rows by requirements that the run did not know.
         if here != whole.provenance.specs_sha256 {
             let commit = line(&whole.provenance.commit);
             return Err(Failure::Absent(format!(
@@ -194,6 +199,7 @@ pub fn verify_report(args: &Verify) -> Result<Exit, Failure> {
         not_before: args.max_age.map(days_ago),
     };
     let (report, mut checked) = verified(&args.path, &expected, args.pages)?;
+    // Edited rows weigh otherwise in any case, and each difference would be one more finding.
     if let Some(specs) = args.specs.as_ref().filter(|_| checked.findings.is_empty()) {
         checked.findings.extend(weighed_again(&report, specs)?);
     }
@@ -314,5 +320,6 @@ pub fn attest_report(args: &Attest) -> Result<Exit, Failure> {
 fn days_ago(days: u32) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |d| d.as_secs());
+    // From midnight on, so that the verdict does not depend on the hour of the check.
     format!("{}T00:00:00Z", Day::of_seconds(now.saturating_sub(u64::from(days) * 86_400)))
 }
