@@ -330,7 +330,7 @@ fn a_run_that_is_stopped_says_so_in_every_kind() {
     }
 }
 
-/// The runner of the gates in `cargo test` has told by then that this test has passed.
+/// By then the gate runner of `cargo test` has already reported that this test passed.
 #[test]
 fn a_leak_after_the_last_question_turns_the_row_red_and_fails_cargo_test() {
     let folder = tempfile::tempdir().expect("a folder");

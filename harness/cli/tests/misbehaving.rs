@@ -344,7 +344,7 @@ fn a_link_to_a_file_is_a_file_where_the_user_chose_it() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "783 645\n");
 }
 
-/// Processes that a mock was told to leave behind and that are still there.
+/// Processes that a mock left behind on request and that are still running.
 fn leftovers() -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("Linux").flatten() {

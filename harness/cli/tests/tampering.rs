@@ -184,7 +184,7 @@ fn what_a_report_says_of_itself_is_sealed() {
     }
 }
 
-/// Whoever can seal a report again is held to what its pages and the specs give.
+/// A report that was sealed again must still match its pages and the specs.
 #[test]
 fn a_report_that_was_sealed_again_is_held_to_its_pages_and_specs() {
     type Edit = fn(&mut Report);

@@ -2,7 +2,7 @@
 //!
 //! The signature is one of OpenSSH, made and verified by `ssh-keygen`: most users have it, and keys
 //! in agents and on hardware tokens work with it. It proves what its runner says. That the runner
-//! was honest is proved by a second run of whoever verifies.
+//! was honest is proved by a second run, which the verifier makes.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::report::pages::RENDERER;
 use crate::report::provenance::file_hash;
 use crate::report::verify::Finding;
 
-/// The statement's file, beside report.json.
+/// The statement's file, in the folder of report.json.
 pub const STATEMENT: &str = "attestation.json";
 
 /// The detached signature's file.

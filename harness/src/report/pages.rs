@@ -209,8 +209,8 @@ pub fn verify(
     Ok(checked)
 }
 
-/// Whether the sealed pages are those that the rows give: whoever seals a report again can also
-/// seal a page of his own.
+/// Whether the sealed pages are those that the rows give: someone who seals a report again can also
+/// seal an edited page.
 fn as_the_rows_give(report: &Report, expected: &Pages, checked: &mut Checked) {
     for (name, text) in expected {
         let (found, expected) = (report.pages.get(name).cloned().unwrap_or_default(), hash(text));

@@ -189,7 +189,7 @@ mod tests {
         let mut report = samples::report();
         report.rows[4].verdict = Verdict::Pass;
         assert_eq!(alone(&report), ["ROWS_HASH", "REPORT_HASH"]);
-        // Whoever seals it again is found out by the hash that was signed off.
+        // A report that was sealed again is detected by the hash that was signed off.
         let signed = Some(report.sha256.clone());
         report.seal().expect("sealed");
         assert_eq!(alone(&report), [""; 0]);

@@ -215,7 +215,7 @@ impl Session {
         let plan = trials::heads(&self.specs);
         let weighed = conclude(&mut report, &self.specs, &plan);
         if let Some(folder) = &self.request.reports {
-            // Whoever stopped a run does not wait for the records to be read.
+            // A stopped run must end at once, and reading all records takes seconds.
             if report.incomplete.is_none() {
                 compare_with_last(&mut report, &self.specs, &self.request.folders)?;
             }
@@ -406,7 +406,7 @@ fn root(folders: &Folders) -> Result<PathBuf, Failure> {
 /// Compares a report with the last record: one from the same card, or else the newest.
 ///
 /// # Errors
-/// There is no specs folder, beside which records are kept.
+/// There is no specs folder, whose parent has the records.
 pub fn compare_with_last(
     report: &mut Report,
     specs: &Specs,

@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         &frame::encode(&labels, &answered.results),
     )?;
     let tensors = answered.results;
-    // They are written all the same: whoever looks for the first NaN needs them.
+    // Checked after writing, so that the tensors are there to find the first NaN in.
     for (name, tensor) in &tensors {
         numbers::finite(&args.model.model, name, tensor)?;
     }

@@ -94,7 +94,7 @@ impl Kind for Container {
     }
 
     fn question(&self, case: &ContainerCase, (): &(), _: &dyn Goldens) -> Result<Files, Withheld> {
-        // A file that opens is an answer by itself; a refusal counts beside one.
+        // A file that opens is evidence by itself; a refusal needs controls that open.
         let refused = matches!(case.expected, FileExpectation::Refused { .. });
         let controlled = refused.then(|| case.full_name());
         let control = case.control.as_ref().unwrap_or(&case.base).clone();

@@ -223,7 +223,7 @@ impl Kind for Op {
         }
         let outcome = outcome_of(put(&question.op, to)?);
         let control = match &question.control {
-            // What hello excludes cannot stand beside a refusal.
+            // A question that hello excludes cannot be the control of a refusal.
             Some(control) if to.hello().lacks(control).is_none() => {
                 Some(outcome_of(put(control, to)?))
             }
@@ -351,8 +351,8 @@ fn outcome_of(reply: Reply<OpAnswer>) -> Outcome {
     }
 }
 
-/// Why a refusal counts for nothing: the fair question beside it was not answered rightly. None if
-/// it was, or if the op has no case that could stand there.
+/// Why a refusal counts for nothing: its control was not answered correctly. None if it was, or if
+/// the op has no case that can be a control.
 fn uncontrolled(
     case: &Case,
     expected: &Expected,

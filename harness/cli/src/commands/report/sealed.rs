@@ -24,7 +24,7 @@ pub struct Merge {
     /// The shards' reports.
     #[arg(required = true)]
     shards: Vec<PathBuf>,
-    /// Which pages each shard must hold beside its report.json.
+    /// Which pages each shard must have in addition to its report.json.
     #[arg(long, value_enum, default_value_t)]
     pages: Required,
     /// The folder that the whole report goes to.

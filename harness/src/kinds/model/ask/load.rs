@@ -37,8 +37,8 @@ impl Asking<'_, '_> {
             used.extend(self.used()?.filter(|_| load.memory));
         }
         if refused.is_some() {
-            // A refusal counts beside an answer: the subject must load the case's own file, without
-            // what was wrong with the question.
+            // A refusal counts only with a control: the subject must load the case's own file,
+            // without what was wrong with the question.
             let path = self.question.path.display().to_string();
             self.hold(&call::Load { path, ..self.question.load.clone() })?;
             self.one_token()?;
