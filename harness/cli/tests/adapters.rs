@@ -46,14 +46,7 @@ fn rows(label: &str, command: &str, filters: &[&str]) -> Vec<Row> {
 }
 
 fn word(row: &Row) -> &'static str {
-    match &row.verdict {
-        Verdict::Pass => "pass",
-        Verdict::Fail { kind, .. } | Verdict::Known { kind, .. } => kind.word(),
-        Verdict::Flaky { .. } => "flaky",
-        Verdict::Broken { kind, .. } => kind.word(),
-        Verdict::NotRun { kind, .. } => kind.word(),
-        Verdict::Unexpected { .. } => "unexpected",
-    }
+    row.verdict.word()
 }
 
 /// What an engine is expected to do. All rows that are not named pass or are not offered.

@@ -154,14 +154,7 @@ fn recorded(
 }
 
 fn word(row: &Row) -> &'static str {
-    match &row.verdict {
-        Verdict::Pass => "pass",
-        Verdict::Fail { kind, .. } | Verdict::Known { kind, .. } => kind.word(),
-        Verdict::Flaky { .. } => "flaky",
-        Verdict::Broken { kind, .. } => kind.word(),
-        Verdict::NotRun { kind, .. } => kind.word(),
-        Verdict::Unexpected { .. } => "unexpected",
-    }
+    row.verdict.word()
 }
 
 fn message(row: &Row) -> &str {

@@ -54,6 +54,20 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The event in one word: the kind of a failure or the reason why nothing was judged.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail { kind, .. } | Verdict::Known { kind, .. } => kind.word(),
+            Verdict::Flaky { .. } => "flaky",
+            Verdict::Broken { kind, .. } => kind.word(),
+            Verdict::NotRun { kind, .. } => kind.word(),
+            Verdict::Unexpected { .. } => "unexpected",
+        }
+    }
+}
+
 // One list per type keeps the word of a report and the serialized name from drifting apart.
 macro_rules! words {
     ($(#[$top:meta])* $name:ident {
