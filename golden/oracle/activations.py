@@ -6,6 +6,7 @@ import numpy as np
 
 import slack
 from answer import Answer, one
+from declared import Declared, finite, moved
 from signature import Question, Refused
 from stored import representable
 
@@ -54,17 +55,53 @@ def gelu_of(x, approximate: str) -> np.ndarray:
     return gelu_tanh(x) if approximate == "tanh" else gelu(x)
 
 
+def gelu_steps(x, approximate: str) -> list[np.ndarray]:
+    """c of the numbers z inside GELU: its argument (of tanh the cube, the product with it,
+    the sum and the product with √(2/π)), t = erf or tanh, 1 + t, and the product with x/2.
+    """
+    if approximate == "tanh":
+        root = math.sqrt(2 / math.pi)
+        cubic = root * 0.044715 * x**3
+        u = root * x + cubic
+        t, slope = np.tanh(u), x / 2 * (1 - np.tanh(u) ** 2)
+        inside = [(slope, z) for z in (cubic, cubic, u, u)]
+    else:
+        u = x / math.sqrt(2)
+        t, slope = 1 - ERFC(u).astype(np.float64), x / math.sqrt(math.pi) * np.exp(-u * u)
+        inside = [(slope, u)]
+    inside += [(x / 2, t), (x / 2, 1 + t), (1.0, x / 2 * (1 + t))]
+    return [moved(slope, z) for slope, z in inside]
+
+
+def own_steps(y, steps: list[np.ndarray]) -> Declared:
+    """The declared terms of an activation: each of its steps reaches its own element only."""
+    declared = Declared(y.shape)
+    for c in steps:
+        declared.own("activation", c, finite(y))
+    return declared
+
+
 def answer_gelu(q: Question) -> Answer:
     """x of any shape → y = scale·gelu(x)."""
     x, scale = q["x"], q.attr["scale"]
     y = scale * gelu_of(x, q.attr["approximate"])
-    return one("y", y, q.dtype, slack.gelu(x, y, scale), representable(y))
+    steps = own_steps(y, [scale * c for c in gelu_steps(x, q.attr["approximate"])])
+    allowed = slack.gelu(x, y, scale)
+    return one("y", y, q.dtype, allowed, representable(y), declared=steps)
 
 
 def answer_swiglu(q: Question) -> Answer:
     """gate, up [n,f] → y [n,f]."""
     y = swiglu(q["gate"], q["up"])
-    return one("y", y, q.dtype, slack.swiglu(q["gate"], q["up"], y), representable(y))
+    allowed = slack.swiglu(q["gate"], q["up"], y)
+    declared = own_steps(y, silu_steps(q["gate"], q["up"]))
+    return one("y", y, q.dtype, allowed, representable(y), declared=declared)
+
+
+def silu_steps(gate, up) -> list[np.ndarray]:
+    """c inside SwiGLU: of the sigmoid, and of the gate times that."""
+    s = sigmoid(gate)
+    return [moved(gate * up, s), moved(up, gate * s)]
 
 
 def answer_swiglu_clamped(q: Question) -> Answer:
@@ -72,7 +109,16 @@ def answer_swiglu_clamped(q: Question) -> Answer:
     alpha, limit = q.attr["alpha"], q.attr["limit"]
     g, u = clamp(q["gate"], q["up"], limit)
     y = swiglu_clamped(q["gate"], q["up"], alpha, limit)
-    return one("y", y, q.dtype, slack.swiglu(g, u + 1, y, alpha), representable(y))
+    steps = own_steps(y, clamped_steps(g, u, alpha))
+    allowed = slack.swiglu(g, u + 1, y, alpha)
+    return one("y", y, q.dtype, allowed, representable(y), declared=steps)
+
+
+def clamped_steps(g, u, alpha: float) -> list[np.ndarray]:
+    """c inside the clamped SwiGLU: of alpha·g, its sigmoid, g times that, and u + 1."""
+    s = sigmoid(alpha * g)
+    inside = [(g * s * (1 - s) * (u + 1), alpha * g), (g * (u + 1), s), (u + 1, g * s), (g * s, u + 1)]
+    return [moved(slope, z) for slope, z in inside]
 
 
 def answer_residual(q: Question) -> Answer:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from declared import Declared
+
 
 @dataclass
 class Result:
@@ -14,6 +16,8 @@ class Result:
     slack: np.ndarray | None = None
     keeps: dict[str, np.ndarray] = field(default_factory=dict)
     decided: np.ndarray | None = None
+    declared: Declared | None = None
+    shaky: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from answer import Answer, Result
+from declared import Declared, finite, moved
 from positions import check_positions
 from products import check_ids
 from signature import Question, Refused
@@ -118,6 +119,7 @@ def attend_all(q: Question, x, k_cache, v_cache, of, position, scale: float) -> 
     n, heads, d = x.shape
     group = heads // k_cache.shape[2]
     y, allowed, kept = (np.empty((n, heads, d)) for _ in range(3))
+    declared = Declared(y.shape)
     exact = True
     for i in range(n):
         seen = visible(int(position[i]), q.attr["window"])
@@ -128,8 +130,27 @@ def attend_all(q: Question, x, k_cache, v_cache, of, position, scale: float) -> 
             head = attend(x[i, h], k, v, scale, sink, q)
             y[i, h], allowed[i, h], kept[i, h] = head.y, head.slack, head.kept
             exact = exact and head.exact
+            rounded_inside(declared, (i, h), head, v)
     exact = exact and representable(y, (q.dtype,))
-    return Answer({"y": Result(y, q.dtype, allowed, {"p": kept})}, exact)
+    return Answer({"y": Result(y, q.dtype, allowed, {"p": kept}, declared=declared)}, exact)
+
+
+def rounded_inside(declared: Declared, at: tuple, head: Head, v) -> None:
+    """Weights p_j and scores s_j (q·k, and that times the scale) of one row of one head.
+
+    c is p_j·v_j of a weight and p_j·(v_j - y)·s_j of a score.
+    """
+    g = finite(head.y)
+    scores = np.where(head.p > 0, head.scores, 0.0)[:, None]
+    contributions = (
+        ("p", moved(v, head.p[:, None]), 1),
+        ("logits", moved(head.p[:, None] * (v - head.y), scores), 2),
+    )
+    for place, c, times in contributions:
+        term = declared.at(place)
+        term.squares[at] = times * (c * c).sum(0)
+        term.sizes[at] = times * np.abs(c).sum(0)
+        term.gain += times * float(((c @ g) ** 2).sum())
 
 
 def caches(q: Question, k: str, v: str) -> tuple[np.ndarray, np.ndarray]:
@@ -210,5 +231,10 @@ def answer_attention_decode(q: Question) -> Answer:
     y = inner.results["y"]
     shape = q["q"].shape
     kept = {"p": y.keeps["p"].reshape(shape)}
-    one = Result(y.values.reshape(shape), y.stored, y.slack.reshape(shape), kept)
+    declared = y.declared
+    declared.shape = shape
+    for term in declared.terms.values():
+        term.squares, term.sizes = term.squares.reshape(shape), term.sizes.reshape(shape)
+    values, allowed = y.values.reshape(shape), y.slack.reshape(shape)
+    one = Result(values, y.stored, allowed, kept, declared=declared)
     return Answer({"y": one, **state(q, k_cache, v_cache)}, inner.exact)

@@ -19,6 +19,7 @@ import gguf
 import numpy as np
 
 import blocks
+import check_declared as of_declared
 import check_models as of_models
 import ops
 import sampling
@@ -431,6 +432,8 @@ def main() -> None:
         if name.startswith("check_"):
             check()
             print(f"ok {name[6:]}")
+    of_declared.check(ask, tensor, random_blocks, RNG)
+    print("ok declared roundings")
     of_models.main()
 
 

@@ -4,6 +4,8 @@ import numpy as np
 
 import slack
 from answer import Answer, Result, one
+from declared import Declared, finite, moved
+from declared import softmax as softmax_declared
 from signature import Question
 from stored import rounded
 
@@ -26,12 +28,20 @@ def softmax(z) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
+def normalised(row: np.ndarray, gamma: np.ndarray, y: np.ndarray) -> Declared:
+    """What rounding the normalised row leaves, before gamma scales it."""
+    declared = Declared(y.shape)
+    declared.own("norm", moved(gamma, row), finite(y))
+    return declared
+
+
 def answer_layernorm(q: Question) -> Answer:
     """x [n,h], gamma, beta [h] → y [n,h]."""
     x, eps = q["x"], q.attr["eps"]
     y = layernorm(x, q["gamma"], q["beta"], eps)
     allowed = slack.layernorm(x, q["gamma"], q["beta"], y, eps, q.root(x.shape[-1]))
-    return one("y", y, q.to(), allowed)
+    declared = normalised(layernorm(x, 1.0, 0.0, eps), q["gamma"], y)
+    return one("y", y, q.to(), allowed, declared=declared)
 
 
 def residual_sum(q: Question) -> np.ndarray:
@@ -50,14 +60,17 @@ def answer_layernorm_residual(q: Question) -> Answer:
     total, eps = residual_sum(q), q.attr["eps"]
     y = layernorm(total, q["gamma"], q["beta"], eps)
     allowed = slack.layernorm(total, q["gamma"], q["beta"], y, eps, q.root(total.shape[-1]))
-    return with_sum(one("y", y, q.to(), allowed), q, total)
+    declared = normalised(layernorm(total, 1.0, 0.0, eps), q["gamma"], y)
+    return with_sum(one("y", y, q.to(), allowed, declared=declared), q, total)
 
 
 def answer_rmsnorm(q: Question) -> Answer:
     """x [n,h], gamma [h] → y [n,h]."""
     x, eps = q["x"], q.attr["eps"]
     y = rmsnorm(x, q["gamma"], eps)
-    return one("y", y, q.to(), slack.rmsnorm(x, y, eps, q.root(x.shape[-1])))
+    allowed = slack.rmsnorm(x, y, eps, q.root(x.shape[-1]))
+    declared = normalised(rmsnorm(x, 1.0, eps), q["gamma"], y)
+    return one("y", y, q.to(), allowed, declared=declared)
 
 
 def answer_rmsnorm_residual(q: Question) -> Answer:
@@ -65,11 +78,15 @@ def answer_rmsnorm_residual(q: Question) -> Answer:
     total, eps = residual_sum(q), q.attr["eps"]
     y = rmsnorm(total, q["gamma"], eps)
     allowed = slack.rmsnorm(total, y, eps, q.root(total.shape[-1]))
-    return with_sum(one("y", y, q.to(), allowed), q, total)
+    declared = normalised(rmsnorm(total, 1.0, eps), q["gamma"], y)
+    return with_sum(one("y", y, q.to(), allowed, declared=declared), q, total)
 
 
 def answer_softmax(q: Question) -> Answer:
     """x [n,m] → y [n,m], softmax of scale·x."""
     z = q.attr["scale"] * q["x"]
     y = softmax(z)
-    return one("y", y, q.to(), slack.softmax(z, y, q.root(z.shape[-1]), q.attr["scale"] != 1))
+    declared = Declared(y.shape)
+    softmax_declared(declared, z, y, finite(y))
+    allowed = slack.softmax(z, y, q.root(z.shape[-1]), q.attr["scale"] != 1)
+    return one("y", y, q.to(), allowed, declared=declared)

@@ -18,6 +18,7 @@ import numpy as np
 
 import activations
 import attention
+import declared
 import experts
 import norms
 import positions
@@ -141,12 +142,19 @@ def golden(question: Question, answer: Answer) -> tuple[dict, dict[str, Raw]]:
         put(name, "i32" if ids else "f64", result.values)
         if result.decided is not None:
             put(f"{name}.decided", "u8", result.decided.astype(np.uint8))
+        for place, ratio in result.shaky.items():
+            put(f"{name}.shaky.{place}", "f32", finite_f32(UNIT * ratio))
         if ids:
             continue
         put(f"{name}.slack", "f32", finite_f32(result.slack))
         for kept in question.keeps:
             if kept in result.keeps:
                 put(f"{name}.keeps.{kept}", "f32", finite_f32(UNIT * 4 * result.keeps[kept]))
+        if result.declared is None:
+            continue
+        for place, term in result.declared.terms.items():
+            put(f"{name}.declared.{place}", "f32", finite_f32(UNIT * term.bound()))
+            put(f"{name}.gain.{place}", "f64", np.array([declared.root(term.gain)]))
     for mistake in question.wrong:
         with np.errstate(all="ignore"):
             wrong = WRONG[question.op][mistake](question)

@@ -6,6 +6,7 @@ import numpy as np
 
 import slack
 from answer import Answer, Result, one
+from declared import Declared, finite, moved
 from products import check_ids
 from signature import Question, Refused, flag, read_attributes, real
 from stored import representable
@@ -162,4 +163,22 @@ def answer_rope(q: Question) -> Answer:
     x1, x2 = pairs(x, r, style)
     for half in pairs(allowed, r, style):
         half[...] = slack.rope(x1, x2, angle[:, None, :], magnitude)
-    return Answer({"y": Result(y, q.dtype, allowed)}, representable(y))
+    declared = rotated(x, y, angle, magnitude, style)
+    return Answer({"y": Result(y, q.dtype, allowed, declared=declared)}, representable(y))
+
+
+def rotated(x, y, angle, magnitude: float, style: str) -> Declared:
+    """Cosine and sine, which all heads share, and the four products of each pair."""
+    declared, g, r = Declared(y.shape), finite(y), 2 * angle.shape[-1]
+    c = magnitude * np.cos(angle)[:, None, :]
+    s = magnitude * np.sin(angle)[:, None, :]
+    (x1, x2), (g1, g2) = pairs(x, r, style), pairs(g, r, style)
+    term = declared.at("rope")
+    for of, g_of, first, second in ((0, g1, x1, x2), (1, g2, x2, x1)):
+        contributions = [moved(first, c), moved(second, s), moved(1, first * c), moved(1, second * s)]
+        pairs(term.squares, r, style)[of][...] = sum(a * a for a in contributions)
+        pairs(term.sizes, r, style)[of][...] = sum(np.abs(a) for a in contributions)
+        term.gain += sum(float(((g_of * a) ** 2).sum()) for a in contributions[2:])
+    by_cos, by_sin = moved(g1 * x1 + g2 * x2, c), moved(g2 * x1 - g1 * x2, s)
+    term.gain += float((by_cos.sum(1) ** 2).sum() + (by_sin.sum(1) ** 2).sum())
+    return declared

@@ -3,9 +3,19 @@
 import numpy as np
 
 import slack
-from activations import gelu_of, sigmoid, silu, swiglu
+from activations import gelu_of, gelu_steps, sigmoid, silu, silu_steps, swiglu
 from answer import Answer, one
 from blocks import SIZES
+from declared import (
+    Declared,
+    Inner,
+    Weights,
+    feed_forward,
+    finite,
+    moved,
+    product,
+    through_all,
+)
 from signature import Question, Refused
 from stored import lowest_bit, representable, whole_sums
 
@@ -39,7 +49,16 @@ def answer_linear(q: Question) -> Answer:
     y = linear(x, q["w"], bias)
     allowed, kept = slack.matrix(x, weight(q, "w"), bias, q.product(x.shape[-1]))
     exact = exact_product(x, q["w"], bias) and representable(y, (q.to(),))
-    return one("y", y, q.to(), allowed, exact, keeps={"w": kept})
+    declared = Declared(y.shape)
+    product(declared, x, q["w"], finite(y), weight(q, "w")[1])
+    return one("y", y, q.to(), allowed, exact, keeps={"w": kept}, declared=declared)
+
+
+def copied(y: np.ndarray) -> Declared:
+    """What weights add that are looked up: each its own rounding."""
+    declared = Declared(y.shape)
+    declared.own("weights", y, finite(y))
+    return declared
 
 
 def nearest_f32(parts: list[np.ndarray]) -> np.ndarray:
@@ -54,7 +73,7 @@ def nearest_f32(parts: list[np.ndarray]) -> np.ndarray:
 def answer_dequantize(q: Question) -> Answer:
     """w of a weight type → y f32 of its shape."""
     y = nearest_f32(q.parts("w"))
-    return one("y", y, "f32", exact=representable(y))
+    return one("y", y, "f32", exact=representable(y), declared=copied(y))
 
 
 def check_ids(ids: np.ndarray, size: int, name: str, kind: str = "IdOutOfRange") -> None:
@@ -67,7 +86,7 @@ def answer_embedding(q: Question) -> Answer:
     """ids [n], table [v,h] → y [n,h]: rows, widened exactly (q4_k and q5_k rounded to f32)."""
     check_ids(q["ids"], q.axes["v"], "ids")
     y = nearest_f32([part[q["ids"]] for part in q.parts("table")])
-    return one("y", y, q.to("f32"), exact=representable(y))
+    return one("y", y, q.to("f32"), exact=representable(y), declared=copied(y))
 
 
 def answer_rows(q: Question) -> Answer:
@@ -102,13 +121,15 @@ def outer_slack(q, hidden, w, bias, y, inner: list[np.ndarray]) -> tuple[np.ndar
     return allowed, kept
 
 
-def finish_ffn(q: Question, hidden, bias, inner, rounded) -> Answer:
+def finish_ffn(q: Question, hidden, bias, inner, rounded, parts: list[Inner], activation) -> Answer:
     """y = hidden·w_downᵀ + bias + residual, its slack and what kept values add.
 
     `rounded` are the Q [n,f] that rounding the inner weights leaves in the hidden value; with the
-    down weight's own Q they add as squares: keeps w, for weights of block types alone.
+    down weight's own Q they add as squares: keeps w, for weights of block types alone. `parts` are
+    the inner products with slopes [n,f], and `activation` the c [n,f] of the numbers between.
     """
     y = linear(hidden, q["w_down"], bias)
+    inside = y
     down = weight(q, "w_down")
     allowed, kept = outer_slack(q, hidden, down, bias, y, inner)
     square = sum(down[0]) ** 2
@@ -120,7 +141,27 @@ def finish_ffn(q: Question, hidden, bias, inner, rounded) -> Answer:
         allowed = allowed + np.abs(y)
         exact, stored_as = False, q.stored("residual")
     exact = exact and representable(y, (stored_as,))
-    return one("y", y, stored_as, allowed, exact, keeps={"hidden": kept, "w": np.sqrt(weights)})
+    declared = ffn_declared(q, hidden, y, inside, parts, activation)
+    keeps = {"hidden": kept, "w": np.sqrt(weights)}
+    return one("y", y, stored_as, allowed, exact, keeps=keeps, declared=declared)
+
+
+def ffn_declared(q: Question, hidden, y, inside, parts: list[Inner], activation) -> Declared:
+    """Declared terms of a feed-forward block; `inside` is y before the residual."""
+    declared, g, shared = Declared(y.shape), finite(y), Weights()
+    block = [q.stored(name) in SIZES for name in ("w_up", "w_down")]
+    for i, x in enumerate(q["x"]):
+        row = [Inner(part.key, part.w, part.slope[i]) for part in parts]
+        c = [a[i] for a in activation]
+        down = ("w_down", q["w_down"])
+        jacobian = feed_forward(
+            declared, i, x, row, c, hidden[i], down, 1.0, g[i], block[1], shared
+        )
+        through_all(declared, i, x, jacobian, g[i], block[0])
+    declared.at("weights").gain += shared.gain()
+    if q.has("residual"):
+        declared.own("activation", moved(1, inside), g)
+    return declared
 
 
 def inner_matrix(q: Question, name: str, bias=None) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +179,9 @@ def answer_ffn_gelu(q: Question) -> Answer:
     slope = gelu_slope(up, approximate)
     a_up, q_up = inner_matrix(q, "w_up", q["b_up"])
     inner = [slope * a_up, slack.gelu(up, hidden, 1)]
-    return finish_ffn(q, hidden, q["b_down"], inner, [slope * q_up])
+    parts = [Inner("w_up", q["w_up"], slope)]
+    activation = [moved(slope, up), *gelu_steps(up, approximate)]
+    return finish_ffn(q, hidden, q["b_down"], inner, [slope * q_up], parts, activation)
 
 
 def answer_ffn_swiglu(q: Question) -> Answer:
@@ -150,4 +193,7 @@ def answer_ffn_swiglu(q: Question) -> Answer:
     a_gate, q_gate = inner_matrix(q, "w_gate")
     a_up, q_up = inner_matrix(q, "w_up")
     inner = [by_gate * a_gate, by_up * a_up, slack.swiglu(gate, up, hidden)]
-    return finish_ffn(q, hidden, None, inner, [by_gate * q_gate, by_up * q_up])
+    parts = [Inner("w_gate", q["w_gate"], by_gate), Inner("w_up", q["w_up"], by_up)]
+    activation = [moved(by_gate, gate), moved(by_up, up), *silu_steps(gate, up), moved(1, hidden)]
+    rounded = [by_gate * q_gate, by_up * q_up]
+    return finish_ffn(q, hidden, None, inner, rounded, parts, activation)

@@ -1,9 +1,10 @@
 //! What attention's ops share: cache rows, positions, the definition for one query.
 
 use crate::error::{Refusal, RefusalKind};
+use crate::ops::declared::moved;
 use crate::ops::embedding::in_range;
 use crate::ops::slack::{Sums, UNDERFLOW, extent};
-use crate::ops::{Inputs, Question};
+use crate::ops::{Declared, Inputs, Question, declared};
 
 /// Keys of one split: taken in order, at multiples of this many positions (attention.cuh).
 pub const SPLIT: usize = 64;
@@ -175,4 +176,38 @@ pub(crate) fn attention_slack(
         kept.push(q);
     }
     (slack, kept)
+}
+
+/// Adds to `all` what rounding the weights p_j and the scores s_j (q·k, and that times the scale)
+/// of one query leaves in the elements from `at` on: c is p_j·v_j and p_j·(v_j − y)·s_j.
+pub(crate) fn declare(
+    all: &mut Declared,
+    at: usize,
+    x: &Query,
+    y: &[f64],
+    row: impl Fn(usize) -> usize,
+) {
+    let (d, (heads, head)) = (x.q.len(), x.kv);
+    let first = if x.window > 0 { (x.position + 1).saturating_sub(x.window) } else { 0 };
+    let seen: Vec<usize> = (first..=x.position).map(|j| (row(j) * heads + head) * d).collect();
+    let score =
+        |at: &usize| x.scale * x.q.iter().zip(&x.k[*at..at + d]).map(|(q, k)| q * k).sum::<f64>();
+    let scores: Vec<f64> = seen.iter().map(score).collect();
+    let top = scores.iter().copied().chain(x.sink).fold(f64::NEG_INFINITY, f64::max);
+    let sum = scores.iter().chain(&x.sink).map(|s| (s - top).exp()).sum::<f64>();
+    for (s, from) in scores.iter().zip(seen) {
+        let (p, v) = ((s - top).exp() / sum, &x.v[from..from + d]);
+        let score = if p > 0.0 { *s } else { 0.0 };
+        let (mut by_weight, mut by_score) = (0.0, 0.0);
+        for (i, (v, y)) in v.iter().zip(y).enumerate() {
+            let g = if y.is_finite() { *y } else { 0.0 };
+            let (weight, score) = (moved(*v, p), moved(p * (v - y), score));
+            all.own(declared::P, at + i, 0.0, &[weight]);
+            all.own(declared::LOGITS, at + i, 0.0, &[score, score]);
+            by_weight += g * weight;
+            by_score += g * score;
+        }
+        all.whole(declared::P, by_weight * by_weight);
+        all.whole(declared::LOGITS, 2.0 * by_score * by_score);
+    }
 }

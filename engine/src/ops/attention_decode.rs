@@ -6,14 +6,14 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::attention::{
-    Query, SPLIT, attend, attention_slack, cache_row, check_heads, checked_places, one_start,
-    places, scale,
+    Query, SPLIT, attend, attention_slack, cache_row, check_heads, checked_places, declare,
+    one_start, places, scale,
 };
 use crate::ops::attention_prefill::SCALE;
 use crate::ops::positional::scalar;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature,
+    Slack, Values, dims,
 };
 
 /// The op.
@@ -235,6 +235,23 @@ impl Op for AttentionDecode {
         let (slack, kept): (Vec<_>, Vec<_>) = (0..rows.len() * q).into_par_iter().map(one).unzip();
         let exact = |x: &[f64]| Slack::of(vec![0.0; x.len()]);
         vec![Slack::of(slack.concat()).keep("p", &kept.concat()), exact(keys), exact(cached)]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let question = asked.question;
+        let [q, d, c] = dims(&question.dims, ["q", "d", "c"]);
+        let ring = question.attributes.flag("ring");
+        let start = question.attributes.find_int("position").map_or(0, |p| p as usize);
+        let rows = places(asked.inputs, start, question.dims.find("n").unwrap_or(1));
+        let [y, keys, cached] = [0, 1, 2].map(|i| values[i].real());
+        let mut all = Declared::of(y.len());
+        for i in 0..rows.len() * q {
+            let (sequence, position) = rows[i / q];
+            let query = query(question, asked.inputs, (keys, cached), i, position);
+            let row = |j: usize| cache_row(sequence, j, c, ring);
+            declare(&mut all, i * d, &query, &y[i * d..(i + 1) * d], row);
+        }
+        vec![all, Declared::of(keys.len()), Declared::of(cached.len())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

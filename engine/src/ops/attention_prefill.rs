@@ -6,13 +6,13 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::attention::{
-    Query, SPLIT, attend, attention_slack, cache_row, check_heads, checked_places, one_start,
-    places, scale,
+    Query, SPLIT, attend, attention_slack, cache_row, check_heads, checked_places, declare,
+    one_start, places, scale,
 };
 use crate::ops::positional::scalar;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature,
-    Slack, Values, dims, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Phase, Question, ResultSlot,
+    Signature, Slack, Values, dims, traffic,
 };
 
 /// The op.
@@ -76,6 +76,22 @@ static PAGE: Page = Page {
 
 /// Head sizes that the mma entry is compiled for.
 const MMA_HEADS: [usize; 4] = [64, 80, 96, 128];
+
+/// Query `i` of all rows and heads.
+fn query<'a>(asked: &Asked<'a>, i: usize, position: usize) -> Query<'a> {
+    let [q, k, d] = dims(&asked.question.dims, ["q", "k", "d"]);
+    let head = i % q;
+    Query {
+        q: &asked.inputs.real("q")[i * d..(i + 1) * d],
+        k: asked.inputs.real("k"),
+        v: asked.inputs.real("v"),
+        kv: (k, head / (q / k)),
+        position,
+        window: asked.question.attributes.int("window") as usize,
+        sink: asked.inputs.find_real("sinks").map(|s| s[head]),
+        scale: scale(asked.question),
+    }
+}
 
 impl Op for AttentionPrefill {
     fn signature(&self) -> &'static Signature {
@@ -197,29 +213,33 @@ impl Op for AttentionPrefill {
 
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
         let question = asked.question;
-        let [n, q, k, d, c] = dims(&question.dims, ["n", "q", "k", "d", "c"]);
-        let [start, window] = ["start", "window"].map(|a| question.attributes.int(a) as usize);
+        let [n, q, d, c] = dims(&question.dims, ["n", "q", "d", "c"]);
         let ring = question.attributes.flag("ring");
-        let rows = places(asked.inputs, start, n);
+        let rows = places(asked.inputs, question.attributes.int("start") as usize, n);
         let y = values[0].real();
         let one = |i: usize| {
-            let (head, (sequence, position)) = (i % q, rows[i / q]);
-            let query = Query {
-                q: &asked.inputs.real("q")[i * d..(i + 1) * d],
-                k: asked.inputs.real("k"),
-                v: asked.inputs.real("v"),
-                kv: (k, head / (q / k)),
-                position,
-                window,
-                sink: asked.inputs.find_real("sinks").map(|s| s[head]),
-                scale: scale(question),
-            };
+            let (sequence, position) = rows[i / q];
             let row = |j: usize| cache_row(sequence, j, c, ring);
-            attention_slack(&query, &y[i * d..(i + 1) * d], row, asked.sums)
+            attention_slack(&query(asked, i, position), &y[i * d..(i + 1) * d], row, asked.sums)
         };
         let each: Vec<(Vec<f64>, Vec<f64>)> = (0..n * q).into_par_iter().map(one).collect();
         let (slack, kept): (Vec<_>, Vec<_>) = each.into_iter().unzip();
         vec![Slack::of(slack.concat()).keep("p", &kept.concat())]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let question = asked.question;
+        let [n, q, d, c] = dims(&question.dims, ["n", "q", "d", "c"]);
+        let ring = question.attributes.flag("ring");
+        let rows = places(asked.inputs, question.attributes.int("start") as usize, n);
+        let y = values[0].real();
+        let mut all = Declared::of(y.len());
+        for i in 0..n * q {
+            let (sequence, position) = rows[i / q];
+            let row = |j: usize| cache_row(sequence, j, c, ring);
+            declare(&mut all, i * d, &query(asked, i, position), &y[i * d..(i + 1) * d], row);
+        }
+        vec![all]
     }
 
     fn cost(&self, question: &Question) -> Cost {

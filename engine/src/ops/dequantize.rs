@@ -4,7 +4,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::error::Refusal;
 use crate::ops::linear::{WEIGHT_VARIANTS, weight_variant};
 use crate::ops::{
-    Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Values, traffic,
+    Asked, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature, Values,
+    declared, traffic,
 };
 
 /// The op.
@@ -61,6 +62,11 @@ impl Op for Dequantize {
 
     fn pages(&self) -> &'static [&'static Page] {
         const { &[&PAGE] }
+    }
+
+    fn declared(&self, _asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let y = values[0].real();
+        vec![declared::alone(declared::WEIGHTS, &values[0], |i| vec![y[i]])]
     }
 
     fn cost(&self, question: &Question) -> Cost {

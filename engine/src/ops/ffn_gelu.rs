@@ -7,11 +7,12 @@
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::Refusal;
+use crate::ops::declared::moved;
 use crate::ops::gelu::{self, activation};
 use crate::ops::linear::{self, Product, WEIGHT_VARIANTS, few_rows, weight_variant};
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
-    Slack, Values, dims, slack, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Rule,
+    Signature, Slack, Values, declared, dims, slack, traffic,
 };
 
 /// The op.
@@ -178,6 +179,25 @@ impl Op for FfnGelu {
             slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
         }
         vec![Slack::of(slack).keep("hidden", &kept).keep("w", &weights)]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], x: &[&str]) -> Vec<Declared> {
+        let [h, f] = dims(&asked.question.dims, ["h", "f"]);
+        let approximate = asked.question.attributes.word("approximate");
+        let (activate, steps) = (activation(approximate), gelu::steps(approximate));
+        let block = |x: &[f64]| {
+            let b_up = asked.inputs.find_real("b_up");
+            let product = linear::linear(x, asked.inputs.real("w_up"), b_up, h);
+            let hidden: Vec<f64> = product.iter().map(|u| activate(*u)).collect();
+            let by_up: Vec<f64> = product.iter().map(|u| slack::slope(activate, *u)).collect();
+            let unit = |i: usize| {
+                let own = moved(by_up[i], product[i]);
+                std::iter::once(own).chain(steps(product[i])).collect()
+            };
+            let activation = declared::by_step((0..f).map(unit));
+            (vec![("w_up", by_up)], activation, hidden)
+        };
+        vec![declared::feed_forward(asked, &values[0], f, x, block)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -7,11 +7,12 @@
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::Refusal;
+use crate::ops::declared::moved;
 use crate::ops::linear::{self, Product, WEIGHT_VARIANTS, few_rows, matmul, weight_variant};
 use crate::ops::swiglu::{self, silu};
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims, slack, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature,
+    Slack, Values, declared, dims, slack, traffic,
 };
 
 /// The op.
@@ -188,6 +189,24 @@ impl Op for FfnSwiglu {
             slack.iter_mut().zip(values[0].real()).for_each(|(s, y)| *s += y.abs());
         }
         vec![Slack::of(slack).keep("hidden", &kept).keep("w", &weights)]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], x: &[&str]) -> Vec<Declared> {
+        let [h, f] = dims(&asked.question.dims, ["h", "f"]);
+        let block = |x: &[f64]| {
+            let [gate, up] = ["w_gate", "w_up"].map(|w| matmul(x, asked.inputs.real(w), h));
+            let hidden: Vec<f64> = (0..f).map(|i| silu(gate[i]) * up[i]).collect();
+            let by_gate: Vec<f64> = (0..f).map(|i| slack::slope(silu, gate[i]) * up[i]).collect();
+            let by_up: Vec<f64> = gate.iter().map(|g| silu(*g)).collect();
+            let unit = |i: usize| {
+                let steps = swiglu::steps(gate[i], up[i]);
+                let products = [moved(by_gate[i], gate[i]), moved(by_up[i], up[i])];
+                products.into_iter().chain(steps).chain([moved(1.0, hidden[i])]).collect()
+            };
+            let activation = declared::by_step((0..f).map(unit));
+            (vec![("w_gate", by_gate), ("w_up", by_up)], activation, hidden)
+        };
+        vec![declared::feed_forward(asked, &values[0], f, x, block)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -3,9 +3,10 @@
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::Refusal;
+use crate::ops::declared::moved;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
-    Slack, Values, elementwise, slack, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Rule,
+    Signature, Slack, Values, declared, elementwise, slack, traffic,
 };
 
 /// The op.
@@ -73,6 +74,32 @@ pub fn gelu_tanh(x: f64) -> f64 {
     x / (1.0 + (-2.0 * u).exp())
 }
 
+/// c of the numbers inside GELU: its argument (of tanh the cube, the product with it, the sum and
+/// the product with √(2/π)), t = erf or tanh, 1 + t, and the product with x/2.
+pub(crate) fn steps(approximate: &str) -> fn(f64) -> Vec<f64> {
+    if approximate == "tanh" { steps_tanh } else { steps_erf }
+}
+
+fn steps_tanh(x: f64) -> Vec<f64> {
+    let root = (2.0 / std::f64::consts::PI).sqrt();
+    let cubic = root * 0.044715 * x * x * x;
+    let u = root * x + cubic;
+    let t = u.tanh();
+    let slope = x / 2.0 * (1.0 - t * t);
+    let inside = [cubic, cubic, u, u].map(|z| moved(slope, z));
+    inside.into_iter().chain(outside(x, t)).collect()
+}
+
+fn steps_erf(x: f64) -> Vec<f64> {
+    let u = x / std::f64::consts::SQRT_2;
+    let slope = x / std::f64::consts::PI.sqrt() * (-u * u).exp();
+    std::iter::once(moved(slope, u)).chain(outside(x, 1.0 - erfc(u))).collect()
+}
+
+fn outside(x: f64, t: f64) -> [f64; 3] {
+    [moved(x / 2.0, t), moved(x / 2.0, 1.0 + t), moved(1.0, x / 2.0 * (1.0 + t))]
+}
+
 /// The activation that a name of `approximate` means.
 pub(crate) fn activation(approximate: &str) -> fn(f64) -> f64 {
     if approximate == "tanh" { gelu_tanh } else { gelu_erf }
@@ -123,6 +150,13 @@ impl Op for Gelu {
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
         let scale = asked.question.attributes.real("scale");
         vec![Slack::of(slack::gelu(asked.inputs.real("x"), values[0].real(), scale))]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let (x, scale) = (asked.inputs.real("x"), asked.question.attributes.real("scale"));
+        let steps = steps(asked.question.attributes.word("approximate"));
+        let c = |i: usize| steps(x[i]).into_iter().map(|c| scale * c).collect();
+        vec![declared::alone(declared::ACTIVATION, &values[0], c)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -3,8 +3,8 @@
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
-    norm, slack, traffic,
+    Asked, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, norm, slack, traffic,
 };
 
 /// The op.
@@ -44,6 +44,17 @@ pub fn layernorm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
     y
 }
 
+/// Normalised rows, before gamma scales them.
+pub(crate) fn normalised(x: &[f64], h: usize, eps: f64) -> Vec<f64> {
+    let mut rows = Vec::with_capacity(x.len());
+    for x in x.chunks_exact(h) {
+        let mean = x.iter().sum::<f64>() / h as f64;
+        let v = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / h as f64;
+        rows.extend(x.iter().map(|x| (x - mean) / (v + eps).sqrt()));
+    }
+    rows
+}
+
 impl Op for Layernorm {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -68,6 +79,12 @@ impl Op for Layernorm {
         let (gamma, beta) = (asked.inputs.real("gamma"), asked.inputs.real("beta"));
         let y = values[0].real();
         vec![Slack::of(slack::layernorm(x, gamma, beta, y, eps, asked.sums))]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let (x, gamma) = (asked.inputs.real("x"), asked.inputs.real("gamma"));
+        let eps = asked.question.attributes.real("eps");
+        vec![norm::declared(&normalised(x, gamma.len(), eps), gamma, &values[0])]
     }
 
     fn cost(&self, question: &Question) -> Cost {

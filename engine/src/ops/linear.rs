@@ -7,8 +7,8 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::dtype::DType;
 use crate::error::Refusal;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Phase, Question, ResultSlot, Signature,
-    Slack, Values, dims, slack, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Phase, Question, ResultSlot,
+    Signature, Slack, Values, declared, dims, slack, traffic,
 };
 
 /// The op.
@@ -226,6 +226,11 @@ impl Op for Linear {
         let parts = slack::slice(&parts, 0..whole.len());
         let (slack, q) = slack::matmul(x, &parts, w.meta.dtype, bias, k, asked.sums);
         vec![Slack::of(slack).keep("w", &q)]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let k = asked.question.dims.get("in");
+        vec![declared::of_product(asked, "w", k, &values[0])]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -6,6 +6,7 @@ pub mod attention;
 pub mod attention_decode;
 pub mod attention_prefill;
 pub mod attributes;
+pub mod declared;
 pub mod dequantize;
 mod elementwise;
 pub mod embedding;
@@ -52,6 +53,7 @@ use crate::shape::Dims;
 use crate::tensor::Tensor;
 
 pub use attributes::Attributes;
+pub use declared::Declared;
 pub use signature::{Attribute, Class, Operand, Question, ResultSlot, Rule, Signature};
 pub use slack::{Slack, Sums};
 
@@ -88,6 +90,14 @@ pub trait Op: Sync {
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
         let _ = asked;
         values.iter().map(|v| Slack::of(vec![0.0; v.len()])).collect()
+    }
+
+    /// What declared roundings add to each result, by place; ops without such places have no terms.
+    /// `x` are the places of what enters a product that are wanted: in large feed-forward blocks
+    /// they take much longer than all else.
+    fn declared(&self, asked: &Asked, values: &[Values], x: &[&str]) -> Vec<Declared> {
+        let _ = (asked, x);
+        values.iter().map(|v| Declared::of(v.len())).collect()
     }
 
     /// Whether each element of the results is the same for every legal kernel, one list for all

@@ -4,12 +4,13 @@ use rayon::prelude::*;
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind};
+use crate::ops::declared::{Block, Inside, Matrix, Shared, moved};
 use crate::ops::embedding::in_range;
 use crate::ops::linear::{WEIGHT_VARIANTS, linear, weight_variant};
-use crate::ops::swiglu_clamped::{ALPHA, LIMIT, swiglu_clamped};
+use crate::ops::swiglu_clamped::{self, ALPHA, LIMIT, swiglu_clamped};
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims, slack,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature,
+    Slack, Values, declared, dims, slack,
 };
 
 /// The op.
@@ -65,6 +66,36 @@ static PAGE: Page = Page {
     layouts: &[&ARGS],
     variants: WEIGHT_VARIANTS,
 };
+
+/// What the row `x` becomes inside expert `id`, and the expert's result.
+fn inside(asked: &Asked, x: &[f64], id: usize) -> (Inside, Vec<f64>) {
+    let [h, f] = dims(&asked.question.dims, ["h", "f"]);
+    let [alpha, limit] = ["alpha", "limit"].map(|name| asked.question.attributes.real(name));
+    let of = |name: &str, size: usize| {
+        asked.inputs.find_real(name).map(|b| &b[id * size..(id + 1) * size])
+    };
+    let weight = |name: &str| of(name, h * f).expect("required");
+    let gate = linear(x, weight("w_gate"), of("b_gate", f), h);
+    let up = linear(x, weight("w_up"), of("b_up", f), h);
+    let hidden: Vec<f64> = (0..f).map(|i| swiglu_clamped(gate[i], up[i], alpha, limit)).collect();
+    // What is clamped keeps its slope, as in the slack.
+    let clamped = |i: usize| (gate[i].min(limit), up[i].clamp(-limit, limit));
+    let sigmoid = |g: f64| 1.0 / (1.0 + (-alpha * g).exp());
+    let slopes = |i: usize| {
+        let ((g, u), s) = (clamped(i), sigmoid(clamped(i).0));
+        (s * (1.0 + alpha * g * (1.0 - s)) * (u + 1.0), g * s)
+    };
+    let unit = |i: usize| {
+        let ((g, u), (by_gate, by_up)) = (clamped(i), slopes(i));
+        let products = [moved(by_gate, gate[i]), moved(by_up, up[i])];
+        let steps = swiglu_clamped::steps(g, u, alpha);
+        products.into_iter().chain(steps).chain([moved(1.0, hidden[i])]).collect()
+    };
+    let activation = declared::by_step((0..f).map(unit));
+    let (by_gate, by_up) = (0..f).map(slopes).unzip();
+    let y = linear(&hidden, weight("w_down"), of("b_down", h), f);
+    ((vec![("w_gate", by_gate), ("w_up", by_up)], activation, hidden), y)
+}
 
 impl Op for MoeFfn {
     fn signature(&self) -> &'static Signature {
@@ -210,6 +241,45 @@ impl Op for MoeFfn {
         }
         let kept: Vec<f64> = kept.into_iter().map(f64::sqrt).collect();
         vec![Slack::of(slack).keep("hidden", &kept)]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], x: &[&str]) -> Vec<Declared> {
+        let [h, f, t] = dims(&asked.question.dims, ["h", "f", "t"]);
+        let experts = asked.question.dims.get("e");
+        let block = asked.question.type_of("w_gate").is_block();
+        let g = declared::direction(&values[0]);
+        let (mut all, mut shared) = (Declared::of(g.len()).with(x), Shared::default());
+        let of = |name: &str, id: usize| &asked.inputs.real(name)[id * h * f..(id + 1) * h * f];
+        let ids = asked.inputs.ids("ids").chunks_exact(t);
+        let routes = ids.zip(asked.inputs.real("weights").chunks_exact(t));
+        let rows = asked.inputs.real("x").chunks_exact(h).zip(g.chunks_exact(h));
+        for (token, ((ids, weights), (x, g))) in routes.zip(rows).enumerate() {
+            let (mut blocks, mut total) = (Vec::new(), vec![0.0; h]);
+            for (id, share) in ids.iter().zip(weights) {
+                let id = *id as usize;
+                let (inside, y) = inside(asked, x, id);
+                let (inner, activation, hidden) = inside;
+                let keys = [("w_gate", experts + id), ("w_up", 2 * experts + id)];
+                let inner = keys.into_iter().zip(inner).map(|((name, key), (_, slope))| {
+                    (Matrix::new(of(name, id), h, block), slope, key)
+                });
+                let down = Matrix::new(of("w_down", id), f, block).scaled(*share);
+                let inner = inner.collect();
+                let inside = Block { inner, activation, hidden, down, key: id };
+                all.feed_forward(token * h, x, &inside, g, &mut shared);
+                blocks.push(inside);
+                for (i, y) in y.iter().enumerate() {
+                    total[i] += share * y;
+                    let steps = [(*share, *y), (*y, *share), (1.0, share * y), (1.0, total[i])];
+                    let cs = steps.map(|(slope, z)| moved(slope, z));
+                    all.own(declared::ACTIVATION, token * h + i, g[i], &cs);
+                }
+            }
+            all.through_all(token * h, x, &blocks, g);
+        }
+        let names = ["w_down", "w_gate", "w_up"];
+        all.whole(declared::WEIGHTS, shared.gain(|key| of(names[key / experts], key % experts)));
+        vec![all]
     }
 
     fn cost(&self, question: &Question) -> Cost {

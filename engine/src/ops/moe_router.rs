@@ -4,9 +4,12 @@ use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Require
 use crate::error::{Refusal, RefusalKind};
 use crate::ops::linear::{WEIGHT_VARIANTS, linear, weight_variant};
 use crate::ops::softmax::softmax;
+use std::collections::BTreeMap;
+
+use crate::ops::declared::{Matrix, Shared, moved};
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims, slack, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature,
+    Slack, Values, declared, dims, slack, traffic,
 };
 
 /// The op.
@@ -68,6 +71,43 @@ fn logits_and_errors(asked: &Asked, h: usize) -> (Vec<f64>, Vec<f64>) {
         errors.fill(0.0);
     }
     (linear(x, whole, b, h), errors)
+}
+
+/// Ids of a row by falling logit, ties to the lower id.
+fn ranks(row: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+    order
+}
+
+/// Whether a row's choice and order are the same for every legal kernel.
+fn decided_rows(logits: &[f64], errors: &[f64], e: usize, top_k: usize) -> Vec<bool> {
+    let rows = logits.chunks_exact(e).zip(errors.chunks_exact(e));
+    let clear = |(row, a): (&[f64], &[f64])| {
+        // Neighbours in rank, to the first that is left out. Where both are exact any order is
+        // decided, ties by id.
+        ranks(row).windows(2).take(top_k).all(|pair| {
+            let error = (a[pair[0]] + a[pair[1]]) / slack::UNIT;
+            error == 0.0 || row[pair[0]] - row[pair[1]] > error
+        })
+    };
+    rows.map(clear).collect()
+}
+
+/// 2^24/u of the roundings that may change a row's choice or order, for each of its ranks.
+fn shaky(logits: &[f64], errors: &[f64], e: usize, top_k: usize) -> Vec<f64> {
+    let rows = logits.chunks_exact(e).zip(errors.chunks_exact(e));
+    let ratio = |(row, a): (&[f64], &[f64])| {
+        let order = ranks(row);
+        let pairs = order.windows(2).take(top_k);
+        let most = pairs.fold(0.0f64, |most, pair| {
+            // A tie: with any rounding at all its order is open.
+            let gap = (row[pair[0]] - row[pair[1]]).max(f64::MIN_POSITIVE);
+            most.max((a[pair[0]] + a[pair[1]]) / gap)
+        });
+        std::iter::repeat_n(slack::UNIT * most.min(1e30), top_k)
+    };
+    rows.flat_map(ratio).collect()
 }
 
 impl Op for MoeRouter {
@@ -161,23 +201,66 @@ impl Op for MoeRouter {
         vec![Slack::default(), Slack::of(slack)]
     }
 
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let [h, e] = dims(&asked.question.dims, ["h", "e"]);
+        let top_k = asked.question.attributes.int("top_k") as usize;
+        let (Values::Ids(ids), p) = (&values[0], values[1].real()) else {
+            unreachable!("ids, then weights")
+        };
+        let (logits, a) = logits_and_errors(asked, h);
+        let decided = decided_rows(&logits, &a, e, top_k);
+        // Of each logit by place: what its product may be off by.
+        let none = Values::Real(vec![0.0; logits.len()]);
+        let inside = declared::of_product(asked, "w", h, &none);
+        let mut errors: BTreeMap<&'static str, Vec<f64>> = inside
+            .terms
+            .iter()
+            .map(|(place, t)| (*place, t.bound().iter().map(|b| b / slack::UNIT).collect()))
+            .collect();
+        errors.insert(declared::LOGITS, logits.iter().map(|l| moved(1.0, *l)).collect());
+        let mut all = Declared::of(p.len());
+        let w = asked.inputs.real("w");
+        let matrix = Matrix::new(w, h, asked.tensors["w"].meta.dtype.is_block());
+        let mut shared = Shared::default();
+        let rows = asked.inputs.real("x").chunks_exact(h).zip(ids.chunks_exact(top_k));
+        for (row, (x, ids)) in rows.enumerate() {
+            // Ids may come from a file, so one may be no expert's.
+            let known = |id: &i32| usize::try_from(*id).ok().filter(|id| *id < e);
+            let Some(ids) = ids.iter().map(known).collect::<Option<Vec<_>>>() else { continue };
+            let at = row * top_k;
+            let p = &p[at..at + top_k];
+            let g: Vec<f64> = p.iter().map(|p| if decided[row] { *p } else { 0.0 }).collect();
+            let z: Vec<f64> = ids.iter().map(|id| logits[row * e + id]).collect();
+            all.softmax(at, &z, p, &g, 1.0);
+            for (i, p) in p.iter().enumerate() {
+                all.own(declared::P, at + i, g[i], &[moved(1.0, *p)]);
+            }
+            for (place, error) in errors.iter().filter(|(place, _)| **place != declared::LOGITS) {
+                let error: Vec<f64> = ids.iter().map(|id| error[row * e + id]).collect();
+                let mean: f64 = p.iter().zip(&error).map(|(p, e)| p * e).sum();
+                for (i, p) in p.iter().enumerate() {
+                    all.bounded(place, at + i, p * (error[i] + mean));
+                }
+            }
+            let mean: f64 = p.iter().zip(&g).map(|(p, g)| p * g).sum();
+            let mut slope = vec![0.0; e];
+            ids.iter().enumerate().for_each(|(i, id)| slope[*id] = p[i] * (g[i] - mean));
+            all.back(x, &matrix, &slope, &mut shared);
+        }
+        all.whole(declared::WEIGHTS, shared.gain(|_| w));
+        let shaky = errors.iter().map(|(place, e_of)| (*place, shaky(&logits, e_of, e, top_k)));
+        all.shaky = shaky.collect();
+        let mut ids = Declared::of(ids.len());
+        ids.shaky.clone_from(&all.shaky);
+        vec![ids, all]
+    }
+
     fn decided(&self, asked: &Asked) -> Option<Vec<bool>> {
         let [h, e] = dims(&asked.question.dims, ["h", "e"]);
         let top_k = asked.question.attributes.int("top_k") as usize;
         let (logits, a) = logits_and_errors(asked, h);
-        let mut decided = Vec::new();
-        for (row, a) in logits.chunks_exact(e).zip(a.chunks_exact(e)) {
-            let mut order: Vec<usize> = (0..e).collect();
-            order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
-            // Neighbours in rank, to the first that is left out. Where both are exact any order is
-            // decided, ties by id.
-            let clear = order.windows(2).take(top_k).all(|pair| {
-                let error = (a[pair[0]] + a[pair[1]]) / slack::UNIT;
-                error == 0.0 || row[pair[0]] - row[pair[1]] > error
-            });
-            decided.extend(std::iter::repeat_n(clear, top_k));
-        }
-        Some(decided)
+        let rows = decided_rows(&logits, &a, e, top_k);
+        Some(rows.into_iter().flat_map(|clear| std::iter::repeat_n(clear, top_k)).collect())
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -2,7 +2,8 @@
 
 use crate::cuda::{Arg, Args, Field, Launch, Layout, Lowered, Page};
 use crate::dtype::DType;
-use crate::ops::{Attribute, Question, dims};
+use crate::ops::declared::moved;
+use crate::ops::{Attribute, Declared, Question, Values, declared, dims};
 
 /// `eps`, required and positive, and the result's type.
 pub(crate) const ATTRIBUTES: &[Attribute] = &[Attribute::positive("eps", None), Attribute::TO];
@@ -62,4 +63,10 @@ pub(crate) fn lower(page: &'static Page, question: &Question, types: &[DType]) -
     let types: Vec<&str> = types.iter().map(|t| t.name()).collect();
     let entry = format!("{}_{form}_{}", page.name, types.join("_"));
     Lowered::one(Launch::new(page, entry, rows as u32, threads, args))
+}
+
+/// What rounding normalised rows leaves, before gamma scales them.
+pub(crate) fn declared(rows: &[f64], gamma: &[f64], y: &Values) -> Declared {
+    let c = |i: usize| vec![moved(gamma[i % gamma.len()], rows[i])];
+    declared::alone(declared::NORM, y, c)
 }

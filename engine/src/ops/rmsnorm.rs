@@ -3,8 +3,8 @@
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
-    norm, slack, traffic,
+    Asked, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, norm, slack, traffic,
 };
 
 /// The op.
@@ -39,6 +39,16 @@ pub fn rmsnorm(x: &[f64], gamma: &[f64], eps: f64) -> Vec<f64> {
     y
 }
 
+/// Normalised rows, before gamma scales them.
+pub(crate) fn normalised(x: &[f64], h: usize, eps: f64) -> Vec<f64> {
+    let mut rows = Vec::with_capacity(x.len());
+    for x in x.chunks_exact(h) {
+        let v = x.iter().map(|v| v * v).sum::<f64>() / h as f64;
+        rows.extend(x.iter().map(|x| x / (v + eps).sqrt()));
+    }
+    rows
+}
+
 impl Op for Rmsnorm {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -67,6 +77,12 @@ impl Op for Rmsnorm {
             eps,
             asked.sums,
         ))]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let (x, gamma) = (asked.inputs.real("x"), asked.inputs.real("gamma"));
+        let eps = asked.question.attributes.real("eps");
+        vec![norm::declared(&normalised(x, gamma.len(), eps), gamma, &values[0])]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -2,10 +2,10 @@
 
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
-use crate::ops::rmsnorm::rmsnorm;
+use crate::ops::rmsnorm::{normalised, rmsnorm};
 use crate::ops::{
-    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values, dims,
-    norm, slack, traffic,
+    Asked, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, dims, norm, slack, traffic,
 };
 
 /// The op.
@@ -70,6 +70,13 @@ impl Op for RmsnormResidual {
         let (h, eps) = (asked.question.dims.get("h"), asked.question.attributes.real("eps"));
         let y = slack::rmsnorm(sum, y, h, eps, asked.sums);
         vec![Slack::of(y), Slack::of(vec![0.0; sum.len()])]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let (sum, gamma) = (values[1].real(), asked.inputs.real("gamma"));
+        let eps = asked.question.attributes.real("eps");
+        let y = norm::declared(&normalised(sum, gamma.len(), eps), gamma, &values[0]);
+        vec![y, Declared::of(sum.len())]
     }
 
     fn cost(&self, question: &Question) -> Cost {

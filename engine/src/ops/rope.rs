@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::{Refusal, RefusalKind as Kind};
+use crate::ops::declared::moved;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Rule, Signature,
-    Slack, Values, dims, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Rule,
+    Signature, Slack, Values, declared, dims, traffic,
 };
 
 /// The op.
@@ -203,6 +204,14 @@ fn table(question: &Question) -> (Vec<f64>, f64) {
 /// Threads of a block, each of which turns a pair or more.
 const THREADS: u32 = 128;
 
+/// Where both members of pair `i` lie in a head that begins at `head`.
+fn pair(question: &Question, head: usize, i: usize) -> (usize, usize) {
+    match question.attributes.word("style") {
+        "half" => (head + i, head + i + rotary(question) / 2),
+        _ => (head + 2 * i, head + 2 * i + 1),
+    }
+}
+
 impl Op for Rope {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -301,7 +310,6 @@ impl Op for Rope {
         // (|x1| + |x2|)·(4 + 4·|angle|), the angle not reduced; copied elements allow nothing.
         let question = asked.question;
         let [heads, d] = dims(&question.dims, ["heads", "d"]);
-        let rotary = rotary(question);
         let (mut frequencies, factor) = table(question);
         if let Some(divisors) = asked.inputs.find_real("divisors") {
             frequencies.iter_mut().zip(divisors).for_each(|(f, by)| *f /= by);
@@ -312,16 +320,46 @@ impl Op for Rope {
             for head in (0..heads).map(|h| (token * heads + h) * d) {
                 for (i, frequency) in frequencies.iter().enumerate() {
                     let angle = (f64::from(*position) * frequency).abs();
-                    let (a, b) = match question.attributes.word("style") {
-                        "half" => (head + i, head + i + rotary / 2),
-                        _ => (head + 2 * i, head + 2 * i + 1),
-                    };
+                    let (a, b) = pair(question, head, i);
                     let size = factor * (x[a].abs() + x[b].abs()) * (4.0 + 4.0 * angle);
                     (slack[a], slack[b]) = (size, size);
                 }
             }
         }
         vec![Slack::of(slack)]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let question = asked.question;
+        let [heads, d] = dims(&question.dims, ["heads", "d"]);
+        let (mut frequencies, factor) = table(question);
+        if let Some(divisors) = asked.inputs.find_real("divisors") {
+            frequencies.iter_mut().zip(divisors).for_each(|(f, by)| *f /= by);
+        }
+        let (x, g) = (asked.inputs.real("x"), declared::direction(&values[0]));
+        let mut all = Declared::of(x.len());
+        all.whole(declared::ROPE, 0.0);
+        for (token, position) in asked.inputs.ids("positions").iter().enumerate() {
+            for (i, frequency) in frequencies.iter().enumerate() {
+                let angle = f64::from(*position) * frequency;
+                let (cos, sin) = (factor * angle.cos(), factor * angle.sin());
+                // All heads of a token share cosine and sine.
+                let (mut by_cos, mut by_sin) = (0.0, 0.0);
+                for head in (0..heads).map(|h| (token * heads + h) * d) {
+                    let (a, b) = pair(question, head, i);
+                    for (at, first, second) in [(a, x[a], x[b]), (b, x[b], x[a])] {
+                        let shared = [moved(first, cos), moved(second, sin)];
+                        let products = [moved(1.0, first * cos), moved(1.0, second * sin)];
+                        all.own(declared::ROPE, at, 0.0, &shared);
+                        all.own(declared::ROPE, at, g[at], &products);
+                    }
+                    by_cos += moved(g[a] * x[a] + g[b] * x[b], cos);
+                    by_sin += moved(g[b] * x[a] - g[a] * x[b], sin);
+                }
+                all.whole(declared::ROPE, by_cos * by_cos + by_sin * by_sin);
+            }
+        }
+        vec![all]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -3,8 +3,8 @@
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::error::Refusal;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
-    Values, dims, slack, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature,
+    Slack, Values, declared, dims, slack, traffic,
 };
 
 /// The op.
@@ -79,6 +79,19 @@ impl Op for Softmax {
         let scale = asked.question.attributes.real("scale");
         let rows = asked.inputs.real("x").chunks_exact(m).zip(values[0].real().chunks_exact(m));
         vec![Slack::of(rows.flat_map(|(x, p)| slack::softmax(x, p, scale, asked.sums)).collect())]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let m = asked.question.dims.get("m");
+        let scale = asked.question.attributes.real("scale");
+        let (p, g) = (values[0].real(), declared::direction(&values[0]));
+        let mut all = Declared::of(p.len());
+        for (i, x) in asked.inputs.real("x").chunks_exact(m).enumerate() {
+            let row = i * m..(i + 1) * m;
+            let z: Vec<f64> = x.iter().map(|x| scale * x).collect();
+            all.softmax(i * m, &z, &p[row.clone()], &g[row], 1.0);
+        }
+        vec![all]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -3,9 +3,10 @@
 use crate::cuda::{Arg, Args, Card, Field, Launch, Layout, Lowered, Page, Requires};
 use crate::dtype::DType;
 use crate::error::{Refusal, RefusalKind};
+use crate::ops::declared::moved;
 use crate::ops::{
-    Asked, Class, Cost, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack, Values,
-    elementwise, slack, traffic,
+    Asked, Class, Cost, Declared, Inputs, Op, Operand, Question, ResultSlot, Signature, Slack,
+    Values, declared, elementwise, slack, traffic,
 };
 
 /// The op.
@@ -52,6 +53,12 @@ pub fn silu(g: f64) -> f64 {
 }
 
 /// Gate and up must be of one type.
+/// c inside SwiGLU: of the sigmoid, and of the gate times that.
+pub(crate) fn steps(gate: f64, up: f64) -> Vec<f64> {
+    let s = 1.0 / (1.0 + (-gate).exp());
+    vec![moved(gate * up, s), moved(up, gate * s)]
+}
+
 pub(crate) fn check_types(question: &Question) -> Result<(), Refusal> {
     let (gate, up) = (question.type_of("gate"), question.type_of("up"));
     if gate == up {
@@ -118,6 +125,12 @@ impl Op for Swiglu {
         let pairs = asked.inputs.real("gate").iter().zip(asked.inputs.real("up"));
         let y = pairs.zip(values[0].real());
         vec![Slack::of(y.map(|((g, u), y)| slack::swiglu(*g, *u, *y, None)).collect())]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let (gate, up) = (asked.inputs.real("gate"), asked.inputs.real("up"));
+        let c = |i: usize| steps(gate[i], up[i]);
+        vec![declared::alone(declared::ACTIVATION, &values[0], c)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

@@ -2,9 +2,10 @@
 
 use crate::cuda::{Card, Lowered, Page, Requires};
 use crate::error::Refusal;
+use crate::ops::declared::moved;
 use crate::ops::{
-    Asked, Attribute, Class, Cost, Inputs, Op, Question, ResultSlot, Signature, Slack, Values,
-    slack, swiglu, traffic,
+    Asked, Attribute, Class, Cost, Declared, Inputs, Op, Question, ResultSlot, Signature, Slack,
+    Values, declared, slack, swiglu, traffic,
 };
 
 /// The op.
@@ -36,6 +37,18 @@ pub fn swiglu_clamped(gate: f64, up: f64, alpha: f64, limit: f64) -> f64 {
     let gate = if gate > limit { limit } else { gate };
     let up = if up.is_nan() { up } else { up.clamp(-limit, limit) };
     gate / (1.0 + (-alpha * gate).exp()) * (up + 1.0)
+}
+
+/// c inside the clamped SwiGLU, of clamped values: of alpha·gate, its sigmoid, the gate times that,
+/// and up + 1.
+pub(crate) fn steps(gate: f64, up: f64, alpha: f64) -> Vec<f64> {
+    let s = 1.0 / (1.0 + (-alpha * gate).exp());
+    vec![
+        moved(gate * s * (1.0 - s) * (up + 1.0), alpha * gate),
+        moved(gate * (up + 1.0), s),
+        moved(up + 1.0, gate * s),
+        moved(gate * s, up + 1.0),
+    ]
 }
 
 impl Op for SwigluClamped {
@@ -71,6 +84,13 @@ impl Op for SwigluClamped {
             slack::swiglu(gate, up, *y, Some(alpha))
         };
         vec![Slack::of(pairs.zip(values[0].real()).map(one).collect())]
+    }
+
+    fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
+        let [alpha, limit] = ["alpha", "limit"].map(|name| asked.question.attributes.real(name));
+        let (gate, up) = (asked.inputs.real("gate"), asked.inputs.real("up"));
+        let c = |i: usize| steps(gate[i].min(limit), up[i].clamp(-limit, limit), alpha);
+        vec![declared::alone(declared::ACTIVATION, &values[0], c)]
     }
 
     fn cost(&self, question: &Question) -> Cost {

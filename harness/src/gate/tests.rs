@@ -176,7 +176,7 @@ fn perfect() -> World {
 }
 
 fn asked(roles: Roles) -> AskedSubject {
-    AskedSubject { roles, asked: true, option: String::new() }
+    AskedSubject { roles, asked: true, option: String::new(), declared: String::new() }
 }
 
 impl World {

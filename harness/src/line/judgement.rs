@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use goldgate_wire::Observed;
+use goldgate_wire::arithmetic::Arithmetic;
 
 use crate::line::{FailKind, Verdict, Worst};
 
@@ -17,6 +18,8 @@ pub enum Whom {
     Foreign {
         /// Whether its hello says that it computes on a card.
         card: bool,
+        /// Where it declares that it rounds.
+        declared: Arithmetic,
     },
 }
 
@@ -25,6 +28,19 @@ impl Whom {
     pub fn is_ours(&self) -> bool {
         // Both our subjects run one engine, so both are held to its claims.
         !matches!(self, Whom::Foreign { .. })
+    }
+
+    /// Another engine that declares nothing of its arithmetic.
+    pub fn foreign(card: bool) -> Whom {
+        Whom::Foreign { card, declared: Arithmetic::default() }
+    }
+
+    /// Where it declares that it rounds; none if nowhere.
+    pub fn declared(&self) -> Option<&Arithmetic> {
+        match self {
+            Whom::Foreign { declared, .. } if !declared.is_empty() => Some(declared),
+            _ => None,
+        }
     }
 }
 

@@ -119,4 +119,7 @@ pub struct AskedSubject {
     /// default.
     #[serde(default)]
     pub option: String,
+    /// Where it declared that it rounds: its verdicts hold for that arithmetic.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub declared: String,
 }

@@ -14,6 +14,7 @@ use crate::line::{AskedSubject, FaultResult, Profile, Row, hex};
 use crate::report::against::Against;
 use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
+use crate::report::text::line;
 
 /// The version of the format of report.json that is written.
 pub const FORMAT: u8 = 2;
@@ -169,6 +170,14 @@ pub enum ReadError {
 }
 
 impl Report {
+    /// ` (declared: weights D)`, for a verdict on an engine that declares where it rounds.
+    pub fn declared(&self, subject: &str) -> String {
+        match self.subjects.get(subject).map(|s| s.declared.as_str()) {
+            None | Some("") => String::new(),
+            Some(declared) => format!(" (declared: {})", line(declared)),
+        }
+    }
+
     /// Reads report.json, given its path or that of its folder.
     ///
     /// # Errors

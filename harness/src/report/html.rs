@@ -45,7 +45,7 @@ struct Gate {
     gate: u8,
     title: String,
     state: &'static str,
-    subjects: Vec<(String, &'static str)>,
+    subjects: Vec<(String, String)>,
     reasons: String,
     requirements: Vec<Line>,
 }
@@ -56,6 +56,7 @@ struct Line {
     means: Option<String>,
     on: String,
     state: &'static str,
+    declared: String,
     passed: String,
     load: String,
     killed: String,
@@ -107,6 +108,7 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
                 means: r.means.as_deref().filter(|_| first).map(line),
                 on: line(subject),
                 state: m.state.word(),
+                declared: report.declared(subject),
                 passed: passed(m),
                 load: m.load.map_or_else(|| "–".to_owned(), number),
                 killed: match m.listed {
@@ -121,7 +123,11 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
         gate: gate.gate,
         title: line(&gate.title),
         state: gate.state.word(),
-        subjects: gate.subjects.iter().map(|(s, state)| (line(s), state.word())).collect(),
+        subjects: gate
+            .subjects
+            .iter()
+            .map(|(s, state)| (line(s), format!("{}{}", state.word(), report.declared(s))))
+            .collect(),
         reasons: line(&not_for_release(report, gate).join("; ")),
         requirements,
     }

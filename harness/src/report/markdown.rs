@@ -48,7 +48,7 @@ struct Line {
     id: String,
     asked: String,
     on: String,
-    state: &'static str,
+    state: String,
     passed: String,
     load: String,
     killed: String,
@@ -72,7 +72,7 @@ pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> 
         verdict: verdict(report, gate),
         judged: judged(report),
         scope: scope(report, gate),
-        requirements: gate.requirements.iter().flat_map(requirement).collect(),
+        requirements: gate.requirements.iter().flat_map(|r| requirement(report, r)).collect(),
         counts: counts(report, gate),
         blocks: listed(&blocking),
         known: known(report, gate),
@@ -129,7 +129,7 @@ fn verdict(report: &Report, gate: &GateSummary) -> String {
             Some(why) if *state == State::NotRun => format!(" ({})", markdown(why)),
             _ => String::new(),
         };
-        format!("{} {}{why}", markdown(name), state.word())
+        format!("{} {}{}{why}", markdown(name), state.word(), report.declared(name))
     };
     let subjects: Vec<String> = gate.subjects.iter().map(subject).collect();
     let reasons = not_for_release(report, gate);
@@ -222,7 +222,7 @@ fn scope(report: &Report, gate: &GateSummary) -> String {
     )
 }
 
-fn requirement(r: &RequirementSummary) -> Vec<Line> {
+fn requirement(report: &Report, r: &RequirementSummary) -> Vec<Line> {
     let shown = match &r.means {
         Some(means) => format!("{} <br>*{}*", markdown(&r.asked), markdown(means)),
         None => markdown(&r.asked),
@@ -232,7 +232,7 @@ fn requirement(r: &RequirementSummary) -> Vec<Line> {
         id: if i == 0 { format!("{}{field}", markdown(&r.id)) } else { String::new() },
         asked: if i == 0 { shown.clone() } else { String::new() },
         on: markdown(subject),
-        state: m.state.word(),
+        state: format!("{}{}", m.state.word(), report.declared(subject)),
         passed: passed(m),
         load: m.load.map_or_else(|| "–".to_owned(), number),
         killed: match m.listed {

@@ -74,7 +74,7 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
                 // Another engine may offer a part only, so the line says how much is met.
                 false => format!(" · {} of {}", gate.met_on(subject), gate.concerning(subject)),
             };
-            format!("{} {}{why}", line(subject), state.word())
+            format!("{} {}{}{why}", line(subject), state.word(), report.declared(subject))
         });
         let subjects = subjects.collect::<Vec<_>>().join(" · ");
         format!("Gate {}{profile}: {subjects} → {}", gate.gate, gate.state.word())

@@ -142,7 +142,12 @@ fn subjects() -> BTreeMap<String, AskedSubject> {
         ("cpu", Roles { definition: true, host: true, ..own }, " --on cpu"),
         ("cuda", Roles { card: true, ..own }, " --on cuda:0"),
     ];
-    let subject = |roles, option: &str| AskedSubject { roles, asked: true, option: option.into() };
+    let subject = |roles, option: &str| AskedSubject {
+        roles,
+        asked: true,
+        option: option.into(),
+        declared: String::new(),
+    };
     each.into_iter().map(|(label, roles, option)| (label.into(), subject(roles, option))).collect()
 }
 

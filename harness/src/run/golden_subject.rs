@@ -48,7 +48,7 @@ fn passes(context: &Context<'_>, trial: &dyn Trial, answer: &Tensors) -> Result<
     let capped = context.options.timeout;
     let mut caller = Caller::new(&mut slot, &mut kept, &context.scratch, capped);
     // Judged as a foreign subject: the golden subject only replays answers and observes nothing.
-    let passed = ready.ask(&mut caller, &Whom::Foreign { card: false }).passed();
+    let passed = ready.ask(&mut caller, &Whom::foreign(false)).passed();
     slot.finish();
     Ok(passed)
 }

@@ -214,7 +214,10 @@ impl<'a> Context<'a> {
         match self.plan.subjects[subject].how {
             How::Cpu | How::Harness => Whom::Cpu,
             How::Cuda(_) => Whom::Cuda,
-            How::Command(_) => Whom::Foreign { card: to.hello().on_card() },
+            How::Command(_) => {
+                let hello = to.hello();
+                Whom::Foreign { card: hello.on_card(), declared: hello.arithmetic() }
+            }
         }
     }
 }

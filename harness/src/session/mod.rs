@@ -245,18 +245,21 @@ impl Session {
         let engines = self.plan.subjects.iter().filter(|s| s.how != How::Harness);
         let asked = engines.map(|subject| {
             let mut roles = subject.roles();
-            // What another engine computes on is known from its hello alone.
+            let mut declared = String::new();
+            // What another engine computes on is known from its hello alone, and so is where it
+            // rounds.
             if !roles.own {
                 let hello = report.provenance.subjects.get(&subject.label);
-                let hello = hello.and_then(|hello| Hello::read(hello).ok());
-                roles.card = hello.is_some_and(|hello| hello.on_card());
+                let hello = hello.and_then(|hello| Hello::read(hello).ok()).unwrap_or_default();
+                roles.card = hello.on_card();
+                declared = hello.arithmetic().to_string();
             }
             let option = match subject.option() {
                 // A default goes without saying only where nothing else is named.
                 option if option.is_empty() => format!(" --on {}", subject.label),
                 option => option,
             };
-            (subject.label.clone(), AskedSubject { roles, asked: true, option })
+            (subject.label.clone(), AskedSubject { roles, asked: true, option, declared })
         });
         let mut subjects: BTreeMap<String, AskedSubject> = asked.collect();
         let release = &self.specs.gates.release;
@@ -432,6 +435,7 @@ fn subject(written: &str, specs: &mut Specs) -> Result<SubjectSpec, Failure> {
         environment: file.environment,
         start: file.start_s.map(|seconds| Duration::from_secs(seconds.into())),
         claims: file.claims,
+        arithmetic: file.arithmetic,
         profile: file.profile,
         ..SubjectSpec::new(&file.subject.value, how, written)
     })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign};
+use goldgate_wire::arithmetic::{Arithmetic, Place, Rounding};
 use goldgate_wire::words::Claim;
 use schemars::JsonSchema;
 
@@ -41,6 +42,10 @@ pub struct SubjectFile {
     /// The kinds of determinism that may be held against it, in place of those in its hello.
     #[schemars(with = "Option<Vec<String>>")]
     pub claims: Option<Vec<Claim>>,
+    /// Where it rounds beside its results, in place of what its hello declares: place → `D`, `f16`,
+    /// `bf16`, `tf32`, or for x `int8 per 32` and `int8 per 256`.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub arithmetic: Option<Arithmetic>,
     /// Its failures that are known.
     #[schemars(default)]
     pub known_failures: Vec<KnownFailure>,
@@ -80,6 +85,7 @@ pub fn subject_file(r: &Reader<'_>, node: &Node) -> Option<SubjectFile> {
         let words: Vec<_> = Claim::ALL.iter().map(|claim| (claim.name(), *claim)).collect();
         r.list(n, p, |r, n, p| r.word(n, p, &words))
     });
+    let arithmetic = f.may("arithmetic", arithmetic);
     let known = f.may("known_failures", |r, n, p| r.list(n, p, entry)).unwrap_or_default();
     f.done();
     let subject = subject?;
@@ -99,6 +105,7 @@ pub fn subject_file(r: &Reader<'_>, node: &Node) -> Option<SubjectFile> {
         environment,
         start_s,
         claims,
+        arithmetic,
         known_failures: known,
     })
 }
@@ -123,6 +130,22 @@ fn command(r: &Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
         true => r.fail(node, "MISSING_FIELD", path, "a program, then its arguments"),
         false => Some(words),
     }
+}
+
+fn arithmetic(r: &Reader<'_>, node: &Node, path: &str) -> Option<Arithmetic> {
+    let mut f = r.fields(node, path)?;
+    let mut all = Arithmetic::default();
+    for place in Place::ALL {
+        // Only what enters a product can be in int8: all else would be too coarse to judge.
+        let int8 = |r: &Rounding| matches!(r, Rounding::Int8(_));
+        let offered = Rounding::ALL.into_iter().filter(|r| place == Place::X || !int8(r));
+        let words: Vec<(&str, Rounding)> = offered.map(|r| (r.name(), r)).collect();
+        if let Some(rounding) = f.may(place.name(), |r, n, p| r.word(n, p, &words)) {
+            all.declare(place, rounding).ok()?;
+        }
+    }
+    f.done();
+    Some(all)
 }
 
 fn environment(r: &Reader<'_>, node: &Node, path: &str) -> Option<BTreeMap<String, String>> {
@@ -158,6 +181,7 @@ profile: kernels
 environment: { OMP_NUM_THREADS: '1' }
 start_s: 120
 claims: [run]
+arithmetic: { weights: D, x: int8 per 32 }
 known_failures:
   - case: gate1::gelu::ragged::f16::mine
     fails: load
@@ -184,6 +208,8 @@ known_failures:
         assert_eq!(file.command, ["python3", "my_engine.py"]);
         assert_eq!((file.profile, file.start_s), (Some(Profile::Kernels), Some(120)));
         assert_eq!(file.claims, Some(vec![Claim::Run]));
+        let declared = file.arithmetic.map(|a| a.to_string());
+        assert_eq!(declared.as_deref(), Some("weights D, x int8 per 32"));
         assert_eq!(file.environment["OMP_NUM_THREADS"], "1");
         assert_eq!(file.known_failures.len(), 1);
         let bare = read("format: 1\nsubject: a\ncommand: [x]\n").expect("a subject");
@@ -201,6 +227,9 @@ known_failures:
             ("OMP_NUM_THREADS", "GOLDGATE_WIRE", "ENUM"),
             ("start_s: 120", "start_s: 0", "RANGE"),
             ("claims: [run]", "claims: [runs]", "ENUM"),
+            ("x: int8 per 32", "x: int4 per 32", "ENUM"),
+            ("weights: D", "weights: int8 per 32", "ENUM"),
+            ("weights: D", "scale: D", "UNKNOWN_FIELD"),
             ("f16::mine", "f16::cpu", "GATE_REF"),
         ] {
             let text = FILE.replacen(from, to, 1);

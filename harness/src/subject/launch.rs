@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use goldgate_wire::arithmetic::Arithmetic;
 use goldgate_wire::words::Claim;
 
 use crate::line::roles::{TAKEN, is_label};
@@ -27,6 +28,8 @@ pub struct SubjectSpec {
     pub start: Option<Duration>,
     /// What may be held against it, in place of what its hello claims.
     pub claims: Option<Vec<Claim>>,
+    /// Where it rounds, in place of what its hello declares.
+    pub arithmetic: Option<Arithmetic>,
     /// The profile that its owners measure it by.
     pub profile: Option<Profile>,
 }
@@ -89,6 +92,7 @@ impl SubjectSpec {
             environment: BTreeMap::new(),
             start: None,
             claims: None,
+            arithmetic: None,
             profile: None,
         }
     }

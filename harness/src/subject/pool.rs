@@ -211,8 +211,10 @@ fn started(launch: &Launch) -> Result<(Worker, Hello), Absent> {
     let stopped = matches!(reply_to_hello, Err(Reply::Stopped));
     let why = match reply_to_hello {
         Ok(hello) => {
-            let claimed = launch.spec.claims.as_ref();
-            return Ok((worker, claimed.map_or(hello.clone(), |claims| hello.with_claims(claims))));
+            let spec = &launch.spec;
+            let hello = spec.claims.as_ref().map_or(hello.clone(), |own| hello.with_claims(own));
+            let declared = spec.arithmetic.as_ref();
+            return Ok((worker, declared.map_or(hello.clone(), |own| hello.with_arithmetic(own))));
         }
         Err(Reply::Answer(RawAnswer { key, body, .. })) => match body["message"].as_str() {
             Some(message) => message.to_owned(),

@@ -3,6 +3,7 @@
 use goldgate_tensor::dtype::DType;
 use serde_json::Value;
 
+use crate::arithmetic::Arithmetic;
 use crate::words::{Claim, Logits, Texts};
 
 /// The largest frame before hello is answered.
@@ -61,7 +62,21 @@ impl Hello {
         if !ok["calls"].is_array() {
             return Err("hello: calls wants a list".to_owned());
         }
+        // A word that nobody knows would be no declaration, and its owner would not learn of it.
+        Arithmetic::read(&ok["arithmetic"]).map_err(|why| format!("hello: {why}"))?;
         Ok(Hello(ok.clone()))
+    }
+
+    /// Where the subject says that it rounds.
+    pub fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::read(&self.0["arithmetic"]).unwrap_or_default()
+    }
+
+    /// The same answer with another declaration, as somebody else states it.
+    pub fn with_arithmetic(&self, arithmetic: &Arithmetic) -> Hello {
+        let mut hello = self.0.clone();
+        hello["arithmetic"] = arithmetic.json();
+        Hello(hello)
     }
 
     /// The object as received, for the report.

@@ -4,6 +4,7 @@
 //! it and on goldgate-tensor.
 
 pub mod answer;
+pub mod arithmetic;
 pub mod attach;
 pub mod call;
 pub mod event;

@@ -111,6 +111,16 @@ pub enum At {
 }
 
 impl Form {
+    /// Whether its weights are of block types: a GGUF file under another label than those of the
+    /// float types.
+    pub fn has_blocks(&self) -> bool {
+        let file = match &self.at {
+            At::Golden(path) => path.ends_with(".gguf"),
+            At::Hub(hub) => hub.file.is_some(),
+        };
+        file && !["f32", "f16", "bf16"].contains(&self.label.as_str())
+    }
+
     /// The path of the form on this machine.
     ///
     /// # Errors

@@ -28,7 +28,18 @@ pub const F16: Class = Class { name: "f16", rel_rms: 1e-2, mean: 4e-3, p99: 2e-2
 pub const BF16: Class =
     Class { name: "bf16", rel_rms: 1e-1, mean: 3e-2, p99: 1.6e-1, regret: 1e-1 };
 
+/// Activations quantised to int8 in blocks, where they enter a product with weights of a block
+/// type. Measured with llama.cpp on the tiny models; specs/README.md has the runs.
+pub const INT8: Class = Class { name: "int8", rel_rms: 1e-1, mean: 3e-2, p99: 2e-1, regret: 1e-1 };
+
 impl Class {
+    /// The class for an engine that quantises what enters products with weights of block types:
+    /// the wider of its two roundings.
+    pub fn with_int8(self) -> Class {
+        let wider = self.rel_rms > INT8.rel_rms;
+        if wider { self } else { INT8 }
+    }
+
     /// The class of a subject's activations. A subject that does not report them is held to
     /// float32, so that silence cannot loosen a limit.
     pub fn for_activations(activations: Option<DType>) -> Class {

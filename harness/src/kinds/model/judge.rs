@@ -8,6 +8,8 @@ pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 
+use goldgate_wire::arithmetic::{Place, Rounding};
+
 use crate::kinds::model::ask::{Answer, Content, Route, prompt};
 use crate::kinds::model::case::{Ask, Load, ModelCase, Prompt};
 use crate::kinds::model::class::{Class, mean_and_p99};
@@ -66,7 +68,7 @@ impl Findings {
         let on_device = match whom {
             Whom::Cpu => false,
             Whom::Cuda => true,
-            Whom::Foreign { card } => *card,
+            Whom::Foreign { card, .. } => *card,
         };
         if on_device && route.empty > 0 || *whom == Whom::Cuda && route.silent > 0 {
             let message = format!(
@@ -105,9 +107,19 @@ impl Findings {
     }
 }
 
-/// Judges an answer.
-pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer) -> Findings {
+/// The class of an answer: of its activations, and of int8 where the subject declares it and the
+/// form has weights of block types.
+pub fn class(case: &ModelCase, answer: &Answer, whom: &Whom) -> Class {
     let class = Class::for_activations(answer.activations);
+    let x = whom.declared().and_then(|declared| declared.at(Place::X));
+    match x {
+        Some(Rounding::Int8(_)) if case.form.has_blocks() => class.with_int8(),
+        _ => class,
+    }
+}
+
+/// Judges an answer within the limits of a class.
+pub fn judge(case: &ModelCase, golden: &ModelGolden, answer: &Answer, class: Class) -> Findings {
     let mut j = Findings {
         figures: answer.figures.clone(),
         notes: answer.unasked.clone(),

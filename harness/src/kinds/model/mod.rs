@@ -28,7 +28,6 @@ use crate::kinds::model::ask::{Answer, Put, Question, prompt};
 use crate::kinds::model::case::{Ask, At, Generation, Prompt, prefill};
 use crate::kinds::model::edit::edited_file;
 use crate::kinds::model::golden::ModelGolden;
-use crate::kinds::model::judge::judge;
 use crate::kinds::model::selfcheck::{self_check, wrong};
 use crate::kinds::mutant::Mutant;
 use crate::kinds::{Goldens, Kind, Plant, Withheld, fate};
@@ -135,7 +134,8 @@ impl Kind for Model {
         answer: &Answer,
         whom: &Whom,
     ) -> Judgement {
-        let mut found = judge(case, golden, answer);
+        let class = judge::class(case, answer, whom);
+        let mut found = judge::judge(case, golden, answer, class);
         found.routed(whom, &answer.route);
         found.require_prediction(whom);
         let entries: Vec<String> = answer.route.entries.iter().cloned().collect();

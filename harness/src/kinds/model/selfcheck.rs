@@ -366,7 +366,7 @@ fn chances(a: &mut Answer, change: impl Fn(&mut f64)) -> bool {
 /// It refused a right answer, or accepted a wrong one.
 pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), String> {
     let right = perfect(case, golden);
-    let found = judge(case, golden, &right);
+    let found = judge(case, golden, &right, Class::for_activations(right.activations));
     if let Some((kind, message)) = &found.failed {
         return Err(format!("the golden itself fails: {}: {message}", kind.word()));
     }
@@ -386,7 +386,7 @@ pub fn self_check(case: &ModelCase, golden: &ModelGolden) -> Result<(u32, u32), 
             continue;
         }
         asked += 1;
-        let found = judge(case, golden, &wrong);
+        let found = judge(case, golden, &wrong, Class::for_activations(wrong.activations));
         if found.failed.is_none() && found.inconclusive.is_none() {
             return Err(format!("an answer with {name} passes"));
         }

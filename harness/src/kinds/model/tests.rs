@@ -4,6 +4,7 @@ use goldgate_tensor::DType;
 
 use crate::kinds::model::ask::{Content, Route, Written};
 use crate::kinds::model::case::{ModelCase, Way};
+use crate::kinds::model::class::Class;
 use crate::kinds::model::golden::{ModelGolden, Rows};
 use crate::kinds::model::judge::stage::place;
 use crate::kinds::model::judge::{Findings, judge};
@@ -244,7 +245,7 @@ fn the_first_slot_in_the_order_of_the_model_is_named() {
     for slot in ["layer.0.out", "layer.1.attn.norm", "logits"] {
         slots.get_mut(slot).expect(slot).numbers[7] += 1.0;
     }
-    let judged = judge(&case, &golden, &answer);
+    let judged = judge(&case, &golden, &answer, Class::for_activations(answer.activations));
     assert_eq!(judged.first.as_deref(), Some("layer.0.out"));
     let Verdict::Fail { kind: FailKind::Load, message } = judged.verdict() else {
         panic!("a pass")
@@ -290,7 +291,7 @@ fn a_text_may_leave_the_golden_only_where_no_margin_decides() {
         let mut answer = perfect(&case, &golden);
         let Content::Generation(Written { runs, .. }) = &mut answer.content else { panic!("text") };
         *runs = vec![ids.to_vec(); 2];
-        judge(&case, &golden, &answer).verdict()
+        judge(&case, &golden, &answer, Class::for_activations(answer.activations)).verdict()
     };
     assert_eq!(judged([7, 8, 9, 10]), Verdict::Pass);
     // Undecided, and as likely as the golden's own text.
@@ -309,7 +310,7 @@ fn wrote(name: &str, change: impl Fn(&mut Written)) -> Findings {
     let mut answer = perfect(&case, &golden);
     let Content::Generation(written) = &mut answer.content else { panic!("text") };
     change(written);
-    judge(&case, &golden, &answer)
+    judge(&case, &golden, &answer, Class::for_activations(answer.activations))
 }
 
 #[test]
@@ -361,16 +362,19 @@ fn the_ids_of_another_generator_prove_nothing() {
 fn what_was_not_reported_is_a_note() {
     let (case, golden) = (case("fits"), golden("fits"));
     let mut answer = perfect(&case, &golden);
-    assert_eq!(judge(&case, &golden, &answer).notes(), [""; 0]);
+    assert_eq!(
+        judge(&case, &golden, &answer, Class::for_activations(answer.activations)).notes(),
+        [""; 0]
+    );
     let Content::Load { used, .. } = &mut answer.content else { panic!("a load") };
     used.clear();
-    let judged = judge(&case, &golden, &answer);
+    let judged = judge(&case, &golden, &answer, Class::for_activations(answer.activations));
     assert_eq!((judged.verdict(), judged.notes()), (Verdict::Pass, vec![MEMORY.to_owned()]));
     let Content::Load { predicted, .. } = &mut answer.content else { panic!("a load") };
     *predicted = None;
-    let mut judged = judge(&case, &golden, &answer);
+    let mut judged = judge(&case, &golden, &answer, Class::for_activations(answer.activations));
     assert_eq!(judged.notes(), ["not observed: memory, foretold memory"]);
-    judged.require_prediction(&Whom::Foreign { card: true });
+    judged.require_prediction(&Whom::foreign(true));
     assert_eq!(judged.verdict(), Verdict::Pass);
     judged.require_prediction(&Whom::Cpu);
     assert!(matches!(judged.verdict(), Verdict::Fail { kind: FailKind::Shape, .. }));
@@ -383,7 +387,7 @@ fn our_own_card_names_its_kernels() {
     let named = Route { entries: ["rope_f16".to_owned()].into(), ..Route::default() };
     let empty = Route { empty: 1, ..named.clone() };
     let silent = Route { silent: 1, ..named.clone() };
-    let foreign = |kind: &str| Whom::Foreign { card: kind == "cuda" };
+    let foreign = |kind: &str| Whom::foreign(kind == "cuda");
     for (asked, route, fails, notes) in [
         (Whom::Cuda, &named, false, 0),
         (Whom::Cuda, &empty, true, 0),
@@ -408,12 +412,19 @@ fn the_class_is_what_the_subject_says_of_its_activations() {
     let Content::Logits(ways) = &mut answer.content else { panic!("logits") };
     // In every way, so that no bit differs among them.
     ways.iter_mut().for_each(|(_, rows)| rows.numbers[0] += 2e-3);
-    assert!(matches!(judge(&case, &golden, &answer).verdict(), Verdict::Fail { .. }));
+    assert!(matches!(
+        judge(&case, &golden, &answer, Class::for_activations(answer.activations)).verdict(),
+        Verdict::Fail { .. }
+    ));
     answer.activations = Some(DType::F16);
-    assert_eq!(judge(&case, &golden, &answer).verdict(), Verdict::Pass);
+    assert_eq!(
+        judge(&case, &golden, &answer, Class::for_activations(answer.activations)).verdict(),
+        Verdict::Pass
+    );
     let Content::Logits(ways) = &mut answer.content else { panic!("logits") };
     ways.retain(|(way, _)| *way == Way::Whole);
     ways[0].1.numbers[3] = f64::INFINITY;
-    let judged = judge(&case, &golden, &answer).verdict();
+    let judged =
+        judge(&case, &golden, &answer, Class::for_activations(answer.activations)).verdict();
     assert!(matches!(judged, Verdict::Fail { kind: FailKind::Nonfinite, .. }), "{judged:?}");
 }

@@ -48,6 +48,10 @@ pub struct Ruler {
     pub half: Vec<f64>,
     /// The allowance beyond that.
     pub allow: Vec<f64>,
+    /// The part of that which comes of declared roundings; empty if there are none.
+    pub swayed: Vec<f64>,
+    /// What declared roundings add to the gain, times Σ g².
+    pub sway: f64,
     /// Where an answer is demanded; empty for everywhere.
     pub decided: Vec<bool>,
     /// Whether the bits must be those of `want`, including the sign of zero.
@@ -78,6 +82,8 @@ impl Ruler {
             want,
             half,
             allow,
+            swayed: Vec::new(),
+            sway: 0.0,
             decided: result.decided.clone(),
             exact,
         }
@@ -205,7 +211,8 @@ impl Ruler {
             let (g, a, ulp) = (self.want[i], self.allow[i], 2.0 * self.half[i]);
             squares += g * g;
             fourths += g * g * g * g;
-            linear += g.abs() * a;
+            // Declared roundings are many and independent, and what they do to the whole is known.
+            linear += g.abs() * (a - self.swayed.get(i).copied().unwrap_or(0.0));
             random += g * g * ulp * a.min(ulp);
             largest = largest.max(g.abs() * ulp);
         }
@@ -215,7 +222,7 @@ impl Ruler {
         }
         // The allowance may point in one direction everywhere, so it adds up linearly; roundings
         // are independent, so three standard deviations of their sum suffice.
-        let limit = (linear + 3.0 * f64::sqrt(random) + 2.0 * largest) / squares;
+        let limit = (linear + self.sway + 3.0 * f64::sqrt(random) + 2.0 * largest) / squares;
         (self.distinct() >= 64).then_some(GainPlan { squares, limit })
     }
 

@@ -42,6 +42,20 @@ pub struct GoldenResult {
     pub absolute: Vec<f64>,
     /// Whether an element is compared, one flag per element; empty for everywhere.
     pub decided: Vec<bool>,
+    /// Place → what an engine that declares a rounding there may be off by.
+    pub declared: BTreeMap<String, Sway>,
+    /// Place → 2^24 over the u from which on a rounding there may change a choice, one number per
+    /// element.
+    pub shaky: BTreeMap<String, Vec<f32>>,
+}
+
+/// What rounding at one place adds, over the u of the type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sway {
+    /// 2^24 · min(4Q, Σ|c|), one number per element.
+    pub bound: Vec<f32>,
+    /// G, of the result as a whole.
+    pub gain: f64,
 }
 
 /// Numbers or ids.
@@ -181,7 +195,9 @@ pub fn golden_of(tensors: BTreeMap<String, Tensor>) -> Result<Golden, Bad> {
                 true
             }
             (Some(result), Some("slack" | "decided"), None)
-            | (Some(result), Some("keeps"), Some(_)) => golden.results.contains_key(result),
+            | (Some(result), Some("keeps" | "declared" | "gain" | "shaky"), Some(_)) => {
+                golden.results.contains_key(result)
+            }
             _ => false,
         };
         // A misspelt name would be ignored silently, and with it the slack or the wrong answer in
@@ -212,11 +228,16 @@ fn result(
             Some(i) => Err(("GOLDEN_NONFINITE", key.to_owned(), format!("{} at {i}", values[i]))),
         }
     };
-    let mut keeps = BTreeMap::new();
-    for key in tensors.keys() {
-        if let Some(kept) = key.strip_prefix(&format!("{name}.keeps.")) {
-            keeps.insert(kept.to_owned(), floats(key)?);
-        }
+    let of = |part: &str| -> Result<BTreeMap<String, Vec<f32>>, Bad> {
+        let prefix = format!("{name}.{part}.");
+        let keys = tensors.keys().filter_map(|key| Some((key, key.strip_prefix(&prefix)?)));
+        keys.map(|(key, last)| Ok((last.to_owned(), floats(key)?))).collect()
+    };
+    let (keeps, shaky) = (of("keeps")?, of("shaky")?);
+    let mut declared = BTreeMap::new();
+    for (place, bound) in of("declared")? {
+        let gain = whole(&format!("{name}.gain.{place}"), tensors)?;
+        declared.insert(place, Sway { bound, gain });
     }
     let slack = floats(&format!("{name}.slack"))?;
     // Without slack the derived rule would allow nothing, and fail every correct kernel.
@@ -231,7 +252,18 @@ fn result(
         Some(t) => return Err(("GOLDEN_SHAPE", format!("{name}.decided"), t.meta.to_string())),
     };
     let shape = tensor.meta.shape.clone();
-    Ok(GoldenResult { shape, numbers, slack, keeps, absolute: Vec::new(), decided })
+    let absolute = Vec::new();
+    Ok(GoldenResult { shape, numbers, slack, keeps, absolute, decided, declared, shaky })
+}
+
+/// The single number in a tensor: without it the answer as a whole would be allowed nothing.
+fn whole(key: &str, tensors: &BTreeMap<String, Tensor>) -> Result<f64, Bad> {
+    let bad = |found: String| ("GOLDEN_FORM", key.to_owned(), found);
+    let tensor = tensors.get(key).ok_or_else(|| bad("nothing".to_owned()))?;
+    match tensor.to_f64()[..] {
+        [gain] if gain.is_finite() && gain >= 0.0 => Ok(gain),
+        _ => Err(bad(tensor.meta.to_string())),
+    }
 }
 
 fn numbers(name: &str, tensor: &Tensor) -> Result<Numbers, Bad> {
@@ -281,6 +313,8 @@ pub fn written(case: &Case, written: &BTreeMap<String, Vec<Written>>) -> Result<
                 keeps: BTreeMap::new(),
                 absolute: numbers.iter().map(|w| w.half_unit).collect(),
                 decided: Vec::new(),
+                declared: BTreeMap::new(),
+                shaky: BTreeMap::new(),
             },
         );
     }

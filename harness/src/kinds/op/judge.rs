@@ -225,7 +225,7 @@ fn observed_fault(observed: &Observed, whom: &Whom) -> Option<Failure> {
     let on_device = match whom {
         Whom::Cpu => false,
         Whom::Cuda => true,
-        Whom::Foreign { card } => *card,
+        Whom::Foreign { card, .. } => *card,
     };
     (on_device && empty || missing).then(|| (FailKind::Route, no_route.into(), None))
 }

@@ -2,6 +2,7 @@
 //! element.
 
 pub mod case;
+pub mod declared;
 pub mod distance;
 pub mod edit;
 pub mod expand;
@@ -21,6 +22,7 @@ pub mod spec;
 pub mod strength;
 pub mod values;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +34,7 @@ use goldgate_wire::frame::too_big;
 
 use crate::fill::{Input, fill};
 use crate::kinds::mutant::Mutant;
-use crate::kinds::op::case::{
-    Accumulate, Case, Expect, GoldenSource, SameBits, Tolerance, ToleranceRule,
-};
+use crate::kinds::op::case::{Case, Expect, GoldenSource, SameBits, Tolerance, ToleranceRule};
 use crate::kinds::op::distance::Ruler;
 use crate::kinds::op::golden::{Golden, GoldenResult, Numbers};
 use crate::kinds::op::judge::{judge, rulers};
@@ -241,7 +241,8 @@ impl Kind for Op {
         if case.part == Part::Bits {
             return same_bits::judge(got);
         }
-        let mut judged = judge(&case.expect, &expected.rulers, &got.outcome, whom);
+        let rulers = declared::rulers(case, expected, whom);
+        let mut judged = judge(&case.expect, &rulers, &got.outcome, whom);
         if let (Verdict::Pass, Expect::Refusal { .. }) = (&judged.verdict, &case.expect)
             && let Some(message) = uncontrolled(case, expected, got.control.as_ref(), whom)
         {
@@ -363,7 +364,8 @@ fn uncontrolled(
     let Some(got) = got else {
         return Some(format!("{} is not offered", control.full_name()));
     };
-    match judge(&control.expect, &right.rulers, got, whom).verdict {
+    let rulers = declared::rulers(control, right, whom);
+    match judge(&control.expect, &rulers, got, whom).verdict {
         Verdict::Pass => None,
         Verdict::Fail { kind, message } => {
             let (name, kind) = (control.full_name(), kind.word());
@@ -422,10 +424,7 @@ fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, Strin
     let checked = question::check(question, op).map_err(|r| r.to_string())?;
     let inputs = Inputs::of(question.tensors.iter().map(|(n, t)| (n.as_str(), t)));
     let values = op.define(&checked, &inputs).map_err(|r| r.to_string())?;
-    let sums = ops::Sums {
-        tensor: tolerance.accumulate == Accumulate::Tensor,
-        linear: tolerance.linear_sum,
-    };
+    let sums = recompute::sums(tolerance);
     let asked =
         ops::Asked { question: &checked, inputs: &inputs, tensors: &question.tensors, sums };
     let slacks = op.slack(&asked, &values);
@@ -444,6 +443,8 @@ fn defined(question: &OpQuestion, tolerance: &Tolerance) -> Result<Golden, Strin
             keeps: slack.keeps.into_iter().map(|(k, x)| (k.to_owned(), narrow(x))).collect(),
             absolute: Vec::new(),
             decided: Vec::new(),
+            declared: BTreeMap::new(),
+            shaky: BTreeMap::new(),
         };
         golden.results.insert(name.to_owned(), result);
     }

@@ -8,7 +8,8 @@
 use goldgate_engine::ops::{self, Inputs, Values};
 
 use crate::fill::fill;
-use crate::kinds::op::case::{Accumulate, Case, Expect};
+use crate::kinds::op::case::{Accumulate, Case, Expect, Tolerance};
+use crate::kinds::op::declared;
 use crate::kinds::op::golden::{Golden, Numbers};
 use crate::kinds::op::question::{self, OpQuestion};
 use crate::yaml::Problem;
@@ -21,7 +22,8 @@ pub const DIFFERS: f64 = 1e-6;
 /// formula, and gives the largest relative difference.
 ///
 /// # Errors
-/// `GOLDEN_SLACK` for an allowance that differs, `GOLDEN_DECIDED` for a flag that does,
+/// `GOLDEN_SLACK` for an allowance that differs, `GOLDEN_DECLARED` for a term of a declared
+/// rounding, `GOLDEN_DECIDED` for a flag that does,
 /// `QUESTION` for a question that the op refuses.
 pub fn slack(path: &str, case: &Case, golden: &Golden) -> Result<f64, Problem> {
     let Expect::Answer { tolerance, .. } = &case.expect else { return Ok(0.0) };
@@ -31,10 +33,7 @@ pub fn slack(path: &str, case: &Case, golden: &Golden) -> Result<f64, Problem> {
     let op = ops::find(&asked.op).ok_or_else(|| bad(format!("no op {}", asked.op)))?;
     let checked = question::check(&asked, op).map_err(|refusal| bad(refusal.to_string()))?;
     let inputs = Inputs::of(asked.tensors.iter().map(|(name, t)| (name.as_str(), t)));
-    let sums = ops::Sums {
-        tensor: tolerance.accumulate == Accumulate::Tensor,
-        linear: tolerance.linear_sum,
-    };
+    let sums = sums(tolerance);
     let mut values = Vec::new();
     let mut names = Vec::new();
     for (name, _) in checked.results() {
@@ -72,7 +71,63 @@ pub fn slack(path: &str, case: &Case, golden: &Golden) -> Result<f64, Problem> {
             worst = compare(format!("{name}.keeps.{kept}"), stored, formula)?.max(worst);
         }
     }
+    Ok(terms(path, case, golden, tolerance)?.max(worst))
+}
+
+/// The places of what enters a product.
+const X: [&str; 3] = ["x", "x_int8_32", "x_int8_256"];
+
+/// Compares the terms of declared roundings with the op's formula, and gives the largest relative
+/// difference.
+fn terms(path: &str, case: &Case, golden: &Golden, tolerance: &Tolerance) -> Result<f64, Problem> {
+    let mut worst = 0.0f64;
+    for (name, (declared, shaky)) in declared::terms(case, &golden.results, tolerance, &X) {
+        let result = &golden.results[&name];
+        let differs = |field: String, found: String, expected: String| {
+            let mut problem = Problem::of_file("GOLDEN_DECLARED", path, found, expected);
+            problem.field = field;
+            problem
+        };
+        let places = |keys: Vec<&String>| keys.into_iter().cloned().collect::<Vec<_>>().join(", ");
+        let stored = places(result.declared.keys().chain(result.shaky.keys()).collect());
+        let formula = places(declared.keys().chain(shaky.keys()).collect());
+        // A place that is missing would be one at which no rounding can be declared.
+        if stored != formula {
+            return Err(differs(format!("{name}.declared"), stored, formula));
+        }
+        // Choices are made of values that are no part of the golden, so all are compared.
+        let ones = vec![1.0; result.numbers.len()];
+        let values = match &result.numbers {
+            Numbers::Real(x) => x,
+            Numbers::Ids(_) => &ones,
+        };
+        let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+        for (place, term) in &declared {
+            let (stored, gain) = (&result.declared[place], format!("{name}.gain.{place}"));
+            let field = format!("{name}.declared.{place}");
+            worst = compare(&stored.bound, &wide(&term.bound), values)
+                .map_err(|(found, expected)| differs(field, found, expected))?
+                .max(worst);
+            let part = (stored.gain - term.gain).abs() / stored.gain.max(f64::MIN_POSITIVE);
+            if part > DIFFERS {
+                let expected = format!("{:e}, by the op's formula", term.gain);
+                return Err(differs(gain, format!("{:e}", stored.gain), expected));
+            }
+            worst = worst.max(part);
+        }
+        for (place, term) in &shaky {
+            let field = format!("{name}.shaky.{place}");
+            worst = compare(&result.shaky[place], &wide(term), &ones)
+                .map_err(|(found, expected)| differs(field, found, expected))?
+                .max(worst);
+        }
+    }
     Ok(worst)
+}
+
+/// How a legal engine sums under a tolerance.
+pub fn sums(tolerance: &Tolerance) -> ops::Sums {
+    ops::Sums { tensor: tolerance.accumulate == Accumulate::Tensor, linear: tolerance.linear_sum }
 }
 
 /// Compares which elements a golden has compared with those that the op's formula decides: an

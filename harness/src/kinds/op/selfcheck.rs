@@ -257,7 +257,16 @@ mod tests {
         let slack = vec![8.0; numbers.len()];
         let shape = shape.to_vec();
         let (keeps, absolute, decided) = Default::default();
-        let result = GoldenResult { shape, numbers, slack, keeps, absolute, decided };
+        let result = GoldenResult {
+            shape,
+            numbers,
+            slack,
+            keeps,
+            absolute,
+            decided,
+            declared: BTreeMap::new(),
+            shaky: BTreeMap::new(),
+        };
         Ruler::new("y", dtype, &result, &tolerance(rule))
     }
 
@@ -306,7 +315,16 @@ mod tests {
         let slack = vec![1e-36; 4];
         let (keeps, absolute, decided) = Default::default();
         let shape = vec![2, 2];
-        let result = GoldenResult { shape, numbers: tiny, slack, keeps, absolute, decided };
+        let result = GoldenResult {
+            shape,
+            numbers: tiny,
+            slack,
+            keeps,
+            absolute,
+            decided,
+            declared: BTreeMap::new(),
+            shaky: BTreeMap::new(),
+        };
         let r = Ruler::new("y", DType::F16, &result, &tolerance(ToleranceRule::Derived));
         assert_eq!(self_check(&any_answer(), &[r]), Ok(()));
     }

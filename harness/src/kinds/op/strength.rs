@@ -158,6 +158,8 @@ mod tests {
             keeps: BTreeMap::new(),
             absolute: Vec::new(),
             decided: Vec::new(),
+            declared: BTreeMap::new(),
+            shaky: BTreeMap::new(),
         }
     }
 

@@ -214,6 +214,7 @@ mod tests {
     use goldgate_tensor::DType;
 
     use super::*;
+    use crate::kinds::model::class::Class;
     use crate::kinds::model::golden::Rows;
     use crate::kinds::model::judge::{Findings, judge};
     use crate::kinds::model::tests::{case, golden};
@@ -228,7 +229,7 @@ mod tests {
             true
         }));
         change(&mut answer, &golden);
-        judge(&case, &golden, &answer)
+        judge(&case, &golden, &answer, Class::for_activations(answer.activations))
     }
 
     fn logits(a: &mut Answer) -> &mut Option<Rows> {
@@ -285,10 +286,14 @@ mod tests {
         let bits = case("short").bits().expect("asked twice");
         let golden = golden("short");
         let mut answer = crate::kinds::model::selfcheck::perfect(&bits, &golden);
-        assert_eq!(judge(&bits, &golden, &answer).verdict(), Verdict::Pass);
+        assert_eq!(
+            judge(&bits, &golden, &answer, Class::for_activations(answer.activations)).verdict(),
+            Verdict::Pass
+        );
         let Content::Draws(drawn) = &mut answer.content else { panic!("draws") };
         drawn.again[3][1] += 1;
-        let verdict = judge(&bits, &golden, &answer).verdict();
+        let verdict =
+            judge(&bits, &golden, &answer, Class::for_activations(answer.activations)).verdict();
         let Verdict::Fail { kind: FailKind::Nondeterministic, message } = verdict else {
             panic!("{verdict:?}")
         };

@@ -23,6 +23,8 @@ fn result(values: &[f64], slack: f32) -> GoldenResult {
         keeps: BTreeMap::new(),
         absolute: Vec::new(),
         decided: Vec::new(),
+        declared: BTreeMap::new(),
+        shaky: BTreeMap::new(),
     }
 }
 
@@ -127,6 +129,8 @@ fn undecided_elements_are_not_compared() {
         keeps: BTreeMap::new(),
         absolute: Vec::new(),
         decided: vec![true, true, false, false],
+        declared: BTreeMap::new(),
+        shaky: BTreeMap::new(),
     };
     let r = Ruler::new("ids", DType::I32, &golden, &tolerance(ToleranceRule::Derived));
     let d = r.measure(&[3.0, 1.0, 2.0, 0.0]);

@@ -68,6 +68,8 @@ fn golden() -> Golden {
         keeps: BTreeMap::new(),
         absolute: Vec::new(),
         decided: Vec::new(),
+        declared: BTreeMap::new(),
+        shaky: BTreeMap::new(),
     };
     Golden { results: BTreeMap::from([("y".to_owned(), result)]), ..Golden::default() }
 }
@@ -133,11 +135,11 @@ fn the_first_rule_that_fails_is_named() {
 
 #[test]
 fn a_foreign_subject_need_not_observe_but_the_row_says_so() {
-    let j = judged(&answered(&honest(), Observed::default()), &Whom::Foreign { card: true });
+    let j = judged(&answered(&honest(), Observed::default()), &Whom::foreign(true));
     assert_eq!(kind(&j), "pass");
     assert_eq!(j.notes, ["not observed: guards, inputs, poison, route"]);
     let empty = Observed { route: Some(Vec::new()), ..whole() };
-    assert_eq!(kind(&judged(&answered(&honest(), empty), &Whom::Foreign { card: true })), "route");
+    assert_eq!(kind(&judged(&answered(&honest(), empty), &Whom::foreign(true))), "route");
 }
 
 #[test]
@@ -178,7 +180,7 @@ fn refusals_are_judged_by_kind_and_operand() {
     assert_eq!(kind(&said("EmptyAxis", "x", &Whom::Cpu)), "pass");
     assert_eq!(kind(&said("ShapeMismatch", "x", &Whom::Cpu)), "wrong_refusal");
     assert_eq!(kind(&said("EmptyAxis", "gamma", &Whom::Cpu)), "wrong_refusal");
-    let foreign = said("BadShape", "x", &Whom::Foreign { card: false });
+    let foreign = said("BadShape", "x", &Whom::foreign(false));
     assert_eq!((kind(&foreign), &foreign.notes[0][..]), ("pass", "refused as BadShape"));
     let j = judge(&refusal(), &[], &answered(&honest(), whole()), &Whom::Cpu);
     assert_eq!(kind(&j), "not_refused");
