@@ -42,7 +42,7 @@ struct Page<'a> {
 }
 
 struct Gate {
-    gate: u8,
+    gate: String,
     title: String,
     state: &'static str,
     subjects: Vec<(String, &'static str)>,
@@ -118,7 +118,7 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
         }
     }
     Gate {
-        gate: gate.gate,
+        gate: gate.number(),
         title: line(&gate.title),
         state: gate.state.word(),
         subjects: gate.subjects.iter().map(|(s, state)| (line(s), state.word())).collect(),

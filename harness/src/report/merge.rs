@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::line::Row;
 use crate::report::document::hash_names;
-use crate::report::{Report, Selection};
+use crate::report::{Provenance, Report, Selection};
 
 /// Why reports cannot be merged at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +95,11 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
         if a != b {
             invalid.push(format!("{name}: another hash of {what}"));
         }
+    }
+    let names = |p: &Provenance| p.folders.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+    // Rows and gates carry these names, so another one would tell of another folder.
+    if names(a) != names(b) {
+        invalid.push(format!("{name}: other names of specs folders"));
     }
     for (subject, hello) in &b.subjects {
         // Shards may run on different machines, but not on different engines or models of card.

@@ -46,10 +46,13 @@ pub struct Provenance {
     pub rustc: String,
     /// SHA-256 of the program itself.
     pub program_sha256: String,
-    /// SHA-256 over the spec files as read.
+    /// SHA-256 over the spec files as read; of several folders, over their hashes.
     pub specs_sha256: String,
-    /// SHA-256 over the golden files as read.
+    /// SHA-256 over the golden files as read; of several folders, over their hashes.
     pub golden_sha256: String,
+    /// Each specs folder in the order of the command line, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub folders: Vec<FolderOrigin>,
     /// SHA-256 over the kernel sources, compiled in or overlaid.
     pub kernels_sha256: String,
     /// The host's operating system and architecture.
@@ -64,7 +67,33 @@ pub struct Provenance {
     pub plan_sha256: String,
 }
 
+/// One of several specs folders of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderOrigin {
+    /// Its name. Rows and gates of the first folder go without it.
+    pub name: String,
+    /// The folder as it was named on the command line.
+    pub path: String,
+    /// SHA-256 over its spec files as read.
+    pub specs_sha256: String,
+    /// SHA-256 over its golden files as read.
+    pub golden_sha256: String,
+}
+
 impl Provenance {
+    /// The options that name the specs folders of the run again; empty for a run of one folder.
+    pub fn specs_option(&self) -> String {
+        self.folders.iter().map(|folder| specs_option(&folder.path)).collect()
+    }
+
+    /// The option that names the specs folder of a row or gate; empty for a run of one folder.
+    pub fn specs_of(&self, folder: &str) -> String {
+        let named = self.folders.iter().find(|origin| origin.name == folder);
+        let first = self.folders.first().filter(|_| folder.is_empty());
+        first.or(named).map(|origin| specs_option(&origin.path)).unwrap_or_default()
+    }
+
     /// What is known about the program itself.
     pub fn of_program(program: &Path) -> Provenance {
         Provenance {
@@ -82,8 +111,8 @@ impl Provenance {
     }
 
     /// Compares the folders that are read, and the program, with the commit that it names.
-    pub fn hold_to_commit(&mut self, specs: &Path, golden: &Path) {
-        match tree::edited(&self.commit, specs, golden, &kernels()) {
+    pub fn hold_to_commit(&mut self, folders: &[PathBuf]) {
+        match tree::edited(&self.commit, folders, &kernels()) {
             Ok(edited) if edited.is_empty() => {}
             Ok(edited) => {
                 "edited".clone_into(&mut self.tree);
@@ -93,6 +122,20 @@ impl Provenance {
             Err(tree::Unknown) if self.tree == "dirty" => {}
             Err(tree::Unknown) => "unknown".clone_into(&mut self.tree),
         }
+    }
+}
+
+/// The option that names a specs folder, as a shell reads it.
+pub fn specs_option(path: &str) -> String {
+    let path = shlex::try_quote(path).map_or_else(|_| path.to_owned(), |word| word.into_owned());
+    format!(" --specs {path}")
+}
+
+/// The hash over several folders, given that of each; that of a single folder is its own.
+pub fn together(hashes: &[String]) -> String {
+    match hashes {
+        [one] => one.clone(),
+        several => hash_of(several.iter().map(|hash| ("folder", hash.as_bytes()))),
     }
 }
 
