@@ -202,6 +202,7 @@ impl Report {
         let newer = report.against.is_some()
             || !(report.renderer.is_empty() && report.pages.is_empty())
             || !report.provenance.edited.is_empty()
+            || !report.provenance.compared_with.is_empty()
             || !report.provenance.folders.is_empty();
         match report.format {
             FORMAT => Ok(report),

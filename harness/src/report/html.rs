@@ -27,7 +27,7 @@ const STATUSES: [&str; 7] = ["PASS", "FAIL", "FLAKY", "KNOWN", "UNEXPECTED", "BR
 struct Page<'a> {
     title: String,
     commit: &'a str,
-    tree: &'a str,
+    tree: String,
     host: &'a str,
     ended: &'a str,
     totals: Vec<(&'static str, usize)>,
@@ -74,7 +74,7 @@ pub fn html(report: &Report) -> askama::Result<String> {
     let page = Page {
         title: format!("goldgate report {}", p.ended),
         commit: &p.commit,
-        tree: &p.tree,
+        tree: p.tree_in_words(),
         host: &p.host,
         ended: &p.ended,
         totals: STATUSES.map(count).into_iter().filter(|(_, n)| *n > 0).collect(),

@@ -145,7 +145,7 @@ fn verdict(report: &Report, gate: &GateSummary) -> String {
 fn judged(report: &Report) -> Vec<(String, String)> {
     let p = &report.provenance;
     let mut rows = vec![
-        ("commit".to_owned(), format!("{}, {}", code(&p.commit), markdown(&p.tree))),
+        ("commit".to_owned(), format!("{}, {}", code(&p.commit), markdown(&p.tree_in_words()))),
         ("edited".to_owned(), edited(&p.edited)),
         (
             "program".to_owned(),

@@ -134,6 +134,10 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
     if into.tree == "clean" || p.tree == "edited" {
         into.tree.clone_from(&p.tree);
     }
+    // What one shard compared with less than the commit, the whole did.
+    if into.compared_with.is_empty() {
+        into.compared_with.clone_from(&p.compared_with);
+    }
     let edited: BTreeSet<&String> = into.edited.iter().chain(&p.edited).collect();
     into.edited = edited.into_iter().cloned().collect();
     let subjects = p.subjects.iter().map(|(s, hello)| (s.clone(), hello.clone()));

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::line::hex;
-use crate::report::tree;
+use crate::report::{built, tree};
 
 /// The commit that this program was built from; `unknown` outside git.
 pub const COMMIT: &str = env!("GOLDGATE_COMMIT");
@@ -38,6 +38,11 @@ pub struct Provenance {
     /// Whether the run is of that commit: `clean`, `dirty` (the tree was, when the program was
     /// built), `edited` (files differ from the commit), or `unknown`.
     pub tree: String,
+    /// `build` where no git has the commit here: specs and goldens were compared with the hashes
+    /// that the program was built with. Absent where they were compared with the commit, or not at
+    /// all.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub compared_with: String,
     /// The files that differ from the commit: specs and goldens as read, kernels as compiled in,
     /// sources as they were when the run began.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -118,9 +123,31 @@ impl Provenance {
                 "edited".clone_into(&mut self.tree);
                 self.edited = edited;
             }
+            Err(tree::Unknown) => self.hold_to_build(built::edited(folders)),
+        }
+    }
+
+    /// Takes what a comparison with the build found, where there was none with the commit.
+    fn hold_to_build(&mut self, found: Result<Vec<String>, tree::Unknown>) {
+        match (found, self.tree.as_str()) {
             // A tree that was dirty when the program was built is known to be none of the commit.
-            Err(tree::Unknown) if self.tree == "dirty" => {}
-            Err(tree::Unknown) => "unknown".clone_into(&mut self.tree),
+            (_, "dirty") => {}
+            (Ok(edited), "clean") => {
+                "build".clone_into(&mut self.compared_with);
+                if !edited.is_empty() {
+                    "edited".clone_into(&mut self.tree);
+                    self.edited = edited;
+                }
+            }
+            _ => "unknown".clone_into(&mut self.tree),
+        }
+    }
+
+    /// The state of the tree in words, and what it was compared with where that was not the commit.
+    pub fn tree_in_words(&self) -> String {
+        match self.compared_with.as_str() {
+            "" => self.tree.clone(),
+            with => format!("{}, compared with the {with}", self.tree),
         }
     }
 }
@@ -235,6 +262,22 @@ mod tests {
         let b = hash_of([("a", &b"bc"[..])]);
         assert_ne!(a, b);
         assert_eq!(a.len(), 64);
+    }
+
+    #[test]
+    fn without_the_commit_a_clean_build_is_what_is_compared() {
+        let held = |tree: &str, found: Result<Vec<String>, tree::Unknown>| {
+            let mut provenance = Provenance { tree: tree.into(), ..Provenance::default() };
+            provenance.hold_to_build(found);
+            (provenance.tree_in_words(), provenance.edited.len())
+        };
+        let clean = "clean, compared with the build".to_owned();
+        assert_eq!(held("clean", Ok(vec![])), (clean, 0));
+        let edited = "edited, compared with the build".to_owned();
+        assert_eq!(held("clean", Ok(vec!["specs/a".into()])), (edited, 1));
+        assert_eq!(held("clean", Err(tree::Unknown)), ("unknown".to_owned(), 0));
+        assert_eq!(held("unknown", Ok(vec![])), ("unknown".to_owned(), 0));
+        assert_eq!(held("dirty", Ok(vec![])), ("dirty".to_owned(), 0));
     }
 
     #[test]

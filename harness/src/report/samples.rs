@@ -168,6 +168,7 @@ pub fn report() -> Report {
             version: "0.1.0".into(),
             commit: "0123456789abcdef0123456789abcdef01234567".into(),
             tree: "clean".into(),
+            compared_with: String::new(),
             edited: Vec::new(),
             folders: Vec::new(),
             rustc: "rustc 1.95.0".into(),

@@ -18,7 +18,7 @@ const SOURCES: [&str; 6] = [".cargo/", "Cargo.lock", "Cargo.toml", "cuda/", "eng
 
 /// Folders below golden/ whose untracked files the judge does not read as goldens of this tree:
 /// compiled Python, and answers about checkpoints that are not shipped.
-const NOT_GOLDENS: [&str; 2] = ["oracle/", "local/"];
+pub(super) const NOT_GOLDENS: [&str; 2] = ["oracle/", "local/"];
 
 /// Why a tree cannot be compared with a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,7 @@ pub fn edited(
     for folder in folders {
         let folder = &folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let Ok(prefix) = folder.strip_prefix(&top) else {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            // The commit says nothing about files outside its tree, so none of them counts as
-            // unchanged.
-            edited.insert(format!("{name}/ is outside of the tree"));
+            edited.insert(outside(folder));
             continue;
         };
         let prefix = format!("{}/", prefix.to_string_lossy());
@@ -91,6 +88,15 @@ pub fn edited(
     edited.extend(other.map(|((name, _), _)| name.clone()));
     edited.extend(untracked(&top)?);
     Ok(edited.into_iter().collect())
+}
+
+/// The entry for a folder outside the tree: a commit says nothing about its files, so none of them
+/// counts as unchanged.
+pub(super) fn outside(folder: &Path) -> String {
+    // The last two names: most such folders are called specs.
+    let names: Vec<_> = folder.iter().rev().take(2).collect();
+    let name: PathBuf = names.into_iter().rev().collect();
+    format!("{}/ is outside of the tree", name.display())
 }
 
 /// Path → hash of every file of a commit. Links are left out: what they name is not in the tree.
