@@ -199,14 +199,13 @@ impl Report {
         })?;
         let report: Report = serde_json::from_value(value).map_err(|e| ("FORM", e.to_string()))?;
         // A report cannot shed its pages by calling itself older than it is.
-        let newer = report.against.is_some()
-            || !(report.renderer.is_empty() && report.pages.is_empty())
-            || !report.provenance.edited.is_empty()
-            || !report.provenance.compared_with.is_empty()
-            || !report.provenance.folders.is_empty();
+        let Report { provenance: origin, renderer, pages, .. } = &report;
+        let older = report.against.is_none() && renderer.is_empty() && pages.is_empty();
+        let older = older && origin.edited.is_empty() && origin.folders.is_empty();
+        let older = older && origin.compared_with.is_empty();
         match report.format {
             FORMAT => Ok(report),
-            WITHOUT_PAGES if !newer => Ok(report),
+            WITHOUT_PAGES if older => Ok(report),
             WITHOUT_PAGES => Err(("FORM", "format is 1, but fields are of format 2".to_owned())),
             other => {
                 let reads = format!("this program reads {WITHOUT_PAGES} and {FORMAT}");

@@ -8,13 +8,15 @@ use goldgate_engine::tokenizer::{Fault, Tokenizer};
 use goldgate_wire::call::{Detokenize, Detokenized, Tokenize, Tokenized, Vocabulary};
 
 use crate::device::{NoAnswer, Trouble};
-use crate::models::Models;
 
 /// The most recently used tokenizer, kept because reading a large vocabulary takes a second.
 #[derive(Debug, Default)]
 pub struct Tokenizers {
     open: Option<(Mark, Tokenizer)>,
 }
+
+/// The vocabulary of a loaded model, by the model's handle.
+pub type OfModel<'t> = Result<&'t Tokenizer, NoAnswer>;
 
 /// Identifies a file and its state when it was read, so that a changed file is read again.
 type Mark = (PathBuf, Option<(u64, SystemTime)>);
@@ -24,13 +26,13 @@ impl Tokenizers {
     ///
     /// # Errors
     /// The file is refused, or there is no such model, or none of its vocabulary.
-    pub fn tokenize(
-        &mut self,
+    pub fn tokenize<'t>(
+        &'t mut self,
         question: &Tokenize,
-        models: &Models,
+        of_model: impl FnOnce(u64) -> OfModel<'t>,
     ) -> Result<Tokenized, NoAnswer> {
         let Tokenize { vocabulary, add_special, parse_special, text } = question;
-        let tokenizer = self.tokenizer_for(vocabulary, models)?;
+        let tokenizer = self.tokenizer_for(vocabulary, of_model)?;
         let ids = tokenizer.encode(text, *add_special, *parse_special);
         let ids = ids.map_err(|e| failed(e.to_string()))?;
         Ok(Tokenized { ids: ids.into_iter().map(|id| id as i32).collect() })
@@ -41,13 +43,13 @@ impl Tokenizers {
     /// # Errors
     /// The file is refused, an id has no token, or there is no such model, or none of its
     /// vocabulary.
-    pub fn detokenize(
-        &mut self,
+    pub fn detokenize<'t>(
+        &'t mut self,
         question: &Detokenize,
-        models: &Models,
+        of_model: impl FnOnce(u64) -> OfModel<'t>,
     ) -> Result<Detokenized, NoAnswer> {
         let ids: Vec<u32> = question.ids.iter().map(|id| *id as u32).collect();
-        decode(self.tokenizer_for(&question.vocabulary, models)?, &ids, question).map_err(|e| {
+        decode(self.tokenizer_for(&question.vocabulary, of_model)?, &ids, question).map_err(|e| {
             NoAnswer::Refused(Refusal::new(RefusalKind::IdOutOfRange, "ids", e.to_string()))
         })
     }
@@ -55,12 +57,12 @@ impl Tokenizers {
     fn tokenizer_for<'t>(
         &'t mut self,
         vocabulary: &Vocabulary,
-        models: &'t Models,
+        of_model: impl FnOnce(u64) -> OfModel<'t>,
     ) -> Result<&'t Tokenizer, NoAnswer> {
         match vocabulary {
             Vocabulary::Path(path) => self.tokenizer(Path::new(path)),
             // Read when the model was loaded, so the file need not be there any more.
-            Vocabulary::Model(handle) => models.tokenizer(*handle),
+            Vocabulary::Model(handle) => of_model(*handle),
         }
     }
 
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_file_or_a_model_that_is_missing_is_no_vocabulary() {
-        let (mut tokenizers, models) = (Tokenizers::default(), Models::default());
+        let mut tokenizers = Tokenizers::default();
         let mut tokenize = |vocabulary| {
             let question = Tokenize {
                 vocabulary,
@@ -119,7 +121,8 @@ mod tests {
                 parse_special: false,
                 text: b"a".to_vec(),
             };
-            tokenizers.tokenize(&question, &models).expect_err("no vocabulary")
+            let unknown = |_| Err(NoAnswer::bad_request("there is no such model"));
+            tokenizers.tokenize(&question, unknown).expect_err("no vocabulary")
         };
         let path = Vocabulary::Path("no/such/tokenizer.json".to_owned());
         let NoAnswer::File(refusal) = tokenize(path) else { panic!("it is no refusal of a file") };
