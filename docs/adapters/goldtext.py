@@ -233,7 +233,7 @@ def serve(subject: Subject, load, words) -> None:
         results, types = {}, {}
         for name, (values, stored) in traced.items():
             results[name], types[name] = values, stored
-        if how != "none":
+        if how != "none" and rows:
             results |= compact(logits, rows, ids) if how == "compact" else {"logits": logits}
         return {"length": kept[3], "types": types}, results
 

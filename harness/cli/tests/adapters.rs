@@ -32,8 +32,8 @@ fn rows(label: &str, command: &str, filters: &[&str]) -> Vec<Row> {
         filters: filters.iter().map(|f| (*f).to_owned()).collect(),
         on: vec![format!("{label}=python3 {command}")],
         folders: Folders {
-            specs: Some(root.join("specs")),
-            golden: Some(root.join("golden")),
+            specs: vec![root.join("specs")],
+            golden: vec![root.join("golden")],
             models: None,
         },
         jobs: 1,

@@ -100,8 +100,8 @@ fn request() -> Request {
         on: list("GOLDGATE_ON"),
         require: list("GOLDGATE_REQUIRE"),
         folders: Folders {
-            specs: Some(root.join("specs")),
-            golden: Some(root.join("golden")),
+            specs: vec![root.join("specs")],
+            golden: vec![root.join("golden")],
             models: None,
         },
         reports: Some(
@@ -128,7 +128,8 @@ fn trials(session: &Session, board: &Arc<Board>, arguments: &Arguments) -> Vec<T
             Trial::ignorable_test(name, move || board.verdict(&row)).with_ignored_flag(flagged)
         })
         .collect();
-    let mut ops: Vec<&str> = listed(&session.specs).map(|(op, _)| op).collect();
+    let mut ops: Vec<&str> =
+        session.suites.0.iter().flat_map(|suite| listed(&suite.specs)).map(|(op, _)| op).collect();
     ops.sort_unstable();
     ops.dedup();
     trials.extend(ops.into_iter().map(|op| {

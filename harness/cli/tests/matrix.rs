@@ -158,8 +158,8 @@ fn open(specs: &Path, kind: &Kind, fault: &str, folder: &Path) -> Session {
         filters: vec![kind.trial.to_owned()],
         on: vec![kind.on.to_owned()],
         folders: Folders {
-            specs: Some(specs.to_path_buf()),
-            golden: Some(root().join("golden")),
+            specs: vec![specs.to_path_buf()],
+            golden: vec![root().join("golden")],
             models: None,
         },
         jobs: 1,

@@ -99,7 +99,7 @@ const HARNESS: Modules = &[
     ("trials", &["kinds", "line", "spec", "tamper"]),
     ("mutants", &["kinds", "line", "spec", "subject"]),
     ("gate", &["kinds", "line", "spec", "trials", "yaml"]),
-    ("report", &["gate", "kinds", "line", "spec"]),
+    ("report", &["gate", "kinds", "line", "spec", "store"]),
     ("run", &["golden", "kinds", "line", "spec", "store", "subject", "yaml"]),
     (
         "session",

@@ -79,10 +79,14 @@ fn of_op(specs: &Specs, op: &OpSpec) -> Coverage {
     }
 }
 
-/// Problems for empty cells without a reason, reasons without an empty cell, and ops without a
-/// mutant.
+/// Of specs that decide about a release, problems for empty cells without a reason, reasons without
+/// an empty cell, and ops without a mutant.
 pub fn check(specs: &Specs) -> Vec<Problem> {
     let mut problems = Vec::new();
+    // A folder of a few cases of somebody's own does not have to cover what it adds to.
+    if !specs.gates.decides_release() {
+        return problems;
+    }
     for (op, covered) in specs.ops.iter().zip(coverage(specs)) {
         // An op whose file is broken has no cases yet, so every cell would be reported as empty.
         if specs.broken.has(&covered.op) {

@@ -107,6 +107,7 @@ fn row(trial: &Head, subject: &str) -> Row {
     let figures = if bench { vec![("median_us", 20.0), ("read_gb_s", 4000.0)] } else { vec![] };
     Row {
         name: format!("{}::{subject}", trial.name),
+        folder: String::new(),
         verdict: Verdict::Pass,
         gate: trial.gate,
         stem: trial.stem.clone(),
@@ -158,6 +159,7 @@ fn perfect() -> World {
     let plan = planned(&specs, ("tamper", "go_01"));
     let rows = plan.iter().flat_map(|p| labels(p).into_iter().map(|s| row(p, s))).collect();
     let fault = |id: &str, subject: &str| FaultResult {
+        folder: String::new(),
         op: "layernorm".into(),
         id: id.into(),
         subject: subject.into(),

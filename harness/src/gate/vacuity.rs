@@ -11,7 +11,6 @@ use crate::spec::gates::{CasesEvidence, Evidence, GateSpec, Requirement};
 use crate::yaml::Problem;
 use crate::yaml::near::guess;
 use crate::yaml::read::{At, Reader};
-use crate::yaml::tree::Source;
 
 /// How many lines below an evidence are searched for one of its words.
 const LINES: usize = 12;
@@ -19,8 +18,8 @@ const LINES: usize = 12;
 /// Problems for requirements that could be met by nothing, and for cases that prove nothing. `own`
 /// are the roles of the engines that a release may name.
 pub fn check(specs: &Specs, plan: &[Head], own: &BTreeMap<&str, Roles>) -> Vec<Problem> {
-    let empty = Source { file: "gates.yaml".into(), text: String::new() };
-    let source = specs.gates_source.as_ref().unwrap_or(&empty);
+    // A folder without gates adds cases that no gate weighs.
+    let Some(source) = &specs.gates_source else { return Vec::new() };
     let reader = Reader::new(source);
     if specs.broken.has_gates() {
         return Vec::new();
@@ -334,8 +333,14 @@ impl Vacuity<'_, '_> {
     /// problem per stem.
     fn orphans(&self) {
         let mut stems: BTreeMap<(&str, u8), BTreeSet<&str>> = BTreeMap::new();
-        // A bench is evidence only where a requirement sets limits for it.
-        for trial in self.plan.iter().filter(|p| p.sort != Sort::Bench) {
+        let counts = |trial: &&Head| match trial.sort {
+            Sort::Case => true,
+            // A check belongs to the program, and not to a folder of somebody else's specs.
+            Sort::Check => self.specs.gates.decides_release(),
+            // A bench is evidence only where a requirement sets limits for it.
+            Sort::Bench => false,
+        };
+        for trial in self.plan.iter().filter(counts) {
             let mut own = self.requirements().filter(|(gate, _)| *gate == trial.gate);
             let is_orphan = !own.any(|(_, r)| selected_by(r, trial));
             if is_orphan && !self.specs.broken.has(&trial.stem) {

@@ -101,6 +101,9 @@ pub struct RequirementVerdict {
 /// The verdict on a gate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GateVerdict {
+    /// The specs folder that asks it; empty for the first one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub folder: String,
     /// Its number.
     pub gate: u8,
     /// Its title.
@@ -210,6 +213,7 @@ impl Run<'_> {
             (false, false) => State::Incomplete,
         };
         GateVerdict {
+            folder: String::new(),
             gate: spec.gate.value,
             title: spec.title.clone(),
             subjects,

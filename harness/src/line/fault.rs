@@ -57,13 +57,16 @@ impl Planted {
             Fate::Equivalent { .. } | Fate::NotRun { .. } => return None,
         };
         let (op, id, subject) = (self.op.clone(), self.id.clone(), self.subject.clone());
-        Some(FaultResult { op, id, subject, killed })
+        Some(FaultResult { folder: String::new(), op, id, subject, killed })
     }
 }
 
 /// The result of one planted mutant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultResult {
+    /// The specs folder that lists it; empty for the first one.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub folder: String,
     /// The op.
     pub op: String,
     /// The mutant.

@@ -24,6 +24,8 @@ pub fn row(
     let failed = matches!(judgement.verdict, Verdict::Fail { .. });
     Row {
         name,
+        // Known where folders are: a trial is the same in whichever folder it stands.
+        folder: String::new(),
         verdict: judgement.verdict,
         gate: head.gate,
         stem: head.stem.clone(),
@@ -59,6 +61,9 @@ pub const AROUND: usize = 3;
 pub struct Row {
     /// The trial's full name, subject last.
     pub name: String,
+    /// The specs folder that it stands in; empty for the first one.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub folder: String,
     /// The verdict.
     pub verdict: Verdict,
     /// The number of its gate.

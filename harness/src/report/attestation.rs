@@ -96,7 +96,7 @@ fn tests(report: &Report) -> [Vec<String>; 3] {
                 State::NotAsked => continue,
                 State::Incomplete | State::NotOffered | State::NotRun => 1,
             };
-            tests[list].push(format!("gate {} on {subject}", gate.gate));
+            tests[list].push(format!("gate {} on {subject}", gate.number()));
         }
     }
     tests

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::gate::State;
 use crate::line::{Row, Verdict};
 use crate::report::Report;
+use crate::report::document::of_folder;
 use crate::report::summary::GateSummary;
 use crate::report::text::{kind_and_message, line, number, status};
 
@@ -25,7 +26,7 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
     // The order of the list is the order of severity: a broken judge comes before everything that
     // it judged.
     for word in ["BROKEN", "FAIL", "UNEXPECTED", "FLAKY", "KNOWN"] {
-        let own = |row: &&Row| row.gate == gate.gate && status(&row.verdict) == word;
+        let own = |row: &&Row| gate.has(row) && status(&row.verdict) == word;
         blocks.extend(report.rows.iter().filter(own).map(|row| of_row(report, row)));
     }
     blocks.extend(survivors(report, gate));
@@ -46,7 +47,7 @@ pub fn blocks(report: &Report, gate: &GateSummary) -> Vec<Block> {
 /// What the rows cannot show because nothing was asked: a part that was left out, or a required
 /// subject without a row.
 fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
-    let all = format!("goldgate run --gate {}", gate.gate);
+    let all = all(report, gate);
     let part = report.selection.partial();
     let part = part.map(|what| Block {
         name: "selection".to_owned(),
@@ -67,6 +68,11 @@ fn never_asked(report: &Report, gate: &GateSummary) -> Vec<Block> {
     part.into_iter().chain(missing).collect()
 }
 
+/// The command that asks a whole gate.
+pub fn all(report: &Report, gate: &GateSummary) -> String {
+    format!("goldgate run --gate {}{}", gate.gate, line(&report.provenance.specs_option()))
+}
+
 /// The command that reruns a row.
 pub fn again(report: &Report, row: &Row) -> String {
     let commands = row.page.iter().flat_map(|page| page.lines());
@@ -75,7 +81,8 @@ pub fn again(report: &Report, row: &Row) -> String {
     if let Some(command) = commands.map(str::trim).rfind(|text| text.starts_with("goldgate ")) {
         return line(command);
     }
-    format!("goldgate run {}{}", line(&row.name), option(report, &row.subject))
+    let folder = line(&report.provenance.specs_of(&row.folder));
+    format!("goldgate run {}{}{folder}", line(&row.name), option(report, &row.subject))
 }
 
 /// The option that selects a subject; empty for one that a run asks anyway.
@@ -91,13 +98,16 @@ fn of_row(report: &Report, row: &Row) -> Block {
 
 fn survivors(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let ops: Vec<&str> =
-        report.rows.iter().filter(|r| r.gate == gate.gate).map(|r| r.stem.as_str()).collect();
-    let survived = report.faults.iter().filter(|f| !f.killed && ops.contains(&f.op.as_str()));
+        report.rows.iter().filter(|r| gate.has(r)).map(|r| r.stem.as_str()).collect();
+    let own = report.faults.iter().filter(|f| f.folder == gate.folder);
+    let survived = own.filter(|f| !f.killed && ops.contains(&f.op.as_str()));
     survived
         .map(|fault| {
             let name = format!("{}::{}", fault.op, fault.id);
             // Faults of questions are planted on the CPU, whichever subject the gate is about.
-            let again = Some(format!("goldgate mutate {name}{}", option(report, &fault.subject)));
+            let folder = report.provenance.specs_of(&gate.folder);
+            let on = option(report, &fault.subject);
+            let again = Some(format!("goldgate mutate {name}{on}{}", line(&folder)));
             Block { name, what: "a planted fault survived".to_owned(), again }
         })
         .collect()
@@ -123,7 +133,7 @@ fn limits(report: &Report, gate: &GateSummary) -> Vec<Block> {
 fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
     // Grouped by cause, because one missing card would otherwise fill the page with its rows.
     let mut groups: BTreeMap<(&str, &str, &str), Vec<&Row>> = BTreeMap::new();
-    for row in report.rows.iter().filter(|r| r.gate == gate.gate) {
+    for row in report.rows.iter().filter(|r| gate.has(r)) {
         if let Verdict::NotRun { kind, message } = &row.verdict {
             // Only for a missing device does the message name the cause of the whole group.
             let message = if kind.word() == "no_device" { message } else { "" };
@@ -141,7 +151,7 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
                 1 => (first.name.clone(), again(report, first)),
                 n => (
                     format!("{n} trials on {subject}"),
-                    again_of_group(report, (kind, gate.gate), first),
+                    again_of_group(report, (kind, gate), first),
                 ),
             };
             let what = format!("NOT RUN ({kind}): {}", line(message));
@@ -150,13 +160,13 @@ fn not_run(report: &Report, gate: &GateSummary) -> Vec<Block> {
         .collect()
 }
 
-fn again_of_group(report: &Report, (kind, gate): (&str, u8), first: &Row) -> String {
+fn again_of_group(report: &Report, (kind, gate): (&str, &GateSummary), first: &Row) -> String {
     // Without a card or a golden another run would end the same way, so the missing part comes
     // first.
     match kind {
         "no_device" => "goldgate doctor".to_owned(),
         "no_golden" => "goldgate golden make".to_owned(),
-        _ => format!("goldgate run --gate {gate}{}", option(report, &first.subject)),
+        _ => format!("{}{}", all(report, gate), option(report, &first.subject)),
     }
 }
 
@@ -165,19 +175,21 @@ fn documents(report: &Report, gate: &GateSummary) -> Vec<Block> {
     let reasons: BTreeSet<&String> = repository.flat_map(|m| &m.reasons).collect();
     // Documents belong to no gate, so the reasons tell which of them this one rests on.
     let concerned = |path: &str| reasons.iter().any(|why| why.contains(path));
-    let bad = report.documents.iter().filter(|(path, good)| !**good && concerned(path));
-    let mut blocks: Vec<Block> = bad
-        .map(|(path, _)| Block {
-            name: path.clone(),
+    let own = report.documents.iter().filter(|(_, good)| !**good);
+    let own = own.filter_map(|(name, _)| of_folder(name, &gate.folder));
+    let mut blocks: Vec<Block> = own
+        .filter(|path| concerned(path))
+        .map(|path| Block {
+            name: path,
             what: "the page does not hold what is asked of it".to_owned(),
-            again: Some(format!("goldgate run --gate {}", gate.gate)),
+            again: Some(all(report, gate)),
         })
         .collect();
     let unseen = reasons.iter().filter(|why| why.ends_with("was not looked at"));
     blocks.extend(unseen.map(|why| Block {
         name: "repository".to_owned(),
         what: line(why),
-        again: Some(format!("goldgate run --gate {}", gate.gate)),
+        again: Some(all(report, gate)),
     }));
     blocks
 }

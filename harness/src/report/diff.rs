@@ -255,9 +255,11 @@ fn changed(was: &Words, is: &Words, worse: fn(&str, &str) -> bool) -> Vec<Change
 fn weighed(report: &Report) -> Words {
     let mut words = Words::new();
     for gate in &report.gates {
-        words.insert(format!("gate {}", gate.gate), word(gate.state));
+        words.insert(format!("gate {}", gate.number()), word(gate.state));
+        let folder =
+            if gate.folder.is_empty() { String::new() } else { format!(" of {}", gate.folder) };
         for r in &gate.requirements {
-            let on = r.on.iter().map(|(s, m)| (format!("{} on {s}", r.id), word(m.state)));
+            let on = r.on.iter().map(|(s, m)| (format!("{}{folder} on {s}", r.id), word(m.state)));
             words.extend(on);
         }
     }

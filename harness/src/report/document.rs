@@ -59,7 +59,8 @@ pub struct Report {
     /// Listed mutants that were planted, and whether they were detected.
     #[serde(default)]
     pub faults: Vec<FaultResult>,
-    /// Page of the repository → whether it has the required content.
+    /// Page of the repository → whether it has the required content. A page of a specs folder after
+    /// the first has that folder's name before its path: `mine:docs/page.md`.
     #[serde(default)]
     pub documents: BTreeMap<String, bool>,
     /// Rule of judging → the cases that are judged by it, sorted.
@@ -207,12 +208,13 @@ impl Report {
         })?;
         let report: Report = serde_json::from_value(value).map_err(|e| ("FORM", e.to_string()))?;
         // A report cannot shed its pages by calling itself older than it is.
-        let newer = report.against.is_some()
-            || !(report.renderer.is_empty() && report.pages.is_empty())
-            || !report.provenance.edited.is_empty();
+        let Report { provenance: origin, renderer, pages, .. } = &report;
+        let older = report.against.is_none() && renderer.is_empty() && pages.is_empty();
+        let older = older && origin.edited.is_empty() && origin.folders.is_empty();
+        let older = older && origin.compared_with.is_empty();
         match report.format {
             FORMAT => Ok(report),
-            WITHOUT_PAGES if !newer => Ok(report),
+            WITHOUT_PAGES if older => Ok(report),
             WITHOUT_PAGES => Err(("FORM", "format is 1, but fields are of format 2".to_owned())),
             other => {
                 let reads = format!("this program reads {WITHOUT_PAGES} and {FORMAT}");
@@ -253,11 +255,12 @@ impl Report {
         }
     }
 
-    /// What a run found out apart from its rows, as gates weigh it.
-    pub fn evidences(&self) -> Evidences {
+    /// What a run found out apart from its rows, as gates of a specs folder weigh it.
+    pub fn evidences(&self, folder: &str) -> Evidences {
+        let own = |(path, good): (&String, &bool)| Some((of_folder(path, folder)?, *good));
         Evidences {
-            faults: self.faults.clone(),
-            documents: self.documents.clone(),
+            faults: self.faults.iter().filter(|f| f.folder == folder).cloned().collect(),
+            documents: self.documents.iter().filter_map(own).collect(),
             complete: self.selection.asks_all() && self.incomplete.is_none(),
             models: self.selection.models,
             invalid: self.invalid.clone(),
@@ -306,6 +309,19 @@ impl Report {
         self.sha256 = self.hash()?;
         Ok(())
     }
+}
+
+/// A page of the repository as the documents of a report name it: one of a folder after the first
+/// has the folder's name before it.
+pub fn page_name(folder: &str, path: &str) -> String {
+    if folder.is_empty() { path.to_owned() } else { format!("{folder}:{path}") }
+}
+
+/// The path of a page that a folder's gates rest on; none if the page is another folder's.
+pub fn of_folder(name: &str, folder: &str) -> Option<String> {
+    // No path of a page has a colon.
+    let (own, path) = name.split_once(':').unwrap_or(("", name));
+    (own == folder).then(|| path.to_owned())
 }
 
 /// SHA-256 over names, one per line, in the order given.

@@ -27,7 +27,7 @@ const STATUSES: [&str; 7] = ["PASS", "FAIL", "FLAKY", "KNOWN", "UNEXPECTED", "BR
 struct Page<'a> {
     title: String,
     commit: &'a str,
-    tree: &'a str,
+    tree: String,
     host: &'a str,
     ended: &'a str,
     totals: Vec<(&'static str, usize)>,
@@ -42,7 +42,7 @@ struct Page<'a> {
 }
 
 struct Gate {
-    gate: u8,
+    gate: String,
     title: String,
     state: &'static str,
     subjects: Vec<(String, String)>,
@@ -75,7 +75,7 @@ pub fn html(report: &Report) -> askama::Result<String> {
     let page = Page {
         title: format!("goldgate report {}", p.ended),
         commit: &p.commit,
-        tree: &p.tree,
+        tree: p.tree_in_words(),
         host: &p.host,
         ended: &p.ended,
         totals: STATUSES.map(count).into_iter().filter(|(_, n)| *n > 0).collect(),
@@ -120,7 +120,7 @@ fn gate_section(report: &Report, gate: &GateSummary) -> Gate {
         }
     }
     Gate {
-        gate: gate.gate,
+        gate: gate.number(),
         title: line(&gate.title),
         state: gate.state.word(),
         subjects: gate

@@ -49,7 +49,7 @@ fn origin(report: &Report) -> [(&'static str, String); 6] {
     let p = &report.provenance;
     [
         ("commit", line(&p.commit)),
-        ("tree", line(&p.tree)),
+        ("tree", line(&p.tree_in_words())),
         ("specs_sha256", line(&p.specs_sha256)),
         ("golden_sha256", line(&p.golden_sha256)),
         ("plan_sha256", line(&p.plan_sha256)),

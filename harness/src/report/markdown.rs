@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::gate::State;
 use crate::line::{BrokenKind, Day, Role, Row, Verdict};
 use crate::report::Report;
-use crate::report::blocks::{Block, blocks};
+use crate::report::against::SlowerBench;
+use crate::report::blocks::{Block, all, blocks};
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::text::{code, count, line, markdown, number, short_hash};
 
@@ -19,7 +20,7 @@ const CLOSEST: usize = 5;
 #[derive(Template)]
 #[template(path = "gate.md", escape = "none")]
 struct GatePage {
-    gate: u8,
+    gate: String,
     title: String,
     verdict: String,
     judged: Vec<(String, String)>,
@@ -38,7 +39,7 @@ struct GatePage {
 #[derive(Template)]
 #[template(path = "invalid.md", escape = "none")]
 struct InvalidPage {
-    gate: u8,
+    gate: String,
     reasons: Vec<String>,
     commit: String,
     sha256: String,
@@ -67,7 +68,7 @@ struct BlockLine {
 pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> {
     let blocking = blocks(report, gate);
     let page = GatePage {
-        gate: gate.gate,
+        gate: gate.number(),
         title: markdown(&gate.title),
         verdict: verdict(report, gate),
         judged: judged(report),
@@ -78,7 +79,7 @@ pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> 
         known: known(report, gate),
         judge: judge(report, gate),
         closest: closest(report, gate),
-        against: against(report, gate.gate),
+        against: against(report, gate),
         commands: commands(report, gate),
         sha256: line(&report.sha256),
     };
@@ -89,7 +90,7 @@ pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> 
 ///
 /// # Errors
 /// Those of the template.
-pub fn invalid_page(report: &Report, gate: u8) -> askama::Result<String> {
+pub fn invalid_page(report: &Report, gate: String) -> askama::Result<String> {
     let reasons = report.invalid.iter().take(MOST).map(|reason| markdown(reason)).collect();
     let commit = code(&report.provenance.commit);
     InvalidPage { gate, reasons, commit, sha256: line(&report.sha256) }.render()
@@ -111,7 +112,8 @@ pub fn not_for_release(report: &Report, gate: &GateSummary) -> Vec<String> {
     reasons.extend(report.selection.partial());
     reasons.extend(report.incomplete.clone());
     let slower = report.against.iter().flat_map(|against| &against.slower);
-    let slower = slower.filter(|b| b.of_gate(gate.gate) && b.accepted.is_none()).count();
+    let own = |bench: &&SlowerBench| slower_of(report, gate, bench) && bench.accepted.is_none();
+    let slower = slower.filter(own).count();
     if slower > 0 {
         reasons.push(format!("benches slower without an accepted reason: {slower}"));
     }
@@ -143,7 +145,7 @@ fn verdict(report: &Report, gate: &GateSummary) -> String {
 fn judged(report: &Report) -> Vec<(String, String)> {
     let p = &report.provenance;
     let mut rows = vec![
-        ("commit".to_owned(), format!("{}, {}", code(&p.commit), markdown(&p.tree))),
+        ("commit".to_owned(), format!("{}, {}", code(&p.commit), markdown(&p.tree_in_words()))),
         ("edited".to_owned(), edited(&p.edited)),
         (
             "program".to_owned(),
@@ -167,6 +169,12 @@ fn judged(report: &Report) -> Vec<(String, String)> {
         ("host".to_owned(), markdown(&p.host)),
         ("time".to_owned(), format!("{} to {}", markdown(&p.began), markdown(&p.ended))),
     ];
+    let folders = p.folders.iter().skip(1).map(|folder| {
+        let (specs, golden) = (short_hash(&folder.specs_sha256), short_hash(&folder.golden_sha256));
+        let hashes = format!("specs {} · goldens {}", code(&specs), code(&golden));
+        (format!("folder {}", markdown(&folder.name)), hashes)
+    });
+    rows.extend(folders);
     // A clean tree has no edited files, and a line without content would look like a lost value.
     rows.retain(|(_, value)| !value.is_empty());
     let subjects = p.subjects.iter();
@@ -201,9 +209,15 @@ pub fn device(hello: &Value) -> String {
     parts.join(", ")
 }
 
-fn of_gate<'r>(report: &'r Report, gate: &GateSummary) -> impl Iterator<Item = &'r Row> + use<'r> {
-    let gate = gate.gate;
-    report.rows.iter().filter(move |row| row.gate == gate)
+fn of_gate<'r>(report: &'r Report, gate: &'r GateSummary) -> impl Iterator<Item = &'r Row> {
+    report.rows.iter().filter(|row| gate.has(row))
+}
+
+/// Whether a bench that is slower is one of a gate's.
+fn slower_of(report: &Report, gate: &GateSummary, bench: &SlowerBench) -> bool {
+    // Benches of a record that this run did not ask have no row; they are the first folder's.
+    let folder = report.row(&bench.bench).map_or("", |row| row.folder.as_str());
+    bench.of_gate(gate.gate) && folder == gate.folder
 }
 
 fn scope(report: &Report, gate: &GateSummary) -> String {
@@ -331,6 +345,7 @@ fn judge(report: &Report, gate: &GateSummary) -> Vec<String> {
         let own: Vec<_> = report
             .faults
             .iter()
+            .filter(|f| f.folder == gate.folder)
             .filter(|f| (f.subject != Role::Harness.word()) == card)
             .filter(|f| ops.contains(&f.op.as_str()))
             .collect();
@@ -371,7 +386,7 @@ fn closest(report: &Report, gate: &GateSummary) -> Vec<String> {
 }
 
 /// How a report differs from an earlier record, in lines. Benches are those of `gate`.
-fn against(report: &Report, gate: u8) -> Vec<String> {
+fn against(report: &Report, gate: &GateSummary) -> Vec<String> {
     let Some(against) = &report.against else {
         return vec!["There is no earlier record.".to_owned()];
     };
@@ -380,7 +395,7 @@ fn against(report: &Report, gate: u8) -> Vec<String> {
     lines.extend(
         worse.map(|c| format!("{} {} → {}", code(&c.name), markdown(&c.was), markdown(&c.is))),
     );
-    let slower = against.slower.iter().filter(|bench| bench.of_gate(gate));
+    let slower = against.slower.iter().filter(|bench| slower_of(report, gate, bench));
     lines.extend(slower.map(|bench| {
         let accepted = match &bench.accepted {
             Some(why) => format!("accepted {}", markdown(why)),
@@ -400,7 +415,7 @@ fn commands(report: &Report, gate: &GateSummary) -> Vec<String> {
     let sha256 = line(&report.sha256);
     vec![
         format!("git checkout {}", line(&report.provenance.commit)),
-        format!("goldgate run --gate {}{}", gate.gate, on.concat()),
+        format!("{}{}", all(report, gate), on.concat()),
         format!("goldgate report verify . --pages record --sha256 {sha256}"),
         "goldgate report attest . --key KEY".to_owned(),
     ]
@@ -409,7 +424,7 @@ fn commands(report: &Report, gate: &GateSummary) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::against::{self, SlowerBench};
+    use crate::report::against;
     use crate::report::samples;
 
     /// The page as it must be; another one is shown line by line.
@@ -445,7 +460,7 @@ mod tests {
     fn an_invalid_report_has_no_table() {
         let mut report = samples::report();
         report.invalid = vec!["x::y is BROKEN | <b>".to_owned()];
-        let page = invalid_page(&report, 1).expect("rendered");
+        let page = invalid_page(&report, "1".to_owned()).expect("rendered");
         assert!(page.contains("- x::y is BROKEN \\| \\<b\\>\n"), "{page}");
         assert!(!page.contains("|---"), "{page}");
     }

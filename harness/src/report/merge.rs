@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::line::Row;
 use crate::report::document::hash_names;
-use crate::report::{Report, Selection};
+use crate::report::{Provenance, Report, Selection};
 
 /// Why reports cannot be merged at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +96,11 @@ fn same(first: &Report, report: &Report, name: &str, invalid: &mut Vec<String>) 
             invalid.push(format!("{name}: another hash of {what}"));
         }
     }
+    let names = |p: &Provenance| p.folders.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+    // Rows and gates carry these names, so another one would tell of another folder.
+    if names(a) != names(b) {
+        invalid.push(format!("{name}: other names of specs folders"));
+    }
     for (subject, hello) in &b.subjects {
         // Shards may run on different machines, but not on different engines or models of card.
         let other = a.subjects.get(subject).is_some_and(|first| {
@@ -128,6 +133,10 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
     // One shard of an edited tree is enough to make the whole one.
     if into.tree == "clean" || p.tree == "edited" {
         into.tree.clone_from(&p.tree);
+    }
+    // What one shard compared with less than the commit, the whole did.
+    if into.compared_with.is_empty() {
+        into.compared_with.clone_from(&p.compared_with);
     }
     let edited: BTreeSet<&String> = into.edited.iter().chain(&p.edited).collect();
     into.edited = edited.into_iter().cloned().collect();

@@ -7,6 +7,7 @@
 pub mod against;
 pub mod attestation;
 pub mod blocks;
+pub mod built;
 pub mod diff;
 pub mod document;
 pub mod html;

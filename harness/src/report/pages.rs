@@ -3,7 +3,7 @@
 //! Each page is sealed by the hash of its text. Since the gate pages, report.html and junit.xml
 //! show the hash of the report, a mark replaces that hash in the text that is sealed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -18,6 +18,7 @@ use crate::report::html::html;
 use crate::report::junit::junit;
 use crate::report::markdown::{gate_page, invalid_page};
 use crate::report::publish::PublishError;
+use crate::report::summary::GateSummary;
 use crate::report::verify::Finding;
 use crate::report::{attestation, text};
 
@@ -101,23 +102,33 @@ pub fn rendered(report: &Report) -> Result<Pages, PublishError> {
 
 /// The pages of all gates. For an INVALID report they state only the reasons.
 fn gate_pages(report: &Report) -> Result<Pages, PublishError> {
-    let name = |gate: u8| format!("gate-{gate}.md");
+    let name = |folder: &str, gate: u8| match folder {
+        "" => format!("gate-{gate}"),
+        // No label of a subject begins with a number, as the rest of this name does.
+        folder => format!("gate-{folder}-{gate}"),
+    };
     if !report.invalid.is_empty() {
         // An INVALID report has no gates, so only its rows say which pages to write.
-        let mut gates: Vec<u8> = report.rows.iter().map(|row| row.gate).collect();
-        gates.sort_unstable();
-        gates.dedup();
-        return gates.into_iter().map(|g| Ok((name(g), invalid_page(report, g)?))).collect();
+        let rows = report.rows.iter().map(|row| (row.folder.as_str(), row.gate));
+        let gates: BTreeSet<(&str, u8)> = rows.collect();
+        let page = |(folder, gate): (&str, u8)| {
+            let number = GateSummary { folder: folder.into(), gate, ..GateSummary::default() };
+            let text = invalid_page(report, number.number())?;
+            Ok((format!("{}.md", name(folder, gate)), text))
+        };
+        return gates.into_iter().map(page).collect();
     }
     let mut pages = Pages::new();
     for gate in &report.gates {
-        pages.insert(name(gate.gate), gate_page(report, gate)?);
+        let name = name(&gate.folder, gate.gate);
+        pages.insert(format!("{name}.md"), gate_page(report, gate)?);
     }
     // Owners of other engines read what concerns theirs, without the rows of ours.
     for label in report.subjects.iter().filter(|(_, s)| !s.roles.own).map(|(label, _)| label) {
         let own = of_subject(report, label);
         for gate in &own.gates {
-            pages.insert(format!("gate-{}-{label}.md", gate.gate), gate_page(&own, gate)?);
+            let name = name(&gate.folder, gate.gate);
+            pages.insert(format!("{name}-{label}.md"), gate_page(&own, gate)?);
         }
     }
     Ok(pages)

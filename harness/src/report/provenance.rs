@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::line::hex;
-use crate::report::tree;
+use crate::report::{built, tree};
 
 /// The commit that this program was built from; `unknown` outside git.
 pub const COMMIT: &str = env!("GOLDGATE_COMMIT");
@@ -38,6 +38,11 @@ pub struct Provenance {
     /// Whether the run is of that commit: `clean`, `dirty` (the tree was, when the program was
     /// built), `edited` (files differ from the commit), or `unknown`.
     pub tree: String,
+    /// `build` where no git has the commit here: specs and goldens were compared with the hashes
+    /// that the program was built with. Absent where they were compared with the commit, or not at
+    /// all.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub compared_with: String,
     /// The files that differ from the commit: specs and goldens as read, kernels as compiled in,
     /// sources as they were when the run began.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -46,10 +51,13 @@ pub struct Provenance {
     pub rustc: String,
     /// SHA-256 of the program itself.
     pub program_sha256: String,
-    /// SHA-256 over the spec files as read.
+    /// SHA-256 over the spec files as read; of several folders, over their hashes.
     pub specs_sha256: String,
-    /// SHA-256 over the golden files as read.
+    /// SHA-256 over the golden files as read; of several folders, over their hashes.
     pub golden_sha256: String,
+    /// Each specs folder in the order of the command line, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub folders: Vec<FolderOrigin>,
     /// SHA-256 over the kernel sources, compiled in or overlaid.
     pub kernels_sha256: String,
     /// The host's operating system and architecture.
@@ -64,7 +72,33 @@ pub struct Provenance {
     pub plan_sha256: String,
 }
 
+/// One of several specs folders of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderOrigin {
+    /// Its name. Rows and gates of the first folder go without it.
+    pub name: String,
+    /// The folder as it was named on the command line.
+    pub path: String,
+    /// SHA-256 over its spec files as read.
+    pub specs_sha256: String,
+    /// SHA-256 over its golden files as read.
+    pub golden_sha256: String,
+}
+
 impl Provenance {
+    /// The options that name the specs folders of the run again; empty for a run of one folder.
+    pub fn specs_option(&self) -> String {
+        self.folders.iter().map(|folder| specs_option(&folder.path)).collect()
+    }
+
+    /// The option that names the specs folder of a row or gate; empty for a run of one folder.
+    pub fn specs_of(&self, folder: &str) -> String {
+        let named = self.folders.iter().find(|origin| origin.name == folder);
+        let first = self.folders.first().filter(|_| folder.is_empty());
+        first.or(named).map(|origin| specs_option(&origin.path)).unwrap_or_default()
+    }
+
     /// What is known about the program itself.
     pub fn of_program(program: &Path) -> Provenance {
         Provenance {
@@ -82,17 +116,53 @@ impl Provenance {
     }
 
     /// Compares the folders that are read, and the program, with the commit that it names.
-    pub fn hold_to_commit(&mut self, specs: &Path, golden: &Path) {
-        match tree::edited(&self.commit, specs, golden, &kernels()) {
+    pub fn hold_to_commit(&mut self, folders: &[PathBuf]) {
+        match tree::edited(&self.commit, folders, &kernels()) {
             Ok(edited) if edited.is_empty() => {}
             Ok(edited) => {
                 "edited".clone_into(&mut self.tree);
                 self.edited = edited;
             }
-            // A tree that was dirty when the program was built is known to be none of the commit.
-            Err(tree::Unknown) if self.tree == "dirty" => {}
-            Err(tree::Unknown) => "unknown".clone_into(&mut self.tree),
+            Err(tree::Unknown) => self.hold_to_build(built::edited(folders)),
         }
+    }
+
+    /// Takes what a comparison with the build found, where there was none with the commit.
+    fn hold_to_build(&mut self, found: Result<Vec<String>, tree::Unknown>) {
+        match (found, self.tree.as_str()) {
+            // A tree that was dirty when the program was built is known to be none of the commit.
+            (_, "dirty") => {}
+            (Ok(edited), "clean") => {
+                "build".clone_into(&mut self.compared_with);
+                if !edited.is_empty() {
+                    "edited".clone_into(&mut self.tree);
+                    self.edited = edited;
+                }
+            }
+            _ => "unknown".clone_into(&mut self.tree),
+        }
+    }
+
+    /// The state of the tree in words, and what it was compared with where that was not the commit.
+    pub fn tree_in_words(&self) -> String {
+        match self.compared_with.as_str() {
+            "" => self.tree.clone(),
+            with => format!("{}, compared with the {with}", self.tree),
+        }
+    }
+}
+
+/// The option that names a specs folder, as a shell reads it.
+pub fn specs_option(path: &str) -> String {
+    let path = shlex::try_quote(path).map_or_else(|_| path.to_owned(), |word| word.into_owned());
+    format!(" --specs {path}")
+}
+
+/// The hash over several folders, given that of each; that of a single folder is its own.
+pub fn together(hashes: &[String]) -> String {
+    match hashes {
+        [one] => one.clone(),
+        several => hash_of(several.iter().map(|hash| ("folder", hash.as_bytes()))),
     }
 }
 
@@ -192,6 +262,22 @@ mod tests {
         let b = hash_of([("a", &b"bc"[..])]);
         assert_ne!(a, b);
         assert_eq!(a.len(), 64);
+    }
+
+    #[test]
+    fn without_the_commit_a_clean_build_is_what_is_compared() {
+        let held = |tree: &str, found: Result<Vec<String>, tree::Unknown>| {
+            let mut provenance = Provenance { tree: tree.into(), ..Provenance::default() };
+            provenance.hold_to_build(found);
+            (provenance.tree_in_words(), provenance.edited.len())
+        };
+        let clean = "clean, compared with the build".to_owned();
+        assert_eq!(held("clean", Ok(vec![])), (clean, 0));
+        let edited = "edited, compared with the build".to_owned();
+        assert_eq!(held("clean", Ok(vec!["specs/a".into()])), (edited, 1));
+        assert_eq!(held("clean", Err(tree::Unknown)), ("unknown".to_owned(), 0));
+        assert_eq!(held("unknown", Ok(vec![])), ("unknown".to_owned(), 0));
+        assert_eq!(held("dirty", Ok(vec![])), ("dirty".to_owned(), 0));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn gate_lines(report: &Report) -> Vec<String> {
             format!("{} {}{}{why}", line(subject), state.word(), report.declared(subject))
         });
         let subjects = subjects.collect::<Vec<_>>().join(" · ");
-        format!("Gate {}{profile}: {subjects} → {}", gate.gate, gate.state.word())
+        format!("Gate {}{profile}: {subjects} → {}", gate.number(), gate.state.word())
     };
     report.gates.iter().map(gate_line).collect()
 }

@@ -34,6 +34,7 @@ pub fn row(name: &str, load: f64) -> Row {
         figures: BTreeMap::new(),
         notes: Vec::new(),
         bits: None,
+        folder: String::new(),
     }
 }
 
@@ -126,6 +127,7 @@ fn gate() -> GateSummary {
         on: BTreeMap::from([("cpu".into(), cpu), ("cuda".into(), cuda)]),
     };
     GateSummary {
+        folder: String::new(),
         gate: 1,
         title: "Every kernel computes its formula".into(),
         state: State::NotMet,
@@ -160,6 +162,7 @@ pub fn report() -> Report {
         "device": {"kind": "cpu", "name": "a CPU"}, "calls": ["op"],
     });
     let fault = |id: &str, killed| FaultResult {
+        folder: String::new(),
         op: "layernorm".into(),
         id: id.into(),
         subject: "harness".into(),
@@ -170,7 +173,9 @@ pub fn report() -> Report {
             version: "0.1.0".into(),
             commit: "0123456789abcdef0123456789abcdef01234567".into(),
             tree: "clean".into(),
+            compared_with: String::new(),
             edited: Vec::new(),
+            folders: Vec::new(),
             rustc: "rustc 1.95.0".into(),
             program_sha256: "aa".repeat(32),
             specs_sha256: "bb".repeat(32),

@@ -8,7 +8,7 @@ use crate::gate::faults::{mutants_of, tier};
 use crate::gate::select::any_selects;
 use crate::gate::weigh::{SubjectVerdict, weigh};
 use crate::gate::{GateVerdict, State, Weighed};
-use crate::line::{Head, Sort, finite};
+use crate::line::{AskedSubject, Head, Row, Sort, finite};
 use crate::report::Report;
 use crate::spec::Specs;
 use crate::spec::gates::{BenchEvidence, Evidence, GateSpec, Requirement, figure};
@@ -17,6 +17,9 @@ use crate::spec::gates::{BenchEvidence, Evidence, GateSpec, Requirement, figure}
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateSummary {
+    /// The specs folder that asks it; empty for the first one.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub folder: String,
     /// Its number.
     pub gate: u8,
     /// Its title.
@@ -32,6 +35,19 @@ pub struct GateSummary {
 }
 
 impl GateSummary {
+    /// Its number, with its folder where that is not the first: `1`, `1 of mine`.
+    pub fn number(&self) -> String {
+        match self.folder.as_str() {
+            "" => self.gate.to_string(),
+            folder => format!("{} of {folder}", self.gate),
+        }
+    }
+
+    /// Whether a row is one of its trials.
+    pub fn has(&self, row: &Row) -> bool {
+        row.gate == self.gate && row.folder == self.folder
+    }
+
     /// How many requirements concern a subject; those that need files from outside the repository
     /// aside.
     pub fn concerning(&self, label: &str) -> usize {
@@ -127,38 +143,72 @@ impl Figure {
     }
 }
 
-/// Weighs a report's rows and stores the gates in it, with everything that its pages need. `plan`
-/// lists all trials, whatever was selected.
-pub fn conclude(report: &mut Report, specs: &Specs, plan: &[Head]) -> Weighed {
-    report.rules = rules(specs);
+/// The gates of one specs folder, with what they are weighed by.
+#[derive(Clone, Copy, Debug)]
+pub struct FolderGates<'a> {
+    /// The folder's name in rows and gates; empty for the first one.
+    pub folder: &'a str,
+    /// Its specs.
+    pub specs: &'a Specs,
+    /// All trials that its gates may rest on, whatever was selected: its own and the checks.
+    pub plan: &'a [Head],
+}
+
+impl FolderGates<'_> {
+    /// Whether the gates must be met on a subject: it was asked, or their own release needs it.
+    fn needs(&self, label: &str, subject: &AskedSubject) -> bool {
+        let release = &self.specs.gates.release;
+        subject.asked || release.iter().any(|needed| needed.value == label)
+    }
+}
+
+/// Weighs a report's rows and stores the gates in it, with everything that its pages need. Gates of
+/// a folder rest on rows of that folder alone.
+pub fn conclude(report: &mut Report, folders: &[FolderGates<'_>]) -> Weighed {
+    report.rules = rules(folders);
     report.gates.clear();
-    // All gates are weighed, because what makes a report INVALID may be in any of them.
-    let weighed = weigh(&specs.gates, &specs.mutants, plan, &report.rows, &report.evidences());
-    for reason in &weighed.invalid {
-        // Weighing hands back the reasons that it was given, and those are listed already.
-        if !report.invalid.contains(reason) {
-            report.invalid.push(reason.clone());
+    let mut all = Weighed { invalid: report.invalid.clone(), gates: Vec::new() };
+    if let Some(row) = report.rows.iter().find(|r| folders.iter().all(|f| f.folder != r.folder)) {
+        all.invalid.push(format!("{} is of no specs folder", row.name));
+    }
+    for own in folders {
+        let names: BTreeSet<&str> = own.plan.iter().map(|head| head.name.as_str()).collect();
+        let base = |row: &Row| row.name.rsplit_once("::").is_some_and(|(b, _)| names.contains(b));
+        let rows = report.rows.iter().filter(|row| row.folder == own.folder || base(row));
+        let rows: Vec<Row> = rows.cloned().collect();
+        let mut evidences = report.evidences(own.folder);
+        evidences.subjects.retain(|label, subject| own.needs(label, subject));
+        // All gates are weighed, because what makes a report INVALID may be in any of them.
+        let weighed = weigh(&own.specs.gates, &own.specs.mutants, own.plan, &rows, &evidences);
+        for why in weighed.invalid {
+            // Weighing hands back the reasons that it was given, and those are listed already.
+            if !all.invalid.contains(&why) {
+                all.invalid.push(why);
+            }
         }
+        let named = |gate| GateVerdict { folder: own.folder.to_owned(), ..gate };
+        all.gates.extend(weighed.gates.into_iter().map(named));
+    }
+    report.invalid.clone_from(&all.invalid);
+    if !all.invalid.is_empty() {
+        all.gates.clear();
     }
     // A gate that was not asked has no rows, and its page could only say that nothing ran.
     let asked = &report.selection.gates;
     let asked = |gate: u8| asked.is_empty() || asked.contains(&gate);
-    let gates: Vec<GateSummary> = weighed
-        .gates
-        .iter()
-        .filter(|verdict| asked(verdict.gate))
-        .filter_map(|verdict| {
-            let spec = specs.gates.gates.iter().find(|g| g.gate.value == verdict.gate)?;
-            Some(Summarizer { specs, plan, report }.gate(spec, verdict))
-        })
-        .collect();
-    report.gates = gates;
-    weighed
+    let shown = all.gates.iter().filter(|verdict| asked(verdict.gate));
+    let gates = shown.filter_map(|verdict| {
+        let own = folders.iter().find(|own| own.folder == verdict.folder)?;
+        let spec = own.specs.gates.gates.iter().find(|g| g.gate.value == verdict.gate)?;
+        Some(Summarizer { own, report }.gate(spec, verdict))
+    });
+    report.gates = gates.collect();
+    all
 }
 
-fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
+fn rules(folders: &[FolderGates<'_>]) -> BTreeMap<String, Vec<String>> {
     let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for case in specs.cases() {
+    for case in folders.iter().flat_map(|own| own.specs.cases()) {
         rules.entry(crate::kinds::op::page::expectation(case)).or_default().push(case.full_name());
     }
     rules.values_mut().for_each(|names| names.sort());
@@ -166,8 +216,7 @@ fn rules(specs: &Specs) -> BTreeMap<String, Vec<String>> {
 }
 
 struct Summarizer<'a> {
-    specs: &'a Specs,
-    plan: &'a [Head],
+    own: &'a FolderGates<'a>,
     report: &'a Report,
 }
 
@@ -182,11 +231,14 @@ impl Summarizer<'_> {
             field: spec.field,
             on: verdict.on.iter().map(|(s, v)| (s.clone(), self.measured(spec, s, v))).collect(),
         });
+        let subjects = self.report.subjects.iter();
+        let required = subjects.filter(|(label, subject)| self.own.needs(label, subject));
         GateSummary {
+            folder: verdict.folder.clone(),
             gate: verdict.gate,
             title: verdict.title.clone(),
             state: verdict.state,
-            required: self.report.subjects.keys().cloned().collect(),
+            required: required.map(|(label, _)| label.clone()).collect(),
             subjects: verdict.subjects.clone(),
             requirements: requirements.collect(),
         }
@@ -238,7 +290,7 @@ impl Summarizer<'_> {
                 && profile.is_none_or(|profile| profile.covers(p.kind))
                 && any_selects(select, p)
         };
-        self.plan.iter().filter(selected).map(move |p| format!("{}::{subject}", p.name))
+        self.own.plan.iter().filter(selected).map(move |p| format!("{}::{subject}", p.name))
     }
 
     /// Op, mutant and tier of every fault that `kill` names on a subject.
@@ -249,7 +301,7 @@ impl Summarizer<'_> {
         subject: &str,
     ) -> Vec<(String, String, String)> {
         let roles = self.report.subjects.get(subject).map(|s| s.roles);
-        let mutants = mutants_of(&self.specs.mutants, self.plan, spec, kill);
+        let mutants = mutants_of(&self.own.specs.mutants, self.own.plan, spec, kill);
         // An equivalent mutant changes no answer, so its survival says nothing about the judge.
         let real = mutants.into_iter().filter(|(_, m)| m.equivalent.is_none());
         real.filter_map(|(op, m)| {
@@ -264,6 +316,7 @@ impl Summarizer<'_> {
             .report
             .faults
             .iter()
+            .filter(|f| f.folder == self.own.folder)
             .filter(|f| f.op == *op && f.id == *id && f.subject == *tier)
             .peekable();
         // A fault that was not planted is not killed.

@@ -18,38 +18,36 @@ const SOURCES: [&str; 6] = [".cargo/", "Cargo.lock", "Cargo.toml", "cuda/", "eng
 
 /// Folders below golden/ whose untracked files the judge does not read as goldens of this tree:
 /// compiled Python, and answers about checkpoints that are not shipped.
-const NOT_GOLDENS: [&str; 2] = ["oracle/", "local/"];
+pub(super) const NOT_GOLDENS: [&str; 2] = ["oracle/", "local/"];
 
 /// Why a tree cannot be compared with a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unknown;
 
-/// The files that are not those of `commit`, sorted: files of `specs` and `golden` as they are now,
-/// kernels as they were compiled in (name and text), and sources as they are now.
+/// The files that are not those of `commit`, sorted: files of `folders` (specs and goldens, a specs
+/// folder first) as they are now, kernels as they were compiled in (name and text), and sources as
+/// they are now.
 ///
 /// # Errors
-/// There is no git, no tree of it around `specs`, or no such commit in it.
+/// There is no git, no tree of it around the first folder, or no such commit in it.
 pub fn edited(
     commit: &str,
-    specs: &Path,
-    golden: &Path,
+    folders: &[PathBuf],
     kernels: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, Unknown> {
     // git prints the top of its tree with links resolved, and only then one path is part of the
     // other.
-    let specs = specs.canonicalize().map_err(|_| Unknown)?;
-    let top = text(&git(&specs, &["rev-parse", "--show-toplevel"], b"")?)?;
+    let first = folders.first().ok_or(Unknown)?.canonicalize().map_err(|_| Unknown)?;
+    let top = text(&git(&first, &["rev-parse", "--show-toplevel"], b"")?)?;
     let top = Path::new(top.trim_end()).canonicalize().map_err(|_| Unknown)?;
     let committed = committed(&top, commit)?;
     let mut edited = BTreeSet::new();
     let mut now: Vec<(String, PathBuf)> = Vec::new();
     let mut read: Vec<String> = SOURCES.map(str::to_owned).to_vec();
-    for folder in [&specs, &golden.canonicalize().unwrap_or_else(|_| golden.to_path_buf())] {
+    for folder in folders {
+        let folder = &folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let Ok(prefix) = folder.strip_prefix(&top) else {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            // The commit says nothing about files outside its tree, so none of them counts as
-            // unchanged.
-            edited.insert(format!("{name}/ is outside of the tree"));
+            edited.insert(outside(folder));
             continue;
         };
         let prefix = format!("{}/", prefix.to_string_lossy());
@@ -90,6 +88,15 @@ pub fn edited(
     edited.extend(other.map(|((name, _), _)| name.clone()));
     edited.extend(untracked(&top)?);
     Ok(edited.into_iter().collect())
+}
+
+/// The entry for a folder outside the tree: a commit says nothing about its files, so none of them
+/// counts as unchanged.
+pub(super) fn outside(folder: &Path) -> String {
+    // The last two names: most such folders are called specs.
+    let names: Vec<_> = folder.iter().rev().take(2).collect();
+    let name: PathBuf = names.into_iter().rev().collect();
+    format!("{}/ is outside of the tree", name.display())
 }
 
 /// Path → hash of every file of a commit. Links are left out: what they name is not in the tree.
@@ -192,7 +199,7 @@ mod tests {
 
     fn found(top: &Path, commit: &str, kernel: &str) -> Result<Vec<String>, Unknown> {
         let kernels = BTreeMap::from([("a.cu".to_owned(), kernel.to_owned())]);
-        edited(commit, &top.join("specs"), &top.join("golden"), &kernels)
+        edited(commit, &[top.join("specs"), top.join("golden")], &kernels)
     }
 
     #[test]
@@ -234,8 +241,8 @@ mod tests {
         write(outside.path(), "specs/a.yaml", "1");
         assert_eq!(found(outside.path(), &commit, "1"), Err(Unknown));
         // Goldens from elsewhere are not those of the commit, whatever they hold.
-        let elsewhere =
-            edited(&commit, &root.path().join("specs"), outside.path(), &BTreeMap::new());
+        let folders = [root.path().join("specs"), outside.path().to_path_buf()];
+        let elsewhere = edited(&commit, &folders, &BTreeMap::new());
         assert!(elsewhere.expect("compared")[0].ends_with("is outside of the tree"));
     }
 }

@@ -85,6 +85,7 @@ impl Unmatched {
         let page = format!("UNEXPECTED {}\n  failed   {message}\n", self.name);
         Row {
             name: self.name.clone(),
+            folder: String::new(),
             verdict: Verdict::Unexpected { message },
             gate: self.gate(),
             stem: parts.nth(1).unwrap_or_default().to_owned(),

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use hf_hub::Cache;
 
 use crate::line::glob;
+use crate::report::provenance::{FolderOrigin, folder_hash};
 use crate::session::Failure;
+use crate::session::suite::{self, Suite};
 use crate::spec::{Specs, read_folder, vocabulary};
 use crate::store::Store;
 use crate::yaml::Problem;
@@ -16,47 +18,92 @@ use crate::yaml::near::nearest;
 /// The folders that a command reads.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Folders {
-    /// The specs folder; without it, the first specs/ from the current folder upwards.
+    /// The specs folder; without it, the first specs/ from the current folder upwards. Named more
+    /// than once, the cases of all folders count, and each folder has gates of its own.
     #[arg(long, value_name = "DIR")]
-    pub specs: Option<PathBuf>,
-    /// The golden folder; without it, the one beside the specs folder.
+    pub specs: Vec<PathBuf>,
+    /// The golden folder; without it, the one beside the specs folder. With several specs folders
+    /// named as often, in the same order.
     #[arg(long, value_name = "DIR")]
-    pub golden: Option<PathBuf>,
+    pub golden: Vec<PathBuf>,
     /// A folder of published checkpoints: what they ask counts then. Without it GOLDGATE_MODELS,
     /// and the cache of the hub.
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,
 }
 
-impl Folders {
+/// A specs folder and the golden folder of its cases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// What tells it apart where several are read: the folder's name, or that of its parent where
+    /// it is called specs.
+    pub name: String,
     /// The specs folder.
+    pub specs: PathBuf,
+    /// The golden folder; it need not exist.
+    pub golden: PathBuf,
+}
+
+impl Folders {
+    /// Every specs folder with its golden folder, in the order of the command line.
     ///
     /// # Errors
-    /// There is none.
-    pub fn specs_dir(&self) -> Result<PathBuf, Failure> {
-        if let Some(dir) = &self.specs {
-            return match dir.is_dir() {
-                true => Ok(dir.clone()),
-                false => Err(Failure::Absent(format!("--specs {}: no such folder", dir.display()))),
-            };
+    /// There is no specs folder, one is named twice, or golden folders are named for some of them.
+    pub fn pairs(&self) -> Result<Vec<Pair>, Failure> {
+        let specs = self.specs_dirs()?;
+        if !self.golden.is_empty() && self.golden.len() != specs.len() {
+            return Err(Failure::Usage(format!(
+                "--golden: named {} times for {} specs folders; expected one each, in their order, \
+                 or none: then each has the one beside it",
+                self.golden.len(),
+                specs.len()
+            )));
+        }
+        let mut pairs: Vec<Pair> = Vec::new();
+        for (at, specs) in specs.into_iter().enumerate() {
+            let beside = || specs.parent().unwrap_or(Path::new(".")).join("golden");
+            let golden = self.golden.get(at).cloned().unwrap_or_else(beside);
+            let same = |pair: &Pair| pair.specs.canonicalize().ok() == specs.canonicalize().ok();
+            // Every case of it would clash with itself, and hide the one mistake.
+            if pairs.iter().any(same) {
+                let name = specs.display();
+                return Err(Failure::Usage(format!("--specs {name}: named more than once")));
+            }
+            let taken = |name: &str| pairs.iter().any(|pair| pair.name == name);
+            let first = name_of(&specs);
+            let numbered = (2..).map(|n| format!("{first}-{n}"));
+            let name = std::iter::once(first.clone()).chain(numbered).find(|name| !taken(name));
+            pairs.push(Pair { name: name.unwrap_or(first), specs, golden });
+        }
+        Ok(pairs)
+    }
+
+    /// The only pair of folders, for commands that write into it.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn only(&self) -> Result<Pair, Failure> {
+        let mut pairs = self.pairs()?;
+        match (pairs.pop(), pairs.is_empty()) {
+            (Some(pair), true) => Ok(pair),
+            _ => Err(Failure::Usage("--specs: this command takes one folder".to_owned())),
+        }
+    }
+
+    fn specs_dirs(&self) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(dir) = self.specs.iter().find(|dir| !dir.is_dir()) {
+            return Err(Failure::Absent(format!("--specs {}: no such folder", dir.display())));
+        }
+        if !self.specs.is_empty() {
+            return Ok(self.specs.clone());
         }
         let here = std::env::current_dir()?;
         // From any folder of the repository, as other tools find their root.
         let found = here.ancestors().map(|up| up.join("specs")).find(|dir| dir.is_dir());
-        found.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             Failure::Absent("no specs/ in this folder or above it; name one with --specs".into())
-        })
-    }
-
-    /// The golden folder; it need not exist.
-    ///
-    /// # Errors
-    /// There is no specs folder to derive it from.
-    pub fn golden_dir(&self) -> Result<PathBuf, Failure> {
-        match &self.golden {
-            Some(dir) => Ok(dir.clone()),
-            None => Ok(self.specs_dir()?.parent().unwrap_or(Path::new(".")).join("golden")),
-        }
+        });
+        Ok(vec![found?])
     }
 
     /// The checkpoint folder that the user named, by option or by `GOLDGATE_MODELS`.
@@ -87,61 +134,100 @@ impl Folders {
         Ok(self.named_models()?.into_iter().chain(cache).collect())
     }
 
-    /// The specs, with all problems found in them.
+    /// The suites of all folders, provided that none has a problem and no two share a trial.
     ///
     /// # Errors
-    /// There is no specs folder.
-    pub fn read(&self) -> Result<(Specs, Vec<Problem>), Failure> {
-        let (specs, problems) = read_folder(&self.specs_dir()?, &vocabulary);
-        Ok((specs, self.of_specs(problems)?))
+    /// All problems of all files of all folders.
+    pub fn read_all(&self) -> Result<Vec<Suite>, Failure> {
+        let (mut suites, mut all) = (Vec::new(), Vec::new());
+        for pair in self.pairs()? {
+            let (specs, problems) = pair.read();
+            all.extend(problems);
+            match pair.store() {
+                Ok(store) => suites.push(Suite::new(pair, specs, store)),
+                Err(problems) => all.extend(problems),
+            }
+        }
+        // Of a folder that could not be read some cases are unknown.
+        if all.is_empty() {
+            all = suite::between(&suites);
+        }
+        if all.is_empty() { Ok(suites) } else { Err(Failure::Problems(all)) }
     }
+}
 
-    /// The specs, provided that they have no problems.
-    ///
-    /// # Errors
-    /// All problems of all files.
-    pub fn read_all(&self) -> Result<Specs, Failure> {
-        let (specs, problems) = self.read()?;
-        if problems.is_empty() { Ok(specs) } else { Err(Failure::Problems(problems)) }
+impl Pair {
+    /// The specs, with all problems found in them.
+    pub fn read(&self) -> (Specs, Vec<Problem>) {
+        let (specs, problems) = read_folder(&self.specs, &vocabulary);
+        (specs, self.of_specs(problems))
     }
 
     /// Opens the golden folder.
     ///
     /// # Errors
     /// The manifest is malformed.
-    pub fn store(&self) -> Result<Store, Failure> {
-        match Store::open(&self.golden_dir()?) {
-            Ok(store) => Ok(store),
-            Err(problems) => Err(Failure::Problems(self.of_golden(problems)?)),
-        }
+    pub fn store(&self) -> Result<Store, Vec<Problem>> {
+        Store::open(&self.golden).map_err(|problems| self.of_golden(problems))
     }
 
     /// Problems of files in the specs folder, with paths that a terminal can open from the current
     /// folder.
-    ///
-    /// # Errors
-    /// There is no specs folder.
-    pub fn of_specs(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
-        Ok(below(&self.specs_dir()?, problems))
+    pub fn of_specs(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        below(&self.specs, problems)
     }
 
-    /// Like [`Folders::of_specs`], for problems of specs and goldens together: specs are the YAML
+    /// Like [`Pair::of_specs`], for problems of specs and goldens together: specs are the YAML
     /// files.
-    ///
-    /// # Errors
-    /// There is no specs folder.
-    pub fn of_either(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
+    pub fn of_either(&self, problems: Vec<Problem>) -> Vec<Problem> {
         let is_spec = |p: &Problem| p.place.file.ends_with(".yaml");
         let (specs, golden): (Vec<_>, Vec<_>) = problems.into_iter().partition(is_spec);
-        Ok([self.of_specs(specs)?, self.of_golden(golden)?].concat())
+        [self.of_specs(specs), self.of_golden(golden)].concat()
     }
 
-    /// Like [`Folders::of_specs`], for the golden folder.
+    /// Like [`Pair::of_specs`], for the golden folder.
+    pub fn of_golden(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        below(&self.golden, problems)
+    }
+
+    /// The folders as a report names them.
     ///
     /// # Errors
-    /// There is no specs folder to derive it from.
-    pub fn of_golden(&self, problems: Vec<Problem>) -> Result<Vec<Problem>, Failure> {
-        Ok(below(&self.golden_dir()?, problems))
+    /// A file cannot be read.
+    pub fn origin(&self) -> std::io::Result<FolderOrigin> {
+        Ok(FolderOrigin {
+            name: self.name.clone(),
+            path: self.specs.display().to_string(),
+            specs_sha256: folder_hash(&self.specs)?,
+            golden_sha256: folder_hash(&self.golden)?,
+        })
+    }
+
+    /// The folder that contains the specs folder: that of the pages and records that belong to it.
+    ///
+    /// # Errors
+    /// The specs folder is gone.
+    pub fn root(&self) -> std::io::Result<PathBuf> {
+        let specs = self.specs.canonicalize()?;
+        Ok(specs.parent().unwrap_or(&specs).to_path_buf())
+    }
+}
+
+/// The name of a specs folder on pages and in names of files.
+fn name_of(specs: &Path) -> String {
+    let whole = specs.canonicalize().unwrap_or_else(|_| specs.to_path_buf());
+    let own = |path: &Path| path.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    // Most are called specs, which would tell none of them apart.
+    let name = match own(&whole) {
+        Some(name) if name == "specs" => whole.parent().and_then(own).unwrap_or(name),
+        name => name.unwrap_or_default(),
+    };
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = name.chars().map(plain).collect();
+    // A letter first, since a number would read as that of a gate.
+    match name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => name,
+        false => format!("specs-{name}"),
     }
 }
 
@@ -225,6 +311,30 @@ mod tests {
         assert_eq!(seen("/a/b/c/d", "/a/b/specs"), Path::new("../../specs"));
         assert_eq!(seen("/a/b", "/x/specs"), Path::new("/x/specs"));
         assert_eq!(seen("/a/b", "x/specs"), Path::new("x/specs"));
+    }
+
+    #[test]
+    fn each_specs_folder_has_a_golden_folder_and_a_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [ours, mine, other] = ["ours/specs", "Mine_1/specs", "other/mine-1"].map(|name| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(&path).expect("a folder");
+            path
+        });
+        let specs = vec![ours.clone(), mine.clone(), other];
+        let pairs = Folders { specs, ..Folders::default() }.pairs().expect("pairs");
+        let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
+        assert_eq!(names, ["ours", "mine-1", "mine-1-2"]);
+        assert_eq!(pairs[1].golden, folder.path().join("Mine_1/golden"));
+        let usage = |specs: &[&PathBuf], golden: &[&str]| {
+            let specs = specs.iter().map(|path| (*path).clone()).collect();
+            let golden = golden.iter().map(PathBuf::from).collect();
+            let pairs = Folders { specs, golden, models: None }.pairs();
+            pairs.expect_err("refused").to_string()
+        };
+        assert!(usage(&[&ours, &ours], &[]).ends_with("ours/specs: named more than once"));
+        assert!(usage(&[&ours, &mine], &["a"]).starts_with("--golden: named 1 times for 2 specs"));
+        assert!(Folders { specs: vec![ours, mine], ..Folders::default() }.only().is_err());
     }
 
     #[test]

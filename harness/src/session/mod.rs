@@ -5,12 +5,15 @@ pub mod exit;
 pub mod failure;
 pub mod folders;
 pub mod recorded;
+pub mod suite;
 
 pub use failure::Failure;
 pub use folders::Folders;
 pub use recorded::Recorder;
+pub use suite::{Suite, Suites};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,24 +23,22 @@ use goldgate_wire::Hello;
 use sha2::{Digest, Sha256};
 
 use crate::gate::{State, Weighed};
-use crate::kinds::Trial;
-use crate::line::{AskedSubject, Day, Fate, On, Planted, Profile, Row, Sort, Verdict};
+use crate::line::{AskedSubject, Day, Fate, FaultResult, On, Planted, Profile, Row, Sort, Verdict};
 use crate::mutants::{self, Planting};
 use crate::report::against::against;
-use crate::report::document::{SLOW, Shard};
-use crate::report::provenance::folder_hash;
+use crate::report::document::{SLOW, Shard, page_name};
+use crate::report::provenance::{FolderOrigin, together};
 use crate::report::publish::publish;
 use crate::report::summary::conclude;
 use crate::report::{Provenance, Report, Selection, record};
-use crate::run::{self, Entry, Options, Plan, RERUNS, Stored, known};
+use crate::run::{Entry, Options, Plan, RERUNS, known};
 use crate::session::exit::{Happened, Signal};
-use crate::session::folders::selects;
-use crate::spec::Specs;
+use crate::session::folders::{Pair, selects};
+use crate::session::suite::base;
+use crate::spec::known::KnownFailure;
 use crate::spec::subject::read_subject;
-use crate::store::Store;
 use crate::subject::launch::builtin;
 use crate::subject::{How, SubjectSpec};
-use crate::trials;
 
 /// What the user requested.
 #[derive(Clone, Debug, Default)]
@@ -76,16 +77,16 @@ pub struct Request {
 
 /// A session after reading and planning, before anything is asked.
 pub struct Session {
-    /// The specs.
-    pub specs: Specs,
-    /// The goldens.
-    pub store: Store,
+    /// The specs and goldens of each folder.
+    pub suites: Suites,
     /// The trials that will be asked.
     pub plan: Plan,
     /// How many trials were selected before sharding.
     pub selected: usize,
-    /// All trials of the specs, whatever was selected: mutants are planted in them.
-    trials: Vec<Arc<dyn Trial>>,
+    /// The failures that are known, those of subject files too.
+    known: Vec<KnownFailure>,
+    /// Names of rows without a trial → the folder whose known.yaml has them.
+    unmatched: BTreeMap<String, usize>,
     request: Request,
     selection: Selection,
     plants: bool,
@@ -108,19 +109,10 @@ impl Session {
     /// # Errors
     /// Specs, manifest, folders or subjects are invalid.
     pub fn open(request: Request) -> Result<Session, Failure> {
-        let mut specs = request.folders.read_all()?;
-        let store = request.folders.store()?;
-        let written = match request.on.is_empty() {
-            true => vec!["cpu".to_owned(), "cuda:0".to_owned()],
-            false => request.on.clone(),
-        };
-        let mut subjects = Vec::new();
-        for written in &written {
-            subjects.push(subject(written, &mut specs)?);
-        }
-        let trials = trials::all(&specs);
-        let mut plan = Plan::new(&trials, subjects);
-        plan.unmatched = run::Unmatched::among(&specs.known.known, &trials::heads(&specs));
+        let suites = request.folders.read_all()?;
+        let suites = Suites(suites.into_iter().map(Arc::new).collect());
+        let (subjects, of_subjects) = subjects(&request.on)?;
+        let (mut plan, known, unmatched) = suites.plan(subjects, of_subjects);
         // A bench needs the card to itself, so benches run only with a gate or on their own.
         let benches = request.benches_alone || !request.gates.is_empty();
         plan.retain(|e| benches || e.trial.head().sort != Sort::Bench);
@@ -158,11 +150,11 @@ impl Session {
             plan.retain_names(|name| shard_of(name, n) == i);
         }
         Ok(Session {
-            specs,
-            store,
+            suites,
             plan,
             selected: count,
-            trials,
+            known,
+            unmatched,
             request,
             selection,
             plants: true,
@@ -192,32 +184,35 @@ impl Session {
     ) -> Result<RunOutcome, Failure> {
         let today = today();
         let models = self.request.folders.models_dirs()?;
-        let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
-        let entries = &self.specs.known.known;
-        let known = |row: Row, device: &str| known::apply(entries, today, row, device);
+        let goldens = self.suites.goldens(0, &models);
+        let known = |row: Row, device: &str| known::apply(&self.known, today, row, device);
         let options = self.options(Arc::clone(&stop));
         let recorder = self.recorder(self.request.reports.clone())?;
         let mut report = recorder.run(&self.plan, &options, &goldens, &known, sink)?;
-        let mutants = match self.plants {
-            true => self.mutants(&goldens, &stop)?,
-            false => Vec::new(),
-        };
+        report.rows.iter_mut().for_each(|row| row.folder = self.folder_of(&row.name).to_owned());
+        let mut mutants = Vec::new();
+        for at in (0..self.suites.0.len()).filter(|_| self.plants) {
+            let planted = self.mutants(at, &models, &stop)?;
+            let folder = self.suites.name(at).to_owned();
+            let results = planted.iter().filter_map(Planted::result);
+            let named = |result| FaultResult { folder: folder.clone(), ..result };
+            report.faults.extend(results.map(named));
+            mutants.extend(planted);
+        }
         if stop.load(Ordering::SeqCst) {
             report.incomplete.get_or_insert("stopped before its end".to_owned());
         }
-        report.faults = mutants.iter().filter_map(Planted::result).collect();
         report.selection = self.selection.clone();
         // Only gates rest on documents, and running every command on their pages takes long.
         report.subjects = self.subjects(&report);
         if !self.request.gates.is_empty() {
             report.documents = self.documents()?;
         }
-        let plan = trials::heads(&self.specs);
-        let weighed = conclude(&mut report, &self.specs, &plan);
+        let weighed = conclude(&mut report, &self.suites.gates());
         if let Some(folder) = &self.request.reports {
             // A stopped run must end at once, and reading all records takes seconds.
             if report.incomplete.is_none() {
-                compare_with_last(&mut report, &self.specs, &self.request.folders)?;
+                compare_with_last(&mut report, &self.suites)?;
             }
             publish(folder, &mut report)?;
         }
@@ -234,7 +229,7 @@ impl Session {
         sink: &mut dyn FnMut(&Row),
     ) -> Result<Report, Failure> {
         let models = self.request.folders.models_dirs()?;
-        let goldens = Stored { specs: &self.specs, store: &self.store, models: &models };
+        let goldens = self.suites.goldens(0, &models);
         let options = self.options(stop);
         self.recorder(None)?.run(&self.plan, &options, &goldens, &|row, _| row, sink)
     }
@@ -262,8 +257,11 @@ impl Session {
             (subject.label.clone(), AskedSubject { roles, asked: true, option, declared })
         });
         let mut subjects: BTreeMap<String, AskedSubject> = asked.collect();
-        let release = &self.specs.gates.release;
-        if release.iter().any(|label| subjects.contains_key(&label.value)) {
+        for suite in &self.suites.0 {
+            let release = &suite.specs.gates.release;
+            if !release.iter().any(|label| subjects.contains_key(&label.value)) {
+                continue;
+            }
             for label in release {
                 let roles = builtin(&label.value).unwrap_or_default();
                 let unasked = AskedSubject { roles, ..AskedSubject::default() };
@@ -275,25 +273,39 @@ impl Session {
 
     /// Checks the documents that the gates rest on.
     fn documents(&self) -> Result<BTreeMap<String, bool>, Failure> {
-        let root = root(&self.request.folders)?;
         let mut report = |reason: &str| eprintln!("{reason}\n");
         let asked = |gate: u8| self.request.gates.contains(&gate);
-        Ok(documents::all(&self.specs.gates, asked, &root, &self.request.program, &mut report))
+        let mut all = BTreeMap::new();
+        for (at, suite) in self.suites.0.iter().enumerate() {
+            let (root, program) = (suite.pair.root()?, &self.request.program);
+            let found = documents::all(&suite.specs.gates, asked, &root, program, &mut report);
+            let name = |path: &str| page_name(self.suites.name(at), path);
+            all.extend(found.into_iter().map(|(path, holds)| (name(&path), holds)));
+        }
+        Ok(all)
     }
 
-    /// Plants the mutants of every selected stem.
+    /// The name in rows of the folder that a row belongs to.
+    fn folder_of(&self, name: &str) -> &str {
+        let unmatched = self.unmatched.get(name).copied();
+        self.suites.name(unmatched.unwrap_or_else(|| self.suites.home(base(name))))
+    }
+
+    /// Plants the mutants of every selected stem of one folder.
     fn mutants(
         &self,
-        goldens: &Stored<'_>,
+        at: usize,
+        models: &[PathBuf],
         stop: &Arc<AtomicBool>,
     ) -> Result<Vec<Planted>, Failure> {
-        let stems: BTreeSet<&str> =
-            self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
+        let heads = self.plan.trials.iter().map(|entry| entry.trial.head());
+        let own = heads.filter(|head| self.suites.home(&head.name) == at);
+        let stems: BTreeSet<&str> = own.map(|head| head.stem.as_str()).collect();
         let scratch = tempfile::tempdir()?;
         let planting = Planting {
-            specs: &self.specs,
-            trials: &self.trials,
-            goldens,
+            specs: &self.suites.0[at].specs,
+            trials: &self.suites.trials_of(at),
+            goldens: &self.suites.goldens(at, models),
             program: &self.request.program,
             scratch: scratch.path(),
             jobs: self.request.jobs.max(1),
@@ -325,15 +337,23 @@ impl Session {
     }
 
     fn recorder(&self, folder: Option<PathBuf>) -> Result<Recorder, Failure> {
-        let folders = &self.request.folders;
-        let (specs, golden) = (folders.specs_dir()?, folders.golden_dir()?);
+        let pairs: Vec<&Pair> = self.suites.0.iter().map(|suite| &suite.pair).collect();
+        let folders = pairs.iter().map(|pair| pair.origin()).collect::<io::Result<Vec<_>>>()?;
+        let all = |hash: fn(&FolderOrigin) -> &String| {
+            together(&folders.iter().map(|folder| hash(folder).clone()).collect::<Vec<_>>())
+        };
         let mut provenance = Provenance {
-            specs_sha256: folder_hash(&specs)?,
-            golden_sha256: folder_hash(&golden)?,
+            specs_sha256: all(|folder| &folder.specs_sha256),
+            golden_sha256: all(|folder| &folder.golden_sha256),
             began: clock(),
             ..Provenance::of_program(&self.request.program)
         };
-        provenance.hold_to_commit(&specs, &golden);
+        let read = pairs.iter().flat_map(|pair| [pair.specs.clone(), pair.golden.clone()]);
+        provenance.hold_to_commit(&read.collect::<Vec<_>>());
+        // Of a single folder the hashes above say everything.
+        if folders.len() > 1 {
+            provenance.folders = folders;
+        }
         Ok(Recorder { folder, provenance, clock })
     }
 
@@ -400,45 +420,51 @@ impl Session {
     }
 }
 
-/// The folder that contains specs/ and docs/.
-fn root(folders: &Folders) -> Result<PathBuf, Failure> {
-    let specs = folders.specs_dir()?.canonicalize()?;
-    Ok(specs.parent().unwrap_or(&specs).to_path_buf())
-}
-
-/// Compares a report with the last record: one from the same card, or else the newest.
+/// Compares a report with the last record of the first folder: one from the same card, or else the
+/// newest.
 ///
 /// # Errors
-/// There is no specs folder, whose parent has the records.
-pub fn compare_with_last(
-    report: &mut Report,
-    specs: &Specs,
-    folders: &Folders,
-) -> Result<(), Failure> {
-    let folder = root(folders)?.join("reports/record");
+/// The specs folder is gone, whose parent has the records.
+pub fn compare_with_last(report: &mut Report, suites: &Suites) -> Result<(), Failure> {
+    let folder = suites.0[0].pair.root()?.join("reports/record");
     let mut unread = |why: String| eprintln!("warning: no record to compare with: {why}");
     report.against = record::last(&folder, report, &mut unread)
-        .map(|(name, record)| against(report, (&name, &record), &specs.slower.slower));
+        .map(|(name, record)| against(report, (&name, &record), &suites.slower()));
     Ok(())
 }
 
-/// A subject as written after `--on`: a device, a command, or a subject file. What the owners of an
-/// engine know of its failures joins the known failures of the specs.
-fn subject(written: &str, specs: &mut Specs) -> Result<SubjectSpec, Failure> {
+/// The subjects as written after `--on`, or else the default ones, with what the owners of engines
+/// know of their failures.
+fn subjects(on: &[String]) -> Result<(Vec<SubjectSpec>, Vec<KnownFailure>), Failure> {
+    let default = ["cpu".to_owned(), "cuda:0".to_owned()];
+    let written = if on.is_empty() { &default[..] } else { on };
+    let (mut subjects, mut known) = (Vec::new(), Vec::new());
+    for written in written {
+        let (subject, failures) = subject(written)?;
+        subjects.push(subject);
+        known.extend(failures);
+    }
+    Ok((subjects, known))
+}
+
+/// A subject as written after `--on`: a device, a command, or a subject file, with what the owners
+/// of an engine know of its failures.
+fn subject(written: &str) -> Result<(SubjectSpec, Vec<KnownFailure>), Failure> {
     if !written.ends_with(".yaml") {
-        return SubjectSpec::parse(written).map_err(|e| Failure::Usage(e.to_string()));
+        let subject = SubjectSpec::parse(written).map_err(|e| Failure::Usage(e.to_string()))?;
+        return Ok((subject, Vec::new()));
     }
     let file = read_subject(Path::new(written)).map_err(Failure::Problems)?;
-    specs.known.known.extend(file.known_failures.iter().cloned());
     let how = How::Command(file.command);
-    Ok(SubjectSpec {
+    let subject = SubjectSpec {
         environment: file.environment,
         start: file.start_s.map(|seconds| Duration::from_secs(seconds.into())),
         claims: file.claims,
         arithmetic: file.arithmetic,
         profile: file.profile,
         ..SubjectSpec::new(&file.subject.value, how, written)
-    })
+    };
+    Ok((subject, file.known_failures))
 }
 
 /// The shard of a trial, from 1. The subject is left out of the hash, so that a trial is in one

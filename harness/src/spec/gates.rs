@@ -211,6 +211,14 @@ pub struct ChecksEvidence {
     pub at_least: usize,
 }
 
+impl GatesFile {
+    /// Whether these gates decide about a release of this program. Their folder then answers for
+    /// all of it: every check is selected, and every op is covered.
+    pub fn decides_release(&self) -> bool {
+        !self.release.is_empty()
+    }
+}
+
 /// Reads a whole file.
 pub fn gates_file(r: &Reader<'_>, node: &Node) -> Option<GatesFile> {
     let mut f = r.fields(node, "")?;

@@ -99,11 +99,11 @@ impl Device for Cpu {
     }
 
     fn tokenize(&mut self, question: &Tokenize) -> Result<Tokenized, NoAnswer> {
-        self.tokenizers.tokenize(question)
+        self.tokenizers.tokenize(question, |handle| self.models.tokenizer(handle))
     }
 
     fn detokenize(&mut self, question: &Detokenize) -> Result<Detokenized, NoAnswer> {
-        self.tokenizers.detokenize(question)
+        self.tokenizers.detokenize(question, |handle| self.models.tokenizer(handle))
     }
 
     fn model(

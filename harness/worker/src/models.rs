@@ -10,6 +10,7 @@ use goldgate_engine::exec::times::{Part, Times};
 use goldgate_engine::measure::{self, Reads};
 use goldgate_engine::ops::Phase;
 use goldgate_engine::session::{Place, Session, Want};
+use goldgate_engine::tokenizer::Tokenizer;
 use goldgate_wire::call::{
     BenchModel, Close, Extend, Extended, Fork, Forked, Generate, Load, Open, OpenAnswer, StepPart,
     StepTimes, Unload,
@@ -88,6 +89,15 @@ impl Models {
         self.models.get(&handle).ok_or_else(|| unknown_handle("model"))
     }
 
+    /// The vocabulary of a loaded model.
+    ///
+    /// # Errors
+    /// There is no such model, or its file has no vocabulary that can be read.
+    pub fn tokenizer(&self, handle: u64) -> Result<&Tokenizer, NoAnswer> {
+        let tokenizer = self.loaded(handle)?.tokenizer.as_ref();
+        tokenizer.ok_or_else(|| NoAnswer::Unsupported("a tokenizer: the model has none".to_owned()))
+    }
+
     fn open(&mut self, place: &mut Place<'_>, question: &Open) -> Result<OpenAnswer, NoAnswer> {
         let session = Session::open(place, &self.loaded(question.model)?.model);
         let session = session.map_err(no_answer)?;
@@ -98,6 +108,12 @@ impl Models {
 
     fn fork(&mut self, place: &mut Place<'_>, question: &Fork) -> Result<Forked, NoAnswer> {
         let (handle, loaded, session) = self.session(question.session)?;
+        let length = session.length() as u64;
+        // A shorter prefix than was asked for would be continued as if it were the whole one.
+        if question.keep > length {
+            let message = format!("{} of {length} tokens", question.keep);
+            return Err(Refusal::new(RefusalKind::PositionOutOfRange, "keep", message).into());
+        }
         let new = session.fork(place, &loaded.model, question.keep as usize).map_err(no_answer)?;
         Ok(Forked { session: self.keep(handle, new) })
     }
@@ -123,13 +139,10 @@ impl Models {
     fn extend(&mut self, place: &mut Place<'_>, question: &Extend) -> Result<Extended, NoAnswer> {
         let ids = ids(&question.ids);
         let (_, loaded, session) = self.session(question.session)?;
+        admitted(&ids, session.length(), loaded)?;
         let model = &loaded.model;
         let settings = model.settings();
-        let (context, traced) = (settings.context, &question.want.trace);
-        if session.length() + ids.len() > context {
-            let message = format!("{} + {} tokens, context {context}", session.length(), ids.len());
-            return Err(Refusal::new(RefusalKind::CapacityExceeded, "ids", message).into());
-        }
+        let traced = &question.want.trace;
         let rows = rows(&question.want, ids.len())?;
         let slots = settings.trace.iter().filter(|slot| globs::any(traced, slot)).cloned();
         let phase = question.phase.map(|phase| match phase {
@@ -190,6 +203,29 @@ impl Models {
         let times = measure::decode(device, model, words, depth, rows).map_err(no_answer)?;
         Ok(timed(&times, reads, device.card().l2_bytes))
     }
+}
+
+/// Whether a session of `length` tokens can take these. Checked as a whole and beforehand, because
+/// a prompt of several chunks would otherwise be appended up to the one that is refused.
+///
+/// # Errors
+/// There is no token, one is not in the vocabulary, or the context is too short.
+fn admitted(ids: &[u32], length: usize, loaded: &Loaded) -> Result<(), Refusal> {
+    let refused = |kind, message| Err(Refusal::new(kind, "ids", message));
+    let vocabulary = loaded.config.vocabulary;
+    let context = loaded.model.settings().context;
+    if ids.is_empty() {
+        return refused(RefusalKind::EmptyAxis, "no tokens".to_owned());
+    }
+    if let Some(at) = ids.iter().position(|id| *id as usize >= vocabulary) {
+        let message = format!("id {} at {at}, vocabulary of {vocabulary}", ids[at] as i32);
+        return refused(RefusalKind::IdOutOfRange, message);
+    }
+    if length + ids.len() > context {
+        let message = format!("{length} + {} tokens, context {context}", ids.len());
+        return refused(RefusalKind::CapacityExceeded, message);
+    }
+    Ok(())
 }
 
 /// The times of a decode step in the form of the wire.

@@ -15,6 +15,9 @@ pub struct Tokenizers {
     open: Option<(Mark, Tokenizer)>,
 }
 
+/// The vocabulary of a loaded model, by the model's handle.
+pub type OfModel<'t> = Result<&'t Tokenizer, NoAnswer>;
+
 /// Identifies a file and its state when it was read, so that a changed file is read again.
 type Mark = (PathBuf, Option<(u64, SystemTime)>);
 
@@ -22,10 +25,15 @@ impl Tokenizers {
     /// The ids of a text.
     ///
     /// # Errors
-    /// The file is refused, or the vocabulary has no path.
-    pub fn tokenize(&mut self, question: &Tokenize) -> Result<Tokenized, NoAnswer> {
+    /// The file is refused, or there is no such model, or none of its vocabulary.
+    pub fn tokenize<'t>(
+        &'t mut self,
+        question: &Tokenize,
+        of_model: impl FnOnce(u64) -> OfModel<'t>,
+    ) -> Result<Tokenized, NoAnswer> {
         let Tokenize { vocabulary, add_special, parse_special, text } = question;
-        let ids = self.tokenizer_for(vocabulary)?.encode(text, *add_special, *parse_special);
+        let tokenizer = self.tokenizer_for(vocabulary, of_model)?;
+        let ids = tokenizer.encode(text, *add_special, *parse_special);
         let ids = ids.map_err(|e| failed(e.to_string()))?;
         Ok(Tokenized { ids: ids.into_iter().map(|id| id as i32).collect() })
     }
@@ -33,20 +41,28 @@ impl Tokenizers {
     /// The text of ids.
     ///
     /// # Errors
-    /// The file is refused, an id has no token, or the vocabulary has no path.
-    pub fn detokenize(&mut self, question: &Detokenize) -> Result<Detokenized, NoAnswer> {
+    /// The file is refused, an id has no token, or there is no such model, or none of its
+    /// vocabulary.
+    pub fn detokenize<'t>(
+        &'t mut self,
+        question: &Detokenize,
+        of_model: impl FnOnce(u64) -> OfModel<'t>,
+    ) -> Result<Detokenized, NoAnswer> {
         let ids: Vec<u32> = question.ids.iter().map(|id| *id as u32).collect();
-        decode(self.tokenizer_for(&question.vocabulary)?, &ids, question).map_err(|e| {
+        decode(self.tokenizer_for(&question.vocabulary, of_model)?, &ids, question).map_err(|e| {
             NoAnswer::Refused(Refusal::new(RefusalKind::IdOutOfRange, "ids", e.to_string()))
         })
     }
 
-    fn tokenizer_for(&mut self, vocabulary: &Vocabulary) -> Result<&Tokenizer, NoAnswer> {
+    fn tokenizer_for<'t>(
+        &'t mut self,
+        vocabulary: &Vocabulary,
+        of_model: impl FnOnce(u64) -> OfModel<'t>,
+    ) -> Result<&'t Tokenizer, NoAnswer> {
         match vocabulary {
             Vocabulary::Path(path) => self.tokenizer(Path::new(path)),
-            Vocabulary::Model(_) => {
-                Err(NoAnswer::Unsupported("a tokenizer without a path".to_owned()))
-            }
+            // Read when the model was loaded, so the file need not be there any more.
+            Vocabulary::Model(handle) => of_model(*handle),
         }
     }
 
@@ -96,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_missing_is_refused_and_a_handle_is_not_offered() {
+    fn a_file_or_a_model_that_is_missing_is_no_vocabulary() {
         let mut tokenizers = Tokenizers::default();
         let mut tokenize = |vocabulary| {
             let question = Tokenize {
@@ -105,11 +121,15 @@ mod tests {
                 parse_special: false,
                 text: b"a".to_vec(),
             };
-            tokenizers.tokenize(&question).expect_err("no vocabulary")
+            let unknown = |_| Err(NoAnswer::bad_request("there is no such model"));
+            tokenizers.tokenize(&question, unknown).expect_err("no vocabulary")
         };
         let path = Vocabulary::Path("no/such/tokenizer.json".to_owned());
         let NoAnswer::File(refusal) = tokenize(path) else { panic!("it is no refusal of a file") };
         assert_eq!(refusal.code, Code::Io);
-        assert!(matches!(tokenize(Vocabulary::Model(1)), NoAnswer::Unsupported(_)));
+        let NoAnswer::Failed(trouble) = tokenize(Vocabulary::Model(1)) else {
+            panic!("no failure")
+        };
+        assert_eq!((trouble.class, trouble.sticky), ("bad_request", false));
     }
 }

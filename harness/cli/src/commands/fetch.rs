@@ -50,8 +50,9 @@ struct Outcome {
 }
 
 fn fetch(args: &Args) -> Result<Exit, Failure> {
-    let specs = args.folders.read_all()?;
-    let forms = asked(&specs.models, &args.model)?;
+    let suites = args.folders.read_all()?;
+    let models: Vec<ModelCase> = suites.into_iter().flat_map(|suite| suite.specs.models).collect();
+    let forms = asked(&models, &args.model)?;
     // With --into only that folder counts: a file elsewhere would leave it without the model.
     let places = match &args.into {
         Some(folder) => vec![std::path::absolute(folder)?],

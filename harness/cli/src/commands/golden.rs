@@ -11,6 +11,7 @@ use goldgate_harness::kinds::op::case::Case;
 use goldgate_harness::kinds::op::golden::{family, is_pending};
 use goldgate_harness::kinds::op::recompute::slack;
 use goldgate_harness::kinds::op::{self, oracle as ask};
+use goldgate_harness::session::Suite;
 use goldgate_harness::session::folders::{Folders, nothing, selects};
 use goldgate_harness::spec::Specs;
 use goldgate_harness::store::Store;
@@ -72,13 +73,15 @@ pub fn run(args: &Golden) -> Result<Exit, Failure> {
 }
 
 fn run_make(args: &Make) -> Result<Exit, Failure> {
-    let specs = args.folders.read_all()?;
-    let mut store = args.folders.store()?;
+    let mut suites = args.folders.read_all()?;
     let selected = |case: &Case| selects(&args.filter, &case.full_name());
     let about = |case: &ModelCase| selects(&args.filter, &case.full_name());
-    if !specs.cases().any(selected) && !specs.models.iter().any(about) {
-        let models = specs.models.iter().map(ModelCase::full_name);
-        let names: Vec<String> = specs.cases().map(Case::full_name).chain(models).collect();
+    let is_asked =
+        |suite: &Suite| suite.specs.cases().any(selected) || suite.specs.models.iter().any(about);
+    if !suites.iter().any(is_asked) {
+        let ops = suites.iter().flat_map(|suite| suite.specs.cases().map(Case::full_name));
+        let models = suites.iter().flat_map(|suite| &suite.specs.models);
+        let names: Vec<String> = ops.chain(models.map(ModelCase::full_name)).collect();
         return Err(nothing(&args.filter, names.iter().map(String::as_str)).into());
     }
     let options = Options {
@@ -91,87 +94,76 @@ fn run_make(args: &Make) -> Result<Exit, Failure> {
     // Another command, because models need torch and transformers, which ops do without.
     let by_models = Options { command: &args.models_by, ..options };
     let models = args.folders.models_dirs()?;
-    let mut made = Made::default();
-    let asked = make_models::make(&specs, &mut store, &by_models, &models, &mut made, about);
-    // The manifest contains what was made before an oracle died, so the other oracle runs as well.
-    make(&specs, &mut store, &options, &mut made, selected)?;
-    asked?;
-    if args.json {
+    let (mut all, mut problems) = (Made::default(), Vec::new());
+    for Suite { pair, specs, store, .. } in suites.iter_mut().filter(|suite| is_asked(suite)) {
+        let mut made = Made::default();
+        let asked = make_models::make(specs, store, &by_models, &models, &mut made, about);
+        // The manifest contains what was made before an oracle died, so the other oracle runs as
+        // well.
+        make(specs, store, &options, &mut made, selected)?;
+        asked?;
+        problems.extend(pair.of_either(std::mem::take(&mut made.problems)));
+        all.written.extend(made.written);
+        all.kept += made.kept;
+        all.recorded.extend(made.recorded);
+        all.removed.extend(made.removed);
+        all.not_exact.extend(made.not_exact);
+    }
+    tell_made(&all, &problems, args.json)?;
+    match problems.is_empty() {
+        true => Ok(Exit::Yes),
+        false => Err(Failure::Problems(problems)),
+    }
+}
+
+fn tell_made(made: &Made, problems: &[Problem], json: bool) -> Result<(), Failure> {
+    if json {
         say_json(&json!({
             "written": made.written,
             "kept": made.kept,
             "recorded": made.recorded,
             "removed": made.removed,
             "not_exact": made.not_exact,
-            "problems": problems_json(&made.problems),
+            "problems": problems_json(problems),
         }))?;
-    } else {
-        for path in &made.written {
-            say(&format!("written  {path}"))?;
-        }
-        for path in &made.recorded {
-            say(&format!("recorded {path}"))?;
-        }
-        for path in &made.removed {
-            say(&format!("removed  {path}"))?;
-        }
-        for path in &made.not_exact {
-            say(&format!("rough    {path}: exact inputs, but not every sum is exact"))?;
-        }
-        let (written, removed) = (made.written.len(), made.removed.len());
-        say(&format!("{written} written, {} unchanged, {removed} removed", made.kept))?;
+        return Ok(());
     }
-    match made.problems.is_empty() {
-        true => Ok(Exit::Yes),
-        false => Err(Failure::Problems(args.folders.of_either(made.problems)?)),
+    for (word, paths) in
+        [("written ", &made.written), ("recorded", &made.recorded), ("removed ", &made.removed)]
+    {
+        for path in paths {
+            say(&format!("{word} {path}"))?;
+        }
     }
+    for path in &made.not_exact {
+        say(&format!("rough    {path}: exact inputs, but not every sum is exact"))?;
+    }
+    let (written, removed) = (made.written.len(), made.removed.len());
+    say(&format!("{written} written, {} unchanged, {removed} removed", made.kept))?;
+    Ok(())
+}
+
+/// What was found about goldens that were read again.
+#[derive(Debug, Default)]
+struct Verified {
+    good: usize,
+    two: usize,
+    exact: usize,
+    pending: usize,
+    differs: f64,
+    problems: Vec<Problem>,
 }
 
 fn run_verify(args: &Verify) -> Result<Exit, Failure> {
-    let specs = args.folders.read_all()?;
-    let store = args.folders.store()?;
-    let mut problems = store.check_files(&specs.golden_paths());
-    let (mut good, mut two, mut pending, mut exact, mut differs) = (0, 0, 0, 0, 0.0f64);
-    for order in orders(&specs) {
-        if !order.cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
-            continue;
-        }
-        let case = order.cases[0];
-        // A golden that has not been made is no bad golden.
-        if is_pending(&store, case) {
-            pending += 1;
-            continue;
-        }
-        let asked = ask::question(case, &order.wrong);
-        match op::golden::of_case(&store, case, &asked) {
-            Ok(golden) => {
-                match slack(&order.path, case, &golden) {
-                    Ok(part) => differs = part.max(differs),
-                    Err(problem) => problems.push(problem),
-                }
-                good += 1;
-                two += usize::from(golden.witnesses.len() > 1);
-                exact +=
-                    usize::from(family(case, &golden) == goldgate_harness::line::Family::Exact);
-            }
-            Err(problem) => problems.push(problem),
-        }
+    let mut all = Verified::default();
+    for suite in args.folders.read_all()? {
+        let mut problems = std::mem::take(&mut all.problems);
+        verify_ops(args, &suite, &mut all);
+        verify_models(args, &suite, &mut all);
+        problems.extend(suite.pair.of_either(all.problems));
+        all.problems = problems;
     }
-    for (path, cases) in make_models::orders(&specs) {
-        if !cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
-            continue;
-        }
-        match verified(&specs, &store, path, cases[0]) {
-            Some(Ok(witnesses)) => {
-                good += 1;
-                two += usize::from(witnesses > 1);
-            }
-            Some(Err(problem)) => problems.push(problem),
-            // A golden that is not shipped is not expected here.
-            None if path.starts_with("local/") => {}
-            None => pending += 1,
-        }
-    }
+    let Verified { good, two, exact, pending, differs, problems } = all;
     if args.json {
         say_json(&json!({
             "good": good, "two_witnesses": two, "exact": exact, "pending": pending,
@@ -185,7 +177,56 @@ fn run_verify(args: &Verify) -> Result<Exit, Failure> {
     }
     match problems.is_empty() {
         true => Ok(Exit::Yes),
-        false => Err(Failure::Problems(args.folders.of_either(problems)?)),
+        false => Err(Failure::Problems(problems)),
+    }
+}
+
+fn verify_ops(args: &Verify, suite: &Suite, all: &mut Verified) {
+    let Suite { specs, store, .. } = suite;
+    all.problems.extend(store.check_files(&specs.golden_paths()));
+    for order in orders(specs) {
+        if !order.cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
+            continue;
+        }
+        let case = order.cases[0];
+        // A golden that has not been made is no bad golden.
+        if is_pending(store, case) {
+            all.pending += 1;
+            continue;
+        }
+        let asked = ask::question(case, &order.wrong);
+        match op::golden::of_case(store, case, &asked) {
+            Ok(golden) => {
+                match slack(&order.path, case, &golden) {
+                    Ok(part) => all.differs = part.max(all.differs),
+                    Err(problem) => all.problems.push(problem),
+                }
+                all.good += 1;
+                all.two += usize::from(golden.witnesses.len() > 1);
+                let exact = family(case, &golden) == goldgate_harness::line::Family::Exact;
+                all.exact += usize::from(exact);
+            }
+            Err(problem) => all.problems.push(problem),
+        }
+    }
+}
+
+fn verify_models(args: &Verify, suite: &Suite, all: &mut Verified) {
+    let Suite { specs, store, .. } = suite;
+    for (path, cases) in make_models::orders(specs) {
+        if !cases.iter().any(|case| selects(&args.filter, &case.full_name())) {
+            continue;
+        }
+        match verified(specs, store, path, cases[0]) {
+            Some(Ok(witnesses)) => {
+                all.good += 1;
+                all.two += usize::from(witnesses > 1);
+            }
+            Some(Err(problem)) => all.problems.push(problem),
+            // A golden that is not shipped is not expected here.
+            None if path.starts_with("local/") => {}
+            None => all.pending += 1,
+        }
     }
 }
 

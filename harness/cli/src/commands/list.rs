@@ -11,10 +11,10 @@ use goldgate_harness::kinds::op::case::{Case, Expect, GoldenSource};
 use goldgate_harness::kinds::op::golden::is_pending;
 use goldgate_harness::kinds::tokens::case::TokenCase;
 use goldgate_harness::line::On;
+use goldgate_harness::session::Suite;
 use goldgate_harness::session::folders::{Folders, nothing, selects};
 use goldgate_harness::store::Store;
 use goldgate_harness::subject::launch::builtins;
-use goldgate_harness::trials;
 use serde_json::{Value, json};
 
 use crate::commands::{Exit, Failure, say, say_json};
@@ -41,19 +41,15 @@ fn asked(on: On) -> Vec<&'static str> {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let specs = args.folders.read_all()?;
+    let suites = args.folders.read_all()?;
     if args.coverage {
-        return covered(&coverage(&specs), args.json);
+        let each = suites.iter().flat_map(|suite| coverage(&suite.specs));
+        return covered(&each.collect::<Vec<_>>(), args.json);
     }
-    let store = args.folders.store()?;
-    let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", &store)).collect();
-    rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", &store)));
-    rows.extend(specs.files().map(of_files));
-    rows.extend(specs.tokens.iter().map(tokens));
-    rows.extend(specs.models.iter().map(|case| model(case, &store)));
+    let mut rows: Vec<Value> = suites.iter().flat_map(rows_of).collect();
     // All of them, because a filter that selects nothing gets its suggestion from here.
-    let on: BTreeMap<String, On> =
-        trials::heads(&specs).into_iter().map(|head| (head.name, head.on)).collect();
+    let heads = suites.into_iter().flat_map(|suite| suite.heads);
+    let on: BTreeMap<String, On> = heads.map(|head| (head.name, head.on)).collect();
     for row in &mut rows {
         let on = row["name"].as_str().and_then(|name| on.get(name));
         row["subjects"] = json!(on.map(|on| asked(*on)).unwrap_or_default());
@@ -82,6 +78,17 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let own = asked(On::Engines).join(" and ");
     say(&format!("{} cases, those of ops on {own} each", rows.len()))?;
     Ok(Exit::Yes)
+}
+
+/// The cases and benches of a folder.
+fn rows_of(suite: &Suite) -> Vec<Value> {
+    let (specs, store) = (&suite.specs, &suite.store);
+    let mut rows: Vec<Value> = specs.cases().map(|case| row(case, "op", store)).collect();
+    rows.extend(specs.benches().map(|bench| row(&bench.case, "bench", store)));
+    rows.extend(specs.files().map(of_files));
+    rows.extend(specs.tokens.iter().map(tokens));
+    rows.extend(specs.models.iter().map(|case| model(case, store)));
+    rows
 }
 
 /// One block per op: a line per type, the reasons for empty cells, and the faults.

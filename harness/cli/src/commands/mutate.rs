@@ -6,10 +6,9 @@ use std::time::Duration;
 use goldgate_harness::kinds::mutant::Mutant;
 use goldgate_harness::line::{Fate, Planted};
 use goldgate_harness::mutants::{self, Planting};
-use goldgate_harness::run::Stored;
+use goldgate_harness::session::Suites;
 use goldgate_harness::session::folders::{Folders, nothing, selects};
 use goldgate_harness::subject::{How, SubjectSpec};
-use goldgate_harness::trials;
 use serde_json::json;
 
 use crate::commands::{Exit, Failure, say, say_json};
@@ -33,31 +32,33 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let specs = args.folders.read_all()?;
-    let store = args.folders.store()?;
+    let suites = Suites(args.folders.read_all()?.into_iter().map(Arc::new).collect());
     let models = args.folders.models_dirs()?;
-    let goldens = Stored { specs: &specs, store: &store, models: &models };
     let subject = SubjectSpec::parse(&args.on).map_err(|e| Failure::Usage(e.to_string()))?;
     let chosen = |op: &str, m: &Mutant| selects(&args.filter, &format!("{op}::{}", m.id.value));
     let (program, scratch) = (std::env::current_exe()?, tempfile::tempdir()?);
-    let planting = Planting {
-        specs: &specs,
-        trials: &trials::all(&specs),
-        goldens: &goldens,
-        program: &program,
-        scratch: scratch.path(),
-        jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        timeout: args.timeout.map(Duration::from_secs),
-        stop: Arc::default(),
-    };
-    let mut planted = mutants::plant(&planting, chosen);
-    // Kernels run on a card only, so nothing else can show a fault in them.
-    if let How::Cuda(_) = subject.how {
-        planted.extend(mutants::kernel::plant(&planting, &subject, chosen));
+    let mut planted = Vec::new();
+    for (at, suite) in suites.0.iter().enumerate() {
+        let planting = Planting {
+            specs: &suite.specs,
+            trials: &suites.trials_of(at),
+            goldens: &suites.goldens(at, &models),
+            program: &program,
+            scratch: scratch.path(),
+            jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            timeout: args.timeout.map(Duration::from_secs),
+            stop: Arc::default(),
+        };
+        planted.extend(mutants::plant(&planting, chosen));
+        // Kernels run on a card only, so nothing else can show a fault in them.
+        if let How::Cuda(_) = subject.how {
+            planted.extend(mutants::kernel::plant(&planting, &subject, chosen));
+        }
     }
     // A filter that selects nothing must not look like a run without survivors.
     if planted.is_empty() {
-        let names = mutants::listed(&specs).map(|(op, m)| format!("{op}::{}", m.id.value));
+        let listed = suites.0.iter().flat_map(|suite| mutants::listed(&suite.specs));
+        let names = listed.map(|(op, m)| format!("{op}::{}", m.id.value));
         let names: Vec<String> = names.collect();
         return Err(nothing(&args.filter, names.iter().map(String::as_str)).into());
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use goldgate_engine::ops;
 use goldgate_harness::line::roles::{TAKEN, is_label};
-use goldgate_harness::session::folders::Folders;
+use goldgate_harness::session::folders::{Folders, Pair};
 use goldgate_harness::store::manifest::replace;
 use goldgate_harness::yaml::read::is_id;
 use goldgate_tensor::foreign::{Bounds, LARGEST_TEXT, read_foreign_text};
@@ -59,7 +59,7 @@ impl Kind {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let root = args.folders.specs_dir()?;
+    let Pair { specs: root, golden, .. } = args.folders.only()?;
     let folder = match args.kind {
         Kind::Op => Some("ops"),
         Kind::Container => Some("containers"),
@@ -85,8 +85,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let text = match args.kind {
             Kind::Subject => subject_file(&args.name),
             Kind::Container => container_file(&args.name)?,
-            Kind::Model => model::file(&args.name, &args.folders.golden_dir()?)?,
-            Kind::Tokenizer => tokenizer_file(&args.name, &args.folders.golden_dir()?)?,
+            Kind::Model => model::file(&args.name, &golden)?,
+            Kind::Tokenizer => tokenizer_file(&args.name, &golden)?,
             _ => op_file(&args.name)?,
         };
         std::fs::create_dir_all(root.join(folder))?;

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use goldgate_harness::line::{Profile, Row, Verdict};
+use goldgate_harness::line::{Head, Profile, Row, Verdict};
 use goldgate_harness::report::publish::gate_lines;
 use goldgate_harness::session::exit::Signal;
 use goldgate_harness::session::folders::{Folders, nothing};
 use goldgate_harness::session::{Request, RunOutcome, Session};
-use goldgate_harness::trials;
 use goldgate_harness::yaml::near::guess;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -91,7 +90,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let session = Session::open(request(args)?)?;
-    let whole = trials::heads(&session.specs);
+    let whole: Vec<&Head> = session.suites.0.iter().flat_map(|suite| &suite.heads).collect();
     // A gate that does not exist selects nothing, and the message for that would not name the
     // mistake.
     let gates: BTreeSet<u8> = whole.iter().map(|p| p.gate).collect();

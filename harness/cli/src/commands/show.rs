@@ -10,10 +10,10 @@ use goldgate_harness::kinds::op::golden::{self, is_pending};
 use goldgate_harness::kinds::op::oracle as ask;
 use goldgate_harness::kinds::op::page::{expectation, number};
 use goldgate_harness::line::{Sort, hex};
+use goldgate_harness::session::Suite;
 use goldgate_harness::session::folders::Folders;
 use goldgate_harness::spec::Specs;
 use goldgate_harness::store::Store;
-use goldgate_harness::trials;
 use goldgate_harness::yaml::near::guess;
 use serde_json::{Value, json};
 
@@ -36,15 +36,17 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let specs = args.folders.read_all()?;
-    let store = args.folders.store()?;
-    let base = meant(&args.trial, &names(&specs))?;
+    let suites = args.folders.read_all()?;
+    let names: Vec<String> = suites.iter().flat_map(names).collect();
+    let base = meant(&args.trial, &names)?;
+    let suite = suites.iter().find(|suite| suite.has(&base));
+    let Suite { specs, store, .. } = suite.ok_or_else(|| no_trial(&args.trial, &names))?;
     if let Some(case) = specs.files().find(|case| case.full_name() == base) {
         return show_files(case, args.json);
     }
     let benches = specs.benches().map(|b| &b.case);
     if let Some(case) = specs.cases().chain(benches).find(|c| c.full_name() == base) {
-        let facts = facts(case, &specs, &store);
+        let facts = facts(case, specs, store);
         match args.json {
             true => say_json(&facts)?,
             false => say(&page(case, &facts))?,
@@ -68,10 +70,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The names of all trials, without subjects.
-fn names(specs: &Specs) -> Vec<String> {
+fn names(suite: &Suite) -> Vec<String> {
     // A check has no question that could be shown.
-    let plan = trials::heads(specs).into_iter().filter(|p| p.sort != Sort::Check);
-    plan.map(|planned| planned.name).collect()
+    let plan = suite.heads.iter().filter(|head| head.sort != Sort::Check);
+    plan.map(|head| head.name.clone()).collect()
 }
 
 /// The trial that adjacent parts of a name select, with or without a subject at the end.
@@ -357,15 +359,15 @@ mod tests {
     fn the_page_is_readable() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace");
         let folders = Folders {
-            specs: Some(root.join("specs")),
-            golden: Some(root.join("golden")),
+            specs: vec![root.join("specs")],
+            golden: vec![root.join("golden")],
             models: None,
         };
-        let specs = folders.read_all().unwrap_or_else(|_| panic!("specs that can be read"));
-        let store = folders.store().unwrap_or_else(|_| panic!("goldens that can be read"));
+        let suites = folders.read_all().unwrap_or_else(|_| panic!("specs that can be read"));
+        let Suite { specs, store, .. } = &suites[0];
         let name = "gate1::layernorm::one_to_four::f32";
         let case = specs.cases().find(|c| c.full_name() == name).expect("the worked example");
-        let page = page(case, &facts(case, &specs, &store));
+        let page = page(case, &facts(case, specs, store));
         // Its line moves with the file above it.
         let lines = page.lines().filter(|l| !l.starts_with("  written "));
         let page: String = lines.map(|l| format!("{l}\n")).collect();

@@ -43,7 +43,8 @@ pub fn lock(root: &Path, specs: &Specs, renew: bool) -> std::io::Result<Vec<Prob
         (problem.place.line, problem.place.column) = (line, u32::from(line > 0));
     }
     // Never renewed over a loss, or the lock would forget what it exists to remember.
-    if renew && gone.is_empty() {
+    // Without gates there is nothing to be locked.
+    if renew && gone.is_empty() && specs.gates_source.is_some() {
         replace(&path, lock.renewed(&specs.gates, &plan).text().as_bytes())?;
     }
     Ok(gone)

@@ -10,6 +10,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("gate-1.md", "a page of a report"),
     ("gate-1-mine.md", "a page of a report"),
     ("gate-N.md", "a page of a report"),
+    ("gate-mine-1.md", "a page of a report"),
     ("throughput.md", "a page of a record"),
 ];
 

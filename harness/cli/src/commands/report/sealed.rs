@@ -1,19 +1,19 @@
 //! `goldgate report merge`, `verify` and `attest`: reports that hold.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use goldgate_harness::line::Day;
 use goldgate_harness::report::attestation;
 use goldgate_harness::report::pages::{self, Checked, Required};
-use goldgate_harness::report::provenance::{file_hash, folder_hash};
+use goldgate_harness::report::provenance::{file_hash, folder_hash, together};
 use goldgate_harness::report::publish::{gate_lines, publish};
-use goldgate_harness::report::summary::conclude;
+use goldgate_harness::report::summary::{GateSummary, conclude};
 use goldgate_harness::report::text::line;
 use goldgate_harness::report::verify::{Expected, Finding, verify};
 use goldgate_harness::report::{Report as Document, merge};
-use goldgate_harness::session::compare_with_last;
 use goldgate_harness::session::folders::Folders;
-use goldgate_harness::trials;
+use goldgate_harness::session::{Suite, Suites, compare_with_last};
 use serde_json::{Value, json};
 
 use crate::commands::report::read;
@@ -65,12 +65,13 @@ pub struct Verify {
     /// The program that it must be of.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// The specs folder that it must be of; the gates are weighed again by it.
+    /// The specs folder that it must be of, or all of them in the order of the run; the gates are
+    /// weighed again by them.
     #[arg(long, value_name = "DIR")]
-    specs: Option<PathBuf>,
-    /// The golden folder that it must be of.
+    specs: Vec<PathBuf>,
+    /// The golden folder that it must be of, or all of them.
     #[arg(long, value_name = "DIR")]
-    golden: Option<PathBuf>,
+    golden: Vec<PathBuf>,
     /// Who may have signed it, as `ssh-keygen` reads allowed signers: `NAME KEY-TYPE KEY`, one a
     /// line.
     #[arg(long, value_name = "FILE")]
@@ -150,18 +151,17 @@ pub fn merge_all(args: &Merge) -> Result<Exit, Failure> {
     // An INVALID report has no gates, so it can be merged without the specs that they are weighed
     // by.
     if whole.invalid.is_empty() {
-        let here = folder_hash(&args.folders.specs_dir()?)?;
+        let here: Vec<PathBuf> = args.folders.pairs()?.into_iter().map(|pair| pair.specs).collect();
         // Other specs would weigh the rows by requirements that the run did not know.
-        if here != whole.provenance.specs_sha256 {
+        if hash_together(&here)? != whole.provenance.specs_sha256 {
             let commit = line(&whole.provenance.commit);
             return Err(Failure::Absent(format!(
                 "the specs of the shards are not those here: take --specs from commit {commit}"
             )));
         }
-        let specs = args.folders.read_all()?;
-        let plan = trials::heads(&specs);
-        conclude(&mut whole, &specs, &plan);
-        compare_with_last(&mut whole, &specs, &args.folders)?;
+        let suites = as_recorded(args.folders.read_all()?, &whole);
+        conclude(&mut whole, &suites.gates());
+        compare_with_last(&mut whole, &suites)?;
     }
     publish(&args.out, &mut whole)?;
     if args.json {
@@ -186,22 +186,23 @@ pub fn verify_report(args: &Verify) -> Result<Exit, Failure> {
         true => Ok(file_hash(path)?),
         false => Err(Failure::Absent(format!("{}: no such file", path.display()))),
     };
-    let folder = |path: &PathBuf| match path.is_dir() {
-        true => Ok(folder_hash(path)?),
-        false => Err(Failure::Absent(format!("{}: no such folder", path.display()))),
+    let folders = |paths: &[PathBuf]| match paths.iter().find(|path| !path.is_dir()) {
+        Some(path) => Err(Failure::Absent(format!("{}: no such folder", path.display()))),
+        None if paths.is_empty() => Ok(None),
+        None => Ok(Some(hash_together(paths)?)),
     };
     let expected = Expected {
         sha256: args.sha256.clone(),
         commit: args.commit.clone(),
         program_sha256: args.program.as_ref().map(file).transpose()?,
-        specs_sha256: args.specs.as_ref().map(folder).transpose()?,
-        golden_sha256: args.golden.as_ref().map(folder).transpose()?,
+        specs_sha256: folders(&args.specs)?,
+        golden_sha256: folders(&args.golden)?,
         not_before: args.max_age.map(days_ago),
     };
     let (report, mut checked) = verified(&args.path, &expected, args.pages)?;
     // Edited rows weigh otherwise in any case, and each difference would be one more finding.
-    if let Some(specs) = args.specs.as_ref().filter(|_| checked.findings.is_empty()) {
-        checked.findings.extend(weighed_again(&report, specs)?);
+    if !args.specs.is_empty() && checked.findings.is_empty() {
+        checked.findings.extend(weighed_again(&report, &args.specs)?);
     }
     let signers = args.signers.as_deref();
     if let Some(missing) = signers.filter(|path| !path.is_file()) {
@@ -247,16 +248,30 @@ pub fn verify_report(args: &Verify) -> Result<Exit, Failure> {
     })
 }
 
+/// The hash of several folders, as reports have it.
+fn hash_together(folders: &[PathBuf]) -> std::io::Result<String> {
+    let each = folders.iter().map(|folder| folder_hash(folder));
+    Ok(together(&each.collect::<std::io::Result<Vec<_>>>()?))
+}
+
+/// Folders under the names that they had in a run: they may lie elsewhere now.
+fn as_recorded(mut suites: Vec<Suite>, report: &Document) -> Suites {
+    for (suite, origin) in suites.iter_mut().zip(&report.provenance.folders) {
+        suite.pair.name.clone_from(&origin.name);
+    }
+    Suites(suites.into_iter().map(Arc::new).collect())
+}
+
 /// Weighs the rows by the specs that the report rests on: its gates must be what that gives.
-fn weighed_again(report: &Document, specs: &Path) -> Result<Vec<Finding>, Failure> {
-    let folders = Folders { specs: Some(specs.to_path_buf()), ..Folders::default() };
-    let specs = folders.read_all()?;
+fn weighed_again(report: &Document, specs: &[PathBuf]) -> Result<Vec<Finding>, Failure> {
+    let folders = Folders { specs: specs.to_vec(), ..Folders::default() };
+    let suites = as_recorded(folders.read_all()?, report);
     let mut again = Document { invalid: Vec::new(), ..report.clone() };
     // What was INVALID for other reasons than its gates shows none.
     if !report.invalid.is_empty() {
         return Ok(Vec::new());
     }
-    conclude(&mut again, &specs, &trials::heads(&specs));
+    conclude(&mut again, &suites.gates());
     let mut findings = Vec::new();
     let mut add = |field: String, found: String, expected: String| {
         findings.push(Finding { code: "GATES", field, found, expected });
@@ -265,13 +280,18 @@ fn weighed_again(report: &Document, specs: &Path) -> Result<Vec<Finding>, Failur
         add("invalid".to_owned(), "nothing".to_owned(), reason);
     }
     for gate in &again.gates {
-        let Some(told) = report.gates.iter().find(|told| told.gate == gate.gate) else {
-            add(format!("gate {}", gate.gate), "nothing".to_owned(), gate.state.word().to_owned());
+        let same = |told: &&GateSummary| (&told.folder, told.gate) == (&gate.folder, gate.gate);
+        let Some(told) = report.gates.iter().find(same) else {
+            add(
+                format!("gate {}", gate.number()),
+                "nothing".to_owned(),
+                gate.state.word().to_owned(),
+            );
             continue;
         };
         if told.state != gate.state {
             let (told, state) = (told.state.word().to_owned(), gate.state.word().to_owned());
-            add(format!("gate {}", gate.gate), told, state);
+            add(format!("gate {}", gate.number()), told, state);
         }
         for (told, r) in told.requirements.iter().zip(&gate.requirements).filter(|(a, b)| a != b) {
             let text = |r| serde_json::to_string(r).map_err(std::io::Error::from);
@@ -279,7 +299,7 @@ fn weighed_again(report: &Document, specs: &Path) -> Result<Vec<Finding>, Failur
         }
         let same = told == gate || told.state != gate.state;
         if !same && told.requirements == gate.requirements {
-            let field = format!("gate {}", gate.gate);
+            let field = format!("gate {}", gate.number());
             add(
                 field,
                 "other subjects or requirements".to_owned(),
