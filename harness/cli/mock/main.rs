@@ -5,6 +5,7 @@
 
 mod drawing;
 mod misbehaving;
+mod rounding;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -152,6 +153,11 @@ impl Mock {
                 if self.fault == "deaf" {
                     sleep(Duration::from_secs(600));
                 }
+            }
+            "op" if rounding::is_one(&self.fault) => {
+                let tensors = rounding::rounded(&self.fault, &frame.tensors);
+                let answer = self.behind.ask(&Frame::with(frame.json.clone(), tensors));
+                say(answer.json, rounding::scaled(&self.fault, answer.tensors));
             }
             _ if is_target => self.commit(frame),
             "op" if self.fault == "attach" => self.attach(frame),

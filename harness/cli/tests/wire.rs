@@ -104,6 +104,8 @@ impl Goldens for Defined {
                 keeps: BTreeMap::new(),
                 absolute: Vec::new(),
                 decided: Vec::new(),
+                declared: BTreeMap::new(),
+                shaky: BTreeMap::new(),
             };
             (name, result)
         };

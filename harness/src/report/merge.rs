@@ -147,6 +147,10 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
         let into = merged.subjects.entry(label.clone()).or_insert_with(|| subject.clone());
         into.asked |= subject.asked;
         into.roles.card |= subject.roles.card;
+        // A shard in which it did not start knows nothing of what it declares.
+        if into.declared.is_empty() {
+            into.declared.clone_from(&subject.declared);
+        }
     }
     merged.absent.extend(report.absent.iter().map(|(s, why)| (s.clone(), why.clone())));
     merged.incidents.extend(report.incidents.iter().cloned());

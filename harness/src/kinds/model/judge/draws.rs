@@ -116,11 +116,11 @@ fn logits<'a>(
 ) -> Option<(&'a Rows, f64)> {
     let Some(own) = &drawn.logits else {
         // So far off, many a token may be kept or not, and the shares say little.
-        if class == BF16 {
-            j.inconclusive = Some(
-                "coarse: bf16 activations, and no logits of the subject's own to judge by"
-                    .to_owned(),
-            );
+        if class.rel_rms >= BF16.rel_rms {
+            let name = class.name;
+            j.inconclusive = Some(format!(
+                "coarse: {name} activations, and no logits of the subject's own to judge by"
+            ));
             return None;
         }
         j.notes.push("judged by the golden's logits".to_owned());
