@@ -4,6 +4,7 @@
 //! stored with the golden. `kernel`: a worker compiles one changed line. Only the last needs a
 //! device.
 
+pub mod generated;
 pub mod kernel;
 #[cfg(test)]
 mod tests;

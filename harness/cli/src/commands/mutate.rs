@@ -1,5 +1,7 @@
 //! `goldgate mutate`
 
+mod generated;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +29,24 @@ pub struct Args {
     /// Seconds that a question may take, in place of the cases' own limits.
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
+    /// Faults made by rule from the signature of each op, in place of the listed ones; the filters
+    /// are parts of their names, as `linear::f16::round`. Survivors by name, and a score; 4 is the
+    /// exit code if a fault could not be tried.
+    #[arg(long)]
+    generate: bool,
+    /// With --generate: the exit code is 1 if a smaller share of the faults is killed.
+    #[arg(long, value_name = "PERCENT", requires = "generate", value_parser = percent)]
+    floor: Option<f64>,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if (0.0..=100.0).contains(&x) => Ok(x),
+        _ => Err("wants a number from 0 to 100".to_owned()),
+    }
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -50,6 +67,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         timeout: args.timeout.map(Duration::from_secs),
         stop: Arc::default(),
     };
+    if args.generate {
+        return generated::run(&planting, &args.filter, args.floor, args.json);
+    }
     let mut planted = mutants::plant(&planting, chosen);
     // Kernels run on a card only, so nothing else can show a fault in them.
     if let How::Cuda(_) = subject.how {

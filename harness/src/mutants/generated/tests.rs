@@ -1,0 +1,1 @@
+//! Each kind of fault on literals.
