@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use goldgate_engine::ops::{self, Values};
 use goldgate_tensor::Tensor;
+use goldgate_tensor::shape::Meta;
 use goldgate_wire::Observed;
 
 use crate::fill::fill;
@@ -18,7 +19,7 @@ use crate::kinds::{Goldens, Kind, Withheld};
 use crate::line::{Verdict, Whom};
 use crate::mutants::generated::attributes::nudged;
 use crate::mutants::generated::fault::{Change, Edit, Fault};
-use crate::mutants::generated::values::{edited, tensor, without_subnormal_scales};
+use crate::mutants::generated::values::{applies, edited, moved, tensor, without_subnormal_scales};
 
 /// Results by name.
 pub type Results = BTreeMap<String, Tensor>;
@@ -129,9 +130,14 @@ impl<'c> Asked<'c> {
     /// The question with an operand edited; none if that changes nothing.
     fn with_operand(&mut self, name: &'static str, edit: Edit) -> Option<OpQuestion> {
         let tensor_of = self.question.tensors.get(name)?;
+        if !applies(edit, &tensor_of.meta.shape) {
+            return None;
+        }
         let ids = self.ids(edit);
         let changed = if edit == Edit::FlushScales {
             without_subnormal_scales(tensor_of)
+        } else if let Some(moved) = moved(edit, tensor_of) {
+            moved
         } else {
             let values = self.operands.entry(name).or_insert_with(|| Values::of(tensor_of));
             let meta = &tensor_of.meta;
@@ -191,6 +197,12 @@ impl<'c> Asked<'c> {
 
     fn with_result(&self, name: &str, edit: Edit) -> Tried {
         let Some(right) = self.right.get(name) else { return Tried::Unchanged };
+        if !applies(edit, &right.meta.shape) {
+            return Tried::Unchanged;
+        }
+        if let Some(moved) = moved(edit, right) {
+            return self.replaced(name, moved);
+        }
         let values = match edit {
             // The unrounded numbers, so that a small factor is not lost in the rounding.
             Edit::Scale(_) => match self.rulers.iter().find(|r| r.name == name) {
@@ -252,11 +264,14 @@ pub fn larger(a: f64, b: f64) -> f64 {
     if exceeds(b, a) { b } else { a }
 }
 
+/// The number of elements of a case's operands.
+pub fn elements(case: &Case) -> usize {
+    let volume = |meta: &Meta| meta.volume().unwrap_or(usize::MAX);
+    case.ask.operands.iter().map(|input| volume(&input.meta)).fold(0, usize::saturating_add)
+}
+
 /// Cases in the order in which faults are planted in them: small ones first, which are cheap and
 /// detect most; those that the definition answers last, since their answers are the dearest.
 pub fn by_size(cases: &mut [&Case]) {
-    let size = |case: &Case| -> usize {
-        case.ask.operands.iter().map(|input| input.meta.volume().unwrap_or(usize::MAX)).sum()
-    };
-    cases.sort_by_cached_key(|case| (by_definition(case), size(case), case.name.clone()));
+    cases.sort_by_cached_key(|case| (by_definition(case), elements(case), case.name.clone()));
 }

@@ -28,7 +28,9 @@ use crate::kinds::op::by_definition;
 use crate::kinds::op::case::{Case, Expect, ToleranceRule};
 use crate::line::Fate;
 use crate::mutants::Planting;
-use crate::mutants::generated::asked::{Answering, Asked, Results, Tried, by_size, larger};
+use crate::mutants::generated::asked::{
+    Answering, Asked, Results, Tried, by_size, elements, larger,
+};
 use crate::mutants::generated::fault::Fault;
 use crate::mutants::generated::rules::{Scope, faults};
 use crate::mutants::generated::worker::Worker;
@@ -36,6 +38,10 @@ use crate::spec::Specs;
 use crate::spec::equivalent::EquivalentFault;
 
 pub use score::{percent, scores};
+
+/// The most elements of the operands of a case in which faults are planted: a fault that only larger
+/// ones would show takes seconds each, and there are hundreds of them.
+const LARGEST: usize = 1 << 22;
 
 /// The cases of an op in one variant, and the faults that they must detect.
 pub struct Group<'s> {
@@ -155,10 +161,7 @@ pub fn plant(planting: &Planting<'_>, mut selects: impl FnMut(&str) -> bool) -> 
 
 impl Group<'_> {
     fn cost(&self) -> usize {
-        let elements = |case: &&Case| -> usize {
-            case.ask.operands.iter().filter_map(|input| input.meta.volume()).sum()
-        };
-        self.cases.iter().map(elements).sum()
+        self.cases.iter().map(|case| elements(case)).fold(0, usize::saturating_add)
     }
 }
 
@@ -183,8 +186,12 @@ fn group_outcomes(
         group.faults.iter().map(|fault| reason(equivalent, group, fault)).collect();
     let mut progress = vec![Progress::default(); group.faults.len()];
     let mut before = Results::new();
-    let (mut asked_cases, mut withheld) = (0, None);
+    let (mut asked_cases, mut too_large, mut withheld) = (0, 0, None);
     for case in &group.cases {
+        if elements(case) > LARGEST {
+            too_large += 1;
+            continue;
+        }
         let open = |at: &usize| reasons[*at].is_none() && progress[*at].killed.is_none();
         let open: Vec<usize> = (0..group.faults.len())
             .filter(open)
@@ -221,7 +228,7 @@ fn group_outcomes(
         }
         before.clone_from(asked.right());
     }
-    let context = Context { asked: asked_cases, withheld };
+    let context = Context { asked: asked_cases, too_large, withheld };
     let pairs = group.faults.iter().zip(reasons).zip(progress);
     pairs
         .map(|((fault, reason), progress)| outcome(group, fault, reason, progress, &context))
@@ -249,8 +256,19 @@ fn concerns(case: &Case, fault: &Fault) -> bool {
 struct Context {
     /// How many cases were asked.
     asked: usize,
+    /// How many were too large.
+    too_large: usize,
     /// Why a case was not, if one was not.
     withheld: Option<String>,
+}
+
+impl Context {
+    fn left_out(&self) -> String {
+        match self.too_large {
+            0 => String::new(),
+            n => format!("; {n} are too large to plant it in"),
+        }
+    }
 }
 
 fn outcome(
@@ -278,11 +296,12 @@ fn outcome(
         (None, None, None, Some(why)) => Fate::NotRun { why: why.clone() },
         (None, None, None, None) if progress.passed > 0 => {
             let (passed, load) = (progress.passed, progress.load);
-            Fate::Survived { why: format!("{passed} cases pass; the largest load is {load:.3}") }
+            let why = format!("{passed} cases pass; the largest load is {load:.3}");
+            Fate::Survived { why: why + &context.left_out() }
         }
         (None, None, None, None) => {
-            let cases = context.asked;
-            Fate::Survived { why: format!("changes nothing in any of {cases} cases") }
+            let why = format!("changes nothing in any of {} cases", context.asked);
+            Fate::Survived { why: why + &context.left_out() }
         }
     };
     outcome

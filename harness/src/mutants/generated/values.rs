@@ -50,22 +50,19 @@ fn whole(edit: Edit, x: &[i32], shape: &[usize], ids: Option<usize>) -> Option<V
     }
 }
 
-/// Elements of an axis, from the edge on, are zero or those of its first entry.
-fn cut<T: Copy>(
-    x: &[T],
-    [outer, size, inner]: [usize; 3],
-    edge: Edge,
-    lost: Lost,
-    zero: T,
-) -> Option<Vec<T>> {
+/// The entries of an axis that a cut keeps; none if it loses nothing.
+fn kept([_, size, _]: [usize; 3], edge: Edge) -> Option<usize> {
     let kept = match edge {
         Edge::Last => size.checked_sub(1)?,
         Edge::At(at) => at,
     };
-    // An axis that ends at the edge loses nothing, and one entry is not taken from itself.
-    if kept >= size || size < 2 {
-        return None;
-    }
+    // One entry alone is not taken from itself, nor left without any.
+    (kept < size && size > 1).then_some(kept)
+}
+
+/// Elements of an axis, from the edge on, are zero or those of its first entry.
+fn cut<T: Copy>(x: &[T], place: [usize; 3], edge: Edge, lost: Lost, zero: T) -> Option<Vec<T>> {
+    let (kept, [outer, size, inner]) = (kept(place, edge)?, place);
     let mut cut = x.to_vec();
     for group in 0..outer {
         let base = group * size * inner;
@@ -92,6 +89,51 @@ fn exchanged<T: Copy>(x: &[T], [outer, size, inner]: [usize; 3]) -> Option<Vec<T
         }
     }
     Some(exchanged)
+}
+
+/// Whether a tensor of `shape` has what an edit moves or removes.
+pub fn applies(edit: Edit, shape: &[usize]) -> bool {
+    match edit {
+        Edit::Cut(axis, edge, _) => axis.of(shape).is_some_and(|at| kept(at, edge).is_some()),
+        Edit::Exchange(axis) => axis.of(shape).is_some_and(|[_, size, _]| size > 1),
+        _ => true,
+    }
+}
+
+/// The tensor after an edit that only moves or removes whole elements, by their bytes: zero is all
+/// zero bits in every type, blocks included. None for other edits, and where the edit would begin
+/// inside of a block.
+pub fn moved(edit: Edit, tensor: &Tensor) -> Option<Tensor> {
+    let (dtype, shape) = (tensor.meta.dtype, &tensor.meta.shape);
+    let place = |axis: Axis| -> Option<([usize; 3], usize)> {
+        let [outer, size, inner] = axis.of(shape)?;
+        let per = dtype.elements();
+        // Blocks lie along the last axis: elsewhere they are whole, there an entry is a block.
+        match inner.is_multiple_of(per) {
+            true => Some(([outer, size, inner / per * dtype.bytes()], 1)),
+            false => Some(([outer, size / per, dtype.bytes()], per)),
+        }
+    };
+    let bytes = match edit {
+        Edit::Cut(axis, Edge::At(at), lost) => {
+            let (place, per) = place(axis)?;
+            let first_of_block = per > 1 && lost == Lost::First;
+            if !at.is_multiple_of(per) || first_of_block {
+                return None;
+            }
+            cut(&tensor.bytes, place, Edge::At(at / per), lost, 0)?
+        }
+        Edit::Cut(axis, Edge::Last, lost) => match place(axis)? {
+            (place, 1) => cut(&tensor.bytes, place, Edge::Last, lost, 0)?,
+            _ => return None,
+        },
+        Edit::Exchange(axis) => match place(axis)? {
+            (place, 1) => exchanged(&tensor.bytes, place)?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Tensor { meta: tensor.meta.clone(), bytes })
 }
 
 /// The smallest normal number of a floating type.
