@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gate::Evidences;
-use crate::line::{AskedSubject, FaultResult, Profile, Row, hex};
+use crate::line::{AskedSubject, FaultResult, GeneratedScore, Profile, Row, hex};
 use crate::report::against::Against;
 use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
@@ -58,6 +58,9 @@ pub struct Report {
     /// Listed mutants that were planted, and whether they were detected.
     #[serde(default)]
     pub faults: Vec<FaultResult>,
+    /// How many faults that nobody chose the cases detect, op by op; empty where none were planted.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub generated: Vec<GeneratedScore>,
     /// Page of the repository → whether it has the required content.
     #[serde(default)]
     pub documents: BTreeMap<String, bool>,
@@ -199,6 +202,7 @@ impl Report {
         let report: Report = serde_json::from_value(value).map_err(|e| ("FORM", e.to_string()))?;
         // A report cannot shed its pages by calling itself older than it is.
         let newer = report.against.is_some()
+            || !report.generated.is_empty()
             || !(report.renderer.is_empty() && report.pages.is_empty())
             || !report.provenance.edited.is_empty();
         match report.format {

@@ -9,6 +9,7 @@ pub mod attestation;
 pub mod blocks;
 pub mod diff;
 pub mod document;
+pub mod generated;
 pub mod html;
 pub mod junit;
 pub mod markdown;

@@ -21,8 +21,10 @@ use sha2::{Digest, Sha256};
 
 use crate::gate::{State, Weighed};
 use crate::kinds::Trial;
-use crate::line::{AskedSubject, Day, Fate, On, Planted, Profile, Row, Sort, Verdict};
-use crate::mutants::{self, Planting};
+use crate::line::{
+    AskedSubject, Day, Fate, GeneratedScore, On, Planted, Profile, Row, Sort, Verdict,
+};
+use crate::mutants::{self, Planting, generated};
 use crate::report::against::against;
 use crate::report::document::{SLOW, Shard};
 use crate::report::provenance::folder_hash;
@@ -66,6 +68,8 @@ pub struct Request {
     pub slow: bool,
     /// Whether kernel mutants are planted too.
     pub kernel_mutants: bool,
+    /// Whether faults that nobody chose are planted too.
+    pub generated_faults: bool,
     /// Whether the first failure ends the run.
     pub fail_fast: bool,
     /// Whether to ask nothing but benches.
@@ -206,6 +210,9 @@ impl Session {
             report.incomplete.get_or_insert("stopped before its end".to_owned());
         }
         report.faults = mutants.iter().filter_map(Planted::result).collect();
+        if self.plants && self.request.generated_faults {
+            report.generated = self.generated(&goldens, &stop)?;
+        }
         report.selection = self.selection.clone();
         // Only gates rest on documents, and running every command on their pages takes long.
         report.subjects = self.subjects(&report);
@@ -287,16 +294,7 @@ impl Session {
         let stems: BTreeSet<&str> =
             self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
         let scratch = tempfile::tempdir()?;
-        let planting = Planting {
-            specs: &self.specs,
-            trials: &self.trials,
-            goldens,
-            program: &self.request.program,
-            scratch: scratch.path(),
-            jobs: self.request.jobs.max(1),
-            timeout: self.request.timeout,
-            stop: Arc::clone(stop),
-        };
+        let planting = self.planting(goldens, stop, scratch.path());
         let selected = |stem: &str| stems.contains(stem);
         let mut planted = mutants::plant(&planting, |stem, _| selected(stem));
         // Mutants of kernels need a card, so they are planted only on request and where one is
@@ -306,6 +304,39 @@ impl Session {
             planted.extend(mutants::kernel::plant(&planting, card, |stem, _| selected(stem)));
         }
         Ok(planted)
+    }
+
+    /// Plants the generated faults of every selected op.
+    fn generated(
+        &self,
+        goldens: &Stored<'_>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Vec<GeneratedScore>, Failure> {
+        let stems: BTreeSet<&str> =
+            self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
+        let scratch = tempfile::tempdir()?;
+        let planting = self.planting(goldens, stop, scratch.path());
+        // By the op, which is the second part of the name of a fault.
+        let selected = |name: &str| name.split("::").nth(1).is_some_and(|op| stems.contains(op));
+        Ok(generated::scores(&generated::plant(&planting, selected)))
+    }
+
+    fn planting<'p>(
+        &'p self,
+        goldens: &'p Stored<'_>,
+        stop: &Arc<AtomicBool>,
+        scratch: &'p Path,
+    ) -> Planting<'p> {
+        Planting {
+            specs: &self.specs,
+            trials: &self.trials,
+            goldens,
+            program: &self.request.program,
+            scratch,
+            jobs: self.request.jobs.max(1),
+            timeout: self.request.timeout,
+            stop: Arc::clone(stop),
+        }
     }
 
     fn options(&self, stop: Arc<AtomicBool>) -> Options {

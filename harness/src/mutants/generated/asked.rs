@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use goldgate_engine::ops::signature::Class;
 use goldgate_engine::ops::{self, Values};
 use goldgate_tensor::Tensor;
 use goldgate_tensor::shape::Meta;
@@ -49,6 +50,8 @@ pub enum Tried {
     Passed(f64),
     /// The case does not concern it: the question, or its answer, is the right one.
     Unchanged,
+    /// The changed question is refused: a fault that nobody could have without noticing.
+    Refused,
     /// It could not be tried, for this reason.
     Unable(String),
 }
@@ -152,8 +155,24 @@ impl<'c> Asked<'c> {
             return None;
         }
         let mut question = self.question.clone();
+        if changed.meta.dtype != tensor_of.meta.dtype {
+            self.widen_weights(&mut question);
+        }
         question.tensors.insert(name.to_owned(), changed);
         Some(question)
+    }
+
+    /// Holds the weights of block types in f32, with the same numbers: some ops take weights of one
+    /// type only, and one of them is in f32 now.
+    fn widen_weights(&mut self, question: &mut OpQuestion) {
+        let operands = self.op.signature().operands.iter();
+        for name in operands.filter(|o| o.class == Class::W).map(|o| o.name) {
+            let weight = question.tensors.get_mut(name).filter(|t| t.meta.dtype.is_block());
+            if let Some(weight) = weight {
+                let values = self.operands.entry(name).or_insert_with(|| Values::of(weight));
+                *weight = tensor(weight, values);
+            }
+        }
     }
 
     /// How many ids there are, for the fault that never gives the last one.
@@ -171,8 +190,7 @@ impl<'c> Asked<'c> {
     ) -> Tried {
         let mut results = match worker.answer(self.case, question) {
             Ok(Some(results)) => results,
-            // A question that is refused has no wrong answer.
-            Ok(None) => return Tried::Unchanged,
+            Ok(None) => return Tried::Refused,
             Err(why) => return Tried::Unable(why),
         };
         if let Some(operand) = edited {

@@ -170,6 +170,7 @@ impl Group<'_> {
 struct Progress {
     killed: Option<(String, &'static str)>,
     passed: usize,
+    refused: usize,
     load: f64,
     unable: Option<String>,
 }
@@ -222,6 +223,7 @@ fn group_outcomes(
                     progress.passed += 1;
                     progress.load = larger(progress.load, load);
                 }
+                Tried::Refused => progress.refused += 1,
                 Tried::Unable(why) => progress.unable = Some(why),
                 Tried::Unchanged => {}
             }
@@ -262,13 +264,19 @@ struct Context {
     withheld: Option<String>,
 }
 
-impl Context {
-    fn left_out(&self) -> String {
-        match self.too_large {
-            0 => String::new(),
-            n => format!("; {n} are too large to plant it in"),
-        }
+/// Why a fault survived, in words.
+fn survived(passed: usize, refused: usize, load: f64, context: &Context) -> String {
+    let mut why = match passed {
+        0 => format!("changes nothing in any of {} cases", context.asked),
+        n => format!("{n} cases pass; the largest load is {load:.3}"),
+    };
+    if refused > 0 {
+        why.push_str(&format!("; its question is refused in {refused}"));
     }
+    if context.too_large > 0 {
+        why.push_str(&format!("; {} are too large to plant it in", context.too_large));
+    }
+    why
 }
 
 fn outcome(
@@ -294,15 +302,9 @@ fn outcome(
         // What could not be asked might have detected it.
         (None, None, Some(why), _) => Fate::NotRun { why },
         (None, None, None, Some(why)) => Fate::NotRun { why: why.clone() },
-        (None, None, None, None) if progress.passed > 0 => {
-            let (passed, load) = (progress.passed, progress.load);
-            let why = format!("{passed} cases pass; the largest load is {load:.3}");
-            Fate::Survived { why: why + &context.left_out() }
-        }
-        (None, None, None, None) => {
-            let why = format!("changes nothing in any of {} cases", context.asked);
-            Fate::Survived { why: why + &context.left_out() }
-        }
+        (None, None, None, None) => Fate::Survived {
+            why: survived(progress.passed, progress.refused, progress.load, context),
+        },
     };
     outcome
 }
