@@ -202,9 +202,8 @@ impl Report {
         let report: Report = serde_json::from_value(value).map_err(|e| ("FORM", e.to_string()))?;
         // A report cannot shed its pages by calling itself older than it is.
         let newer = report.against.is_some()
-            || !report.generated.is_empty()
             || !(report.renderer.is_empty() && report.pages.is_empty())
-            || !report.provenance.edited.is_empty();
+            || !(report.provenance.edited.is_empty() && report.generated.is_empty());
         match report.format {
             FORMAT => Ok(report),
             WITHOUT_PAGES if !newer => Ok(report),

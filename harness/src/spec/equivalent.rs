@@ -22,8 +22,7 @@ pub struct EquivalentFile {
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct EquivalentFault {
-    /// The name of a fault within its op and variant, such as `round.x.bf16`; `*` stands for any
-    /// text.
+    /// The name of a fault within op and variant, such as `round.x.bf16`; `*` is any text.
     #[schemars(with = "String")]
     pub fault: At<String>,
     /// The ops; all of them where it is absent.

@@ -211,7 +211,7 @@ fn axes(shape: &'static [&'static str]) -> Vec<(&'static str, Axis)> {
 /// Whether a formula sums over an axis of an operand, or chooses along it: no result has it, or it
 /// is the last of two operands of different shape, as in a product.
 fn is_reduced(signature: &Signature, operand: &Operand, symbol: &str) -> bool {
-    let is = |axis: &&str| axis.trim_end_matches('?') == symbol;
+    let is = |axis: &str| axis.trim_end_matches('?') == symbol;
     let same = |result: &ResultSlot| match result.shape {
         [same] if same.starts_with('=') => signature.operand(&same[1..]).map(|o| o.shape),
         axes => Some(axes),
@@ -220,16 +220,16 @@ fn is_reduced(signature: &Signature, operand: &Operand, symbol: &str) -> bool {
         return false;
     }
     let of_results =
-        signature.results.iter().filter_map(same).any(|axes| axes.iter().any(|a| is(&a)));
+        signature.results.iter().filter_map(same).any(|axes| axes.iter().any(|a| is(a)));
     if !of_results {
         return true;
     }
     let contracts = |other: &Operand| {
         other.shape != operand.shape
             && other.shape.len() > 1
-            && other.shape.last().is_some_and(|a| is(&a))
+            && other.shape.last().is_some_and(|a| is(a))
     };
-    let last = operand.shape.len() > 1 && operand.shape.last().is_some_and(|a| is(&a));
+    let last = operand.shape.len() > 1 && operand.shape.last().is_some_and(|a| is(a));
     last && operand.class != Class::Ids && signature.operands.iter().any(contracts)
 }
 
