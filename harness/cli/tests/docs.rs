@@ -155,6 +155,7 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
         put(&format!("mutants/{op}.yaml"), &text);
     } else if lines.contains(&"equivalent:") {
         copy("ops/sample.yaml");
+        copy("mutants/sample.yaml");
         put("mutants/equivalent.yaml", &text);
     } else if let Some(container) = after(lines, "container") {
         put(&format!("containers/{container}.yaml"), &text);

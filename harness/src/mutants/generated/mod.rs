@@ -39,8 +39,8 @@ use crate::spec::equivalent::EquivalentFault;
 
 pub use score::{percent, scores};
 
-/// The most elements of the operands of a case in which faults are planted: a fault that only larger
-/// ones would show takes seconds each, and there are hundreds of them.
+/// The most elements of the operands of a case in which faults are planted: in larger ones each of
+/// hundreds of faults takes seconds.
 const LARGEST: usize = 1 << 22;
 
 /// The cases of an op in one variant, and the faults that they must detect.
@@ -237,8 +237,8 @@ fn group_outcomes(
         .collect()
 }
 
-/// Whether a case can show a fault at all. Those that the definition answers are dear, and are asked
-/// only about what small cases cannot show.
+/// Whether a case can show a fault at all. Those that the definition answers are dear, and are
+/// asked only about what small cases cannot show.
 fn concerns(case: &Case, fault: &Fault) -> bool {
     let Some((of_result, name, axis, edge)) = fault.change.needs() else {
         return !by_definition(case);

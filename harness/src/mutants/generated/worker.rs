@@ -1,20 +1,18 @@
 //! Who answers changed questions: a worker of our engine on the CPU, and the oracle for wrong rules
 //! of arithmetic. Both start when the first question needs them.
 
-use std::sync::Arc;
-
+use goldgate_wire::Call;
 use serde_json::Value;
 
 use crate::golden::make::Oracle;
 use crate::kinds::op::case::Case;
 use crate::kinds::op::put;
 use crate::kinds::op::question::OpQuestion;
-use crate::line::caller::Kept;
+use crate::line::caller::{Kept, LIMIT};
 use crate::line::{Caller, Reply, Verdict};
-use crate::mutants::Planting;
 use crate::mutants::generated::asked::{Answering, Results};
-use crate::subject::{Launch, Slot, SubjectSpec};
-use goldgate_wire::Call;
+use crate::mutants::{Planting, cpu};
+use crate::subject::Slot;
 
 /// The worker and the oracle of one thread.
 pub struct Worker<'p> {
@@ -37,18 +35,11 @@ impl<'p> Worker<'p> {
         }
     }
 
-    fn start(&mut self) -> Result<&mut Slot, String> {
+    fn start(&mut self) -> Result<(), String> {
         if self.slot.is_none() {
-            let cpu = SubjectSpec::parse("cpu").map_err(|e| e.to_string())?;
-            let (program, scratch) = (self.planting.program, self.planting.scratch);
-            let launch = Launch {
-                stop: Some(Arc::clone(&self.planting.stop)),
-                ..Launch::new(program.to_path_buf(), cpu, scratch.to_path_buf())
-                    .capped(self.planting.timeout)
-            };
-            self.slot = Some(Slot::open(launch).map_err(|absent| absent.message)?);
+            self.slot = Some(cpu(self.planting)?);
         }
-        self.slot.as_mut().ok_or_else(|| "no worker".to_owned())
+        Ok(())
     }
 
     fn oracle(&mut self) -> Result<&mut Oracle, String> {
@@ -68,10 +59,10 @@ impl Answering for Worker<'_> {
     fn answer(&mut self, case: &Case, question: &OpQuestion) -> Result<Option<Results>, String> {
         let (scratch, timeout) = (self.planting.scratch, self.planting.timeout);
         self.start()?;
-        let (Some(slot), kept) = (&mut self.slot, &mut self.kept) else {
+        let Some(slot) = &mut self.slot else {
             return Err("no worker".to_owned());
         };
-        let mut caller = Caller::new(slot, kept, scratch, timeout);
+        let mut caller = Caller::new(slot, &mut self.kept, scratch, timeout);
         caller.set_limit(case.timeout);
         match put(question, &mut caller) {
             Ok(Reply::Ok(answer)) => Ok(Some(answer.results)),
@@ -85,7 +76,7 @@ impl Answering for Worker<'_> {
     }
 
     fn wrong(&mut self, question: &OpQuestion, rule: &str) -> Result<Option<Results>, String> {
-        let (mut json, tensors) = question.call(case_limit()).question();
+        let (mut json, tensors) = question.call(LIMIT).question();
         json["rule"] = rule.into();
         let frame = match self.oracle()?.ask(json, tensors) {
             Ok(frame) => frame,
@@ -104,9 +95,4 @@ impl Answering for Worker<'_> {
             None => Ok(None),
         }
     }
-}
-
-/// The oracle has no limit of its own: its questions are those that it has answered before.
-fn case_limit() -> std::time::Duration {
-    crate::line::caller::LIMIT
 }
