@@ -153,6 +153,10 @@ fn check(lines: &[&str]) -> (Vec<String>, String) {
     } else if let Some(op) = after(lines, "mutants") {
         copy(&format!("ops/{op}.yaml"));
         put(&format!("mutants/{op}.yaml"), &text);
+    } else if lines.contains(&"equivalent:") {
+        copy("ops/sample.yaml");
+        copy("mutants/sample.yaml");
+        put("mutants/equivalent.yaml", &text);
     } else if let Some(container) = after(lines, "container") {
         put(&format!("containers/{container}.yaml"), &text);
     } else if let Some(model) = after(lines, "model") {

@@ -109,6 +109,7 @@ fn request() -> Request {
         ),
         jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         slow: variable("GOLDGATE_SLOW").as_deref() == Some("1"),
+        generated_faults: true,
         program: env!("CARGO_BIN_EXE_goldgate").into(),
         ..Request::default()
     }

@@ -97,7 +97,7 @@ const HARNESS: Modules = &[
     ("golden", &["kinds", "line", "spec", "store", "yaml"]),
     ("tamper", &["kinds", "spec", "store"]),
     ("trials", &["kinds", "line", "spec", "tamper"]),
-    ("mutants", &["kinds", "line", "spec", "subject"]),
+    ("mutants", &["fill", "golden", "kinds", "line", "spec", "subject"]),
     ("gate", &["kinds", "line", "spec", "trials", "yaml"]),
     ("report", &["gate", "kinds", "line", "spec", "store"]),
     ("run", &["golden", "kinds", "line", "spec", "store", "subject", "yaml"]),

@@ -76,3 +76,35 @@ pub struct FaultResult {
     /// Whether its case detected it.
     pub killed: bool,
 }
+
+/// How many generated faults the cases of one op and variant detect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratedScore {
+    /// The op.
+    pub op: String,
+    /// The variant of its cases: `f16`, or `f16-q4_k`.
+    pub variant: String,
+    /// How many faults the rules give.
+    pub generated: usize,
+    /// How many of them some case detected.
+    pub killed: usize,
+    /// How many no case detected.
+    pub survived: usize,
+    /// How many nobody could detect, by review.
+    pub equivalent: usize,
+    /// How many could not be tried.
+    pub not_run: usize,
+    /// The full names of those that survived.
+    pub survivors: Vec<String>,
+}
+
+impl GeneratedScore {
+    /// How many were killed of those that were planted, over all scores.
+    pub fn total(scores: &[GeneratedScore]) -> (usize, usize) {
+        let sum = |(killed, planted), s: &GeneratedScore| {
+            (killed + s.killed, planted + s.killed + s.survived)
+        };
+        scores.iter().fold((0, 0), sum)
+    }
+}

@@ -28,7 +28,7 @@ pub mod verdict;
 pub use caller::{Caller, Exchange, Heard, Kept, Reply, Stopped, Transport};
 pub use day::Day;
 pub use family::Family;
-pub use fault::{Fate, FaultResult, Planted};
+pub use fault::{Fate, FaultResult, GeneratedScore, Planted};
 pub use head::{Head, Part, Sort};
 pub use hex::hex;
 pub use judgement::{Judgement, Whom};

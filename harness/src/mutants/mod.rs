@@ -4,6 +4,7 @@
 //! stored with the golden. `kernel`: a worker compiles one changed line. Only the last needs a
 //! device.
 
+pub mod generated;
 pub mod kernel;
 #[cfg(test)]
 mod tests;
@@ -132,17 +133,21 @@ impl OnCpu<'_> {
 
     fn start(&mut self) -> Result<(), String> {
         if self.slot.is_none() {
-            let cpu = SubjectSpec::parse("cpu").map_err(|e| e.to_string())?;
-            let (program, scratch) = (self.planting.program, self.planting.scratch);
-            let launch = Launch {
-                stop: Some(Arc::clone(&self.planting.stop)),
-                ..Launch::new(program.to_path_buf(), cpu, scratch.to_path_buf())
-                    .capped(self.planting.timeout)
-            };
-            self.slot = Some(Slot::open(launch).map_err(|absent| absent.message)?);
+            self.slot = Some(cpu(self.planting)?);
         }
         Ok(())
     }
+}
+
+/// Starts a worker of our engine on the CPU.
+pub(crate) fn cpu(planting: &Planting<'_>) -> Result<Slot, String> {
+    let cpu = SubjectSpec::parse("cpu").map_err(|e| e.to_string())?;
+    let (program, scratch) = (planting.program.to_path_buf(), planting.scratch.to_path_buf());
+    let launch = Launch {
+        stop: Some(Arc::clone(&planting.stop)),
+        ..Launch::new(program, cpu, scratch).capped(planting.timeout)
+    };
+    Slot::open(launch).map_err(|absent| absent.message)
 }
 
 pub(crate) fn outcome_of(op: &str, mutant: &Mutant, subject: &str, fate: Fate) -> Planted {

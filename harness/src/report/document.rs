@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gate::Evidences;
-use crate::line::{AskedSubject, FaultResult, Profile, Row, hex};
+use crate::line::{AskedSubject, FaultResult, GeneratedScore, Profile, Row, hex};
 use crate::report::against::Against;
 use crate::report::provenance::Provenance;
 use crate::report::summary::GateSummary;
@@ -59,6 +59,10 @@ pub struct Report {
     /// Listed mutants that were planted, and whether they were detected.
     #[serde(default)]
     pub faults: Vec<FaultResult>,
+    /// How many faults that nobody chose the cases of the first folder detect, op by op; empty where
+    /// none were planted.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub generated: Vec<GeneratedScore>,
     /// Page of the repository → whether it has the required content. A page of a specs folder after
     /// the first has that folder's name before its path: `mine:docs/page.md`.
     #[serde(default)]
@@ -211,7 +215,7 @@ impl Report {
         let Report { provenance: origin, renderer, pages, .. } = &report;
         let older = report.against.is_none() && renderer.is_empty() && pages.is_empty();
         let older = older && origin.edited.is_empty() && origin.folders.is_empty();
-        let older = older && origin.compared_with.is_empty();
+        let older = older && origin.compared_with.is_empty() && report.generated.is_empty();
         match report.format {
             FORMAT => Ok(report),
             WITHOUT_PAGES if older => Ok(report),

@@ -12,6 +12,7 @@ use crate::line::row::AROUND;
 use crate::line::{Row, Verdict, Worst};
 use crate::report::Report;
 use crate::report::blocks::again;
+use crate::report::generated::{self, OpScore};
 use crate::report::markdown::{device, not_for_release, passed};
 use crate::report::summary::{Figure, GateSummary};
 use crate::report::text::{kind_and_message, line, lines, number, status};
@@ -34,6 +35,8 @@ struct Page<'a> {
     invalid: Vec<String>,
     incomplete: Option<String>,
     gates: Vec<Gate>,
+    generated: Option<String>,
+    survivors: Vec<OpScore>,
     against: Vec<String>,
     origin: Vec<(String, String)>,
     css: &'static str,
@@ -86,6 +89,9 @@ pub fn html(report: &Report) -> askama::Result<String> {
             true => report.gates.iter().map(|gate| gate_section(report, gate)).collect(),
             false => Vec::new(),
         },
+        // As the gates: what an INVALID report says of its faults cannot be believed either.
+        generated: generated::summary(&report.generated).filter(|_| report.invalid.is_empty()),
+        survivors: generated::by_op(&report.generated, |_| true),
         against: against(report),
         origin: origin(report),
         css: CSS,

@@ -1,13 +1,16 @@
 //! gate-N.md: the page of a gate for the person who signs it off.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use serde_json::Value;
 
 use crate::gate::State;
-use crate::line::{BrokenKind, Day, Role, Row, Verdict};
+use crate::line::{BrokenKind, Day, GeneratedScore, Role, Row, Verdict};
 use crate::report::Report;
 use crate::report::against::SlowerBench;
 use crate::report::blocks::{Block, all, blocks};
+use crate::report::generated::{self, OpScore};
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::text::{code, count, line, markdown, number, short_hash};
 
@@ -30,6 +33,8 @@ struct GatePage {
     blocks: Vec<BlockLine>,
     known: Vec<String>,
     judge: Vec<String>,
+    generated: Option<String>,
+    survivors: Vec<String>,
     closest: Vec<String>,
     against: Vec<String>,
     commands: Vec<String>,
@@ -78,6 +83,8 @@ pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> 
         blocks: listed(&blocking),
         known: known(report, gate),
         judge: judge(report, gate),
+        generated: generated::summary(&generated_of(report, gate)),
+        survivors: survivors(report, gate),
         closest: closest(report, gate),
         against: against(report, gate),
         commands: commands(report, gate),
@@ -359,6 +366,23 @@ fn judge(report: &Report, gate: &GateSummary) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The scores of the generated faults of a gate's ops.
+fn generated_of(report: &Report, gate: &GateSummary) -> Vec<GeneratedScore> {
+    let ops: BTreeSet<&str> = of_gate(report, gate).map(|row| row.stem.as_str()).collect();
+    report.generated.iter().filter(|s| ops.contains(s.op.as_str())).cloned().collect()
+}
+
+/// A line for each op with generated faults that survived.
+fn survivors(report: &Report, gate: &GateSummary) -> Vec<String> {
+    let ops = generated::by_op(&generated_of(report, gate), |_| true);
+    let line = |op: &OpScore| {
+        let names: Vec<String> =
+            op.survivors().map(|(fault, note)| format!("{}{note}", code(fault))).collect();
+        format!("{}: killed {} of {}: {}", code(&op.op), op.killed, op.planted, names.join(" "))
+    };
+    ops.iter().filter(|op| !op.survivors.is_empty()).map(line).collect()
 }
 
 /// The passing rows and figures with the least margin: the fraction used, and the line to print.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::line::Row;
+use crate::line::{GeneratedScore, Row};
 use crate::report::document::hash_names;
 use crate::report::{Provenance, Report, Selection};
 
@@ -159,6 +159,12 @@ fn merge_metadata(report: &Report, merged: &mut Report) {
     for fault in &report.faults {
         if !merged.faults.contains(fault) {
             merged.faults.push(fault.clone());
+        }
+    }
+    for score in &report.generated {
+        let same = |s: &GeneratedScore| s.op == score.op && s.variant == score.variant;
+        if !merged.generated.iter().any(same) {
+            merged.generated.push(score.clone());
         }
     }
     for (page, good) in &report.documents {

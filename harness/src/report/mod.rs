@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod built;
 pub mod diff;
 pub mod document;
+pub mod generated;
 pub mod html;
 pub mod junit;
 pub mod markdown;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::gate::State;
 use crate::line::{
-    AskedSubject, FailKind, Family, FaultResult, NotRun, Roles, Row, Verdict, Worst,
+    AskedSubject, FailKind, Family, FaultResult, GeneratedScore, NotRun, Roles, Row, Verdict, Worst,
 };
 use crate::report::document::hash_names;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
@@ -153,6 +153,21 @@ fn subjects() -> BTreeMap<String, AskedSubject> {
     each.into_iter().map(|(label, roles, option)| (label.into(), subject(roles, option))).collect()
 }
 
+/// The score of generated faults in one variant of layernorm.
+fn generated(variant: &str, survivors: &[&str]) -> GeneratedScore {
+    let name = |fault: &&str| format!("generated::layernorm::{variant}::{fault}");
+    GeneratedScore {
+        op: "layernorm".into(),
+        variant: variant.into(),
+        generated: 40,
+        killed: 38 - survivors.len(),
+        survived: survivors.len(),
+        equivalent: 1,
+        not_run: 1,
+        survivors: survivors.iter().map(name).collect(),
+    }
+}
+
 /// A sealed report with rows of most statuses.
 pub fn report() -> Report {
     let rows = rows();
@@ -192,6 +207,10 @@ pub fn report() -> Report {
         absent: BTreeMap::from([("cuda".into(), "no CUDA driver".into())]),
         subjects: subjects(),
         faults: vec![fault("M-001", true), fault("M-002", false)],
+        generated: vec![
+            generated("f16", &["flush.x", "round.x.tf32"]),
+            generated("f32", &["flush.x"]),
+        ],
         documents: BTreeMap::from([("docs/kernels.md".into(), true)]),
         gates: vec![gate()],
         ..Report::default()

@@ -23,8 +23,11 @@ use goldgate_wire::Hello;
 use sha2::{Digest, Sha256};
 
 use crate::gate::{State, Weighed};
-use crate::line::{AskedSubject, Day, Fate, FaultResult, On, Planted, Profile, Row, Sort, Verdict};
-use crate::mutants::{self, Planting};
+use crate::kinds::{Goldens, Trial};
+use crate::line::{
+    AskedSubject, Day, Fate, FaultResult, GeneratedScore, On, Planted, Profile, Row, Sort, Verdict,
+};
+use crate::mutants::{self, Planting, generated};
 use crate::report::against::against;
 use crate::report::document::{SLOW, Shard, page_name};
 use crate::report::provenance::{FolderOrigin, together};
@@ -67,6 +70,8 @@ pub struct Request {
     pub slow: bool,
     /// Whether kernel mutants are planted too.
     pub kernel_mutants: bool,
+    /// Whether faults that nobody chose are planted too.
+    pub generated_faults: bool,
     /// Whether the first failure ends the run.
     pub fail_fast: bool,
     /// Whether to ask nothing but benches.
@@ -202,6 +207,9 @@ impl Session {
         if stop.load(Ordering::SeqCst) {
             report.incomplete.get_or_insert("stopped before its end".to_owned());
         }
+        if self.plants && self.request.generated_faults {
+            report.generated = self.generated(&models, &stop)?;
+        }
         report.selection = self.selection.clone();
         // Only gates rest on documents, and running every command on their pages takes long.
         report.subjects = self.subjects(&report);
@@ -302,16 +310,9 @@ impl Session {
         let own = heads.filter(|head| self.suites.home(&head.name) == at);
         let stems: BTreeSet<&str> = own.map(|head| head.stem.as_str()).collect();
         let scratch = tempfile::tempdir()?;
-        let planting = Planting {
-            specs: &self.suites.0[at].specs,
-            trials: &self.suites.trials_of(at),
-            goldens: &self.suites.goldens(at, models),
-            program: &self.request.program,
-            scratch: scratch.path(),
-            jobs: self.request.jobs.max(1),
-            timeout: self.request.timeout,
-            stop: Arc::clone(stop),
-        };
+        let trials = self.suites.trials_of(at);
+        let goldens = self.suites.goldens(at, models);
+        let planting = self.planting(at, &trials, &goldens, stop, scratch.path());
         let selected = |stem: &str| stems.contains(stem);
         let mut planted = mutants::plant(&planting, |stem, _| selected(stem));
         // Mutants of kernels need a card, so they are planted only on request and where one is
@@ -321,6 +322,42 @@ impl Session {
             planted.extend(mutants::kernel::plant(&planting, card, |stem, _| selected(stem)));
         }
         Ok(planted)
+    }
+
+    /// Plants the generated faults of every selected op in the cases of the first folder.
+    fn generated(
+        &self,
+        models: &[PathBuf],
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Vec<GeneratedScore>, Failure> {
+        let stems: BTreeSet<&str> =
+            self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
+        let scratch = tempfile::tempdir()?;
+        let (trials, goldens) = (self.suites.trials_of(0), self.suites.goldens(0, models));
+        let planting = self.planting(0, &trials, &goldens, stop, scratch.path());
+        // By the op, which is the second part of the name of a fault.
+        let selected = |name: &str| name.split("::").nth(1).is_some_and(|op| stems.contains(op));
+        Ok(generated::scores(&generated::plant(&planting, selected)))
+    }
+
+    fn planting<'p>(
+        &'p self,
+        at: usize,
+        trials: &'p [Arc<dyn Trial>],
+        goldens: &'p dyn Goldens,
+        stop: &Arc<AtomicBool>,
+        scratch: &'p Path,
+    ) -> Planting<'p> {
+        Planting {
+            specs: &self.suites.0[at].specs,
+            trials,
+            goldens,
+            program: &self.request.program,
+            scratch,
+            jobs: self.request.jobs.max(1),
+            timeout: self.request.timeout,
+            stop: Arc::clone(stop),
+        }
     }
 
     fn options(&self, stop: Arc<AtomicBool>) -> Options {

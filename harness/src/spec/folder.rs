@@ -20,6 +20,7 @@ use crate::kinds::op::spec::OpFile;
 use crate::kinds::tokens::case::TokenCase;
 use crate::kinds::tokens::spec::{expand as expand_tokens, tokenizer_file};
 use crate::spec::broken::Broken;
+use crate::spec::equivalent::{EquivalentFile, equivalent_file};
 use crate::spec::gates::{GatesFile, gates_file};
 use crate::spec::known::{KnownFile, known_file};
 use crate::spec::slower::{SlowerFile, slower_file};
@@ -52,6 +53,8 @@ pub struct Specs {
     pub models: Vec<ModelCase>,
     /// The mutants, by op.
     pub mutants: Vec<MutantsFile>,
+    /// Generated faults that are equivalent to none.
+    pub equivalent: EquivalentFile,
     /// The gates.
     pub gates: GatesFile,
     /// The text of gates.yaml, for the places of problems.
@@ -244,6 +247,9 @@ fn read_kind(
             if let Some(op) = read_op(reader, node, stem, vocabulary) {
                 specs.ops.push(op);
             }
+        }
+        ("mutants", "equivalent") => {
+            specs.equivalent = equivalent_file(reader, node).unwrap_or_default();
         }
         ("mutants", _) => {
             if let Some(mutants) = mutants_file(reader, node) {

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod broken;
+pub mod equivalent;
 pub mod folder;
 pub mod gates;
 pub mod known;

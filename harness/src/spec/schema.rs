@@ -12,6 +12,7 @@ use crate::kinds::model::spec::ModelFile;
 use crate::kinds::mutant::MutantsFile;
 use crate::kinds::op::spec::OpFile;
 use crate::kinds::tokens::spec::TokenizerFile;
+use crate::spec::equivalent::EquivalentFile;
 use crate::spec::gates::GatesFile;
 use crate::spec::known::KnownFile;
 use crate::spec::slower::SlowerFile;
@@ -57,6 +58,7 @@ fn definitions() -> (Map<String, Value>, Kinds) {
         ("tokenizer", generator.subschema_for::<TokenizerFile>()),
         ("model", generator.subschema_for::<ModelFile>()),
         ("mutants", generator.subschema_for::<MutantsFile>()),
+        ("equivalent", generator.subschema_for::<EquivalentFile>()),
         ("gates", generator.subschema_for::<GatesFile>()),
         ("known", generator.subschema_for::<KnownFile>()),
         ("slower", generator.subschema_for::<SlowerFile>()),

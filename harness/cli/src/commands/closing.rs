@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use goldgate_harness::line::{Fate, Planted, Row, Verdict};
+use goldgate_harness::report::generated;
 use goldgate_harness::report::text::line;
 use goldgate_harness::session::RunOutcome;
 
@@ -16,6 +17,9 @@ pub fn lines(outcome: &RunOutcome, report: Option<&Path>, took: Duration) -> Vec
     lines.extend(stopped(outcome));
     lines.extend(not_run(&outcome.report.rows));
     lines.extend(mutants(&outcome.mutants));
+    let generated = generated::summary(&outcome.report.generated);
+    // Survivors by name are in the report: there are hundreds of them.
+    lines.extend(generated.map(|killed| format!("generated    {killed}")));
     if let Some(folder) = report {
         lines.push(format!("report       {}", folder.display()));
     }

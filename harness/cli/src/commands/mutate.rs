@@ -1,5 +1,7 @@
 //! `goldgate mutate`
 
+mod generated;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +28,24 @@ pub struct Args {
     /// Seconds that a question may take, in place of the cases' own limits.
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
+    /// Faults made by rule from the signature of each op, in place of the listed ones; the filters
+    /// are parts of their names, as `linear::f16::round`. Survivors by name, and a score; 4 is the
+    /// exit code if a fault could not be tried.
+    #[arg(long)]
+    generate: bool,
+    /// With --generate: the exit code is 1 if a smaller share of the faults is killed.
+    #[arg(long, value_name = "PERCENT", requires = "generate", value_parser = percent)]
+    floor: Option<f64>,
     /// The facts as JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if (0.0..=100.0).contains(&x) => Ok(x),
+        _ => Err("wants a number from 0 to 100".to_owned()),
+    }
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -37,9 +54,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let subject = SubjectSpec::parse(&args.on).map_err(|e| Failure::Usage(e.to_string()))?;
     let chosen = |op: &str, m: &Mutant| selects(&args.filter, &format!("{op}::{}", m.id.value));
     let (program, scratch) = (std::env::current_exe()?, tempfile::tempdir()?);
-    let mut planted = Vec::new();
-    for (at, suite) in suites.0.iter().enumerate() {
-        let planting = Planting {
+    let plant = |at: usize, what: &mut dyn FnMut(&Planting<'_>) -> Result<(), Failure>| {
+        let suite = &suites.0[at];
+        what(&Planting {
             specs: &suite.specs,
             trials: &suites.trials_of(at),
             goldens: &suites.goldens(at, &models),
@@ -48,12 +65,27 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             timeout: args.timeout.map(Duration::from_secs),
             stop: Arc::default(),
-        };
-        planted.extend(mutants::plant(&planting, chosen));
-        // Kernels run on a card only, so nothing else can show a fault in them.
-        if let How::Cuda(_) = subject.how {
-            planted.extend(mutants::kernel::plant(&planting, &subject, chosen));
-        }
+        })
+    };
+    if args.generate {
+        // The faults are those of ops, whichever folder asks them; the cases are of the first.
+        let mut exit = Exit::Yes;
+        plant(0, &mut |planting| {
+            exit = generated::run(planting, &args.filter, args.floor, args.json)?;
+            Ok(())
+        })?;
+        return Ok(exit);
+    }
+    let mut planted = Vec::new();
+    for at in 0..suites.0.len() {
+        plant(at, &mut |planting| {
+            planted.extend(mutants::plant(planting, chosen));
+            // Kernels run on a card only, so nothing else can show a fault in them.
+            if let How::Cuda(_) = subject.how {
+                planted.extend(mutants::kernel::plant(planting, &subject, chosen));
+            }
+            Ok(())
+        })?;
     }
     // A filter that selects nothing must not look like a run without survivors.
     if planted.is_empty() {

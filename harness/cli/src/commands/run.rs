@@ -153,6 +153,8 @@ fn request(args: &Args) -> Result<Request, Failure> {
         slow: args.slow,
         // A gate rests on planted faults, so it always has them planted.
         kernel_mutants: args.mutants || !args.gate.is_empty(),
+        // They are faults of ops, whose requirements are those of the first gate.
+        generated_faults: args.gate.contains(&1),
         fail_fast: args.fail_fast,
         benches_alone: false,
         program: std::env::current_exe()?,

@@ -8,6 +8,7 @@
 //! Each stage leaves out whatever depends on a file that an earlier stage found broken, so that one
 //! mistake is reported once.
 
+mod equivalent;
 mod gates;
 mod goldens;
 mod known;
@@ -58,6 +59,8 @@ pub fn review(specs: &mut Specs, store: Option<&Store>, today: Day) -> Found {
     }
     let faults = mutants::problems(specs, store);
     note(specs, &mut found, faults);
+    let reviewed = equivalent::problems(specs);
+    note(specs, &mut found, reviewed);
     let entries = known::problems(specs, today);
     note(specs, &mut found, entries);
     if let Some(store) = store {
