@@ -117,7 +117,8 @@ def answer_swiglu_clamped(q: Question) -> Answer:
 def clamped_steps(g, u, alpha: float) -> list[np.ndarray]:
     """c inside the clamped SwiGLU: of alpha·g, its sigmoid, g times that, and u + 1."""
     s = sigmoid(alpha * g)
-    inside = [(g * s * (1 - s) * (u + 1), alpha * g), (g * (u + 1), s), (u + 1, g * s), (g * s, u + 1)]
+    first = (g * s * (1 - s) * (u + 1), alpha * g)
+    inside = [first, (g * (u + 1), s), (u + 1, g * s), (g * s, u + 1)]
     return [moved(slope, z) for slope, z in inside]
 
 

@@ -175,7 +175,8 @@ def rotated(x, y, angle, magnitude: float, style: str) -> Declared:
     (x1, x2), (g1, g2) = pairs(x, r, style), pairs(g, r, style)
     term = declared.at("rope")
     for of, g_of, first, second in ((0, g1, x1, x2), (1, g2, x2, x1)):
-        contributions = [moved(first, c), moved(second, s), moved(1, first * c), moved(1, second * s)]
+        shared = [moved(first, c), moved(second, s)]
+        contributions = [*shared, moved(1, first * c), moved(1, second * s)]
         pairs(term.squares, r, style)[of][...] = sum(a * a for a in contributions)
         pairs(term.sizes, r, style)[of][...] = sum(np.abs(a) for a in contributions)
         term.gain += sum(float(((g_of * a) ** 2).sum()) for a in contributions[2:])

@@ -59,7 +59,7 @@ pub struct Report {
     /// Listed mutants that were planted, and whether they were detected.
     #[serde(default)]
     pub faults: Vec<FaultResult>,
-    /// How many faults that nobody chose the cases of the first folder detect, op by op; empty where
+    /// How many faults that nobody chose the cases of the first folder detect, op by op; empty if
     /// none were planted.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub generated: Vec<GeneratedScore>,

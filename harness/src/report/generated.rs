@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::line::GeneratedScore;
-use crate::report::text::line;
+use crate::report::text::{code, line};
 
 /// The score of one op over all its variants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,17 @@ pub fn summary(scores: &[GeneratedScore]) -> Option<String> {
         text.push_str(&format!("; {count} {word}"));
     }
     Some(text)
+}
+
+/// A line for each op with generated faults that survived, in Markdown.
+pub fn survivors(scores: &[GeneratedScore]) -> Vec<String> {
+    let ops = by_op(scores, |_| true);
+    let line = |op: &OpScore| {
+        let names: Vec<String> =
+            op.survivors().map(|(fault, note)| format!("{}{note}", code(fault))).collect();
+        format!("{}: killed {} of {}: {}", code(&op.op), op.killed, op.planted, names.join(" "))
+    };
+    ops.iter().filter(|op| !op.survivors.is_empty()).map(line).collect()
 }
 
 impl OpScore {

@@ -10,7 +10,7 @@ use crate::line::{BrokenKind, Day, GeneratedScore, Role, Row, Verdict};
 use crate::report::Report;
 use crate::report::against::SlowerBench;
 use crate::report::blocks::{Block, all, blocks};
-use crate::report::generated::{self, OpScore};
+use crate::report::generated;
 use crate::report::summary::{Figure, GateSummary, Measured, RequirementSummary};
 use crate::report::text::{code, count, line, markdown, number, short_hash};
 
@@ -84,7 +84,7 @@ pub fn gate_page(report: &Report, gate: &GateSummary) -> askama::Result<String> 
         known: known(report, gate),
         judge: judge(report, gate),
         generated: generated::summary(&generated_of(report, gate)),
-        survivors: survivors(report, gate),
+        survivors: generated::survivors(&generated_of(report, gate)),
         closest: closest(report, gate),
         against: against(report, gate),
         commands: commands(report, gate),
@@ -372,17 +372,6 @@ fn judge(report: &Report, gate: &GateSummary) -> Vec<String> {
 fn generated_of(report: &Report, gate: &GateSummary) -> Vec<GeneratedScore> {
     let ops: BTreeSet<&str> = of_gate(report, gate).map(|row| row.stem.as_str()).collect();
     report.generated.iter().filter(|s| ops.contains(s.op.as_str())).cloned().collect()
-}
-
-/// A line for each op with generated faults that survived.
-fn survivors(report: &Report, gate: &GateSummary) -> Vec<String> {
-    let ops = generated::by_op(&generated_of(report, gate), |_| true);
-    let line = |op: &OpScore| {
-        let names: Vec<String> =
-            op.survivors().map(|(fault, note)| format!("{}{note}", code(fault))).collect();
-        format!("{}: killed {} of {}: {}", code(&op.op), op.killed, op.planted, names.join(" "))
-    };
-    ops.iter().filter(|op| !op.survivors.is_empty()).map(line).collect()
 }
 
 /// The passing rows and figures with the least margin: the fraction used, and the line to print.

@@ -4,6 +4,7 @@ pub mod documents;
 pub mod exit;
 pub mod failure;
 pub mod folders;
+mod planting;
 pub mod recorded;
 pub mod suite;
 
@@ -12,7 +13,7 @@ pub use folders::Folders;
 pub use recorded::Recorder;
 pub use suite::{Suite, Suites};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,11 +24,7 @@ use goldgate_wire::Hello;
 use sha2::{Digest, Sha256};
 
 use crate::gate::{State, Weighed};
-use crate::kinds::{Goldens, Trial};
-use crate::line::{
-    AskedSubject, Day, Fate, FaultResult, GeneratedScore, On, Planted, Profile, Row, Sort, Verdict,
-};
-use crate::mutants::{self, Planting, generated};
+use crate::line::{AskedSubject, Day, Fate, FaultResult, On, Planted, Profile, Row, Sort, Verdict};
 use crate::report::against::against;
 use crate::report::document::{SLOW, Shard, page_name};
 use crate::report::provenance::{FolderOrigin, together};
@@ -297,67 +294,6 @@ impl Session {
     fn folder_of(&self, name: &str) -> &str {
         let unmatched = self.unmatched.get(name).copied();
         self.suites.name(unmatched.unwrap_or_else(|| self.suites.home(base(name))))
-    }
-
-    /// Plants the mutants of every selected stem of one folder.
-    fn mutants(
-        &self,
-        at: usize,
-        models: &[PathBuf],
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Vec<Planted>, Failure> {
-        let heads = self.plan.trials.iter().map(|entry| entry.trial.head());
-        let own = heads.filter(|head| self.suites.home(&head.name) == at);
-        let stems: BTreeSet<&str> = own.map(|head| head.stem.as_str()).collect();
-        let scratch = tempfile::tempdir()?;
-        let trials = self.suites.trials_of(at);
-        let goldens = self.suites.goldens(at, models);
-        let planting = self.planting(at, &trials, &goldens, stop, scratch.path());
-        let selected = |stem: &str| stems.contains(stem);
-        let mut planted = mutants::plant(&planting, |stem, _| selected(stem));
-        // Mutants of kernels need a card, so they are planted only on request and where one is
-        // asked.
-        let card = self.plan.subjects.iter().find(|s| matches!(s.how, How::Cuda(_)));
-        if let (true, Some(card)) = (self.request.kernel_mutants, card) {
-            planted.extend(mutants::kernel::plant(&planting, card, |stem, _| selected(stem)));
-        }
-        Ok(planted)
-    }
-
-    /// Plants the generated faults of every selected op in the cases of the first folder.
-    fn generated(
-        &self,
-        models: &[PathBuf],
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Vec<GeneratedScore>, Failure> {
-        let stems: BTreeSet<&str> =
-            self.plan.trials.iter().map(|entry| entry.trial.head().stem.as_str()).collect();
-        let scratch = tempfile::tempdir()?;
-        let (trials, goldens) = (self.suites.trials_of(0), self.suites.goldens(0, models));
-        let planting = self.planting(0, &trials, &goldens, stop, scratch.path());
-        // By the op, which is the second part of the name of a fault.
-        let selected = |name: &str| name.split("::").nth(1).is_some_and(|op| stems.contains(op));
-        Ok(generated::scores(&generated::plant(&planting, selected)))
-    }
-
-    fn planting<'p>(
-        &'p self,
-        at: usize,
-        trials: &'p [Arc<dyn Trial>],
-        goldens: &'p dyn Goldens,
-        stop: &Arc<AtomicBool>,
-        scratch: &'p Path,
-    ) -> Planting<'p> {
-        Planting {
-            specs: &self.suites.0[at].specs,
-            trials,
-            goldens,
-            program: &self.request.program,
-            scratch,
-            jobs: self.request.jobs.max(1),
-            timeout: self.request.timeout,
-            stop: Arc::clone(stop),
-        }
     }
 
     fn options(&self, stop: Arc<AtomicBool>) -> Options {

@@ -6,6 +6,7 @@ use goldgate_engine::ops;
 use goldgate_engine::tokenizer::split::Split;
 use goldgate_tensor::Code;
 use goldgate_wire::Special;
+use goldgate_wire::arithmetic::{Place, Rounding};
 use goldgate_wire::words::Claim;
 use serde_json::{Map, Value, json};
 
@@ -86,6 +87,10 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
+fn roundings(offered: impl Fn(&Rounding) -> bool) -> Vec<&'static str> {
+    Rounding::ALL.iter().filter(|r| offered(r)).map(|r| r.name()).collect()
+}
+
 /// The words of one kind, as they are read.
 fn words(kind: &str) -> Vec<&'static str> {
     match kind {
@@ -95,6 +100,9 @@ fn words(kind: &str) -> Vec<&'static str> {
         "special" => Special::ALL.iter().map(|special| special.name()).collect(),
         "roles" => Role::ALL.map(Role::word).to_vec(),
         "profiles" => Profile::ALL.map(Profile::word).to_vec(),
+        "places" => Place::ALL.map(Place::name).to_vec(),
+        "roundings" => roundings(|r| !matches!(r, Rounding::Int8(_))),
+        "roundings_of_x" => roundings(|_| true),
         "claims" => Claim::ALL.iter().map(|claim| claim.name()).collect(),
         "fails" => FailKind::ALL.iter().map(|kind| kind.word()).collect(),
         "vocabulary" => {
