@@ -76,8 +76,9 @@ fn listed() -> Option<String> {
     Some(lines)
 }
 
-/// Path → hash in git of every file of the commit that the program is built of or reads; none where
-/// one of them has other bytes now: the index may be told to overlook that.
+/// Path → git's hash of every file of the commit that the program is built from or reads. None if
+/// the contents of one of them differ now. The files are hashed instead of asking `git status`,
+/// which does not report files marked `assume-unchanged` or `skip-worktree`.
 fn as_committed(top: &Path) -> Option<BTreeMap<String, String>> {
     let tree = ask_git(top, &[&["ls-tree", "-r", "-z", "HEAD", "--"], &TREE[..]].concat(), "")?;
     let entry = |line: &str| {

@@ -6,7 +6,7 @@ of a product is less than a factor of 1.002, in f16 and in bf16.
 import numpy as np
 
 import blocks
-from activations import gelu, silu
+from activations import gelu, sigmoid, silu
 from declared import INT8
 from norms import layernorm, rmsnorm, softmax
 from positions import pairs
@@ -15,6 +15,7 @@ from stored import rounded
 from wire import Raw
 
 UNIT_OF = {"f16": 2.0**-11, "bf16": 2.0**-8}
+SMALLEST = {"f16": 2.0**-14, "bf16": 2.0**-126}
 
 
 def int8(x: np.ndarray, block: int) -> np.ndarray:
@@ -40,7 +41,9 @@ class Engine:
 def within(place: str, stored: str, honest, got, out: dict, name: str = "y") -> tuple[float, float]:
     """The shares of both limits that an answer uses: of its worst element, and of the whole."""
     u = 1.0 if place in INT8 else UNIT_OF[stored]
-    bound = u * out[f"{name}.declared.{place}"].bits / UNIT
+    # below its smallest normal number a type rounds as coarsely as at it
+    least = 0.0 if place in INT8 else SMALLEST[stored]
+    bound = u * np.maximum(out[f"{name}.declared.{place}"].bits / UNIT, least)
     gain = 4 * u * out[f"{name}.gain.{place}"].bits[0]
     # curvature: a rounding of 2^-8 is not quite small
     error = np.abs(got - honest)
@@ -81,6 +84,26 @@ def clamped(r: Engine, gate, up) -> np.ndarray:
 def swiglu_clamped(r: Engine, t: dict) -> np.ndarray:
     """The activation alone."""
     return clamped(r, t["gate"], t["up"])
+
+
+def swiglu(r: Engine, t: dict) -> np.ndarray:
+    """The sigmoid, the gate times it."""
+    return r("activation", t["gate"] * r("activation", sigmoid(t["gate"]))) * t["up"]
+
+
+def gelu_tanh(r: Engine, t: dict) -> np.ndarray:
+    """Cube, product, sum, product with √(2/π), tanh, 1 + that: as transformers' NewGELU does it."""
+    x = t["x"]
+    inside = r("activation", x + r("activation", 0.044715 * r("activation", x**3)))
+    u = r("activation", np.sqrt(2 / np.pi) * inside)
+    return x / 2 * r("activation", 1 + r("activation", np.tanh(u)))
+
+
+def attention_decode(r: Engine, t: dict) -> np.ndarray:
+    """One row that sees the cache and itself, in the cache's last row."""
+    k, v = (np.concatenate([t[f"{n}_cache"][:-1], t[f"{n}_new"][None]]) for n in ("k", "v"))
+    one = {"q": t["q"][None].repeat(len(k), 0), "k": k, "v": v}
+    return attention(r, one)[-1]
 
 
 def moe_ffn(r: Engine, t: dict) -> np.ndarray:
@@ -151,6 +174,14 @@ def questions(rng) -> list:
          ("weights", "x", "logits", "p")),
         ("swiglu_clamped", swiglu_clamped, {"gate": x, "up": normal(6, 256)}, {},
          ("activation",)),
+        ("swiglu", swiglu, {"gate": x, "up": normal(6, 256)}, {}, ("activation",)),
+        ("gelu", gelu_tanh, {"x": x}, {"approximate": "tanh"}, ("activation",)),
+        ("embedding", lambda r, t: r("weights", t["table"])[t["ids"]],
+         {"ids": np.array([2, 0, 2]), "table": x}, {}, ("weights",)),
+        ("attention_decode", attention_decode,
+         {"q": normal(4, 32), "k_new": normal(1, 32), "v_new": normal(1, 32),
+          "k_cache": normal(9, 1, 32), "v_cache": normal(9, 1, 32)}, {"position": 8},
+         ("p", "logits")),
         ("rmsnorm", lambda r, t: r("norm", rmsnorm(t["x"], 1.0, 1e-5)) * t["gamma"],
          {"x": x, "gamma": g}, {"eps": 1e-5}, ("norm",)),
         ("layernorm", layernorm_of,

@@ -82,6 +82,14 @@ static PAGE: Page = Page {
     variants: &[],
 };
 
+/// Sequence and position of each row, and the sizes: query heads, elements of a head, cache rows.
+fn rows(asked: &Asked) -> (Vec<(usize, usize)>, [usize; 3]) {
+    let question = asked.question;
+    let start = question.attributes.find_int("position").map_or(0, |p| p as usize);
+    let rows = places(asked.inputs, start, question.dims.find("n").unwrap_or(1));
+    (rows, dims(&question.dims, ["q", "d", "c"]))
+}
+
 impl Op for AttentionDecode {
     fn signature(&self) -> &'static Signature {
         &SIGNATURE
@@ -220,15 +228,12 @@ impl Op for AttentionDecode {
     }
 
     fn slack(&self, asked: &Asked, values: &[Values]) -> Vec<Slack> {
-        let question = asked.question;
-        let [q, d, c] = dims(&question.dims, ["q", "d", "c"]);
-        let ring = question.attributes.flag("ring");
-        let start = question.attributes.find_int("position").map_or(0, |p| p as usize);
-        let rows = places(asked.inputs, start, question.dims.find("n").unwrap_or(1));
         let [y, keys, cached] = [0, 1, 2].map(|i| values[i].real());
+        let (rows, [q, d, c]) = rows(asked);
+        let ring = asked.question.attributes.flag("ring");
         let one = |i: usize| {
             let (sequence, position) = rows[i / q];
-            let query = query(question, asked.inputs, (keys, cached), i, position);
+            let query = query(asked.question, asked.inputs, (keys, cached), i, position);
             let row = |j: usize| cache_row(sequence, j, c, ring);
             attention_slack(&query, &y[i * d..(i + 1) * d], row, asked.sums)
         };
@@ -238,16 +243,13 @@ impl Op for AttentionDecode {
     }
 
     fn declared(&self, asked: &Asked, values: &[Values], _x: &[&str]) -> Vec<Declared> {
-        let question = asked.question;
-        let [q, d, c] = dims(&question.dims, ["q", "d", "c"]);
-        let ring = question.attributes.flag("ring");
-        let start = question.attributes.find_int("position").map_or(0, |p| p as usize);
-        let rows = places(asked.inputs, start, question.dims.find("n").unwrap_or(1));
         let [y, keys, cached] = [0, 1, 2].map(|i| values[i].real());
+        let (rows, [q, d, c]) = rows(asked);
+        let ring = asked.question.attributes.flag("ring");
         let mut all = Declared::of(y.len());
         for i in 0..rows.len() * q {
             let (sequence, position) = rows[i / q];
-            let query = query(question, asked.inputs, (keys, cached), i, position);
+            let query = query(asked.question, asked.inputs, (keys, cached), i, position);
             let row = |j: usize| cache_row(sequence, j, c, ring);
             declare(&mut all, i * d, &query, &y[i * d..(i + 1) * d], row);
         }

@@ -2,7 +2,8 @@
 //! names.
 //!
 //! The state of the tree at build time proves nothing about a later run: specs and goldens are read
-//! when it runs. Files are hashed and not asked of the index, which may be told to overlook them.
+//! when it runs. Files are hashed instead of asking `git status`, which does not report files that
+//! are marked `assume-unchanged` or `skip-worktree`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

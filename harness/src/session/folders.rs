@@ -22,8 +22,8 @@ pub struct Folders {
     /// than once, the cases of all folders count, and each folder has gates of its own.
     #[arg(long, value_name = "DIR")]
     pub specs: Vec<PathBuf>,
-    /// The golden folder; without it, the one beside the specs folder. With several specs folders
-    /// named as often, in the same order.
+    /// The golden folder. By default it is the folder `golden` next to the specs folder. If there
+    /// are several specs folders, give one golden folder for each, in the same order.
     #[arg(long, value_name = "DIR")]
     pub golden: Vec<PathBuf>,
     /// A folder of published checkpoints: what they ask counts then. Without it GOLDGATE_MODELS,

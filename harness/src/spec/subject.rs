@@ -42,8 +42,8 @@ pub struct SubjectFile {
     /// The kinds of determinism that may be held against it, in place of those in its hello.
     #[schemars(with = "Option<Vec<String>>")]
     pub claims: Option<Vec<Claim>>,
-    /// Where it rounds beside its results, in place of what its hello declares: place → `D`, `f16`,
-    /// `bf16`, `tf32`, or for x `int8 per 32` and `int8 per 256`.
+    /// Where it rounds intermediate values. Replaces what its hello declares. Each place has a
+    /// type: `D`, `f16`, `bf16` or `tf32`, and for x also `int8 per 32` or `int8 per 256`.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     pub arithmetic: Option<Arithmetic>,
     /// Its failures that are known.

@@ -1,4 +1,4 @@
-//! Where a subject rounds, beside its results: what it declares of its arithmetic.
+//! Where a subject rounds intermediate values: what it declares about its arithmetic.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,6 +98,15 @@ impl Rounding {
             (Rounding::F16 | Rounding::Tf32, _) | (Rounding::D, DType::F16) => Some(1.0 / 2048.0),
             (Rounding::Bf16, _) | (Rounding::D, DType::BF16) => Some(1.0 / 256.0),
             _ => None,
+        }
+    }
+
+    /// The smallest normal number of the type. Below it a rounding moves a number by as much as at
+    /// it. None where [`Rounding::unit`] is none.
+    pub fn smallest(self, dtype: DType) -> Option<f64> {
+        match (self, dtype) {
+            (Rounding::F16, _) | (Rounding::D, DType::F16) => Some(2f64.powi(-14)),
+            _ => self.unit(dtype).map(|_| f64::from(f32::MIN_POSITIVE)),
         }
     }
 }
@@ -232,5 +241,8 @@ mod tests {
         assert_eq!(Rounding::D.unit(DType::F32), None);
         assert_eq!(Rounding::D.unit(DType::BF16), Some(0.003_906_25));
         assert_eq!(Rounding::F16.unit(DType::F32), Rounding::Tf32.unit(DType::BF16));
+        assert_eq!(Rounding::D.smallest(DType::F16), Some(0.000_061_035_156_25));
+        assert_eq!(Rounding::Tf32.smallest(DType::F16), Some(f64::from(f32::MIN_POSITIVE)));
+        assert_eq!(Rounding::D.smallest(DType::F32), None);
     }
 }

@@ -247,7 +247,7 @@ fn subject_file(name: &str) -> String {
          # environment: {{ OMP_NUM_THREADS: \"1\" }}\n# start_s: 60\n\n\
          # What may be held against it, in place of what its hello claims.\n\
          # claims: [run, process, batch, chunk, prefix]\n\n\
-         # Where it rounds beside its results: weights, x, norm, rope, activation, p, logits.\n\
+         # Where it rounds intermediate values: weights, x, norm, rope, activation, p, logits.\n\
          # arithmetic: {{ weights: D, x: int8 per 32 }}\n\n\
          # Failures that are known, each with an end.\n# known_failures:\n\
          #   - case: gate1::gelu::ragged::f16::{name}\n#     fails: load\n#     at_most: 4\n\

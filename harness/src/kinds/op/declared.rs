@@ -54,8 +54,11 @@ fn widened(ruler: &Ruler, result: &GoldenResult, arithmetic: &Arithmetic, dtype:
         let Some(sway) = result.declared.get(key(place, rounding, &result.declared)) else {
             continue;
         };
-        for (sum, bound) in ruler.swayed.iter_mut().zip(&sway.bound) {
-            *sum += u * UNIT * f64::from(*bound);
+        // Without this a number that is copied, such as one of an embedding, would have to keep
+        // digits that the type does not have near zero.
+        let least = rounding.smallest(dtype).unwrap_or(0.0);
+        for (sum, bound) in ruler.swayed.iter_mut().zip(&sway.bound).filter(|(_, b)| **b > 0.0) {
+            *sum += u * (UNIT * f64::from(*bound)).max(least);
         }
         ruler.sway += 4.0 * u * sway.gain;
     }

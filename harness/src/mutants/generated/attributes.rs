@@ -63,6 +63,7 @@ fn real(x: f64, nudge: &Nudge) -> Option<Value> {
         Nudge::Times(by) => (f64::from(single) * by) as f32,
         _ => return None,
     };
-    // NaN stands for a value that the op derives.
+    // An attribute that was left out is NaN here, because the op computes its value from others:
+    // there is no number to change.
     x.is_finite().then(|| json!(f64::from(x)))
 }
